@@ -1,0 +1,17 @@
+import { defineConfig } from 'tsup';
+
+/** The build of every package: ESM and CommonJS entry points, each with its own declarations. */
+export const library = (entry = ['src/index.ts'], more = {}) =>
+  defineConfig({
+    entry,
+    format: ['esm', 'cjs'],
+    target: 'node20',
+    platform: 'node',
+    dts: true,
+    sourcemap: true,
+    clean: true,
+    shims: true,
+    splitting: true,
+    treeshake: false,
+    ...more,
+  });
