@@ -1,0 +1,109 @@
+/** What went wrong, as a stable word that callers can branch on. */
+export type QErrorCode =
+  | 'config'
+  | 'shape'
+  | 'dtype'
+  | 'unsupported'
+  | 'checkpoint'
+  | 'placement'
+  | 'out_of_memory'
+  | 'disposed'
+  | 'native';
+
+/** Facts behind an error: values got and expected, names, sizes in bytes. */
+export type ErrorFields = Readonly<Record<string, unknown>>;
+
+export interface ErrorDetail {
+  /** Why it is wrong: the rule that was broken. */
+  why?: string;
+  /** What the caller can do. */
+  fix?: string;
+  cause?: unknown;
+  [field: string]: unknown;
+}
+
+const show = (value: unknown): string => (typeof value === 'string' ? value : (JSON.stringify(value) ?? String(value)));
+
+/**
+ * Every error that Q throws. The message reads `[op] what, with values; why; what to do`, `code` says which kind,
+ * `fields` holds the values as data.
+ */
+export class QError extends Error {
+  readonly code: QErrorCode;
+  readonly op: string;
+  readonly fields: ErrorFields;
+
+  constructor(code: QErrorCode, op: string, what: string, detail: ErrorDetail = {}) {
+    const { why, fix, cause, ...fields } = detail;
+    const values = Object.entries(fields).map(([key, value]) => `${key} ${show(value)}`);
+    const first = values.length > 0 ? `${what} (${values.join(', ')})` : what;
+    super(`[${op}] ${[first, why, fix].filter(Boolean).join('; ')}`, cause === undefined ? undefined : { cause });
+    this.name = new.target.name;
+    this.code = code;
+    this.op = op;
+    this.fields = fields;
+  }
+}
+
+/** A configuration, option or argument that cannot be right. */
+export class ConfigError extends QError {
+  constructor(op: string, what: string, detail?: ErrorDetail) {
+    super('config', op, what, detail);
+  }
+}
+
+/** Shapes that do not fit together. */
+export class ShapeError extends QError {
+  constructor(op: string, what: string, detail?: ErrorDetail) {
+    super('shape', op, what, detail);
+  }
+}
+
+/** An element type that an op does not take. */
+export class DTypeError extends QError {
+  constructor(op: string, what: string, detail?: ErrorDetail) {
+    super('dtype', op, what, detail);
+  }
+}
+
+/** Something valid that Q does not do: an architecture, a format, a kernel for these arguments. */
+export class UnsupportedError extends QError {
+  constructor(op: string, what: string, detail?: ErrorDetail) {
+    super('unsupported', op, what, detail);
+  }
+}
+
+/** A checkpoint that is damaged, incomplete or not what its config says. */
+export class CheckpointError extends QError {
+  constructor(op: string, what: string, detail?: ErrorDetail) {
+    super('checkpoint', op, what, detail);
+  }
+}
+
+/** A device map or memory budget that cannot be met. */
+export class PlacementError extends QError {
+  constructor(op: string, what: string, detail?: ErrorDetail) {
+    super('placement', op, what, detail);
+  }
+}
+
+/** A device or the host has too little free memory; fields name the device, the wanted and the free bytes. */
+export class OutOfMemoryError extends QError {
+  constructor(op: string, what: string, detail?: ErrorDetail) {
+    super('out_of_memory', op, what, detail);
+  }
+}
+
+/** Use of something after it was disposed. */
+export class DisposedError extends QError {
+  constructor(op: string, what: string, detail?: ErrorDetail) {
+    super('disposed', op, what, detail);
+  }
+}
+
+/** A failure reported by a native addon or a driver. */
+export class NativeError extends QError {
+  constructor(op: string, what: string, detail?: ErrorDetail) {
+    super('native', op, what, detail);
+  }
+}
