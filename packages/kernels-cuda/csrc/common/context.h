@@ -1,0 +1,44 @@
+// What a CUDA command is given. Every command X of native/q_ops.h is implemented by
+//   void run(const XArgs& args, Context& context);
+// in csrc/<family>/: it launches on context.stream, checks the launch status and returns without waiting. It throws
+// CommandError for arguments it cannot take. Inside a capture nothing may allocate with cudaMalloc or wait on the host.
+#pragma once
+#include <cuda_runtime_api.h>
+#include <cstddef>
+#include <cstdint>
+#include <stdexcept>
+#include <string>
+#include "q_ops.h"
+
+namespace q::cuda {
+
+struct CommandError : std::runtime_error {
+  using std::runtime_error::runtime_error;
+};
+
+/// Device memory that lives until the work of this command is done on the stream; reused by later commands.
+class Workspace {
+ public:
+  virtual ~Workspace() = default;
+  virtual void* take(size_t bytes) = 0;  // 256-byte aligned
+  template <class T> T* take_array(size_t count) { return static_cast<T*>(take(count * sizeof(T))); }
+};
+
+struct CublasLt;  // csrc/linear/cublaslt.h: opened with dlopen
+
+struct Context {
+  cudaStream_t stream;
+  int device;
+  int compute_capability;  // 90 for sm_90
+  int multiprocessors;
+  size_t shared_bytes_per_block;  // opt-in limit
+  Workspace& workspace;
+  CublasLt* cublaslt;  // null when the library is not there
+  bool capturing;
+};
+
+inline void check(cudaError_t status, const char* what) {
+  if (status != cudaSuccess) throw CommandError(std::string(what) + ": " + cudaGetErrorString(status));
+}
+
+}  // namespace q::cuda

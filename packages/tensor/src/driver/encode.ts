@@ -1,0 +1,53 @@
+import { commandNames, commands, type CommandArgs, type CommandName, type Fields, type TensorRef } from './schema.js';
+
+/** Words of one tensor reference: buffer, byte offset, dtype code, byte length. An absent tensor has buffer 0. */
+export const tensorWords = 4;
+
+const scratch = new Float64Array(512);
+
+const writeTensor = (tensor: TensorRef | undefined, at: number): number => {
+  scratch[at] = tensor?.buffer ?? 0;
+  scratch[at + 1] = tensor?.offset ?? 0;
+  scratch[at + 2] = tensor?.dtypeCode ?? 0;
+  scratch[at + 3] = tensor?.bytes ?? 0;
+  return at + tensorWords;
+};
+
+const writeFields = (fields: Fields, values: Readonly<Record<string, unknown>>, start: number): number => {
+  let at = start;
+  for (const name in fields) {
+    const type = fields[name];
+    if (type === 'int' || type === 'float') scratch[at++] = values[name] as number;
+    else if (type === 'tensor' || type === 'tensor?') at = writeTensor(values[name] as TensorRef | undefined, at);
+    else {
+      const items = values[name] as readonly Readonly<Record<string, unknown>>[];
+      scratch[at++] = items.length;
+      for (const item of items) at = writeFields(type.repeat, item, at);
+    }
+  }
+  return at;
+};
+
+/** Index of each command in the table: its code in the native ABI. */
+export const commandCodes = Object.fromEntries(commandNames.map((name, code) => [name, code])) as Record<CommandName, number>;
+
+/** The arguments as words for {@link Driver.submit}: a view that the next call overwrites. */
+export const encode = <N extends CommandName>(name: N, args: CommandArgs<N>): Float64Array =>
+  scratch.subarray(0, writeFields(commands[name], args as Readonly<Record<string, unknown>>, 0));
+
+const readFields = (fields: Fields, words: Float64Array, cursor: { at: number }): Record<string, unknown> => {
+  const values: Record<string, unknown> = {};
+  for (const name in fields) {
+    const type = fields[name];
+    if (type === 'int' || type === 'float') values[name] = words[cursor.at++];
+    else if (type === 'tensor' || type === 'tensor?') {
+      const [buffer, offset, dtypeCode, bytes] = words.subarray(cursor.at, (cursor.at += tensorWords));
+      values[name] = buffer === 0 ? undefined : { buffer, offset, dtypeCode, bytes };
+    } else values[name] = Array.from({ length: words[cursor.at++] }, () => readFields(type.repeat, words, cursor));
+  }
+  return values;
+};
+
+/** The inverse of {@link encode}; used by drivers written in TypeScript. */
+export const decode = <N extends CommandName>(name: N, words: Float64Array): CommandArgs<N> =>
+  readFields(commands[name], words, { at: 0 }) as CommandArgs<N>;

@@ -1,0 +1,84 @@
+import { activationKinds, commandNames, commands, maxLinearParts, quantTypes, randomKinds, weightKinds, type Fields } from './schema.js';
+import { dtypes } from '../dtype.js';
+
+const pascal = (name: string) => name[0].toUpperCase() + name.slice(1);
+const snake = (name: string) => name.replace(/[A-Z]/g, (c) => `_${c.toLowerCase()}`);
+
+const enumeration = (name: string, values: Record<string, number>) =>
+  `enum class ${name} : int { ${Object.entries(values).map(([key, value]) => `${key === 'bool' ? 'boolean' : key} = ${value}`).join(', ')} };`;
+
+const members = (fields: Fields, prefix: string, lines: string[]): string[] =>
+  Object.entries(fields).flatMap(([name, type]) => {
+    if (type === 'tensor' || type === 'tensor?') return [`  Tensor ${snake(name)};`];
+    if (type === 'int') return [`  int64_t ${snake(name)};`];
+    if (type === 'float') return [`  double ${snake(name)};`];
+    const item = `${prefix}Item`;
+    lines.push(structure(item, type.repeat, lines));
+    return [`  int64_t ${snake(name)}_count;`, `  ${item} ${snake(name)}[kMaxRepeat];`];
+  });
+
+const reads = (fields: Fields): string[] =>
+  Object.entries(fields).map(([name, type]) => {
+    const field = snake(name);
+    if (type === 'tensor' || type === 'tensor?') return `    a.${field} = r.tensor(${type === 'tensor'});`;
+    if (type === 'int') return `    a.${field} = r.integer();`;
+    if (type === 'float') return `    a.${field} = r.number();`;
+    return `    a.${field}_count = r.count(kMaxRepeat);\n    for (int64_t i = 0; i < a.${field}_count; ++i) a.${field}[i] = std::remove_reference_t<decltype(a.${field}[i])>::read(r);`;
+  });
+
+const structure = (name: string, fields: Fields, before: string[]): string => {
+  const body = members(fields, name, before);
+  return [`struct ${name} {`, ...body, `  template <class Reader> static ${name} read(Reader& r) {`, `    ${name} a{};`, ...reads(fields), '    return a;', '  }', '};'].join('\n');
+};
+
+/** FNV-1a of the command table: native code built against another table is refused on load. */
+export const abiHash: string = (() => {
+  let hash = 0x811c9dc5;
+  for (const c of JSON.stringify([commands, weightKinds, quantTypes, activationKinds, randomKinds, dtypes])) {
+    hash = Math.imul(hash ^ c.charCodeAt(0), 0x01000193) >>> 0;
+  }
+  return hash.toString(16).padStart(8, '0');
+})();
+
+/** The text of native/q_ops.h. */
+export function nativeHeader(): string {
+  const structs = commandNames.flatMap((name) => {
+    const before: string[] = [];
+    const own = structure(`${pascal(name)}Args`, commands[name], before);
+    return [...before, own];
+  });
+  const codes = Object.fromEntries(commandNames.map((name, code) => [name, code]));
+  return `// Generated from src/driver/schema.ts (pnpm generate); a test compares them. What each field means is said there.
+#pragma once
+#include <cstdint>
+#include <type_traits>
+
+namespace q {
+
+constexpr const char* kAbi = "${abiHash}";
+constexpr int kMaxRepeat = ${maxLinearParts};
+
+${enumeration('DType', Object.fromEntries(Object.entries(dtypes).map(([name, { code }]) => [name, code])))}
+${enumeration('WeightKind', weightKinds)}
+${enumeration('QuantType', quantTypes)}
+${enumeration('ActivationKind', activationKinds)}
+${enumeration('RandomKind', randomKinds)}
+${enumeration('Command', codes)}
+constexpr int kCommandCount = ${commandNames.length};
+constexpr const char* kCommandNames[] = {${commandNames.map((name) => `"${name}"`).join(', ')}};
+
+/// Bytes on the device and how to read them; data is null when an optional tensor is absent.
+struct Tensor {
+  void* data;
+  DType dtype;
+  int64_t bytes;
+  explicit operator bool() const { return data != nullptr; }
+  template <class T> T* as() const { return static_cast<T*>(data); }
+};
+
+// A Reader turns words into values: tensor(bool required), integer(), number(), count(int most).
+${structs.join('\n\n')}
+
+}  // namespace q
+`;
+}

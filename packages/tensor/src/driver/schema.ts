@@ -1,0 +1,196 @@
+// The native ABI: every command a device queue understands, with its arguments in order. The TypeScript types of the
+// commands, the encoder and native/q_ops.h (read by the C++ and CUDA addons) all come from this one table.
+//
+// Conventions, everywhere:
+// - All tensors are contiguous and row-major. T packed tokens of all sequences, B sequences, V vocabulary, H heads, D head size.
+// - "act" is the activation dtype of the device: f32 on the CPU; f32, f16 or bf16 on CUDA (one per model). "float" is any of the three.
+// - Sums run in f32 in a fixed order: the same bits on every run, for a row whatever its neighbours are.
+// - Zero rows (T = 0) is valid and does nothing. Sizes may exceed 2^31 elements.
+
+export type FieldType = 'tensor' | 'tensor?' | 'int' | 'float' | { readonly repeat: Fields };
+export type Fields = { readonly [name: string]: FieldType };
+
+/** Kinds of weight a linear part can have. */
+export const weightKinds = { dense: 0, bnb4: 1, int8: 2 } as const;
+/** 4-bit code books of bitsandbytes. */
+export const quantTypes = { nf4: 0, fp4: 1 } as const;
+/** Activation functions: gelu is the erf form, gelu_tanh the tanh approximation, quick_gelu x * sigmoid(1.702 x). */
+export const activationKinds = { none: 0, silu: 1, gelu: 2, gelu_tanh: 3, relu: 4, quick_gelu: 5, sigmoid: 6, tanh: 7 } as const;
+export const randomKinds = { normal: 0, uniform: 1, bits: 2 } as const;
+
+export type ActivationKind = keyof typeof activationKinds;
+export type QuantType = keyof typeof quantTypes;
+
+/** A linear layer computes from 1 to 4 weights ("parts") that share their input: q, k and v, or gate and up. */
+export const maxLinearParts = 4;
+
+const linearPart = {
+  kind: 'int', // weightKinds
+  n: 'int', // output features of this part
+  weight: 'tensor', // dense: float [n, k] · bnb4: u8, two codes a byte, high nibble first, over the flattened [n, k] · int8: CB i8 [n, k]
+  bias: 'tensor?', // float [n]
+  absmax: 'tensor?', // bnb4: f32 [blocks], or u8 [blocks] when nested · int8: SCB f32 [n], the row absmax
+  nestedAbsmax: 'tensor?', // f32 [ceil(blocks / nestedBlockSize)]
+  nestedCode: 'tensor?', // f32 [256]; absmax of block i = nestedCode[absmax[i]] * nestedAbsmax[i / nestedBlockSize] + offset
+  offset: 'tensor?', // f32 [1]
+  blockSize: 'int', // values per absmax, over the flattened [n, k]; the last block may be short
+  nestedBlockSize: 'int',
+  quantType: 'int', // quantTypes
+  computeDtype: 'int', // dtype code in which dequantized weights and x are multiplied (CUDA); the CPU computes in f32
+  threshold: 'float', // int8: columns of x holding any |x| >= threshold are outliers, multiplied in act precision; 0: none
+} as const satisfies Fields;
+
+export const commands = {
+  // ---- memory
+  fill: { out: 'tensor', value: 'float' }, // every element, any dtype
+  random: { out: 'tensor', kind: 'int', scale: 'float', seed: 'int' }, // randomKinds: normal N(0, scale), uniform (-scale, scale), bits: random bytes
+  copy: { src: 'tensor', out: 'tensor' }, // same byte length
+  cast: { x: 'tensor', out: 'tensor' }, // float to float, round to nearest even; i64 to i32; same element count
+
+  // ---- rows
+  embedding: { table: 'tensor', ids: 'tensor', out: 'tensor', rows: 'int', width: 'int', vocab: 'int', scale: 'float' }, // out act [rows, width] = table float [vocab, width][ids i32] * scale; an id outside the table is an error of the queue
+  selectRows: { x: 'tensor', indices: 'tensor', out: 'tensor', rows: 'int', width: 'int' }, // out[i] = x[indices[i]]; any dtype
+  scatterRows: { x: 'tensor', indices: 'tensor', out: 'tensor', rows: 'int', width: 'int' }, // out[indices[i]] = x[i]; other rows untouched
+
+  // ---- linear: y = x W^T + bias for all parts side by side; then with `gated` (2 parts: gate, up) activation(gate) * up, else activation(y); then + residual
+  linear: {
+    x: 'tensor', // act [rows, k]
+    out: 'tensor', // act [rows, sum of n], or [rows, n] when gated
+    residual: 'tensor?', // act, shape of out; may be the same memory as out
+    rows: 'int',
+    k: 'int',
+    activation: 'int',
+    gated: 'int',
+    parts: { repeat: linearPart },
+  },
+
+  // ---- norms; with `residual`: sum = x + residual is written to `sum` (may alias x or residual) and normalised
+  rmsNorm: { x: 'tensor', residual: 'tensor?', sum: 'tensor?', weight: 'tensor', out: 'tensor', rows: 'int', width: 'int', eps: 'float', weightOffset: 'float' }, // x / sqrt(mean(x^2) + eps) * (weight + weightOffset), f32 inside; weight float [width]
+  layerNorm: { x: 'tensor', residual: 'tensor?', sum: 'tensor?', weight: 'tensor?', bias: 'tensor?', out: 'tensor', rows: 'int', width: 'int', eps: 'float' },
+
+  // ---- attention over the paged cache. A cache layer is two tensors [numBlocks, numKvHeads, blockSize, headDim] (act dtype or any float); position p of
+  // sequence b lives in block blockTables[b, p / blockSize] at p % blockSize. A row of qkv holds, in act, query head h at
+  // qOffset + (h / groupSize) * qGroupStride + (h % groupSize) * headDim (groupSize = numHeads / numKvHeads), key head g at kOffset + g * kvStride, value head g at
+  // vOffset + g * kvStride; rowStride is the row length. All in elements.
+  ropeKvWrite: {
+    qkv: 'tensor', // act [T, rowStride]; queries are rotated in place, keys are rotated on their way to the cache (in qkv they are left undefined)
+    keyCache: 'tensor',
+    valueCache: 'tensor',
+    positions: 'tensor', // i32 [T]: position in the sequence = place in the cache
+    sequenceOf: 'tensor', // i32 [T]
+    blockTables: 'tensor', // i32 [B, maxBlocks]
+    inverseFrequencies: 'tensor?', // f32 [rotaryDim / 2], or [B, rotaryDim / 2] with perSequence; absent: no rotation
+    tokens: 'int',
+    numHeads: 'int',
+    numKvHeads: 'int',
+    headDim: 'int',
+    rotaryDim: 'int', // leading part of each head that is rotated
+    interleaved: 'int', // 1: pairs (2i, 2i + 1) as GPT-J; 0: pairs (i, i + rotaryDim / 2) as Llama
+    perSequence: 'int',
+    ropeScale: 'float', // factor on cos and sin (attention factor of yarn and longrope)
+    qOffset: 'int',
+    qGroupStride: 'int',
+    kOffset: 'int',
+    vOffset: 'int',
+    kvStride: 'int',
+    rowStride: 'int',
+    blockSize: 'int',
+    maxBlocks: 'int',
+  },
+  attention: {
+    qkv: 'tensor', // act [T, rowStride], only queries are read
+    keyCache: 'tensor',
+    valueCache: 'tensor',
+    out: 'tensor', // act [T, numHeads * headDim]
+    sequenceStarts: 'tensor', // i32 [B + 1], first token of each sequence in the packed rows
+    contextLengths: 'tensor', // i32 [B], keys of each sequence, this pass's included; query i of a sequence is at position contextLength - queryLength + i
+    blockTables: 'tensor',
+    alibiSlopes: 'tensor?', // f32 [numHeads]: score += slope * (key position - query position)
+    bias: 'tensor?', // f32 [numHeads, biasRows, biasColumns], read at [h, query position, key position]; added after scaling
+    tokens: 'int',
+    sequences: 'int',
+    maxQuery: 'int', // largest query length in this pass
+    maxContext: 'int', // upper bound of contextLengths (in a captured program: of every replay)
+    numHeads: 'int',
+    numKvHeads: 'int',
+    headDim: 'int',
+    scale: 'float',
+    softcap: 'float', // scores = softcap * tanh(scores / softcap) when > 0
+    causal: 'int',
+    window: 'int', // > 0: a query sees itself and the window - 1 keys before it
+    biasRows: 'int',
+    biasColumns: 'int',
+    qOffset: 'int',
+    qGroupStride: 'int',
+    rowStride: 'int',
+    blockSize: 'int',
+    maxBlocks: 'int',
+  },
+
+  // ---- elementwise and rows
+  activation: { x: 'tensor', out: 'tensor', count: 'int', kind: 'int' },
+  gatedActivation: { x: 'tensor', out: 'tensor', rows: 'int', width: 'int', kind: 'int' }, // x act [rows, 2 width] = gate | up; out = kind(gate) * up
+  add: { a: 'tensor', b: 'tensor', out: 'tensor', count: 'int' },
+  scale: { x: 'tensor', out: 'tensor', count: 'int', factor: 'float', softcap: 'float' }, // out = x * factor; then softcap * tanh(out / softcap) when softcap > 0
+  softmax: { x: 'tensor', out: 'tensor', rows: 'int', width: 'int' },
+  crossEntropy: { logits: 'tensor', targets: 'tensor', out: 'tensor', rows: 'int', width: 'int' }, // out f32 [rows] = -log softmax(logits act or f32)[target i32]; a negative target gives 0
+
+  // ---- decoding; logits are act or f32 [B, V]
+  argmax: { x: 'tensor', out: 'tensor', rows: 'int', width: 'int' }, // out i32 [rows]; the lowest index wins ties
+  sample: {
+    logits: 'tensor',
+    out: 'tensor', // i32 [B]
+    floats: 'tensor', // f32 [B, 4]: temperature, topP, minP, repetitionPenalty
+    ints: 'tensor', // i32 [B, 4]: doSample, topK (0: all), seed low, seed high
+    counters: 'tensor', // i32 [B]: tokens this request has generated; the Philox4x32-10 counter is (counter, 0, 0, 0), its key (seed low, seed high), u = (first word + 0.5) / 2^32
+    history: 'tensor?', // i32 [B, historyCapacity]: prompt and generated ids, for the repetition penalty
+    historyLengths: 'tensor?', // i32 [B]
+    rows: 'int',
+    width: 'int',
+    historyCapacity: 'int',
+    // Order: repetition penalty, then (doSample) temperature, topK (ties with the k-th kept), topP, minP, softmax, and the first index in vocabulary order whose cumulative probability exceeds u. doSample 0: argmax.
+  },
+  advance: {
+    sampled: 'tensor', // i32 [B]
+    tokenIds: 'tensor', // i32 [B] <- sampled
+    positions: 'tensor', // i32 [B] += 1
+    contextLengths: 'tensor', // i32 [B] += 1
+    counters: 'tensor', // i32 [B] += 1
+    history: 'tensor?', // i32 [B, historyCapacity] <- sampled at historyLengths, while it fits
+    historyLengths: 'tensor?', // i32 [B] += 1
+    rows: 'int',
+    historyCapacity: 'int',
+  },
+
+  // ---- quantization, bit-equal to bitsandbytes
+  quantize4bit: { x: 'tensor', codes: 'tensor', absmax: 'tensor', count: 'int', blockSize: 'int', quantType: 'int' }, // x float; absmax f32 [ceil(count / blockSize)]; codes u8 [ceil(count / 2)]
+  dequantize4bit: { codes: 'tensor', absmax: 'tensor', nestedAbsmax: 'tensor?', nestedCode: 'tensor?', offset: 'tensor?', out: 'tensor', count: 'int', blockSize: 'int', nestedBlockSize: 'int', quantType: 'int' },
+  quantizeAbsmax: { x: 'tensor', out: 'tensor', nestedAbsmax: 'tensor', nestedCode: 'tensor', offset: 'tensor', count: 'int', blockSize: 'int' }, // offset = mean(x); out u8 = nearest nestedCode of (x - offset) / block absmax
+  quantizeInt8: { x: 'tensor', codes: 'tensor', absmax: 'tensor', rows: 'int', width: 'int' }, // CB i8 = round(127 x / row absmax), SCB f32 [rows]
+  dequantizeInt8: { codes: 'tensor', absmax: 'tensor', out: 'tensor', rows: 'int', width: 'int' }, // out = CB * SCB / 127
+} as const satisfies Record<string, Fields>;
+
+export type CommandName = keyof typeof commands;
+export const commandNames = Object.keys(commands) as CommandName[];
+
+/** A tensor as the driver sees it: bytes of a buffer and how to read them. */
+export interface TensorRef {
+  readonly buffer: number;
+  readonly offset: number;
+  readonly dtypeCode: number;
+  readonly bytes: number;
+}
+
+type FieldValue<F extends FieldType> = F extends 'tensor'
+  ? TensorRef
+  : F extends 'tensor?'
+    ? TensorRef | undefined
+    : F extends 'int' | 'float'
+      ? number
+      : F extends { readonly repeat: infer G extends Fields }
+        ? readonly FieldValues<G>[]
+        : never;
+export type FieldValues<S extends Fields> = { -readonly [K in keyof S]: FieldValue<S[K]> };
+
+/** Arguments of a command, by name. */
+export type CommandArgs<N extends CommandName> = FieldValues<(typeof commands)[N]>;
