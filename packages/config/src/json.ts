@@ -1,0 +1,125 @@
+import { ConfigError } from './errors.js';
+
+export type JsonValue = string | number | boolean | null | readonly JsonValue[] | JsonObject;
+export interface JsonObject {
+  readonly [key: string]: JsonValue;
+}
+
+/** Something odd that does not stop the work: an unknown key that was kept, an option that has no effect. */
+export interface ConfigWarning {
+  readonly code: 'unknown_key' | 'ignored' | 'changed' | 'deprecated' | 'mismatch';
+  /** The key or option meant, spelled as in its source. */
+  readonly field: string;
+  readonly message: string;
+}
+
+export interface ReadOptions {
+  /** Called for each warning as it is found; they are also collected in `warnings` of the result. */
+  onWarning?: (warning: ConfigWarning) => void;
+}
+
+export const isPlainObject = (value: unknown): value is Record<string, unknown> =>
+  typeof value === 'object' && value !== null && [Object.prototype, null].includes(Object.getPrototypeOf(value));
+
+/** A frozen deep copy of arrays and plain objects; everything else passes through. */
+export function frozenCopy<T>(value: T): T {
+  if (Array.isArray(value)) return Object.freeze(value.map(frozenCopy)) as T;
+  if (!isPlainObject(value)) return value;
+  const copy: Record<string, unknown> = {};
+  for (const [key, item] of Object.entries(value)) define(copy, key, frozenCopy(item));
+  return Object.freeze(copy) as T;
+}
+
+/** Sets an own property, `__proto__` included (files come from strangers). */
+export const define = (object: object, key: string, value: unknown): void => {
+  Object.defineProperty(object, key, { value, enumerable: true, configurable: true, writable: true });
+};
+
+/** Deep equality of JSON-like values; the order of keys does not count. */
+export function jsonEqual(a: unknown, b: unknown): boolean {
+  if (Object.is(a, b) || a === b) return true;
+  if (Array.isArray(a) && Array.isArray(b)) return a.length === b.length && a.every((item, i) => jsonEqual(item, b[i]));
+  if (!isPlainObject(a) || !isPlainObject(b)) return false;
+  const keys = Object.keys(a);
+  return keys.length === Object.keys(b).length && keys.every((key) => Object.hasOwn(b, key) && jsonEqual(a[key], b[key]));
+}
+
+export interface ParsedText {
+  readonly value: JsonObject;
+  /** Names of the keys whose numbers are written with a point or an exponent: Python's floats. */
+  readonly floatKeys: ReadonlySet<string>;
+}
+
+/**
+ * Parses the text of a configuration file, noting which keys hold Python floats (`1.0` and `1` are the same number in
+ * JavaScript but not in Python).
+ * @throws ConfigError when the text is no JSON object
+ */
+export function parseConfigText(text: string, op: string): ParsedText {
+  let value: unknown;
+  try {
+    value = JSON.parse(text);
+  } catch (cause) {
+    throw new ConfigError(op, 'not valid JSON', { cause, why: cause instanceof Error ? cause.message : undefined });
+  }
+  if (!isPlainObject(value)) throw new ConfigError(op, 'must be a JSON object');
+  const floatKeys = new Set<string>();
+  let key = '';
+  for (const [, string, colon, number] of text.matchAll(/("(?:[^"\\]|\\.)*")(\s*:)?|(-?\d[\d.eE+-]*)/g)) {
+    if (colon) key = JSON.parse(string) as string;
+    else if (number && /[.eE]/.test(number)) floatKeys.add(key);
+  }
+  return { value: value as JsonObject, floatKeys };
+}
+
+/** A float as Python's repr writes it: `6.0`, `1e-05`, `1e+16`. */
+export function pythonFloat(x: number): string {
+  const [digits, exponent] = x.toExponential().split('e');
+  const e = Number(exponent);
+  if (x !== 0 && (e < -4 || e >= 16)) return `${digits}e${e < 0 ? '-' : '+'}${String(Math.abs(e)).padStart(2, '0')}`;
+  if (Object.is(x, -0)) return '-0.0';
+  if (Number.isInteger(x)) return `${x}.0`;
+  return Math.abs(x) < 1e-6 ? x.toFixed(20).replace(/0+$/, '') : String(x);
+}
+
+// Fields that are floats in Python: written as 6.0 even when JavaScript holds 6. transformers refuses an integer llm_int8_threshold.
+const PYTHON_FLOATS = [
+  'llm_int8_threshold damp_percent temperature top_p min_p top_h typical_p epsilon_cutoff eta_cutoff repetition_penalty',
+  'encoder_repetition_penalty length_penalty diversity_penalty guidance_scale max_time penalty_alpha assistant_confidence_threshold',
+  'assistant_ensemble_weight attention_dropout hidden_dropout initializer_range rms_norm_eps rope_theta factor low_freq_factor',
+  'high_freq_factor attention_factor beta_fast beta_slow mscale mscale_all_dim partial_rotary_factor short_factor long_factor',
+].flatMap((line) => line.split(' '));
+
+const pythonString = (text: string): string =>
+  JSON.stringify(text).replace(/[\u007f-\uffff]/g, (unit) => `\\u${unit.charCodeAt(0).toString(16).padStart(4, '0')}`);
+
+export interface TextOptions {
+  /** Sort the keys of every object, as transformers does. Default false: keys keep their order. */
+  sortKeys?: boolean;
+  /** More keys whose numbers are floats, beside the known float fields. */
+  floatKeys?: ReadonlySet<string>;
+  /** Use only `floatKeys`, not the known fields: for a file whose own spelling is known. Default false. */
+  exactFloats?: boolean;
+}
+
+/**
+ * The text Python's `json.dumps(value, indent=2)` writes, newline at the end included: floats keep their point, `1e-05` its form,
+ * anything but ASCII is escaped.
+ */
+export function toPythonJson(value: JsonObject, { sortKeys = false, floatKeys, exactFloats = false }: TextOptions = {}): string {
+  const floats = new Set([...(exactFloats ? [] : PYTHON_FLOATS), ...(floatKeys ?? [])]);
+  const number = (x: number, key: string): string => (Number.isInteger(x) && !floats.has(key) ? String(x) : pythonFloat(x));
+  const write = (item: JsonValue, key: string, pad: string): string => {
+    if (typeof item === 'number') return number(item, key);
+    if (typeof item === 'string') return pythonString(item);
+    if (typeof item !== 'object' || item === null) return String(item);
+    const inner = `${pad}  `;
+    const list = Array.isArray(item);
+    const entries = Object.entries(item as JsonObject);
+    if (sortKeys && !list) entries.sort(([a], [b]) => (a < b ? -1 : a > b ? 1 : 0));
+    const lines = entries.map(([name, child]) => `${inner}${list ? '' : `${pythonString(name)}: `}${write(child, list ? key : name, inner)}`);
+    const [open, close] = list ? '[]' : '{}';
+    return lines.length === 0 ? `${open}${close}` : `${open}\n${lines.join(',\n')}\n${pad}${close}`;
+  };
+  return `${write(value, '', '')}\n`;
+}
