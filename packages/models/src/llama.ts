@@ -1,34 +1,15 @@
 // Llama (Touvron et al. 2023, arXiv 2302.13971; transformers models/llama): pre-norm decoder, RMS norm, rotary positions, grouped
 // queries, gated SiLU. Mistral adds a sliding window, Qwen 2 biases on q, k and v: both are this file with other settings.
+import type { DecoderConfig } from '@q/config';
 import { attention, packedQkv, ropeKvWrite, type ActivationKind, type Backend, type KvLayer, type QkvLayout, type Tensor } from '@q/tensor';
-import type { CausalLM, ForwardContext, KvShape } from './model.js';
+import type { Architecture, CausalLM, ForwardContext, KvShape } from './model.js';
 import { Embedding, RmsNorm } from './nn/layers.js';
 import { forwardTogether, Linear } from './nn/linear.js';
 import { Module, ModuleList } from './nn/module.js';
-import { Rope, type RopeConfig } from './nn/rope.js';
+import { Rope } from './nn/rope.js';
 
-/** Settings of the family; made from a config by the architectures below. */
-export interface LlamaSettings {
-  /** Prefix of the Python class names. */
-  readonly family: string;
-  readonly vocabSize: number;
-  readonly hiddenSize: number;
-  readonly intermediateSize: number;
-  readonly numLayers: number;
-  readonly numHeads: number;
-  readonly numKvHeads: number;
-  readonly headDim: number;
-  readonly activation: ActivationKind;
-  readonly normEps: number;
-  readonly maxPositionEmbeddings: number;
-  readonly rope: RopeConfig;
-  readonly rotaryDim: number;
-  readonly qkvBias: boolean;
-  readonly outputBias: boolean;
-  readonly mlpBias: boolean;
-  /** Keys each query of a layer sees; 0 for all. */
-  readonly windows: readonly number[];
-}
+/** Config of the family and the prefix of its Python class names. */
+type LlamaSettings = DecoderConfig & { readonly family: string };
 
 class LlamaAttention extends Module {
   readonly className: string;
@@ -40,13 +21,13 @@ class LlamaAttention extends Module {
 
   constructor(settings: LlamaSettings, private readonly rope: Rope, private readonly window: number) {
     super();
-    const { hiddenSize, numHeads, numKvHeads, headDim, qkvBias, outputBias } = settings;
+    const { hiddenSize, numHeads, numKvHeads, headDim, attentionBias: bias, attentionOutputBias } = settings;
     this.className = `${settings.family}Attention`;
     this.layout = packedQkv(numHeads, numKvHeads, headDim);
-    this.q = this.child('q_proj', new Linear(hiddenSize, numHeads * headDim, { bias: qkvBias }));
-    this.k = this.child('k_proj', new Linear(hiddenSize, numKvHeads * headDim, { bias: qkvBias }));
-    this.v = this.child('v_proj', new Linear(hiddenSize, numKvHeads * headDim, { bias: qkvBias }));
-    this.o = this.child('o_proj', new Linear(numHeads * headDim, hiddenSize, { bias: outputBias }));
+    this.q = this.child('q_proj', new Linear(hiddenSize, numHeads * headDim, { bias }));
+    this.k = this.child('k_proj', new Linear(hiddenSize, numKvHeads * headDim, { bias }));
+    this.v = this.child('v_proj', new Linear(hiddenSize, numKvHeads * headDim, { bias }));
+    this.o = this.child('o_proj', new Linear(numHeads * headDim, hiddenSize, { bias: attentionOutputBias }));
   }
 
   // x, residual [T, C] → residual + attention(x)
@@ -65,10 +46,10 @@ class LlamaMlp extends Module {
   readonly down: Linear;
   private readonly activation: ActivationKind;
 
-  constructor({ family, hiddenSize, intermediateSize, mlpBias: bias, activation }: LlamaSettings) {
+  constructor({ family, hiddenSize, intermediateSize, mlpBias: bias, hiddenAct }: LlamaSettings) {
     super();
     this.className = `${family}MLP`;
-    this.activation = activation;
+    this.activation = hiddenAct;
     this.gate = this.child('gate_proj', new Linear(hiddenSize, intermediateSize, { bias }));
     this.up = this.child('up_proj', new Linear(hiddenSize, intermediateSize, { bias }));
     this.down = this.child('down_proj', new Linear(intermediateSize, hiddenSize, { bias }));
@@ -90,7 +71,7 @@ class LlamaDecoderLayer extends Module {
 
   constructor(settings: LlamaSettings, rope: Rope, window: number) {
     super();
-    const norm = () => new RmsNorm(`${settings.family}RMSNorm`, settings.hiddenSize, settings.normEps);
+    const norm = () => new RmsNorm(`${settings.family}RMSNorm`, settings.hiddenSize, settings.rmsNormEps);
     this.className = `${settings.family}DecoderLayer`;
     this.attention = this.child('self_attn', new LlamaAttention(settings, rope, window));
     this.mlp = this.child('mlp', new LlamaMlp(settings));
@@ -115,8 +96,8 @@ class LlamaModel extends Module {
     super();
     this.className = `${settings.family}Model`;
     this.embedding = this.child('embed_tokens', new Embedding(settings.vocabSize, settings.hiddenSize));
-    this.layers = this.child('layers', new ModuleList(settings.windows.map((window) => new LlamaDecoderLayer(settings, rope, window)))).items;
-    this.norm = this.child('norm', new RmsNorm(`${settings.family}RMSNorm`, settings.hiddenSize, settings.normEps));
+    this.layers = this.child('layers', new ModuleList(settings.layerTypes.map((type) => new LlamaDecoderLayer(settings, rope, type === 'sliding_attention' ? settings.slidingWindow! : 0)))).items;
+    this.norm = this.child('norm', new RmsNorm(`${settings.family}RMSNorm`, settings.hiddenSize, settings.rmsNormEps));
   }
 
   forward(context: ForwardContext): Tensor {
@@ -144,11 +125,12 @@ export class LlamaForCausalLM extends Module implements CausalLM {
 
   constructor(settings: LlamaSettings) {
     super();
-    const { vocabSize, hiddenSize, numKvHeads, headDim, rotaryDim, maxPositionEmbeddings } = settings;
+    const { vocabSize, hiddenSize, numKvHeads, headDim, maxPositionEmbeddings } = settings;
+    const rotaryDim = Math.floor(headDim * settings.rope.partialRotaryFactor);
     this.className = `${settings.family}ForCausalLM`;
     this.vocabSize = vocabSize;
     this.maxPositionEmbeddings = maxPositionEmbeddings;
-    this.kvShapes = settings.windows.map(() => ({ numKvHeads, headDim }));
+    this.kvShapes = settings.layerTypes.map(() => ({ numKvHeads, headDim }));
     this.#rope = new Rope(settings.rope, { rotaryDim, maxPositionEmbeddings });
     this.preparesEachStep = this.#rope.dependsOnLength;
     this.model = this.child('model', new LlamaModel(settings, this.#rope));
@@ -172,3 +154,16 @@ export class LlamaForCausalLM extends Module implements CausalLM {
     super.dispose();
   }
 }
+
+const family = (modelType: string, name: string): Architecture<DecoderConfig> => ({
+  modelType,
+  build: (config) => new LlamaForCausalLM({ ...config, family: name }),
+  noSplit: [`${name}DecoderLayer`],
+  keepDense: ['lm_head'],
+  ignoredTensors: [/\.rotary_emb\.inv_freq$/],
+  tied: { 'lm_head.weight': 'model.embed_tokens.weight' },
+});
+
+export const llama = family('llama', 'Llama');
+export const mistral = family('mistral', 'Mistral');
+export const qwen2 = family('qwen2', 'Qwen2');

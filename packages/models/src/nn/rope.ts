@@ -1,28 +1,13 @@
-import { UnsupportedError } from '@q/config';
+import type { RopeConfig } from '@q/config';
 import type { Backend, Batch, RopeOptions, Tensor } from '@q/tensor';
-
-/** Rotary embedding settings, as @q/config reads them from `rope_parameters` or `rope_scaling`. */
-export interface RopeConfig {
-  readonly type: 'default' | 'linear' | 'dynamic' | 'yarn' | 'longrope' | 'llama3';
-  readonly theta: number;
-  readonly factor?: number;
-  readonly originalMaxPositionEmbeddings?: number;
-  readonly attentionFactor?: number;
-  readonly betaFast?: number;
-  readonly betaSlow?: number;
-  readonly mscale?: number;
-  readonly mscaleAllDim?: number;
-  readonly truncate?: boolean;
-  readonly lowFreqFactor?: number;
-  readonly highFreqFactor?: number;
-  readonly shortFactor?: readonly number[];
-  readonly longFactor?: readonly number[];
-}
 
 export interface RopeShape {
   readonly rotaryDim: number;
   readonly maxPositionEmbeddings: number;
 }
+
+/** The settings of one type. */
+type RopeOf<T extends RopeConfig['type']> = Extract<RopeConfig, { type: T }>;
 
 /** Frequencies [rotaryDim / 2] and the factor on cos and sin. */
 export interface Rotation {
@@ -32,22 +17,20 @@ export interface Rotation {
 
 const plain = (theta: number, dim: number): number[] => Array.from({ length: dim / 2 }, (_, i) => Math.fround(1 / theta ** ((2 * i) / dim)));
 
-const linearScaling = ({ theta, factor = 1 }: RopeConfig, { rotaryDim }: RopeShape): Rotation => ({
+const linearScaling = ({ theta, factor }: RopeOf<'linear'>, { rotaryDim }: RopeShape): Rotation => ({
   frequencies: Float32Array.from(plain(theta, rotaryDim), (frequency) => frequency / factor), scale: 1,
 });
 
 /** NTK-aware scaling that grows with the length (transformers' "dynamic"). */
-function dynamicNtk({ theta, factor = 1 }: RopeConfig, { rotaryDim, maxPositionEmbeddings }: RopeShape, length: number): Rotation {
+function dynamicNtk({ theta, factor }: RopeOf<'dynamic'>, { rotaryDim, maxPositionEmbeddings }: RopeShape, length: number): Rotation {
   const over = Math.max(length, maxPositionEmbeddings) / maxPositionEmbeddings;
   const base = theta * (factor * over - (factor - 1)) ** (rotaryDim / (rotaryDim - 2));
   return { frequencies: Float32Array.from(plain(base, rotaryDim)), scale: 1 };
 }
 
 /** YaRN (Peng et al. 2023): high frequencies stay, low ones are interpolated, with a ramp between. */
-function yarn(config: RopeConfig, { rotaryDim, maxPositionEmbeddings }: RopeShape): Rotation {
-  const { theta, betaFast = 32, betaSlow = 1, mscale, mscaleAllDim, truncate = true } = config;
-  const original = config.originalMaxPositionEmbeddings ?? maxPositionEmbeddings;
-  const factor = config.factor ?? maxPositionEmbeddings / original;
+function yarn(config: RopeOf<'yarn'>, { rotaryDim }: RopeShape): Rotation {
+  const { theta, factor, originalMaxPositionEmbeddings: original, betaFast, betaSlow, mscale, mscaleAllDim, truncate } = config;
   const magnitude = (scale: number, weight = 1) => (scale <= 1 ? 1 : 0.1 * weight * Math.log(scale) + 1);
   const scale = config.attentionFactor ?? (mscale && mscaleAllDim ? magnitude(factor, mscale) / magnitude(factor, mscaleAllDim) : magnitude(factor));
   const pairWith = (rotations: number) => (rotaryDim * Math.log(original / (rotations * 2 * Math.PI))) / (2 * Math.log(theta));
@@ -62,17 +45,16 @@ function yarn(config: RopeConfig, { rotaryDim, maxPositionEmbeddings }: RopeShap
 }
 
 /** LongRoPE (Ding et al. 2024): per-pair factors, one list for short and one for long contexts. */
-function longrope(config: RopeConfig, { rotaryDim, maxPositionEmbeddings }: RopeShape, length: number): Rotation {
-  const original = config.originalMaxPositionEmbeddings ?? maxPositionEmbeddings;
-  const factor = config.factor ?? maxPositionEmbeddings / original;
+function longrope(config: RopeOf<'longrope'>, { rotaryDim }: RopeShape, length: number): Rotation {
+  const { factor, originalMaxPositionEmbeddings: original } = config;
   const scale = config.attentionFactor ?? (factor <= 1 ? 1 : Math.sqrt(1 + Math.log(factor) / Math.log(original)));
-  const factors = (length > original ? config.longFactor : config.shortFactor) ?? [];
+  const factors = length > original ? config.longFactor : config.shortFactor;
   return { frequencies: Float32Array.from(plain(config.theta, rotaryDim), (frequency, i) => frequency / factors[i]), scale };
 }
 
 /** Llama 3.1: low frequencies divided by the factor, high ones kept, a smooth transition between two wavelengths. */
-function llama3(config: RopeConfig, { rotaryDim }: RopeShape): Rotation {
-  const { theta, factor = 1, lowFreqFactor = 1, highFreqFactor = 4, originalMaxPositionEmbeddings: original = 8192 } = config;
+function llama3(config: RopeOf<'llama3'>, { rotaryDim }: RopeShape): Rotation {
+  const { theta, factor, lowFreqFactor, highFreqFactor, originalMaxPositionEmbeddings: original } = config;
   const frequencies = plain(theta, rotaryDim).map((frequency) => {
     const wavelength = (2 * Math.PI) / frequency;
     if (wavelength > original / lowFreqFactor) return frequency / factor;
@@ -85,7 +67,6 @@ function llama3(config: RopeConfig, { rotaryDim }: RopeShape): Rotation {
 
 /**
  * Frequencies for a context of `length` tokens; follows transformers' modeling_rope_utils.
- * @throws UnsupportedError for an unknown type.
  */
 export function rotationFor(config: RopeConfig, shape: RopeShape, length: number): Rotation {
   switch (config.type) {
@@ -101,8 +82,6 @@ export function rotationFor(config: RopeConfig, shape: RopeShape, length: number
       return longrope(config, shape, length);
     case 'llama3':
       return llama3(config, shape);
-    default:
-      throw new UnsupportedError('rope', `rope type "${String((config as RopeConfig).type)}" is not known`);
   }
 }
 
