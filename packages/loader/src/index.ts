@@ -1,1 +1,2 @@
-export {};
+export * from './safetensors/header.js';
+export { openSafetensors, type SafetensorsFile } from './safetensors/file.js';
