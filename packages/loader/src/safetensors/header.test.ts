@@ -1,18 +1,11 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { CheckpointError } from '@q/config';
+import { fileOf } from '../testing.js';
 import { maxHeaderBytes, parseSafetensorsHeader } from './header.js';
 
 const FILE = 'model.safetensors';
 
-/** A file with this header text and so many bytes of data. */
-export function fileOf(header: unknown, dataBytes: number): Uint8Array {
-  const json = new TextEncoder().encode(typeof header === 'string' ? header : JSON.stringify(header));
-  const file = new Uint8Array(8 + json.length + dataBytes);
-  new DataView(file.buffer).setBigUint64(0, BigInt(json.length), true);
-  file.set(json, 8);
-  return file;
-}
 const parse = (header: unknown, dataBytes: number) => {
   const file = fileOf(header, dataBytes);
   return parseSafetensorsHeader(file, file.length, FILE);
