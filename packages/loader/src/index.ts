@@ -1,1 +1,10 @@
-export {};
+export * from './safetensors/header.js';
+export { openSafetensors, type SafetensorsFile } from './safetensors/file.js';
+export { specBytes, type TensorSpec } from './safetensors/serialize.js';
+export { Checkpoint, openCheckpoint, type OpenCheckpointOptions, type ReadOptions } from './checkpoint.js';
+export { readShardIndex, type ShardIndex } from './shard-index.js';
+export { readJsonObject, readText } from './json-file.js';
+export { pythonFloat, PythonFloat, pythonJson, pythonJsonFile, type PythonJsonOptions } from './write/python-json.js';
+export { parseByteSize } from './write/size.js';
+export { planShards, type PlanOptions, type ShardPlan } from './write/plan.js';
+export { SafetensorsWriter, writerDefaults, type SafetensorsWriterOptions, type TensorProducer, type WriteProgress } from './write/writer.js';
