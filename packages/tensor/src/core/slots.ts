@@ -8,6 +8,8 @@ export interface TensorSlot {
   readonly name: string;
   readonly shape: Shape;
   load(tensor: Tensor): void;
+  /** The tensor that was loaded. */
+  current(): Tensor;
 }
 
 /** The weight of a linear layer, which formats may store in other ways than as one tensor. */
@@ -21,6 +23,8 @@ export interface LinearSlot {
   /** The tensor whose memory it shares when embeddings are tied. */
   readonly tiedTo?: string;
   load(weight: Weight, options?: { shared?: boolean }): void;
+  /** The weight that was loaded. */
+  current(): Weight;
 }
 
 /** The places of a model that a loader fills. */
