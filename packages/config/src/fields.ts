@@ -1,7 +1,7 @@
 import type { z } from 'zod';
 import { ConfigError } from './errors.js';
 import { assertKnownKeys } from './names.js';
-import type { ConfigWarning, JsonObject, JsonValue, ReadOptions } from './json.js';
+import type { ConfigWarning, JsonObject, JsonValue, Parsed, ParsedText, ReadOptions } from './json.js';
 import { define, frozenCopy, isPlainObject, jsonEqual, parseConfigText, toPythonJson } from './json.js';
 
 /** How a class of options maps to a JSON object on disk. */
@@ -26,7 +26,8 @@ export interface Spec<T extends object> {
 
 interface Source {
   readonly raw: JsonObject;
-  readonly floatKeys?: ReadonlySet<string>;
+  /** How the text was written, when it came as text. */
+  readonly style?: Pick<ParsedText, 'floats' | 'indent'>;
   readonly initial: Readonly<Record<string, unknown>>;
 }
 
@@ -86,7 +87,7 @@ class Decoded {
   constructor(
     readonly options: object,
     readonly raw: JsonObject,
-    readonly floatKeys: ReadonlySet<string> | undefined,
+    readonly style: Source['style'],
     readonly warnings: readonly ConfigWarning[],
     readonly onWarning?: ReadOptions['onWarning'],
     readonly initial?: Readonly<Record<string, unknown>>,
@@ -95,7 +96,7 @@ class Decoded {
 
 /** Reads the JSON form (an object or the text of a file) for a class made by `configClass`. */
 export function decode<T extends object>(spec: Spec<T>, input: unknown, { onWarning }: ReadOptions = {}): Decoded {
-  const parsed = typeof input === 'string' ? parseConfigText(input, spec.op) : { value: input, floatKeys: undefined };
+  const parsed: Parsed = typeof input === 'string' ? parseConfigText(input, spec.op) : { value: input };
   if (!isPlainObject(parsed.value)) throw new ConfigError(spec.op, 'must be a JSON object', { got: show(parsed.value) });
   const raw = frozenCopy(parsed.value) as JsonObject;
   const options: Record<string, unknown> = {};
@@ -114,7 +115,8 @@ export function decode<T extends object>(spec: Spec<T>, input: unknown, { onWarn
     if (known.has(key)) continue;
     warnings.push({ code: 'unknown_key', field: key, message: `[${spec.op}] unknown key ${key}; it is kept and written back, and has no effect` });
   }
-  return new Decoded(options, raw, parsed.floatKeys, warnings, onWarning);
+  const style = parsed.floats && { floats: parsed.floats, indent: parsed.indent ?? 2 };
+  return new Decoded(options, raw, style, warnings, onWarning);
 }
 
 type Fields<T> = { readonly [K in keyof T]: T[K] };
@@ -131,7 +133,7 @@ export function configClass<T extends object>(spec: Spec<T>): new (options?: Par
       const values = spec.check ? spec.check(checked, (warning) => warnings.push(warning)) : checked;
       for (const field of Object.keys(spec.keys)) define(this, field, frozenCopy((values as Record<string, unknown>)[field] ?? null));
       Object.defineProperty(this, 'warnings', { value: Object.freeze(warnings.map((warning) => Object.freeze(warning))) });
-      if (decoded) sources.set(this, { raw: decoded.raw, floatKeys: decoded.floatKeys, initial: decoded.initial ?? ({ ...this } as Record<string, unknown>) });
+      if (decoded) sources.set(this, { raw: decoded.raw, style: decoded.style, initial: decoded.initial ?? ({ ...this } as Record<string, unknown>) });
       for (const warning of decoded?.onWarning ? warnings : []) decoded?.onWarning?.(warning);
       Object.freeze(this);
     }
@@ -142,8 +144,8 @@ export function configClass<T extends object>(spec: Spec<T>): new (options?: Par
 
     toText(): string {
       const source = sources.get(this);
-      const exact = source?.floatKeys !== undefined;
-      return toPythonJson(this.toJSON(), { sortKeys: !source, floatKeys: source?.floatKeys, exactFloats: exact && jsonEqual({ ...this }, source.initial) });
+      const unchanged = source !== undefined && jsonEqual({ ...this }, source.initial);
+      return toPythonJson(this.toJSON(), { sortKeys: !source, ...source?.style, exactFloats: unchanged && source.style !== undefined });
     }
   }
   return Config as unknown as new (options?: Partial<T> | Decoded) => Fields<T> & ConfigObject;
@@ -155,7 +157,7 @@ export function changed<T extends object>(spec: Spec<T>, self: T, changes: Parti
   const options = { ...self } as Record<string, unknown>;
   for (const [field, value] of Object.entries(changes)) if (value !== undefined) options[field] = value;
   const source = sources.get(self);
-  return source ? new Decoded(options, source.raw, source.floatKeys, [], undefined, source.initial) : (options as Partial<T>);
+  return source ? new Decoded(options, source.raw, source.style, [], undefined, source.initial) : (options as Partial<T>);
 }
 
 export type { Decoded };

@@ -14,3 +14,14 @@ export {
   type GenerationOptions,
   type ResolvedGenerationOptions,
 } from './generation-fields.js';
+export { ROPE_TYPES, type RopeConfig, type RopeType } from './rope.js';
+export type { Activation, DecoderConfig, LayerType } from './models/definition.js';
+export {
+  MODEL_TYPES,
+  parseModelConfig,
+  type ConfigChanges,
+  type ModelConfig,
+  type ModelConfigBase,
+  type ModelConfigOptions,
+  type ModelType,
+} from './model-config.js';

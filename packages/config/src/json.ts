@@ -46,12 +46,17 @@ export function jsonEqual(a: unknown, b: unknown): boolean {
 
 export interface ParsedText {
   readonly value: JsonObject;
-  /** Names of the keys whose numbers are written with a point or an exponent: Python's floats. */
-  readonly floatKeys: ReadonlySet<string>;
+  /** Paths (keys and indices, `/` between them) of the numbers written with a point or an exponent: Python's floats. */
+  readonly floats: ReadonlySet<string>;
+  /** Spaces per level. */
+  readonly indent: number;
 }
 
+/** What a file said, from text or from an object (then the spelling of numbers is not known). */
+export type Parsed = { readonly value: unknown } & Partial<Omit<ParsedText, 'value'>>;
+
 /**
- * Parses the text of a configuration file, noting which keys hold Python floats (`1.0` and `1` are the same number in
+ * Parses the text of a configuration file, noting which numbers are Python floats (`1.0` and `1` are the same number in
  * JavaScript but not in Python).
  * @throws ConfigError when the text is no JSON object
  */
@@ -63,13 +68,24 @@ export function parseConfigText(text: string, op: string): ParsedText {
     throw new ConfigError(op, 'not valid JSON', { cause, why: cause instanceof Error ? cause.message : undefined });
   }
   if (!isPlainObject(value)) throw new ConfigError(op, 'must be a JSON object');
-  const floatKeys = new Set<string>();
-  let key = '';
-  for (const [, string, colon, number] of text.matchAll(/("(?:[^"\\]|\\.)*")(\s*:)?|(-?\d[\d.eE+-]*)/g)) {
-    if (colon) key = JSON.parse(string) as string;
-    else if (number && /[.eE]/.test(number)) floatKeys.add(key);
+  return { value: value as JsonObject, floats: findFloats(text), indent: /^\s*\{\r?\n( +)/.exec(text)?.[1].length ?? 2 };
+}
+
+/** The paths of the floats in a text that is known to be valid JSON. */
+function findFloats(text: string): Set<string> {
+  const floats = new Set<string>();
+  const path: (string | number)[] = [];
+  for (const [token, string, colon, number] of text.matchAll(/("(?:[^"\\]|\\.)*")(\s*:)?|(-?\d[\d.eE+-]*)|[[\]{},]/g)) {
+    if (token === '[') path.push(0);
+    else if (token === '{') path.push('');
+    else if (token === ']' || token === '}') path.pop();
+    else if (token === ',') {
+      const last = path.at(-1);
+      if (typeof last === 'number') path[path.length - 1] = last + 1;
+    } else if (colon) path[path.length - 1] = JSON.parse(string) as string;
+    else if (number && /[.eE]/.test(number)) floats.add(path.join('/'));
   }
-  return { value: value as JsonObject, floatKeys };
+  return floats;
 }
 
 /** A float as Python's repr writes it: `6.0`, `1e-05`, `1e+16`. */
@@ -86,9 +102,12 @@ export function pythonFloat(x: number): string {
 const PYTHON_FLOATS = [
   'llm_int8_threshold damp_percent temperature top_p min_p top_h typical_p epsilon_cutoff eta_cutoff repetition_penalty',
   'encoder_repetition_penalty length_penalty diversity_penalty guidance_scale max_time penalty_alpha assistant_confidence_threshold',
-  'assistant_ensemble_weight attention_dropout hidden_dropout initializer_range rms_norm_eps rope_theta factor low_freq_factor',
-  'high_freq_factor attention_factor beta_fast beta_slow mscale mscale_all_dim partial_rotary_factor short_factor long_factor',
+  'assistant_ensemble_weight attention_dropout initializer_range rms_norm_eps rope_theta factor low_freq_factor',
+  'layerdrop dropout dropout_rate activation_dropout hidden_dropout layer_norm_eps layer_norm_epsilon initializer_factor classifier_dropout init_std high_freq_factor attention_factor beta_fast beta_slow mscale mscale_all_dim partial_rotary_factor short_factor long_factor',
 ].flatMap((line) => line.split(' '));
+
+// The float inside a list that also holds integers.
+const FLOAT_PLACES = /(^|\/)(sequence_bias\/\d+|exponential_decay_length_penalty)\/1$/;
 
 const pythonString = (text: string): string =>
   JSON.stringify(text).replace(/[\u007f-\uffff]/g, (unit) => `\\u${unit.charCodeAt(0).toString(16).padStart(4, '0')}`);
@@ -96,30 +115,31 @@ const pythonString = (text: string): string =>
 export interface TextOptions {
   /** Sort the keys of every object, as transformers does. Default false: keys keep their order. */
   sortKeys?: boolean;
-  /** More keys whose numbers are floats, beside the known float fields. */
-  floatKeys?: ReadonlySet<string>;
-  /** Use only `floatKeys`, not the known fields: for a file whose own spelling is known. Default false. */
+  /** Paths of more numbers that are floats, beside the known float fields. */
+  floats?: ReadonlySet<string>;
+  /** Use only `floats`, not the known fields: for a file whose own spelling is known. Default false. */
   exactFloats?: boolean;
+  /** Spaces per level. Default 2. */
+  indent?: number;
 }
 
 /**
  * The text Python's `json.dumps(value, indent=2)` writes, newline at the end included: floats keep their point, `1e-05` its form,
  * anything but ASCII is escaped.
  */
-export function toPythonJson(value: JsonObject, { sortKeys = false, floatKeys, exactFloats = false }: TextOptions = {}): string {
-  const floats = new Set([...(exactFloats ? [] : PYTHON_FLOATS), ...(floatKeys ?? [])]);
-  const number = (x: number, key: string): string => (Number.isInteger(x) && !floats.has(key) ? String(x) : pythonFloat(x));
-  const write = (item: JsonValue, key: string, pad: string): string => {
-    if (typeof item === 'number') return number(item, key);
+export function toPythonJson(value: JsonObject, { sortKeys = false, floats, exactFloats = false, indent = 2 }: TextOptions = {}): string {
+  const isFloat = (key: string, path: string): boolean => floats?.has(path) === true || (!exactFloats && (PYTHON_FLOATS.includes(key) || FLOAT_PLACES.test(path)));
+  const write = (item: JsonValue, key: string, path: string, pad: string): string => {
+    if (typeof item === 'number') return Number.isInteger(item) && !isFloat(key, path) ? String(item) : pythonFloat(item);
     if (typeof item === 'string') return pythonString(item);
     if (typeof item !== 'object' || item === null) return String(item);
-    const inner = `${pad}  `;
+    const inner = pad + ' '.repeat(indent);
     const list = Array.isArray(item);
     const entries = Object.entries(item as JsonObject);
     if (sortKeys && !list) entries.sort(([a], [b]) => (a < b ? -1 : a > b ? 1 : 0));
-    const lines = entries.map(([name, child]) => `${inner}${list ? '' : `${pythonString(name)}: `}${write(child, list ? key : name, inner)}`);
+    const lines = entries.map(([name, child]) => `${inner}${list ? '' : `${pythonString(name)}: `}${write(child, list ? key : name, path === '' ? name : `${path}/${name}`, inner)}`);
     const [open, close] = list ? '[]' : '{}';
     return lines.length === 0 ? `${open}${close}` : `${open}\n${lines.join(',\n')}\n${pad}${close}`;
   };
-  return `${write(value, '', '')}\n`;
+  return `${write(value, '', '', '')}\n`;
 }
