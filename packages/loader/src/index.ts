@@ -14,3 +14,7 @@ export { codeBook4bit, dynamicCodeBook } from './bnb/code-books.js';
 export * from './bnb/recognise.js';
 export { checkNestedQuantMap, checkQuantMap, checkScales } from './bnb/validate.js';
 export { inspectCheckpoint, type CheckpointReport, type DTypeTotal, type ModuleReport, type ParameterReport } from './inspect.js';
+export * from './weights/quantize.js';
+export * from './weights/load.js';
+export * from './weights/dummy.js';
+export * from './weights/save.js';
