@@ -121,6 +121,7 @@ export class LlamaForCausalLM extends Module implements CausalLM {
   readonly maxPositionEmbeddings: number;
   readonly kvShapes: readonly KvShape[];
   readonly preparesEachStep: boolean;
+  readonly bufferBytes: number;
   readonly #rope: Rope;
 
   constructor(settings: LlamaSettings) {
@@ -131,6 +132,7 @@ export class LlamaForCausalLM extends Module implements CausalLM {
     this.vocabSize = vocabSize;
     this.maxPositionEmbeddings = maxPositionEmbeddings;
     this.kvShapes = settings.layerTypes.map(() => ({ numKvHeads, headDim }));
+    this.bufferBytes = 2 * (rotaryDim / 2) * 4; // inv_freq and original_inv_freq, f32
     this.#rope = new Rope(settings.rope, { rotaryDim, maxPositionEmbeddings });
     this.preparesEachStep = this.#rope.dependsOnLength;
     this.model = this.child('model', new LlamaModel(settings, this.#rope));

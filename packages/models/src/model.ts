@@ -21,6 +21,8 @@ export interface CausalLM extends Module {
   readonly vocabSize: number;
   readonly maxPositionEmbeddings: number;
   readonly kvShapes: readonly KvShape[];
+  /** Bytes of the buffers that the Python module holds beside its parameters; they count in its memory footprint. */
+  readonly bufferBytes: number;
   /** Host work before a pass or a replay: `lengths` are the context lengths after it. */
   prepare(backend: Backend, lengths: readonly number[]): void;
   /** Whether {@link prepare} has work at every step. */
