@@ -38,7 +38,7 @@ export interface GPTQOptions {
   modelSeqlen: number | null;
   /** Path of the list of blocks, e.g. `model.layers` [null: from the architecture]. */
   blockNameToQuantize: string | null;
-  modulePrecedingFirstBlock: readonly string[] | null;
+  moduleNamePrecedingFirstBlock: readonly string[] | null;
   batchSize: number;
   padTokenId: number | null;
   maxInputLength: number | null;
@@ -75,7 +75,7 @@ const schema: z.ZodType<GPTQOptions> = z.object({
   backend: text.toLowerCase().nullish().transform((value) => value ?? 'auto'),
   modelSeqlen: nullable(positive),
   blockNameToQuantize: nullable(text),
-  modulePrecedingFirstBlock: nullable(texts),
+  moduleNamePrecedingFirstBlock: nullable(texts),
   batchSize: positive.default(1),
   padTokenId: nullable(integer),
   maxInputLength: nullable(positive),
@@ -128,7 +128,7 @@ const SPEC: Spec<GPTQOptions> = {
     backend: 'backend',
     modelSeqlen: 'model_seqlen',
     blockNameToQuantize: 'block_name_to_quantize',
-    modulePrecedingFirstBlock: 'module_name_preceding_first_block',
+    moduleNamePrecedingFirstBlock: 'module_name_preceding_first_block',
     batchSize: 'batch_size',
     padTokenId: 'pad_token_id',
     maxInputLength: 'max_input_length',

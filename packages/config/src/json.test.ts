@@ -59,3 +59,11 @@ test('a text that is no JSON object is a ConfigError', () => {
     }
   }));
 });
+
+test('hostile texts: deep nesting, long strings, __proto__', () => {
+  expect(() => parseConfigText(`{"a":${'['.repeat(100_000)}${']'.repeat(100_000)}}`, 'x')).toThrow(/nested more than 100 deep/);
+  expect([...parseConfigText(`{"a": "${'x\\"'.repeat(1_000_000)}", "b": 1.0}`, 'x').floats]).toEqual(['b']);
+  const { value } = parseConfigText('{"__proto__": {"polluted": 1}, "constructor": 2}', 'x');
+  expect(toPythonJson(value)).toContain('__proto__');
+  expect(({} as Record<string, unknown>).polluted).toBeUndefined();
+});

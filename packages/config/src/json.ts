@@ -68,14 +68,18 @@ export function parseConfigText(text: string, op: string): ParsedText {
     throw new ConfigError(op, 'not valid JSON', { cause, why: cause instanceof Error ? cause.message : undefined });
   }
   if (!isPlainObject(value)) throw new ConfigError(op, 'must be a JSON object');
-  return { value: value as JsonObject, floats: findFloats(text), indent: /^\s*\{\r?\n( +)/.exec(text)?.[1].length ?? 2 };
+  return { value: value as JsonObject, floats: findFloats(text, op), indent: /^\s*\{\r?\n( +)/.exec(text)?.[1].length ?? 2 };
 }
 
+// Files come from strangers; deeper ones would exhaust the stack of whoever walks them.
+const MAX_DEPTH = 100;
+
 /** The paths of the floats in a text that is known to be valid JSON. */
-function findFloats(text: string): Set<string> {
+function findFloats(text: string, op: string): Set<string> {
   const floats = new Set<string>();
   const path: (string | number)[] = [];
-  for (const [token, string, colon, number] of text.matchAll(/("(?:[^"\\]|\\.)*")(\s*:)?|(-?\d[\d.eE+-]*)|[[\]{},]/g)) {
+  for (const [token, string, colon, number] of text.matchAll(/("[^"\\]*(?:\\.[^"\\]*)*")(\s*:)?|(-?\d[\d.eE+-]*)|[[\]{},]/g)) {
+    if (path.length > MAX_DEPTH) throw new ConfigError(op, `nested more than ${MAX_DEPTH} deep`, { why: 'no configuration is' });
     if (token === '[') path.push(0);
     else if (token === '{') path.push('');
     else if (token === ']' || token === '}') path.pop();

@@ -94,8 +94,15 @@ describe('strictness', () => {
   test('harmless and private keys are accepted, ignoreKeys is heard', () => {
     expect(llama({ is_decoder: false, id2label: {}, temperature: 0.7, pruned_heads: {} }).warnings).toEqual([]);
     expect(llama({ _name_or_path: 'x' }).warnings.map((w) => w.field)).toEqual(['_name_or_path']);
-    const config = parseModelConfig({ ...json('models/llama.config'), unsloth_version: '1' }, { ignoreKeys: ['unsloth_version'] });
-    expect(config.toJSON()).toHaveProperty('unsloth_version', '1');
+    const config = parseModelConfig({ ...json('models/llama.config'), some_version: '1' }, { ignoreKeys: ['some_version'] });
+    expect(config.toJSON()).toHaveProperty('some_version', '1');
+  });
+
+  test('oddities of well-known hub files', () => {
+    const odd = { is_llama_config: true, rope_interleaved: false, 'transformers.js_config': { kv_cache_dtype: {} }, use_mrope: false, unsloth_fixed: true, max_sequence_length: 2048 };
+    expect(llama(odd).warnings).toEqual([]);
+    expect(() => llama({ rope_interleaved: true })).toThrow(UnsupportedError);
+    expect(() => llama({ use_mrope: true })).toThrow(/use_mrope is true; only false is supported/);
   });
 
   test('defaults: old Llama files, several end tokens', () => {

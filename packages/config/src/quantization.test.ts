@@ -143,6 +143,13 @@ describe('GPTQConfig', () => {
   });
 });
 
+test('__proto__ in a file is a key like any other', () => {
+  const json = JSON.parse('{"load_in_4bit": true, "__proto__": {"loadIn8bit": true}}') as JsonObject;
+  const config = BitsAndBytesConfig.fromJSON(json);
+  expect(config.loadIn8bit).toBe(false);
+  expect(JSON.stringify(config)).toBe(JSON.stringify(json));
+});
+
 test('the method decides the class', () => {
   expect(parseQuantizationConfig({ load_in_8bit: true })).toBeInstanceOf(BitsAndBytesConfig);
   expect(() => parseQuantizationConfig({ quant_method: 'awq' })).toThrow(/supported: bitsandbytes, gptq/);
