@@ -14,3 +14,6 @@ export { codeBook4bit, dynamicCodeBook } from './bnb/code-books.js';
 export * from './bnb/recognise.js';
 export { checkNestedQuantMap, checkQuantMap, checkScales } from './bnb/validate.js';
 export { inspectCheckpoint, type CheckpointReport, type DTypeTotal, type ModuleReport, type ParameterReport } from './inspect.js';
+export { resolveModelFolder, type ResolveModelOptions } from './hub/resolve.js';
+export type { DownloadProgress } from './hub/download.js';
+export { hubEnvironment, type HubEnvironment } from './hub/env.js';
