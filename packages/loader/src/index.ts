@@ -5,6 +5,7 @@ export { Checkpoint, openCheckpoint, type OpenCheckpointOptions, type ReadOption
 export { readShardIndex, type ShardIndex } from './shard-index.js';
 export { readJsonObject, readText } from './json-file.js';
 export { pythonFloat, PythonFloat, pythonJson, pythonJsonFile, type PythonJsonOptions } from './write/python-json.js';
+export { parsePythonJson } from './write/python-json-parse.js';
 export { parseByteSize } from './write/size.js';
 export { planShards, type PlanOptions, type ShardPlan } from './write/plan.js';
 export { SafetensorsWriter, writerDefaults, type SafetensorsWriterOptions, type TensorProducer, type WriteProgress } from './write/writer.js';
