@@ -1,5 +1,6 @@
 import { mkdir, truncate, writeFile, readFile, rm } from 'node:fs/promises';
 import { join } from 'node:path';
+import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { CheckpointError, DisposedError, UnsupportedError } from '@q/config';
 import { openCheckpoint } from './checkpoint.js';
@@ -136,4 +137,21 @@ describe('openCheckpoint', () => {
     await expect(checkpoint.read('a')).rejects.toThrow(DisposedError);
     await checkpoint.close();
   });
+});
+
+it('any change of an index is read or refused with a typed error', async () => {
+  const text = JSON.stringify({ metadata: { total_size: 6 }, weight_map: goodMap });
+  const folder = await sharded(text);
+  const change = fc.tuple(fc.nat(text.length - 1), fc.string({ maxLength: 3 }), fc.nat(4));
+  await fc.assert(
+    fc.asyncProperty(change, async ([at, piece, cut]) => {
+      await writeFile(join(folder, indexName), text.slice(0, at) + piece + text.slice(at + cut));
+      try {
+        await (await openCheckpoint(folder)).close();
+      } catch (error) {
+        if (!(error instanceof CheckpointError || error instanceof UnsupportedError)) throw error;
+      }
+    }),
+    { seed: 11, numRuns: 400 },
+  );
 });

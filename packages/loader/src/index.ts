@@ -5,6 +5,7 @@ export { Checkpoint, openCheckpoint, type OpenCheckpointOptions, type ReadOption
 export { readShardIndex, type ShardIndex } from './shard-index.js';
 export { readJsonObject, readText } from './json-file.js';
 export { pythonFloat, PythonFloat, pythonJson, pythonJsonFile, type PythonJsonOptions } from './write/python-json.js';
+export { parsePythonJson } from './write/python-json-parse.js';
 export { parseByteSize } from './write/size.js';
 export { planShards, type PlanOptions, type ShardPlan } from './write/plan.js';
 export { SafetensorsWriter, writerDefaults, type SafetensorsWriterOptions, type TensorProducer, type WriteProgress } from './write/writer.js';
@@ -18,3 +19,6 @@ export * from './weights/quantize.js';
 export * from './weights/load.js';
 export * from './weights/dummy.js';
 export * from './weights/save.js';
+export { resolveModelFolder, type ResolveModelOptions } from './hub/resolve.js';
+export type { DownloadProgress } from './hub/download.js';
+export { hubEnvironment, type HubEnvironment } from './hub/env.js';

@@ -1,3 +1,4 @@
+import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { CheckpointError, UnsupportedError } from '@q/config';
 import type { DType } from '@q/tensor';
@@ -82,6 +83,22 @@ describe('quantization state', () => {
     expect(() => parseQuantState(bad, place)).toThrow(/f.safetensors.*w.quant_state/);
   });
   it('with unknown keys is refused', () => expect(() => parseQuantState(text.replace('{', '{"new": 1, '), place)).toThrow(UnsupportedError));
+});
+
+it('any JSON as a quantization state is read or refused with a typed error', () => {
+  const good = { quant_type: 'nf4', blocksize: 64, dtype: 'float16', shape: [2, 3], nested_blocksize: 256, nested_dtype: 'float32', nested_offset: 0.5 };
+  const changed = fc.tuple(fc.constantFrom(...Object.keys(good)), fc.jsonValue()).map(([key, value]) => JSON.stringify({ ...good, [key]: value }));
+  fc.assert(
+    fc.property(fc.oneof(changed, fc.json(), fc.uint8Array({ maxLength: 60 })), (text) => {
+      try {
+        const state = parseQuantState(text, place);
+        expect(parseQuantState(formatQuantState(state), place)).toEqual(state);
+      } catch (error) {
+        if (!(error instanceof CheckpointError || error instanceof UnsupportedError)) throw error;
+      }
+    }),
+    { seed: 7, numRuns: 2000 },
+  );
 });
 
 /** A lookup over made-up tensors: name → [dtype, shape]. */
