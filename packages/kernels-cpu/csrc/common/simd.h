@@ -14,6 +14,8 @@
 #endif
 #if defined(__AVX512F__) || defined(__AVX2__)
 #include <immintrin.h>
+#elif defined(__ARM_NEON)
+#include <arm_neon.h>
 #endif
 
 namespace q::cpu::Q_ISA {
@@ -65,7 +67,11 @@ inline void reduce4(V v0, V v1, V v2, V v3, float* sums) {
 constexpr int kLanes = 4;
 typedef float V __attribute__((vector_size(16)));
 inline V zero() { return V{0, 0, 0, 0}; }
+#if defined(__ARM_NEON)
+inline V fma(V a, V b, V c) { return (V)vfmaq_f32((float32x4_t)c, (float32x4_t)a, (float32x4_t)b); }
+#else
 inline V fma(V a, V b, V c) { return a * b + c; }
+#endif
 template <class T> inline V load(const T* p) { return V{to_float(p[0]), to_float(p[1]), to_float(p[2]), to_float(p[3])}; }
 inline V load(const float* p) { V v; std::memcpy(&v, p, sizeof v); return v; }
 inline void store(float* p, V v) { std::memcpy(p, &v, sizeof v); }

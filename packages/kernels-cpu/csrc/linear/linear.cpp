@@ -1,0 +1,277 @@
+// The linear command: checks the arguments, brings x into the layouts the parts need, and gives each thread an equal share of the
+// columns of all parts. A thread takes its columns in blocks; a block is multiplied for up to kRowBlock rows and then finished (bias,
+// activation, gate, residual) while it is in cache. Which instructions are used is said by context.features alone.
+#include <algorithm>
+#include <cstring>
+#include <string>
+#include "../common/bnb_codes.h"
+#include "../common/float_types.h"
+#include "plan.h"
+
+namespace q::cpu {
+namespace {
+using namespace linear;
+
+constexpr int64_t kRowBlock = 512;
+/// Work below which a second thread costs more than it brings: about 5 us.
+constexpr int64_t kGrainBytes = 64 << 10, kGrainProducts = 256 << 10;
+
+[[noreturn]] void refuse(const std::string& what) { throw CommandError("[linear] " + what); }
+
+const FloatKernels& float_kernels(Isa isa) {
+#ifdef Q_X86
+  if (isa == Isa::avx512) return avx512::float_kernels;
+  if (isa == Isa::avx2) return avx2::float_kernels;
+#endif
+  return scalar::float_kernels;
+}
+
+/// AMX loses below one tile of rows; the sums are exact, so the choice changes no bit.
+const Int8Kernels& int8_kernels(const CpuFeatures& f, int64_t rows) {
+#ifdef Q_X86
+  if (f.isa == Isa::avx512 && f.avx512_vnni) return f.amx_tile && f.amx_int8 && rows > 16 ? avx512_amx::int8_kernels : avx512_vnni::int8_kernels;
+  if (f.isa == Isa::avx512) return avx512::int8_kernels;
+  if (f.isa == Isa::avx2) return avx2::int8_kernels;
+#endif
+  return scalar::int8_kernels;
+}
+
+const float* as_f32(const Tensor& t, int64_t count, const char* what, Scratch& scratch) {
+  if (t.dtype == DType::f32) return t.as<float>();
+  float* out = scratch.take_array<float>(size_t(count));
+  if (t.dtype == DType::bf16) for (int64_t i = 0; i < count; ++i) out[i] = to_float(t.as<BF16>()[i]);
+  else if (t.dtype == DType::f16) for (int64_t i = 0; i < count; ++i) out[i] = to_float(t.as<F16>()[i]);
+  else refuse(std::string(what) + " must be f32, f16 or bf16");
+  return out;
+}
+
+void require(const Tensor& t, const char* what, DType dtype, int64_t bytes) {
+  if (!t) refuse(std::string(what) + " is missing");
+  if (t.dtype != dtype) refuse(std::string(what) + " has element type " + std::to_string(int(t.dtype)) + ", expected " + std::to_string(int(dtype)));
+  if (t.bytes < bytes) refuse(std::string(what) + " holds " + std::to_string(t.bytes) + " bytes, " + std::to_string(bytes) + " needed");
+}
+
+void resolve_nibble(Part& p, const LinearArgsItem& item) {
+  if (item.block_size <= 0) refuse("blockSize must be positive, got " + std::to_string(item.block_size));
+  if (item.quant_type != int64_t(QuantType::nf4) && item.quant_type != int64_t(QuantType::fp4)) refuse("unknown quantType " + std::to_string(item.quant_type));
+  p.blocks = (p.n * p.k + item.block_size - 1) / item.block_size;
+  p.block_size = item.block_size;
+  p.code = item.quant_type == int64_t(QuantType::nf4) ? kNf4 : kFp4;
+  require(item.weight, "weight", DType::u8, (p.n * p.k + 1) / 2);
+  if (item.nested_absmax) {
+    if (item.nested_block_size <= 0) refuse("nestedBlockSize must be positive");
+    require(item.absmax, "absmax", DType::u8, p.blocks);
+    require(item.nested_absmax, "nestedAbsmax", DType::f32, (p.blocks + item.nested_block_size - 1) / item.nested_block_size * 4);
+    require(item.nested_code, "nestedCode", DType::f32, 1024);
+    require(item.offset, "offset", DType::f32, 4);
+    p.nested = item.absmax.as<uint8_t>();
+    p.nested_absmax = item.nested_absmax.as<float>();
+    p.nested_code = item.nested_code.as<float>();
+    p.offset = *item.offset.as<float>();
+    p.nested_block_size = item.nested_block_size;
+  } else {
+    require(item.absmax, "absmax", DType::f32, p.blocks * 4);
+    p.absmax = item.absmax.as<float>();
+  }
+  while (p.shift < 32 && (kChunk << p.shift) < p.block_size) ++p.shift;
+  const bool fast = p.k % kChunk == 0 && kChunk << p.shift == p.block_size;
+  p.format = fast ? Format::nibble : Format::nibble_any;
+}
+
+Part resolve(const LinearArgsItem& item, int64_t k, int64_t column, Scratch& scratch) {
+  Part p{};
+  p.n = item.n;
+  p.k = k;
+  p.column = column;
+  p.weight = item.weight.data;
+  if (item.bias) p.bias = as_f32(item.bias, p.n, "bias", scratch);
+  if (item.kind == int64_t(WeightKind::bnb4)) {
+    resolve_nibble(p, item);
+  } else if (item.kind == int64_t(WeightKind::int8)) {
+    if (k > 133152) refuse("int8 sums over k = " + std::to_string(k) + " may leave 32 bits; at most 133152");
+    p.format = Format::int8;
+    require(item.weight, "CB", DType::i8, p.n * k);
+    require(item.absmax, "SCB", DType::f32, p.n * 4);
+    p.scb = item.absmax.as<float>();
+  } else if (item.kind == int64_t(WeightKind::dense)) {
+    const DType d = item.weight.dtype;
+    if (d != DType::f32 && d != DType::f16 && d != DType::bf16) refuse("a dense weight must be f32, f16 or bf16");
+    p.format = d == DType::f32 ? Format::f32 : d == DType::f16 ? Format::f16 : Format::bf16;
+    require(item.weight, "weight", d, p.n * k * (d == DType::f32 ? 4 : 2));
+  } else {
+    refuse("unknown kind of weight " + std::to_string(item.kind));
+  }
+  return p;
+}
+
+/// Rows of x over the threads, in whole tiles of 16.
+template <class Body>
+void over_rows(const Plan& plan, Context& context, const Body& body) {
+  const int64_t tiles = (plan.rows + 15) / 16, grain = std::max<int64_t>(1, kGrainProducts / (16 * plan.k));
+  if (tiles <= grain) return body(0, plan.rows);
+  context.workers.parallel(tiles, grain, [&](int64_t begin, int64_t end, int) { body(begin * 16, std::min(end * 16, plan.rows)); });
+}
+
+QuantizedRows* quantize_rows(const Plan& plan, float threshold, const Int8Kernels& kernels, Context& context) {
+  Scratch& scratch = context.scratch;
+  QuantizedRows* q = scratch.take_array<QuantizedRows>(1);
+  *q = {};
+  q->rows = plan.rows;
+  q->k = plan.k;
+  q->ld = (plan.k + 63) / 64 * 64;
+  q->codes = scratch.take_array<int8_t>(size_t((plan.rows + 15) / 16 * 16 * q->ld));
+  q->sums = scratch.take_array<int32_t>(size_t(plan.rows));
+  q->absmax = scratch.take_array<float>(size_t(plan.rows));
+  q->first = scratch.take_array<int64_t>(size_t(plan.rows + 1));
+  q->first[0] = 0;
+  over_rows(plan, context, [&](int64_t r0, int64_t r1) { kernels.measure(plan, *q, threshold, r0, r1); });
+  for (int64_t r = 0; r < plan.rows; ++r) q->first[r + 1] += q->first[r];
+  const int64_t outliers = q->first[plan.rows];
+  q->columns = scratch.take_array<int32_t>(size_t(outliers));
+  q->values = scratch.take_array<float>(size_t(outliers));
+  over_rows(plan, context, [&](int64_t r0, int64_t r1) { kernels.quantize(plan, *q, threshold, r0, r1); });
+  if (outliers) {
+    int32_t* place = scratch.take_array<int32_t>(size_t(plan.k));
+    std::fill(place, place + plan.k, -1);
+    for (int64_t i = 0; i < outliers; ++i) place[q->columns[i]] = 0;
+    q->distinct = scratch.take_array<int32_t>(size_t(std::min(plan.k, outliers)));
+    for (int64_t k = 0; k < plan.k; ++k) {
+      if (place[k] == 0) q->distinct[q->distinct_count] = int32_t(k), place[k] = int32_t(q->distinct_count++);
+    }
+    for (int64_t i = 0; i < outliers; ++i) q->columns[i] = place[q->columns[i]];
+  }
+  return q;
+}
+
+/// x padded with zeros to whole vectors, and once more in the order of the nibbles when a part wants it.
+void prepare_x(Plan& plan, const LinearArgs& args, const FloatKernels& kernels, Context& context) {
+  plan.x = args.x.as<float>();
+  plan.ldx = plan.k;
+  if (plan.k % kernels.lanes) {
+    plan.ldx = (plan.k + kernels.lanes - 1) / kernels.lanes * kernels.lanes;
+    float* padded = context.scratch.take_array<float>(size_t(plan.rows * plan.ldx));
+    for (int64_t r = 0; r < plan.rows; ++r) {
+      std::memcpy(padded + r * plan.ldx, plan.x + r * plan.k, size_t(plan.k) * 4);
+      std::fill(padded + r * plan.ldx + plan.k, padded + (r + 1) * plan.ldx, 0.0f);
+    }
+    plan.x = padded;
+  }
+  const bool ordered = std::any_of(plan.parts, plan.parts + plan.parts_count, [](const Part& p) { return p.format == Format::nibble; });
+  if (ordered) {
+    float* out = context.scratch.take_array<float>(size_t(plan.rows * plan.k));
+    plan.x_nibble = out;
+    over_rows(plan, context, [&](int64_t r0, int64_t r1) { kernels.order_nibbles(plan.x + r0 * plan.k, out + r0 * plan.k, (r1 - r0) * plan.k); });
+  }
+}
+
+struct Share {
+  const Plan& plan;
+  const FloatKernels& floats;
+  const Int8Kernels& ints;
+  int64_t columns;  // of a block
+
+  void multiply(const Part& p, const Block& b, const Panel& panel) const {
+    if (p.format == Format::int8) ints.block(p, b, panel);
+    else floats.block(p, plan, b, panel);
+  }
+
+  /// Columns [n0, n1) of part i (and of the next one when gated).
+  void run(int i, int64_t n0, int64_t n1, float* y, const Panel& panel) const {
+    for (int64_t row = 0; row < plan.rows; row += kRowBlock) {
+      const int64_t row1 = std::min(plan.rows, row + kRowBlock);
+      for (int64_t n = n0; n < n1; n += columns) {
+        Block b{row, row1, n, std::min(n1, n + columns), y, columns};
+        multiply(plan.parts[i], b, panel);
+        float* up = nullptr;
+        if (plan.gated) {
+          up = y + (row1 - row) * columns;
+          Block second = b;
+          second.y = up;
+          multiply(plan.parts[i + 1], second, panel);
+        }
+        floats.finish(plan, i, b, up);
+      }
+    }
+  }
+};
+
+int64_t part_bytes(const Part& p) {
+  const int64_t bits = p.format == Format::f32 ? 32 : p.format == Format::int8 ? 8 : p.format == Format::f16 || p.format == Format::bf16 ? 16 : 5;
+  return (p.k * bits + 7) / 8;
+}
+
+void check(const LinearArgs& a) {
+  if (a.parts_count < 1) refuse("no parts");
+  if (a.gated && a.parts_count != 2) refuse("gated needs two parts, gate and up; got " + std::to_string(a.parts_count));
+  if (a.gated && a.parts[0].n != a.parts[1].n) refuse("gate has " + std::to_string(a.parts[0].n) + " columns, up " + std::to_string(a.parts[1].n));
+  if (a.activation < 0 || a.activation > int64_t(ActivationKind::tanh)) refuse("unknown activation " + std::to_string(a.activation));
+  if (a.rows < 0 || a.k < 1) refuse("rows " + std::to_string(a.rows) + ", k " + std::to_string(a.k));
+}
+
+}  // namespace
+
+void run(const LinearArgs& args, Context& context) {
+  check(args);
+  if (args.rows == 0) return;
+  Scratch& scratch = context.scratch;
+  Plan plan{};
+  plan.rows = args.rows;
+  plan.k = args.k;
+  plan.gated = args.gated != 0;
+  plan.activation = ActivationKind(args.activation);
+  plan.parts_count = int(args.parts_count);
+  int64_t columns = 0, units = 0;
+  for (int i = 0; i < plan.parts_count; ++i) {
+    plan.parts[i] = resolve(args.parts[i], args.k, columns, scratch);
+    if (!plan.gated || i == 0) columns += args.parts[i].n, units += (args.parts[i].n + kUnit - 1) / kUnit;
+  }
+  plan.ldo = columns;
+  require(args.x, "x", DType::f32, args.rows * args.k * 4);
+  require(args.out, "out", DType::f32, args.rows * columns * 4);
+  if (args.residual) require(args.residual, "residual", DType::f32, args.rows * columns * 4);
+  plan.residual = args.residual.as<float>();
+  plan.out = args.out.as<float>();
+
+  const FloatKernels& floats = float_kernels(context.features.isa);
+  const Int8Kernels& ints = int8_kernels(context.features, args.rows);
+  prepare_x(plan, args, floats, context);
+  int64_t distinct = 0, bytes = 0, chunk_blocks = 0;
+  double threshold = -1;
+  const QuantizedRows* rows = nullptr;
+  for (int i = 0; i < plan.parts_count; ++i) {
+    Part& p = plan.parts[i];
+    if (p.format == Format::int8) {
+      if (args.parts[i].threshold != threshold) rows = quantize_rows(plan, float(threshold = args.parts[i].threshold), ints, context);
+      p.rows = rows;
+      distinct = std::max(distinct, rows->distinct_count);
+    }
+    if (p.code) chunk_blocks = std::max(chunk_blocks, (4 * p.k + p.block_size - 1) / p.block_size + 1);
+    bytes = std::max(bytes, part_bytes(p) * (plan.gated ? 2 : 1));
+  }
+
+  // Few rows: small blocks, for the sums stay close. Many: as many columns as fit the second cache with room for x.
+  const Share share{plan, floats, ints, args.rows <= floats.max_direct_rows ? 64 : args.rows <= 32 ? 16 : 96};
+  const int64_t row_block = std::min(plan.rows, kRowBlock);
+  const int threads = context.workers.threads();
+  Panel* panels = scratch.take_array<Panel>(size_t(threads));
+  float** sums = scratch.take_array<float*>(size_t(threads));
+  for (int t = 0; t < threads; ++t) {
+    panels[t].weights = scratch.take_array<float>(size_t(share.columns * kBlockK));
+    panels[t].absmax = scratch.take_array<float>(size_t(chunk_blocks));
+    panels[t].outliers = scratch.take_array<float>(size_t(distinct * share.columns));
+    sums[t] = scratch.take_array<float>(size_t(row_block * share.columns * (plan.gated ? 2 : 1)));
+  }
+  const int64_t grain = std::max<int64_t>(1, std::min(kGrainBytes / (kUnit * bytes), kGrainProducts / (kUnit * plan.rows * plan.k)));
+  context.workers.parallel(units, grain, [&](int64_t begin, int64_t end, int thread) {
+    int64_t first = 0;  // unit of part i
+    for (int i = 0; i < plan.parts_count && first < end; ++i) {
+      const int64_t count = (plan.parts[i].n + kUnit - 1) / kUnit;
+      const int64_t u0 = std::max(begin, first) - first, u1 = std::min(end, first + count) - first;
+      if (u0 < u1) share.run(i, u0 * kUnit, std::min(u1 * kUnit, plan.parts[i].n), sums[thread], panels[thread]);
+      first += count;
+      if (plan.gated) break;
+    }
+  });
+}
+
+}  // namespace q::cpu

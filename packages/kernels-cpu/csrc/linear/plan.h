@@ -1,0 +1,106 @@
+// What the linear command is turned into before the threads start: parts with their formats checked and their small tensors
+// converted, x in the layouts the parts need, and the kernels of this machine. Read-only while the threads run.
+#pragma once
+#include <cstdint>
+#include "../common/context.h"
+
+namespace q::cpu::linear {
+
+/// The sum over k is cut into blocks of this many values, for every shape and number of rows: inside a block each lane of the
+/// vector adds its own values, the lanes are added in a fixed tree, and the blocks are added in order.
+constexpr int64_t kBlockK = 1024;
+/// Columns that one thread is given at least; a whole AMX tile.
+constexpr int64_t kUnit = 16;
+/// Values of a 4-bit row that the fast kernels take at a time; absmax must be constant over them.
+constexpr int64_t kChunk = 64;
+
+enum class Format { f32, f16, bf16, nibble, nibble_any, int8 };  // nibble_any: odd k, or blocks that straddle rows
+
+/// x of an int8 part: each row quantized by its own absmax, its outliers taken out.
+struct QuantizedRows {
+  int8_t* codes;         // [rows, ld], zero from k to ld and at outliers; or, when the kernels want tiles,
+                         // [rows / 16 rounded up, ld / 64, 16 of k / 4, 16 rows, 4 of k]
+  int64_t rows, k, ld;   // ld: k rounded up to 64
+  int32_t* sums;         // [rows] of the codes
+  float* absmax;         // [rows]
+  int64_t* first;        // [rows + 1]: outliers of row r are first[r] .. first[r + 1], in order of their columns
+  int32_t* columns;      // their columns; later their place in `distinct`
+  float* values;         // their x
+  int32_t* distinct;     // columns in which any row has an outlier
+  int64_t distinct_count;
+};
+
+struct Part {
+  Format format;
+  int64_t n, k;
+  int64_t column;        // of its first output in out
+  const void* weight;
+  const float* bias;     // [n] or null
+  // nibble
+  const float* absmax;   // plain
+  const uint8_t* nested; // or nested
+  const float* nested_absmax;
+  const float* nested_code;
+  float offset;
+  int64_t blocks, block_size, nested_block_size;
+  int shift;             // nibble: block_size = kChunk << shift
+  const float* code;     // [16]
+  // int8
+  const float* scb;      // [n]
+  const QuantizedRows* rows;
+};
+
+struct Plan {
+  int64_t rows, k;
+  const float* x;        // [rows, ldx], zero from k to ldx
+  int64_t ldx;
+  const float* x_nibble; // [rows, k], each chunk in the order in which the kernels unpack nibbles
+  Part parts[kMaxRepeat];
+  int parts_count;
+  bool gated;
+  ActivationKind activation;
+  const float* residual;
+  float* out;
+  int64_t ldo;           // columns of out
+};
+
+/// A thread's own memory.
+struct Panel {
+  float* weights;        // [columns, kBlockK]
+  float* absmax;         // of four rows
+  float* outliers;       // int8: [distinct outlier columns, columns]
+};
+
+/// y[r - row0, n - n0] of one part, without bias.
+struct Block {
+  int64_t row0, row1, n0, n1;
+  float* y;
+  int64_t ldy;
+};
+
+struct FloatKernels {
+  int64_t max_direct_rows;                    // up to so many rows the weights are unpacked straight into registers
+  int lanes;                                  // x is padded to a multiple of this
+  void (*order_nibbles)(const float* x, float* out, int64_t count);  // count % kChunk == 0
+  void (*block)(const Part&, const Plan&, const Block&, const Panel&);
+  void (*finish)(const Plan&, int64_t first_part, const Block&, const float* up);
+};
+
+struct Int8Kernels {
+  bool tiles;                                 // layout of QuantizedRows.codes
+  /// Rows [row0, row1): absmax and the number of outliers, into first[row + 1].
+  void (*measure)(const Plan&, const QuantizedRows&, float threshold, int64_t row0, int64_t row1);
+  /// Rows [row0, row1), whole tiles of 16: codes, sums, and the outliers.
+  void (*quantize)(const Plan&, const QuantizedRows&, float threshold, int64_t row0, int64_t row1);
+  void (*block)(const Part&, const Block&, const Panel&);
+};
+
+}  // namespace q::cpu::linear
+
+namespace q::cpu {
+namespace scalar { extern const linear::FloatKernels float_kernels; extern const linear::Int8Kernels int8_kernels; }
+namespace avx2 { extern const linear::FloatKernels float_kernels; extern const linear::Int8Kernels int8_kernels; }
+namespace avx512 { extern const linear::FloatKernels float_kernels; extern const linear::Int8Kernels int8_kernels; }
+namespace avx512_vnni { extern const linear::Int8Kernels int8_kernels; }
+namespace avx512_amx { extern const linear::Int8Kernels int8_kernels; }
+}  // namespace q::cpu
