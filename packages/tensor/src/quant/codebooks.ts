@@ -14,7 +14,7 @@ const fp4Magnitudes = [0, 0.0052083334885537624, 0.6666666865348816, 1, 0.333333
 /** Value of each 4-bit code, f32 [16]. */
 export const codebooks: Readonly<Record<QuantType, Float32Array>> = {
   nf4: Float32Array.from(nf4),
-  fp4: Float32Array.from([...fp4Magnitudes, ...fp4Magnitudes.map((value) => 0 - value)]),
+  fp4: Float32Array.from([...fp4Magnitudes, ...fp4Magnitudes.map((value) => -value)]),
 };
 
 /**

@@ -6,12 +6,12 @@ import type { Cells, ReferenceMemory } from './memory.js';
 const round = Math.fround;
 const quantTypeOf = (code: number) => (Object.keys(quantTypes) as QuantType[])[code];
 
-/** Codes by ascending value, and the f32 value above which the next one is chosen: the midpoint of two neighbours. */
-function decisionTable(book: Float32Array): { codes: number[]; thresholds: number[] } {
-  const codes = [...book.keys()].filter((code) => !(book[code] === 0 && code > 7)).sort((a, b) => book[a] - book[b]);
-  const thresholds = codes.slice(1).map((code, i) => round((book[code] + book[codes[i]]) / 2));
-  return { codes, thresholds };
-}
+/** Values above which the next nf4 code is chosen: the midpoints of neighbours. */
+const nf4Cuts = [...codebooks.nf4.slice(1)].map((value, i) => round((value + codebooks.nf4[i]) / 2));
+
+/** The same for fp4 by magnitude, in the decimals in which bitsandbytes writes them, and the codes in that order. */
+const fp4Cuts = [0.00260417, 0.0859375, 0.20833333, 0.29166667, 0.4166667, 0.583333, 0.8333333].map(round);
+const fp4Order = [0, 1, 6, 7, 4, 5, 2, 3];
 
 /** Index into a decision table: how many thresholds lie below x. NaN (a block of zeros) lies above none. */
 function nearest(thresholds: readonly number[], x: number): number {
@@ -33,23 +33,15 @@ export function quantize4bit(args: CommandArgs<'quantize4bit'>, memory: Referenc
     const inverse = round(1 / largest);
     for (let i = start; i < end; i++) {
       const code = table(round(x.get(i) * inverse));
-      const shift = i % 2 === 0 ? 4 : 0;
-      const byte = i % 2 === 0 ? 0 : codes.get(i >> 1);
-      codes.set(i >> 1, byte | (code << shift));
+      if (i % 2 === 0) codes.set(i >> 1, (code << 4) | table(0)); // an odd count ends with the code of 0
+      else codes.set(i >> 1, (codes.get(i >> 1) & 0xf0) | code);
     }
   }
 }
 
 /** fp4 decides by magnitude and keeps the sign, so that ties are symmetric; nf4 decides on the signed value. */
-function fourBitTable(quantType: QuantType): (x: number) => number {
-  const book = codebooks[quantType];
-  if (quantType === 'nf4') {
-    const { codes, thresholds } = decisionTable(book);
-    return (x) => codes[nearest(thresholds, x)];
-  }
-  const { codes, thresholds } = decisionTable(book.slice(0, 8));
-  return (x) => codes[nearest(thresholds, Math.abs(x))] | (x < 0 ? 8 : 0);
-}
+const fourBitTable = (quantType: QuantType): ((x: number) => number) =>
+  quantType === 'nf4' ? (x) => nearest(nf4Cuts, x) : (x) => fp4Order[nearest(fp4Cuts, Math.abs(x))] | (x < 0 ? 8 : 0);
 
 /** A reader of absmax per block, plain or nested. */
 export function absmaxReader(args: Pick<CommandArgs<'dequantize4bit'>, 'absmax' | 'nestedAbsmax' | 'nestedCode' | 'offset' | 'nestedBlockSize'>, memory: ReferenceMemory): (block: number) => number {
@@ -74,11 +66,35 @@ export function dequantize4bit(args: CommandArgs<'dequantize4bit'>, memory: Refe
   for (let i = 0; i < args.count; i++) out.set(i, value(i));
 }
 
+/**
+ * The f32 mean, added in the order of torch's CUDA reduction with one block of up to 512 threads, four sums each: the offset of nested
+ * absmax is that mean. From 32768 values on the order there depends on the GPU.
+ */
+function meanOf(x: readonly number[]): number {
+  const n = x.length;
+  const vectors = n >= 128;
+  const threads = Math.min(512, 2 ** Math.floor(Math.log2(Math.max(1, vectors ? Math.floor(n / 4) : n))));
+  const [inner, outer] = vectors ? [1, 4] : [threads, 1];
+  const sums = Array.from({ length: threads }, (_, t) => {
+    const four = [0, 0, 0, 0];
+    let i = t;
+    for (; i * outer + 3 * inner < n; i += vectors ? threads : 4 * threads) {
+      for (let j = 0; j < 4; j++) four[j] = round(four[j] + x[i * outer + j * inner]);
+    }
+    const tail = n - (n % 4) + t;
+    if (vectors && tail < n) four[0] = round(four[0] + x[tail]);
+    for (let j = 0; !vectors && i < n; i += threads, j++) four[j] = round(four[j] + x[i]);
+    return four.reduce((sum, value) => round(sum + value));
+  });
+  for (let half = threads / 2; half >= 1; half /= 2) {
+    for (let t = 0; t < half; t++) sums[t] = round(sums[t] + sums[t + half]);
+  }
+  return round(sums[0] * round(1 / n));
+}
+
 export function quantizeAbsmax(args: CommandArgs<'quantizeAbsmax'>, memory: ReferenceMemory): void {
   const [x, out, nested, code, offset] = [args.x, args.out, args.nestedAbsmax, args.nestedCode, args.offset].map((ref) => memory.cells(ref));
-  let sum = 0;
-  for (let i = 0; i < args.count; i++) sum += x.get(i);
-  const mean = round(sum / args.count);
+  const mean = meanOf(Array.from({ length: args.count }, (_, i) => x.get(i)));
   offset.set(0, mean);
   const book = Array.from({ length: code.length }, (_, i) => code.get(i));
   const thresholds = book.slice(1).map((value, i) => round((value + book[i]) / 2));
@@ -93,7 +109,7 @@ export function quantizeAbsmax(args: CommandArgs<'quantizeAbsmax'>, memory: Refe
 }
 
 /** Code of x in a row of absmax `largest`. */
-export const int8Code = (x: number, largest: number): number => (largest === 0 ? 0 : roundEven(round(x * round(127 / largest))));
+export const int8Code = (x: number, largest: number): number => (largest === 0 ? 0 : roundEven(round(x * round(127 * round(1 / largest)))));
 
 export function quantizeInt8(args: CommandArgs<'quantizeInt8'>, memory: ReferenceMemory): void {
   const [x, codes, absmax] = [memory.cells(args.x), memory.cells(args.codes), memory.cells(args.absmax)];
@@ -109,6 +125,6 @@ export function quantizeInt8(args: CommandArgs<'quantizeInt8'>, memory: Referenc
 export function dequantizeInt8(args: CommandArgs<'dequantizeInt8'>, memory: ReferenceMemory): void {
   const [codes, absmax, out] = [memory.cells(args.codes), memory.cells(args.absmax), memory.cells(args.out)];
   for (let i = 0; i < args.rows * args.width; i++) {
-    out.set(i, round(codes.get(i) * round(absmax.get(Math.floor(i / args.width)) / 127)));
+    out.set(i, round(round(codes.get(i) * absmax.get(Math.floor(i / args.width))) * round(1 / 127)));
   }
 }
