@@ -14,6 +14,7 @@ export { formatQuantState, parseQuantState, type QuantState } from './bnb/quant-
 export { codeBook4bit, dynamicCodeBook } from './bnb/code-books.js';
 export * from './bnb/recognise.js';
 export { checkNestedQuantMap, checkQuantMap, checkScales } from './bnb/validate.js';
+export { compareKeys, type KeyComparison } from './keys.js';
 export { inspectCheckpoint, type CheckpointReport, type DTypeTotal, type ModuleReport, type ParameterReport } from './inspect.js';
 export * from './weights/quantize.js';
 export * from './weights/load.js';

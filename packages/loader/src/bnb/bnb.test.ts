@@ -3,6 +3,7 @@ import { describe, expect, it } from 'vitest';
 import { CheckpointError, UnsupportedError } from '@q/config';
 import type { DType } from '@q/tensor';
 import { openCheckpoint } from '../checkpoint.js';
+import { compareKeys } from '../keys.js';
 import type { TensorEntry } from '../safetensors/header.js';
 import { temporary, unpack } from '../testing.js';
 import { codeBook4bit, dynamicCodeBook } from './code-books.js';
@@ -63,6 +64,16 @@ describe('real checkpoints', () => {
     }
     expect(found).toBe(14);
   });
+});
+
+it('compareKeys counts helper tensors to their weight', async () => {
+  await using checkpoint = await openCheckpoint(await unpack('llama-nf4-nested-bf16', await temp.sub('keys')));
+  const weights = [...checkpoint.tensors.keys()].filter((key) => bnbOwner(key) === undefined);
+  expect(compareKeys(checkpoint, weights)).toEqual({ missing: [], unexpected: [] });
+  const half = weights.filter((key) => key !== 'model.layers.0.mlp.up_proj.weight' && key !== 'model.norm.weight');
+  const { missing, unexpected } = compareKeys(checkpoint, [...half, 'model.norm.bias']);
+  expect(missing).toEqual(['model.norm.bias']);
+  expect([...unexpected].sort()).toEqual(['model.norm.weight', ...Object.values(bnb4bitNames('model.layers.0.mlp.up_proj.weight', 'nf4', true))].sort());
 });
 
 describe('quantization state', () => {

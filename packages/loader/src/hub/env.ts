@@ -2,6 +2,7 @@
 import { readFile } from 'node:fs/promises';
 import { homedir } from 'node:os';
 import { join, resolve } from 'node:path';
+import { fileError } from '../safetensors/file.js';
 
 export interface HubEnvironment {
   /** Folder of the cache: HF_HUB_CACHE, else HUGGINGFACE_HUB_CACHE, else HF_HOME/hub, else XDG_CACHE_HOME/huggingface/hub, else ~/.cache/huggingface/hub. */
@@ -36,6 +37,12 @@ export async function hubToken(env: Env = process.env): Promise<string | undefin
   if (isOn(env.HF_HUB_DISABLE_IMPLICIT_TOKEN)) return undefined;
   const given = (env.HF_TOKEN || env.HUGGING_FACE_HUB_TOKEN)?.trim();
   if (given) return given;
-  const stored = await readFile(env.HF_TOKEN_PATH ? expand(env.HF_TOKEN_PATH) : join(home(env), 'token'), 'utf8').catch(() => '');
-  return stored.trim() || undefined;
+  const path = env.HF_TOKEN_PATH ? expand(env.HF_TOKEN_PATH) : join(home(env), 'token');
+  try {
+    return (await readFile(path, 'utf8')).trim() || undefined;
+  } catch (cause) {
+    const code = (cause as NodeJS.ErrnoException).code;
+    if (code === 'ENOENT' || code === 'ENOTDIR') return undefined;
+    throw fileError(cause, path, 'cannot read the access token');
+  }
 }

@@ -134,9 +134,9 @@ function parseTensor(name: string, value: unknown, dataOffset: number, dataBytes
     if (bits % 8 !== 0) fail('the data of a tensor is misaligned', { shape, dtype, why: 'its last element does not end with a byte' });
     if (expected !== bytes) fail('shape and size of a tensor disagree', { shape: clip(JSON.stringify(shape)), dtype, bytes, expectedBytes: expected });
   }
-  const place = { name, shape: Object.freeze([...(shape as number[])]), elements, file, offset: dataOffset + begin, bytes };
-  const entry = stored?.dtype ? { ...place, dtype: stored.dtype } : { ...place, storedDtype: clip(dtype) };
-  return { entry: Object.freeze(entry), begin, end };
+  const place = { name, shape: shape as number[], elements, file, offset: dataOffset + begin, bytes };
+  const entry = stored?.dtype ? Object.assign(place, { dtype: stored.dtype }) : Object.assign(place, { storedDtype: clip(dtype) });
+  return { entry, begin, end };
 }
 
 /** Data of all tensors, in order, must tile [0, dataBytes). */
@@ -165,10 +165,11 @@ export function parseSafetensorsHeader(bytes: Uint8Array, fileSize: number, file
   const length = headerLength(bytes, fileSize, file);
   const dataOffset = 8 + length;
   if (bytes.length < dataOffset) throw new CheckpointError(op, 'the header is cut short', { file, headerBytes: length, gotBytes: bytes.length - 8, fix: damaged });
-  const { __metadata__: rawMetadata, ...rest } = parseJson(bytes.subarray(8, dataOffset), file);
-  const metadata = parseMetadata(rawMetadata, file);
+  const json = parseJson(bytes.subarray(8, dataOffset), file);
+  const metadata = parseMetadata(json.__metadata__, file);
   const dataBytes = fileSize - dataOffset;
-  const parsed = Object.entries(rest).map(([name, value]) => parseTensor(name, value, dataOffset, dataBytes, file));
+  const names = Object.keys(json).filter((name) => name !== '__metadata__');
+  const parsed = names.map((name) => parseTensor(name, json[name], dataOffset, dataBytes, file));
   parsed.sort((a, b) => a.begin - b.begin || a.end - b.end);
   checkTiling(parsed, dataBytes, file);
 
