@@ -13,7 +13,7 @@ export interface OpenCheckpointOptions {
   signal?: AbortSignal;
 }
 
-export interface ReadOptions {
+export interface CheckpointReadOptions {
   signal?: AbortSignal;
 }
 
@@ -76,7 +76,7 @@ export class Checkpoint implements AsyncDisposable {
    * The bytes of a tensor, in a buffer of its own (so any alignment of the file is fine).
    * @throws CheckpointError if it is missing or its file is cut short; `signal.reason` when aborted.
    */
-  async read(tensor: string | TensorEntry, options: ReadOptions = {}): Promise<Uint8Array<ArrayBuffer>> {
+  async read(tensor: string | TensorEntry, options: CheckpointReadOptions = {}): Promise<Uint8Array<ArrayBuffer>> {
     const entry = typeof tensor === 'string' ? this.tensor(tensor) : tensor;
     const target = new Uint8Array(entry.bytes);
     await this.readInto(entry, target, options);
@@ -87,7 +87,7 @@ export class Checkpoint implements AsyncDisposable {
    * Reads a tensor, or the part of it that begins at byte `options.from` and fills `target`, into memory of the caller.
    * @param target exactly the tensor's bytes if `from` is not given
    */
-  async readInto(entry: TensorEntry, target: Uint8Array, options: ReadOptions & { from?: number } = {}): Promise<void> {
+  async readInto(entry: TensorEntry, target: Uint8Array, options: CheckpointReadOptions & { from?: number } = {}): Promise<void> {
     const { from, signal } = options;
     const start = from ?? 0;
     if (start < 0 || start + target.length > entry.bytes || (from === undefined && target.length !== entry.bytes)) {

@@ -1,7 +1,7 @@
 export * from './safetensors/header.js';
 export { openSafetensors, type SafetensorsFile } from './safetensors/file.js';
 export { specBytes, type TensorSpec } from './safetensors/serialize.js';
-export { Checkpoint, openCheckpoint, type OpenCheckpointOptions, type ReadOptions } from './checkpoint.js';
+export { Checkpoint, openCheckpoint, type OpenCheckpointOptions, type CheckpointReadOptions } from './checkpoint.js';
 export { readShardIndex, type ShardIndex } from './shard-index.js';
 export { readJsonObject, readText } from './json-file.js';
 export { pythonFloat, PythonFloat, pythonJson, pythonJsonFile, type PythonJsonOptions } from './write/python-json.js';

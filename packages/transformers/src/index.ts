@@ -1,1 +1,10 @@
-export {};
+export { AutoConfig, AutoModelForCausalLM, type LoadModelOptions } from './auto.js';
+export { AutoTokenizer, Tokenizer, type ChatMessage, type ChatOptions, type DecodeOptions, type EncodeOptions, type PadOptions } from './tokenizer.js';
+export { CausalModel, type ForwardInput, type QuantizationSummary, type SaveOptions } from './model.js';
+export { Generation, type GenerateInput, type GenerateOptions, type GenerationResult } from './generation.js';
+export { openDevice } from './device.js';
+export * from '@q/config';
+export * from '@q/generate';
+export * from '@q/loader';
+export * from '@q/models';
+export { nanoFolder } from '@q/nano';
