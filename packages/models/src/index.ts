@@ -6,3 +6,4 @@ export * from './nn/layers.js';
 export * from './nn/rope.js';
 export { architectureOf, buildModel } from './registry.js';
 export { parameterSlots } from './slots.js';
+export { bufferBytes, moduleTree, planTree, type ModelTree } from './tree.js';

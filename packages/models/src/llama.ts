@@ -3,7 +3,7 @@
 import type { DecoderConfig } from '@q/config';
 import { attention, packedQkv, ropeKvWrite, type ActivationKind, type Backend, type KvLayer, type QkvLayout, type Tensor } from '@q/tensor';
 import type { Architecture, CausalLM, ForwardContext, KvShape } from './model.js';
-import { Embedding, RmsNorm } from './nn/layers.js';
+import { Activation, Embedding, RmsNorm } from './nn/layers.js';
 import { forwardTogether, Linear } from './nn/linear.js';
 import { Module, ModuleList } from './nn/module.js';
 import { Rope } from './nn/rope.js';
@@ -53,6 +53,7 @@ class LlamaMlp extends Module {
     this.gate = this.child('gate_proj', new Linear(hiddenSize, intermediateSize, { bias }));
     this.up = this.child('up_proj', new Linear(hiddenSize, intermediateSize, { bias }));
     this.down = this.child('down_proj', new Linear(intermediateSize, hiddenSize, { bias }));
+    this.child('act_fn', new Activation(hiddenAct));
   }
 
   // x, residual [T, C] → residual + down(act(gate x) · up x)
@@ -98,6 +99,7 @@ class LlamaModel extends Module {
     this.embedding = this.child('embed_tokens', new Embedding(settings.vocabSize, settings.hiddenSize));
     this.layers = this.child('layers', new ModuleList(settings.layerTypes.map((type) => new LlamaDecoderLayer(settings, rope, type === 'sliding_attention' ? settings.slidingWindow! : 0)))).items;
     this.norm = this.child('norm', new RmsNorm(`${settings.family}RMSNorm`, settings.hiddenSize, settings.rmsNormEps));
+    this.child('rotary_emb', rope);
   }
 
   forward(context: ForwardContext): Tensor {
@@ -121,7 +123,6 @@ export class LlamaForCausalLM extends Module implements CausalLM {
   readonly maxPositionEmbeddings: number;
   readonly kvShapes: readonly KvShape[];
   readonly preparesEachStep: boolean;
-  readonly bufferBytes: number;
   readonly #rope: Rope;
 
   constructor(settings: LlamaSettings) {
@@ -132,8 +133,7 @@ export class LlamaForCausalLM extends Module implements CausalLM {
     this.vocabSize = vocabSize;
     this.maxPositionEmbeddings = maxPositionEmbeddings;
     this.kvShapes = settings.layerTypes.map(() => ({ numKvHeads, headDim }));
-    this.bufferBytes = 2 * (rotaryDim / 2) * 4; // inv_freq and original_inv_freq, f32
-    this.#rope = new Rope(settings.rope, { rotaryDim, maxPositionEmbeddings });
+    this.#rope = new Rope(`${settings.family}RotaryEmbedding`, settings.rope, { rotaryDim, maxPositionEmbeddings });
     this.preparesEachStep = this.#rope.dependsOnLength;
     this.model = this.child('model', new LlamaModel(settings, this.#rope));
     this.head = this.child('lm_head', new Linear(hiddenSize, vocabSize));
@@ -151,10 +151,6 @@ export class LlamaForCausalLM extends Module implements CausalLM {
     return this.head.forward(hidden);
   }
 
-  override dispose(): void {
-    this.#rope.dispose();
-    super.dispose();
-  }
 }
 
 const family = (modelType: string, name: string): Architecture<DecoderConfig> => ({
@@ -162,6 +158,7 @@ const family = (modelType: string, name: string): Architecture<DecoderConfig> =>
   build: (config) => new LlamaForCausalLM({ ...config, family: name }),
   noSplit: [`${name}DecoderLayer`],
   keepDense: ['lm_head'],
+  outputEmbeddings: 'lm_head',
   ignoredTensors: [/\.rotary_emb\.inv_freq$/],
   tied: { 'lm_head.weight': 'model.embed_tokens.weight' },
 });

@@ -21,8 +21,6 @@ export interface CausalLM extends Module {
   readonly vocabSize: number;
   readonly maxPositionEmbeddings: number;
   readonly kvShapes: readonly KvShape[];
-  /** Bytes of the buffers that the Python module holds beside its parameters; they count in its memory footprint. */
-  readonly bufferBytes: number;
   /** Host work before a pass or a replay: `lengths` are the context lengths after it. */
   prepare(backend: Backend, lengths: readonly number[]): void;
   /** Whether {@link prepare} has work at every step. */
@@ -41,6 +39,8 @@ export interface Architecture<C = unknown> {
   readonly noSplit: readonly string[];
   /** Modules kept in full precision by 8-bit and 4-bit loading unless the config names others. */
   readonly keepDense: readonly string[];
+  /** Path of the output embeddings. */
+  readonly outputEmbeddings: string;
   /** Entries of old checkpoints that hold no weights. */
   readonly ignoredTensors: readonly RegExp[];
   /** Parameters that share memory when `tie_word_embeddings` is set: target to source. */

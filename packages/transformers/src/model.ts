@@ -3,7 +3,7 @@ import { join } from 'node:path';
 import { assertKnownKeys, ConfigError, GENERATION_OPTION_NAMES, type GenerationConfig, type ModelConfig, type QuantizationConfig } from '@q/config';
 import { Engine, PastState, scoreWindows, unpack, type EngineOptions } from '@q/generate';
 import { SafetensorsWriter, storedTensors, type WriteProgress } from '@q/loader';
-import type { CausalLM } from '@q/models';
+import { bufferBytes, type CausalLM } from '@q/models';
 import { dtypeBytes, weightBytes, weightTensors, type Backend, type FloatDType, type ParameterSlot, type Tensor } from '@q/tensor';
 import { Generation, generateInputNames, requestsFor, withoutPadding, type GenerateOptions } from './generation.js';
 import type { Tokenizer } from './tokenizer.js';
@@ -142,7 +142,7 @@ export class CausalModel implements AsyncDisposable {
       if (slot.tiedTo !== undefined) return sum;
       return sum + weightTensors(slot.current())[0].bytes;
     }, 0);
-    return parameters + (returnBuffers ? model.bufferBytes : 0);
+    return parameters + (returnBuffers ? bufferBytes(model) : 0);
   }
 
   /** What was quantized, and to what. */

@@ -1,3 +1,4 @@
+import type { Activation as ActivationName } from '@q/config';
 import { embedding, layerNorm, rmsNorm, type FloatDType, type Tensor } from '@q/tensor';
 import { Module, type Parameter } from './module.js';
 
@@ -45,5 +46,19 @@ export class LayerNorm extends Module {
 
   forward(x: Tensor): Tensor {
     return layerNorm(x, { weight: this.weight.tensor, bias: this.bias.tensor, eps: this.eps });
+  }
+}
+
+const activationClasses: Readonly<Record<ActivationName, string>> = {
+  silu: 'SiLUActivation', gelu: 'GELUActivation', gelu_tanh: 'NewGELUActivation', quick_gelu: 'QuickGELUActivation', relu: 'ReLU',
+};
+
+/** The place of an activation function in the tree; what computes it is the linear layer before it. */
+export class Activation extends Module {
+  readonly className: string;
+
+  constructor(name: ActivationName) {
+    super();
+    this.className = activationClasses[name];
   }
 }

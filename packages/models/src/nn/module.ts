@@ -5,11 +5,7 @@ import type { Shape, Tensor } from '@q/tensor';
 export class Parameter {
   #tensor: Tensor | undefined;
 
-  constructor(
-    readonly shape: Shape,
-    /** Computed by the model, not stored in checkpoints. */
-    readonly computed = false,
-  ) {}
+  constructor(readonly shape: Shape) {}
 
   get loaded(): boolean {
     return this.#tensor !== undefined;
@@ -31,6 +27,12 @@ export class Parameter {
   }
 }
 
+/** A tensor that the Python module computes when it is built: part of plans and of the memory footprint, not of checkpoints. */
+export interface ModuleBuffer {
+  readonly shape: Shape;
+  readonly dtype: 'float32';
+}
+
 /**
  * A node of a model. Children and parameters are registered under the names that checkpoints use, in the order in which the Python
  * module registers them (placement plans follow that order).
@@ -40,6 +42,7 @@ export abstract class Module {
   abstract readonly className: string;
   readonly children = new Map<string, Module>();
   readonly parameters = new Map<string, Parameter>();
+  readonly buffers = new Map<string, ModuleBuffer>();
 
   protected child<M extends Module>(name: string, module: M): M {
     this.children.set(name, module);

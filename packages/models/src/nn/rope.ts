@@ -1,5 +1,6 @@
 import type { RopeConfig } from '@q/config';
 import type { Backend, Batch, RopeOptions, Tensor } from '@q/tensor';
+import { Module } from './module.js';
 
 export interface RopeShape {
   readonly rotaryDim: number;
@@ -86,12 +87,14 @@ export function rotationFor(config: RopeConfig, shape: RopeShape, length: number
 }
 
 /** The rotary embedding of a model: one table on the device, or one row per sequence where the length decides. */
-export class Rope {
+export class Rope extends Module {
   readonly dependsOnLength: boolean;
   #tables = new Map<number, Tensor>();
   #scale: number;
 
-  constructor(private readonly config: RopeConfig, private readonly shape: RopeShape) {
+  constructor(readonly className: string, private readonly config: RopeConfig, private readonly shape: RopeShape) {
+    super();
+    for (const name of ['inv_freq', 'original_inv_freq']) this.buffers.set(name, { shape: [shape.rotaryDim / 2], dtype: 'float32' });
     this.dependsOnLength = config.type === 'dynamic' || config.type === 'longrope';
     this.#scale = rotationFor(config, shape, 0).scale;
   }
@@ -113,7 +116,7 @@ export class Rope {
     return { inverseFrequencies: this.#tables.get(this.dependsOnLength ? batch.sequences : 0)!, scale: this.#scale };
   }
 
-  dispose(): void {
+  override dispose(): void {
     for (const table of this.#tables.values()) table.dispose();
     this.#tables.clear();
   }
