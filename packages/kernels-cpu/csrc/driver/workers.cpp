@@ -7,7 +7,7 @@ namespace q::cpu {
 namespace {
 
 constexpr uint64_t kOpen = 1ull << 31, kInside = kOpen - 1;
-constexpr int kChunksPerThread = 4;  // evens out uneven items; more would cost locality
+constexpr int kChunksPerThread = 8;  // evens out uneven items; more would cost locality
 constexpr auto kSpin = std::chrono::microseconds(50);
 
 }  // namespace
