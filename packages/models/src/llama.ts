@@ -3,7 +3,7 @@
 import type { DecoderConfig } from '@q/config';
 import { attention, packedQkv, ropeKvWrite, type ActivationKind, type Backend, type KvLayer, type QkvLayout, type Tensor } from '@q/tensor';
 import type { Architecture, CausalLM, ForwardContext, KvShape } from './model.js';
-import { Activation, Embedding, RmsNorm } from './nn/layers.js';
+import { ActivationFunction, Embedding, RmsNorm } from './nn/layers.js';
 import { forwardTogether, Linear } from './nn/linear.js';
 import { Module, ModuleList } from './nn/module.js';
 import { Rope } from './nn/rope.js';
@@ -53,7 +53,7 @@ class LlamaMlp extends Module {
     this.gate = this.child('gate_proj', new Linear(hiddenSize, intermediateSize, { bias }));
     this.up = this.child('up_proj', new Linear(hiddenSize, intermediateSize, { bias }));
     this.down = this.child('down_proj', new Linear(intermediateSize, hiddenSize, { bias }));
-    this.child('act_fn', new Activation(hiddenAct));
+    this.child('act_fn', new ActivationFunction(hiddenAct));
   }
 
   // x, residual [T, C] → residual + down(act(gate x) · up x)

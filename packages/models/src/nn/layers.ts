@@ -1,4 +1,4 @@
-import type { Activation as ActivationName } from '@q/config';
+import type { Activation } from '@q/config';
 import { embedding, layerNorm, rmsNorm, type FloatDType, type Tensor } from '@q/tensor';
 import { Module, type Parameter } from './module.js';
 
@@ -49,15 +49,15 @@ export class LayerNorm extends Module {
   }
 }
 
-const activationClasses: Readonly<Record<ActivationName, string>> = {
+const activationClasses: Readonly<Record<Activation, string>> = {
   silu: 'SiLUActivation', gelu: 'GELUActivation', gelu_tanh: 'NewGELUActivation', quick_gelu: 'QuickGELUActivation', relu: 'ReLU',
 };
 
 /** The place of an activation function in the tree; what computes it is the linear layer before it. */
-export class Activation extends Module {
+export class ActivationFunction extends Module {
   readonly className: string;
 
-  constructor(name: ActivationName) {
+  constructor(name: Activation) {
     super();
     this.className = activationClasses[name];
   }
