@@ -40,7 +40,8 @@ export function sample(logits: Tensor, state: SamplingState): Tensor<'i32'> {
 /** Feeds sampled tokens (i32 [B]) back: token ids become them; positions, context lengths and counters grow by one; the history takes them. */
 export function advance(sampled: Tensor, target: { tokenIds: Tensor; positions: Tensor; contextLengths: Tensor }, state: SamplingState): void {
   const rows = sampled.count;
-  for (const [name, tensor] of Object.entries({ sampled, ...target })) checkIndices('advance', name, tensor, [rows]);
+  const { tokenIds, positions, contextLengths } = target;
+  for (const [name, tensor] of Object.entries({ sampled, tokenIds, positions, contextLengths })) checkIndices('advance', name, tensor, [rows]);
   checkState('advance', state, rows);
   sampled.backend.submit('advance', {
     sampled: sampled.ref(), tokenIds: target.tokenIds.ref(), positions: target.positions.ref(), contextLengths: target.contextLengths.ref(),
