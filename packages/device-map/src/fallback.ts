@@ -25,7 +25,7 @@ export const fallbackNode = (search: Search): { node: Node; rest: Node[] } | und
   while (candidates.length > 0) {
     const [candidate, ...others] = candidates as [Node, ...Node[]];
     const rest = (): Node[] => without(candidate, waiting, ties.strict);
-    const tied = tiedOutside(candidate.path, ties.groups).length > 0;
+    const tied = tiedOutside(candidate.path, ties).length > 0;
     const bytes = tied ? bundle(candidate, [...rest(), node], sizes, ties).bytes : (sizes.get(candidate.path) ?? 0);
     if (bytes <= room) return { node: candidate, rest: rest() };
     // A part of what is tied to the node itself cannot move alone, but a part of a larger module may.

@@ -35,8 +35,6 @@ export interface Filling {
   whole: Unsplittable;
   budgets: ByteBudgets;
   rules: Rules;
-  /** Count everything that a placement brings with it; false: as Python counts. */
-  strict: boolean;
   offloadBuffers: boolean;
   fallbackAllocation: boolean;
 }
@@ -85,11 +83,11 @@ const onlyModules = (nodes: readonly Node[]): Node[] => nodes.filter((node) => n
  * Source: accelerate `infer_auto_device_map`; transformers 5 follows it.
  */
 export const fill = (input: Filling): Filled => {
-  const { tree, sizes, measure, whole, rules, strict } = input;
+  const { tree, sizes, measure, whole, rules } = input;
   const budgets = new Map(input.budgets);
   const devices: Device[] = [...budgets.keys(), ...(budgets.has('disk') ? [] : ['disk'])];
   const mains = mainDevices(devices);
-  const ties: TieRules = { groups: tiedGroups(tree, rules), counts: rules.countsTied, strict };
+  const ties: TieRules = { groups: tiedGroups(tree, rules), counts: rules.countsTied, strict: rules.strict };
   const largest = new LargestLayer(layerFinder(sizes, whole));
   const used = new Map<Device, number>(devices.map((device) => [device, 0]));
   const placed = new Map<string, Device>();
@@ -107,7 +105,7 @@ export const fill = (input: Filling): Filled => {
     if (!input.offloadBuffers) buffers.set(device, (buffers.get(device) ?? 0) + bufferBytes(node, measure.bytes));
   };
   const split = (node: Node): void => {
-    waiting = waiting.flatMap((other) => (other === node ? partsOf(node, strict) : [other]));
+    waiting = waiting.flatMap((other) => (other === node ? partsOf(node, rules.strict) : [other]));
     largest.reset(onlyModules(waiting));
   };
 
@@ -193,8 +191,6 @@ export interface InferOptions extends SizeOptions {
   fallbackAllocation?: boolean;
   /** Group modules that share a device. Default true. */
   cleanResult?: boolean;
-  /** `python`: bytes as accelerate counts them. `strict`: nothing is missed (see the README). Default `python`. */
-  accounting?: 'python' | 'strict';
 }
 
 export interface InferredMap {
@@ -227,7 +223,6 @@ export const inferAutoDeviceMap = (source: ModuleTree | Tree, options: InferOpti
     whole: unsplittable(tree, options.noSplit),
     budgets: memory.budgets,
     rules,
-    strict: options.accounting === 'strict',
     offloadBuffers: options.offloadBuffers ?? false,
     fallbackAllocation: options.fallbackAllocation ?? false,
   });

@@ -1,13 +1,13 @@
 import { dtypeBytes, isFixedDtype, storedBytes } from './dtypes.js';
 import { type Measure, bufferBytes, measureTree } from './sizes.js';
 import { type ModuleTree, type Tree, readTree, repeatedParameters } from './tree.js';
-import type { Wiring } from './wiring/rules.js';
+import { type Wiring, rulesOf } from './wiring/rules.js';
 import { type Conversion, type Quantization, convertedBytes, planQuantization } from './wiring/transformers5.js';
 
 export interface SizeOptions {
   /** Whose rules are followed. Default `accelerate`. */
   wiring?: Wiring;
-  /** Dtype of tensors that carry none. Default `float32`; with `transformers-5`, `dtype`. */
+  /** Dtype of tensors that carry none. Default `float32`; with other wirings than `accelerate`, `dtype`. */
   modelDtype?: string;
   /** Dtype the floating-point tensors are loaded in; never larger than their own. Default null: as they are. */
   dtype?: string | null;
@@ -15,7 +15,7 @@ export interface SizeOptions {
   specialDtypes?: Readonly<Record<string, string>>;
   /** False: the tied parameters of the tree have not been tied, so each is counted; only with `accelerate`. Default true. */
   tied?: boolean;
-  /** bitsandbytes quantization; only with `transformers-5`. Default none. */
+  /** bitsandbytes quantization; not with `accelerate`. Default none. */
   quantization?: Quantization | null;
 }
 
@@ -42,7 +42,7 @@ const transformersMeasure = (tree: Tree, modelDtype: string, converted: Readonly
 
 /** How the tensors of a tree are measured under a wiring. `conversion` spares planning the quantization again. */
 export const measureOf = (tree: Tree, options: SizeOptions, conversion?: Conversion | null): Measure => {
-  if (options.wiring !== 'transformers-5') return accelerateMeasure(tree, options);
+  if (rulesOf(options.wiring ?? 'accelerate').ties === 'tied') return accelerateMeasure(tree, options);
   const { quantization = null } = options;
   const converted = quantization === null ? null : (conversion ?? planQuantization(tree, quantization));
   const bytes = converted === null ? new Map<string, number>() : convertedBytes(converted, quantization!);

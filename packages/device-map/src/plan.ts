@@ -61,7 +61,6 @@ interface Subject {
   caches: ReadonlyMap<string, number>;
   whole: Unsplittable;
   conversion: Conversion | null;
-  strict: boolean;
 }
 
 /** What a way of planning decides. */
@@ -79,7 +78,7 @@ interface Decision {
 /**
  * Plans where a model goes: by a strategy within budgets, on one device, or by a map that is checked.
  *
- * `strict` (the default) never exceeds a budget. `usage` and `explain()` tell what was decided and why.
+ * With the wiring `q` (the default) no budget is ever exceeded. `usage` and `explain()` tell what was decided and why.
  * Cost: linear in the number of tensors for each split; a model of 1,000 layers takes a few milliseconds.
  * Sources: accelerate `load_checkpoint_and_dispatch`, transformers 5 `_get_device_map`.
  * @throws ConfigError for options, sizes, devices or trees that cannot be right
@@ -96,14 +95,14 @@ export const planPlacement = (request: PlanRequest): Plan => {
   const { quantization, quantizedOffload: lifted = false } = request;
   if (quantization && !lifted && refusesOffload(quantization, plan.deviceMap)) throw new PlanRefusedError(quantizedOffload(), plan);
   const full = plan.usage.find(({ free }) => free < 0);
-  if (subject.strict && full !== undefined) throw new PlanRefusedError(exceeded(full), plan);
+  if (subject.rules.strict && full !== undefined) throw new PlanRefusedError(exceeded(full), plan);
   return plan;
 };
 
 const devicesOf = (map: DeviceMap): DeviceMap => Object.fromEntries(Object.entries(map).map(([path, device]) => [path, planDevice(device)]));
 
 const readSubject = (request: PlanRequest, fixed: DeviceMap | null): Subject => {
-  const rules = rulesOf(request.wiring ?? 'transformers-5');
+  const rules = rulesOf(request.wiring ?? 'q');
   const linked = readTree(request.tree);
   const tree = request.tied === false ? { ...linked, tied: [] } : linked;
   const { quantization = null } = request;
@@ -119,12 +118,11 @@ const readSubject = (request: PlanRequest, fixed: DeviceMap | null): Subject => 
     caches,
     whole: unsplittable(tree, request.noSplit, caches.keys()),
     conversion,
-    strict: request.accounting !== 'python',
   };
 };
 
-/** `from_pretrained` is the default wiring here. */
-const sizeOptions = (request: PlanRequest): SizeOptions => ({ ...request, wiring: request.wiring ?? 'transformers-5' });
+/** Q's own wiring is the default here. */
+const sizeOptions = (request: PlanRequest): SizeOptions => ({ ...request, wiring: request.wiring ?? 'q' });
 
 const withExactBytes = (tree: Tree, measure: Measure, exact: PlanRequest['tensorBytes']): Measure => {
   if (exact === undefined) return measure;
@@ -157,7 +155,7 @@ const bestEffort = (subject: Subject, strategy: Strategy): Decision => {
 };
 
 const fillBudgets = (subject: Subject, strategy: Strategy, budgets: ByteBudgets): Omit<Decision, 'budgets' | 'reserves'> => {
-  const { request, tree, rules, sizes, whole, strict } = subject;
+  const { request, tree, rules, sizes, whole } = subject;
   const detected = request.maxMemory === null || request.maxMemory === undefined;
   const balanced =
     strategy === 'sequential'
@@ -172,7 +170,6 @@ const fillBudgets = (subject: Subject, strategy: Strategy, budgets: ByteBudgets)
     whole,
     budgets: adjusted,
     rules,
-    strict,
     offloadBuffers: request.offloadBuffers ?? false,
     fallbackAllocation: request.fallbackAllocation ?? false,
   };

@@ -15,11 +15,11 @@ export interface PlanRequest {
   maxMemory?: Budgets | null;
   /** What the backends report. Needed when a strategy has no budgets. */
   devices?: DeviceReport;
-  /** Whose planner is followed. Default `transformers-5`, as `from_pretrained`. */
+  /** Whose planner is followed. Default `q`: that of `from_pretrained` in transformers 5, with nothing left uncounted. */
   wiring?: Wiring;
   /** Dtype the weights are loaded in. Default null: as they are. */
   dtype?: string | null;
-  /** Dtype of tensors of the tree that carry none. Default: `dtype` with `transformers-5`, otherwise `float32`. */
+  /** Dtype of tensors of the tree that carry none. Default: `dtype`; with `accelerate`, `float32`. */
   modelDtype?: string;
   /** Dtypes of particular tensors by path; only with `accelerate`. Default none. */
   specialDtypes?: Readonly<Record<string, string>>;
@@ -29,7 +29,7 @@ export interface PlanRequest {
   noSplit?: readonly string[];
   /** False: the tree's `tied` parameters were not tied; only with `accelerate`. Default true. */
   tied?: boolean;
-  /** bitsandbytes quantization; only with `transformers-5`. Default none. */
+  /** bitsandbytes quantization; not with `accelerate`. Default none. */
   quantization?: Quantization | null;
   /** Let quantized modules go to cpu and disk, where Q can run them. Default false: an error, as in transformers. */
   quantizedOffload?: boolean;
@@ -43,8 +43,6 @@ export interface PlanRequest {
   fallbackAllocation?: boolean;
   /** Group modules that share a device. Default true. */
   cleanResult?: boolean;
-  /** `strict`: nothing is missed and no budget exceeded. `python`: bytes as accelerate and transformers count them. Default `strict`. */
-  accounting?: 'strict' | 'python';
   /** Which GPU `'cuda'` means. Default 0. */
   localRank?: number;
 }
@@ -68,7 +66,6 @@ const known: Readonly<Record<keyof PlanRequest, true>> = {
   offloadBuffers: true,
   fallbackAllocation: true,
   cleanResult: true,
-  accounting: true,
   localRank: true,
 };
 
@@ -76,11 +73,11 @@ const known: Readonly<Record<keyof PlanRequest, true>> = {
 export const checkRequest = (request: PlanRequest): void => {
   const unknown = Object.keys(request).find((key) => !Object.hasOwn(known, key));
   if (unknown !== undefined) throw new ConfigError('planPlacement', 'unknown option', { option: unknown, fix: `options are ${Object.keys(known).join(', ')}` });
-  const { wiring = 'transformers-5', dtype, modelDtype, headroom = 1 } = request;
+  const { wiring = 'q', dtype, modelDtype, headroom = 1 } = request;
   const foreign = wiring === 'accelerate' ? ['quantization', 'quantizedOffload', 'headroom'] : ['specialDtypes', 'tied'];
   const ignored = foreign.find((key) => request[key as keyof PlanRequest] !== undefined && request[key as keyof PlanRequest] !== null);
   if (ignored !== undefined) throw new ConfigError('planPlacement', 'option has no meaning with this wiring', { option: ignored, wiring, fix: 'choose the other wiring or drop it' });
-  if (wiring === 'transformers-5' && typeof dtype === 'string' && modelDtype !== undefined && modelDtype !== dtype) {
+  if (wiring !== 'accelerate' && typeof dtype === 'string' && modelDtype !== undefined && modelDtype !== dtype) {
     throw new ConfigError('planPlacement', 'transformers builds a model in the dtype it loads', { dtype, modelDtype, fix: 'give only dtype' });
   }
   if (!(headroom > 0 && headroom <= 1)) throw new ConfigError('planPlacement', 'not a share', { headroom, fix: 'give a number above 0, at most 1' });

@@ -33,12 +33,24 @@ export interface Bundle {
   bytes: number;
 }
 
+/** How ties are followed. */
+export interface TieRules {
+  groups: readonly (readonly string[])[];
+  counts: Rules['countsTied'];
+  strict: boolean;
+}
+
+/** Python looks for the path anywhere in the name: it takes `norm.scale` to be inside a parameter `scale`. */
+const pythonInside = (name: string, path: string): boolean => `${name}.`.includes(`${path}.`);
+
 /** The tied names outside a path of the groups that also have a name inside. */
-export const tiedOutside = (path: string, groups: readonly (readonly string[])[]): string[] =>
-  groups.flatMap((group) => {
-    const outside = group.filter((name) => !isInside(name, path));
+export const tiedOutside = (path: string, { groups, strict }: TieRules): string[] => {
+  const inside = strict ? isInside : pythonInside;
+  return groups.flatMap((group) => {
+    const outside = group.filter((name) => !inside(name, path));
     return outside.length < group.length ? outside : [];
   });
+};
 
 /**
  * Size of a module together with the modules its tied parameters are in, each less the shared tensor.
@@ -72,33 +84,27 @@ const withTies = <T extends { path: string }>(
   for (const name of tied) {
     const owner = waiting.find((node) => isInside(name, node.path));
     if (owner === undefined) continue;
-    if (counts === 'each' || !owners.includes(owner)) bytes += sizes.get(owner.path) ?? 0;
-    bytes -= sizes.get(name) ?? 0;
+    if (counts === 'each') bytes += (sizes.get(owner.path) ?? 0) - (sizes.get(name) ?? 0);
+    else if (!owners.includes(owner)) bytes += sizes.get(owner.path) ?? 0;
     owners.push(owner);
   }
   return { bytes, owners };
 };
 
-/** How ties are followed. */
-export interface TieRules {
-  groups: readonly (readonly string[])[];
-  counts: Rules['countsTied'];
-  strict: boolean;
-}
-
 /**
  * What placing a node takes. With `strict`, ties are followed further (a tied module may itself be tied to others), and the
  * bytes are never less than those of the modules that really move.
  */
-export const bundle = (node: Node, waiting: readonly Node[], sizes: Sizes, { groups, counts, strict }: TieRules): Bundle => {
+export const bundle = (node: Node, waiting: readonly Node[], sizes: Sizes, rules: TieRules): Bundle => {
+  const { counts, strict } = rules;
   const own = sizes.get(node.path) ?? 0;
-  const outside = tiedOutside(node.path, groups);
+  const outside = tiedOutside(node.path, rules);
   if (outside.length === 0) return { outside, owners: [], bytes: own };
   const direct = withTies(outside, own, sizes, waiting, counts);
   if (!strict) return { outside, ...direct };
   const moved = new Set<Node>(direct.owners);
   for (const owner of moved) {
-    for (const next of withTies(tiedOutside(owner.path, groups), 0, sizes, waiting, counts).owners) if (next !== node) moved.add(next);
+    for (const next of withTies(tiedOutside(owner.path, rules), 0, sizes, waiting, counts).owners) if (next !== node) moved.add(next);
   }
   const real = [...moved].reduce((sum, owner) => sum + (sizes.get(owner.path) ?? 0), own);
   return { outside, owners: [...moved], bytes: Math.max(direct.bytes, real) };

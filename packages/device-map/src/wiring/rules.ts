@@ -1,10 +1,13 @@
 import { ConfigError } from '@q/config';
 import type { Device } from '../types.js';
 
-/** Whose planner is followed: accelerate's own, or the copy inside transformers 5 that `from_pretrained` uses. */
-export type Wiring = 'accelerate' | 'transformers-5';
+/**
+ * Whose planner is followed: accelerate's own; the one inside transformers 5 that `from_pretrained` uses; or Q's, which is that of
+ * transformers 5 with everything counted that Python misses.
+ */
+export type Wiring = 'accelerate' | 'transformers-5' | 'q';
 
-/** Where the two planners differ. Everything else is one planner. */
+/** Where the planners differ. Everything else is one planner. */
 export interface Rules {
   readonly wiring: Wiring;
   /** Share of the host's detected memory that is planned with. */
@@ -25,33 +28,45 @@ export interface Rules {
   readonly checksTies: boolean;
   /** Python's `warnings` come after what is logged; transformers 5 logs the buffer warning first. */
   readonly buffersFirst: boolean;
+  /**
+   * Nothing is missed: a split module's own buffers are placed, chains of ties are followed, names are compared by whole path
+   * components, and a plan that exceeds a budget is refused. False: as Python.
+   */
+  readonly strict: boolean;
 }
 
+const accelerate: Rules = {
+  wiring: 'accelerate',
+  hostShare: 1,
+  balances: (device) => typeof device === 'number',
+  block: 'first',
+  meanOver: 'innermost',
+  ties: 'tied',
+  countsTied: 'each',
+  splitsForTies: false,
+  checksTies: false,
+  buffersFirst: false,
+  strict: false,
+};
+
+const transformers5: Rules = {
+  wiring: 'transformers-5',
+  hostShare: 0.9,
+  balances: (device) => device !== 'cpu' && device !== 'disk',
+  block: 'largest',
+  meanOver: 'owners',
+  ties: 'tiedWeights',
+  countsTied: 'once',
+  splitsForTies: true,
+  checksTies: true,
+  buffersFirst: true,
+  strict: false,
+};
+
 const table: Readonly<Record<Wiring, Rules>> = {
-  accelerate: {
-    wiring: 'accelerate',
-    hostShare: 1,
-    balances: (device) => typeof device === 'number',
-    block: 'first',
-    meanOver: 'innermost',
-    ties: 'tied',
-    countsTied: 'each',
-    splitsForTies: false,
-    checksTies: false,
-    buffersFirst: false,
-  },
-  'transformers-5': {
-    wiring: 'transformers-5',
-    hostShare: 0.9,
-    balances: (device) => device !== 'cpu' && device !== 'disk',
-    block: 'largest',
-    meanOver: 'owners',
-    ties: 'tiedWeights',
-    countsTied: 'once',
-    splitsForTies: true,
-    checksTies: true,
-    buffersFirst: true,
-  },
+  accelerate,
+  'transformers-5': transformers5,
+  q: { ...transformers5, wiring: 'q', strict: true },
 };
 
 /** @throws ConfigError for an unknown wiring */
