@@ -102,6 +102,8 @@ export const fill = (input: Filling): Filled => {
     used.set(device, used.get(device)! + bytes);
     for (const { path } of [node, ...owners]) placed.set(path, device);
     if (owners.length > 0) waiting = waiting.filter((other) => !owners.includes(other));
+    // Python goes on keeping room for a layer that a tie has brought along.
+    if (rules.strict) for (const owner of owners) largest.leave(owner, waiting);
     if (!input.offloadBuffers) buffers.set(device, (buffers.get(device) ?? 0) + bufferBytes(node, measure.bytes));
   };
   const split = (node: Node): void => {

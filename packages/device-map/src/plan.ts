@@ -13,7 +13,7 @@ import { type SizeOptions, bufferMeasure, measureOf } from './measure.js';
 import { type Measure, type Sizes, layerFinder, measureTree } from './sizes.js';
 import { tiedGroups } from './ties.js';
 import { type Tree, type Unsplittable, readTree, rootItems, unsplittable } from './tree.js';
-import type { ByteBudgets, Device, DeviceMap, Message } from './types.js';
+import { type ByteBudgets, type Device, type DeviceMap, type Message, isOffload } from './types.js';
 import { type DeviceUsage, cacheHost, usageOf } from './usage.js';
 import { type Rules, rulesOf } from './wiring/rules.js';
 import { type Conversion, planQuantization, quantizedOffload, refusesOffload } from './wiring/transformers5.js';
@@ -154,7 +154,27 @@ const bestEffort = (subject: Subject, strategy: Strategy): Decision => {
   }
 };
 
-const fillBudgets = (subject: Subject, strategy: Strategy, budgets: ByteBudgets): Omit<Decision, 'budgets' | 'reserves'> => {
+type Filled = Omit<Decision, 'budgets' | 'reserves'>;
+
+/**
+ * Fills budgets once; where lowering them for balance would send more to cpu and disk than filling the GPUs one after another,
+ * Q's wiring does the latter. So a small GPU beside a large one never makes a plan worse.
+ */
+const fillBudgets = (subject: Subject, strategy: Strategy, budgets: ByteBudgets): Filled => {
+  const filled = fillOnce(subject, strategy, budgets);
+  if (!subject.rules.strict || strategy === 'sequential') return filled;
+  const offloaded = offloadedBytes(subject, filled.deviceMap);
+  if (offloaded === 0) return filled;
+  const unbalanced = fillOnce(subject, 'sequential', budgets);
+  return offloadedBytes(subject, unbalanced.deviceMap) < offloaded ? unbalanced : filled;
+};
+
+const offloadedBytes = ({ tree, measure, caches }: Subject, deviceMap: DeviceMap): number =>
+  usageOf({ tree, measure, deviceMap, budgets: new Map(), caches, reserves: new Map() })
+    .filter(({ device }) => isOffload(device))
+    .reduce((sum, { weights }) => sum + weights, 0);
+
+const fillOnce = (subject: Subject, strategy: Strategy, budgets: ByteBudgets): Filled => {
   const { request, tree, rules, sizes, whole } = subject;
   const detected = request.maxMemory === null || request.maxMemory === undefined;
   const balanced =

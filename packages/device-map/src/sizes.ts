@@ -21,7 +21,7 @@ const prefixes = (path: string): string[] => {
 
 /** Sizes of all modules and tensors of a linked tree. */
 export const measureTree = (tree: Tree, measure: Measure): Sizes => {
-  const sizes: Sizes = new Map();
+  const sizes: Sizes = new Map([['', 0]]);
   for (const tensor of [...tree.parameters.values(), ...tree.buffers.values()]) {
     if (measure.skip.has(tensor.path)) continue;
     const bytes = measure.bytes(tensor);
