@@ -19,6 +19,8 @@ export const describeMessage = (message: Message): string => {
       return 'The config says that the embeddings are tied, but the parameters are not.';
     case 'tied_on_different_devices':
       return `Tied parameters are on different devices: ${Object.entries(message.devices).map(([name, device]) => `${name} on ${deviceName(device)}`).join(', ')}.`;
+    case 'balance_given_up':
+      return `Filled one after another, the GPUs hold ${formatSize(message.bytes)} more than with even shares.`;
     case 'unknown_keys':
       return `These keys of the device map are no modules: ${message.keys.join(', ')}.`;
   }

@@ -1,4 +1,4 @@
-import type { Step } from './infer.js';
+import type { Step } from './fill.js';
 import { formatSize } from './parseSize.js';
 import type { Device } from './types.js';
 

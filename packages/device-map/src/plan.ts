@@ -3,7 +3,8 @@ import { balance } from './balance.js';
 import { assertDeviceMap } from './check.js';
 import { cleanDeviceMap } from './cleanMap.js';
 import { type Explanation, type Placement, givenPlacements, placementTable, placementsOf } from './explain.js';
-import { type Filling, fill, tieMessages, untiedMessage } from './infer.js';
+import { type Filling, fill } from './fill.js';
+import { tieMessages, untiedMessage } from './infer.js';
 import { checkTiedParametersOnSameDevice, findDevice } from './lookup.js';
 import { type Strategy, isStrategy, normalizeDeviceMap, planDevice } from './mapArgument.js';
 import { getMaxMemory } from './maxMemory.js';
@@ -157,17 +158,23 @@ const bestEffort = (subject: Subject, strategy: Strategy): Decision => {
 type Filled = Omit<Decision, 'budgets' | 'reserves'>;
 
 /**
- * Fills budgets once; where lowering them for balance would send more to cpu and disk than filling the GPUs one after another,
- * Q's wiring does the latter. So a small GPU beside a large one never makes a plan worse.
+ * Fills budgets once; where even shares would send more to cpu and disk than filling the GPUs one after another, Q's wiring does
+ * the latter. So a small GPU beside a large one never makes a plan worse. Detected memory keeps its margin of 10 %.
  */
 const fillBudgets = (subject: Subject, strategy: Strategy, budgets: ByteBudgets): Filled => {
-  const filled = fillOnce(subject, strategy, budgets);
-  if (!subject.rules.strict || strategy === 'sequential') return filled;
-  const offloaded = offloadedBytes(subject, filled.deviceMap);
-  if (offloaded === 0) return filled;
-  const unbalanced = fillOnce(subject, 'sequential', budgets);
-  return offloadedBytes(subject, unbalanced.deviceMap) < offloaded ? unbalanced : filled;
+  const even = fillOnce(subject, strategy, budgets);
+  if (!subject.rules.strict || strategy === 'sequential') return even;
+  const offloaded = offloadedBytes(subject, even.deviceMap);
+  if (offloaded === 0) return even;
+  const shares = new Map(even.maxMemory);
+  const margin = isDetected(subject.request) ? 0.9 : 1;
+  const raised = budgets.map(([device, bytes]): [Device, number] => [device, isOffload(device) ? bytes : Math.max(shares.get(device)!, bytes * margin)]);
+  const inTurn = fillOnce(subject, 'sequential', raised);
+  const bytes = offloaded - offloadedBytes(subject, inTurn.deviceMap);
+  return bytes > 0 ? { ...inTurn, messages: [...inTurn.messages, { level: 'info', code: 'balance_given_up', bytes }] } : even;
 };
+
+const isDetected = ({ maxMemory }: PlanRequest): boolean => maxMemory === null || maxMemory === undefined;
 
 const offloadedBytes = ({ tree, measure, caches }: Subject, deviceMap: DeviceMap): number =>
   usageOf({ tree, measure, deviceMap, budgets: new Map(), caches, reserves: new Map() })
@@ -176,11 +183,10 @@ const offloadedBytes = ({ tree, measure, caches }: Subject, deviceMap: DeviceMap
 
 const fillOnce = (subject: Subject, strategy: Strategy, budgets: ByteBudgets): Filled => {
   const { request, tree, rules, sizes, whole } = subject;
-  const detected = request.maxMemory === null || request.maxMemory === undefined;
   const balanced =
     strategy === 'sequential'
       ? { budgets, messages: [] }
-      : balance({ tree, sizes, noSplit: whole.classes, budgets, detected, lowZero: strategy === 'balanced_low_0', rules });
+      : balance({ tree, sizes, noSplit: whole.classes, budgets, detected: isDetected(request), lowZero: strategy === 'balanced_low_0', rules });
   const headroom = request.headroom ?? (request.quantization ? 0.9 : 1);
   const adjusted = balanced.budgets.map(([device, bytes]): [Device, number] => [device, headroom === 1 ? bytes : bytes * headroom]);
   const filling: Filling = {
@@ -208,7 +214,7 @@ const fillOnce = (subject: Subject, strategy: Strategy, budgets: ByteBudgets): F
 const byMap = ({ request, tree, rules, sizes }: Subject, deviceMap: DeviceMap): Decision => {
   const { unknownKeys } = assertDeviceMap(tree, deviceMap);
   const unknown: Message[] = unknownKeys.length === 0 ? [] : [{ level: 'warning', code: 'unknown_keys', keys: unknownKeys }];
-  const limited = request.maxMemory !== undefined && request.maxMemory !== null ? true : request.devices !== undefined;
+  const limited = !isDetected(request) || request.devices !== undefined;
   const { budgets, messages } = limited ? getMaxMemory(request.maxMemory, { devices: request.devices }) : { budgets: [], messages: [] };
   const used = new Set([...budgets.map(([device]) => device), ...Object.values(deviceMap)]);
   return {

@@ -14,18 +14,22 @@ export interface Measure {
  */
 export type Sizes = Map<string, number>;
 
-const prefixes = (path: string): string[] => {
-  const parts = path.split('.');
-  return parts.map((_, count) => parts.slice(0, count).join('.'));
+/** `''`, `a`, `a.b` for `a.b`. */
+const above = (path: string): string[] => {
+  const parts = path === '' ? [] : path.split('.');
+  return ['', ...parts.map((_, index) => parts.slice(0, index + 1).join('.'))];
 };
 
 /** Sizes of all modules and tensors of a linked tree. */
 export const measureTree = (tree: Tree, measure: Measure): Sizes => {
   const sizes: Sizes = new Map([['', 0]]);
+  const modules = new Map<string, string[]>();
   for (const tensor of [...tree.parameters.values(), ...tree.buffers.values()]) {
     if (measure.skip.has(tensor.path)) continue;
     const bytes = measure.bytes(tensor);
-    for (const path of prefixes(tensor.path)) sizes.set(path, (sizes.get(path) ?? 0) + bytes);
+    let paths = modules.get(tensor.owner);
+    if (paths === undefined) modules.set(tensor.owner, (paths = above(tensor.owner)));
+    for (const path of paths) sizes.set(path, (sizes.get(path) ?? 0) + bytes);
     sizes.set(tensor.path, (sizes.get(tensor.path) ?? 0) + bytes);
   }
   return sizes;
@@ -44,13 +48,6 @@ export interface LargestLayers {
   layers: Node[];
 }
 
-const none: LargestLayers = { size: 0, layers: [] };
-
-const larger = (all: LargestLayers, next: LargestLayers): LargestLayers => {
-  if (next.size > all.size) return next;
-  return next.size === all.size ? { size: all.size, layers: all.layers.concat(next.layers) } : all;
-};
-
 /** Finds the largest layers below nodes; the answer per module is kept. */
 export const layerFinder = (sizes: ReadonlyMap<string, number>, whole: Unsplittable): ((nodes: readonly Node[]) => LargestLayers) => {
   const known = new Map<ModuleNode, LargestLayers>();
@@ -64,7 +61,17 @@ export const layerFinder = (sizes: ReadonlyMap<string, number>, whole: Unsplitta
     }
     return found;
   };
-  const largest = (nodes: readonly Node[]): LargestLayers => nodes.reduce((all, node) => larger(all, below(node)), none);
+  const largest = (nodes: readonly Node[]): LargestLayers => {
+    const all: LargestLayers = { size: 0, layers: [] };
+    for (const node of nodes) {
+      const { size, layers } = below(node);
+      if (size < all.size) continue;
+      if (size > all.size) all.layers = [];
+      all.size = size;
+      for (const layer of layers) all.layers.push(layer);
+    }
+    return all;
+  };
   return largest;
 };
 

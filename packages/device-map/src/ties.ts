@@ -92,8 +92,8 @@ const withTies = <T extends { path: string }>(
 };
 
 /**
- * What placing a node takes. With `strict`, ties are followed further (a tied module may itself be tied to others), and the
- * bytes are never less than those of the modules that really move.
+ * What placing a node takes. With `strict`, ties are followed further (a tied module may itself be tied to others), and every
+ * module that moves counts once.
  */
 export const bundle = (node: Node, waiting: readonly Node[], sizes: Sizes, rules: TieRules): Bundle => {
   const { counts, strict } = rules;
@@ -107,5 +107,5 @@ export const bundle = (node: Node, waiting: readonly Node[], sizes: Sizes, rules
     for (const next of withTies(tiedOutside(owner.path, rules), 0, sizes, waiting, counts).owners) if (next !== node) moved.add(next);
   }
   const real = [...moved].reduce((sum, owner) => sum + (sizes.get(owner.path) ?? 0), own);
-  return { outside, owners: [...moved], bytes: Math.max(direct.bytes, real) };
+  return { outside, owners: [...moved], bytes: real };
 };

@@ -28,6 +28,8 @@ export interface ModuleTree {
 export interface TensorNode {
   readonly kind: 'parameter' | 'buffer';
   readonly path: string;
+  /** Path of the module that owns it. */
+  readonly owner: string;
   readonly shape: readonly number[];
   /** Number of elements. */
   readonly elements: number;
@@ -77,10 +79,11 @@ export const readTree = (source: ModuleTree | Tree): Tree => {
   const modules = new Map<string, ModuleNode>();
   const parameters = new Map<string, TensorNode>();
   const buffers = new Map<string, TensorNode>();
-  const tensor = (kind: TensorNode['kind'], path: string, shape: readonly number[], dtype: string | null, persistent: boolean): TensorNode => {
+  const tensor = (kind: TensorNode['kind'], owner: string, name: string, shape: readonly number[], dtype: string | null, persistent: boolean): TensorNode => {
+    const path = join(owner, name);
     if (parameters.has(path) || buffers.has(path)) throw invalid('a tensor is listed twice', { path });
     if (!shape.every((size) => Number.isInteger(size) && size >= 0)) throw invalid('a shape is not made of sizes', { path, shape });
-    return { kind, path, shape, elements: shape.reduce((product, size) => product * size, 1), dtype, persistent };
+    return { kind, path, owner, shape, elements: shape.reduce((product, size) => product * size, 1), dtype, persistent };
   };
   for (const [path, className, ownParameters = [], ownBuffers = []] of source.modules) {
     if (modules.has(path)) throw invalid('a module is listed twice', { path });
@@ -92,12 +95,12 @@ export const readTree = (source: ModuleTree | Tree): Tree => {
     }
     modules.set(path, node);
     for (const [name, shape, dtype = null] of ownParameters) {
-      const made = tensor('parameter', join(path, name), shape, dtype, true);
+      const made = tensor('parameter', path, name, shape, dtype, true);
       node.parameters.push(made);
       parameters.set(made.path, made);
     }
     for (const [name, shape, dtype = null, persistent = true] of ownBuffers) {
-      const made = tensor('buffer', join(path, name), shape, dtype, persistent);
+      const made = tensor('buffer', path, name, shape, dtype, persistent);
       node.buffers.push(made);
       buffers.set(made.path, made);
     }

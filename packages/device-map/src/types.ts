@@ -25,7 +25,7 @@ export type DeviceMapInput = Readonly<Record<string, Device>> | readonly (readon
  */
 export type DeviceReport = readonly (readonly [Device, number | boolean | null])[];
 
-/** Something the planner wants to be known. `level` and `code` as accelerate and transformers log them. */
+/** Something the planner wants to be known. `level` and `code` as accelerate and transformers log them; `balance_given_up` is Q's. */
 export type Message =
   | { level: 'warning'; code: 'device_unavailable'; device: number; available: number[] }
   | { level: 'info'; code: 'device_skipped'; device: number }
@@ -34,7 +34,8 @@ export type Message =
   | { level: 'info'; code: 'insufficient_memory'; required: [Device, number][] }
   | { level: 'warning'; code: 'weights_not_tied' }
   | { level: 'warning'; code: 'tied_on_different_devices'; devices: Record<string, Device> }
-  | { level: 'warning'; code: 'unknown_keys'; keys: string[] };
+  | { level: 'warning'; code: 'unknown_keys'; keys: string[] }
+  | { level: 'info'; code: 'balance_given_up'; bytes: number };
 
 /** Pairs of a record, of pairs or of a Map; keys of a record that are integers become numbers. */
 export const budgetPairs = (budgets: Budgets): [Device, Size][] => {

@@ -66,13 +66,12 @@ export const usageOf = ({ tree, measure, deviceMap, budgets, caches, reserves }:
 
 /** `findDevice` on one map, for many names. */
 const nearest = (deviceMap: DeviceMap): ((name: string) => Device | undefined) => {
-  const devices = new Map(Object.entries(deviceMap));
-  return (name) => {
-    for (let path = name; path !== ''; path = path.slice(0, Math.max(0, path.lastIndexOf('.')))) {
-      const device = devices.get(path);
-      if (device !== undefined) return device;
-    }
-    return devices.get('');
+  const devices = new Map<string, Device | undefined>(Object.entries(deviceMap));
+  const find = (path: string): Device | undefined => {
+    if (path === '' || devices.has(path)) return devices.get(path);
+    const device = find(path.slice(0, Math.max(0, path.lastIndexOf('.'))));
+    devices.set(path, device);
+    return device;
   };
+  return find;
 };
-
