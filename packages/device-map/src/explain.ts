@@ -88,30 +88,33 @@ export const deviceName = (device: Device): string => (typeof device === 'number
 
 const maybe = (bytes: number | null): string => (bytes === null ? '-' : formatSize(bytes));
 
-const reason = ({ because, with: partner, device, rejected, reserved }: Placement): string => {
+const sentence = ({ device, module, needed, available, then }: Rejection): string => {
+  const what = `${module} needs ${formatSize(needed)}, ${deviceName(device)} had ${formatSize(available)}`;
+  return then === 'split' ? `${what}: split` : what;
+};
+
+/** The devices that were left and the modules above that were split, each told at the first placement after it. */
+const reason = ({ because, with: partner, device, rejected, reserved }: Placement, told: Set<Rejection>): string => {
   if (because === 'given') return 'the given map says so';
   if (because === 'tied') return `shares a tensor with ${partner}`;
-  const tried = rejected
-    .filter(({ then }) => then === 'next device' || then === 'split')
-    .map(({ device: other, module, needed, available, then }) => {
-      const what = `${module} needs ${formatSize(needed)}, ${deviceName(other)} had ${formatSize(available)}`;
-      return then === 'split' ? `${what}, so it was split` : what;
-    });
-  if (tried.length === 0) return reserved > 0 ? `fits, ${formatSize(reserved)} kept free` : 'fits';
-  return `${device === 'disk' ? 'disk takes the rest' : 'fits here'}: ${tried.join('; ')}`;
+  const news = rejected.filter((rejection) => !told.has(rejection) && (rejection.then === 'next device' || rejection.then === 'split'));
+  for (const rejection of news) told.add(rejection);
+  const kept = reserved > 0 ? [`${formatSize(reserved)} kept free`] : [];
+  return [device === 'disk' ? 'disk takes the rest' : 'fits', ...kept, ...news.map(sentence)].join('; ');
 };
 
 const columns = ['module', 'size', 'device', 'budget left before', 'after', 'why'];
 
 /** A table with one line per placement. */
 export const placementTable = (placements: readonly Placement[]): string => {
+  const told = new Set<Rejection>();
   const rows = placements.map((placement) => [
     placement.module === '' ? '(all)' : placement.module,
     formatSize(placement.bytes),
     deviceName(placement.device),
     maybe(placement.before),
     maybe(placement.after),
-    reason(placement),
+    reason(placement, told),
   ]);
   const widths = columns.map((title, column) => Math.max(title.length, ...rows.map((row) => row[column]!.length)));
   const right = new Set([1, 3, 4]);

@@ -1,4 +1,4 @@
-import { ConfigError, PlacementError } from '@q/config';
+import { ConfigError, type ErrorDetail, PlacementError } from '@q/config';
 import { balance } from './balance.js';
 import { assertDeviceMap } from './check.js';
 import { cleanDeviceMap } from './cleanMap.js';
@@ -46,9 +46,12 @@ export interface Plan {
 
 /** A plan that must not be used, with the plan. `code` is `placement`, `fields.rule` says why. */
 export class PlanRefusedError extends PlacementError {
-  constructor(error: PlacementError, readonly plan: Plan) {
-    const { rule, ...fields } = error.fields;
-    super('planPlacement', error.message.replace(/^\[\w+\] /, '').replace(/ \(rule [^)]*\)/, ''), { rule, ...fields });
+  declare readonly plan: Plan;
+
+  constructor(what: string, detail: ErrorDetail, plan: Plan) {
+    super('planPlacement', what, detail);
+    // Not enumerable: an uncaught error should print its message, not a whole plan.
+    Object.defineProperty(this, 'plan', { value: plan });
   }
 }
 
@@ -94,9 +97,9 @@ export const planPlacement = (request: PlanRequest): Plan => {
   const decision = isStrategy(target) ? bestEffort(subject, target) : byMap(subject, fixed!);
   const plan = finish(subject, decision);
   const { quantization, quantizedOffload: lifted = false } = request;
-  if (quantization && !lifted && refusesOffload(quantization, plan.deviceMap)) throw new PlanRefusedError(quantizedOffload(), plan);
+  if (quantization && !lifted && refusesOffload(quantization, plan.deviceMap)) throw new PlanRefusedError(quantizedOffload.what, quantizedOffload.detail, plan);
   const full = plan.usage.find(({ free }) => free < 0);
-  if (subject.rules.strict && full !== undefined) throw new PlanRefusedError(exceeded(full), plan);
+  if (subject.rules.strict && full !== undefined) throw new PlanRefusedError('a device would hold more than its budget', exceeded(full), plan);
   return plan;
 };
 
@@ -248,13 +251,12 @@ const finish = ({ tree, measure, sizes, caches, whole, conversion }: Subject, de
   };
 };
 
-const exceeded = ({ device, budget, weights, kvCache, reserved }: DeviceUsage): PlacementError =>
-  new PlacementError('planPlacement', 'a device would hold more than its budget', {
-    rule: 'budget_exceeded',
-    device,
-    budget,
-    weights,
-    kvCache,
-    reserved,
-    fix: 'give the device more memory, shorten the context or the batch, or move modules elsewhere',
-  });
+const exceeded = ({ device, budget, weights, kvCache, reserved }: DeviceUsage): ErrorDetail => ({
+  rule: 'budget_exceeded',
+  device,
+  budget,
+  weights,
+  kvCache,
+  reserved,
+  fix: 'give the device more memory, shorten the context or the batch, or move modules elsewhere',
+});

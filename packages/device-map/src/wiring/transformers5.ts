@@ -63,7 +63,7 @@ export const planQuantization = (
   deviceMap: DeviceMapInput | null = null,
 ): Conversion => {
   const tree = readTree(source);
-  if (deviceMap !== null && refusesOffload(quantization, deviceMap)) throw quantizedOffload();
+  if (deviceMap !== null && refusesOffload(quantization, deviceMap)) throw new PlacementError('planQuantization', quantizedOffload.what, quantizedOffload.detail);
   const notConverted = keptModules(tree, quantization, deviceMap);
   const matchers = notConverted.map(matcher);
   const linears = [...tree.modules.values()].filter(({ className }) => linearClasses.has(className)).map(({ path }) => path);
@@ -82,10 +82,12 @@ export const refusesOffload = ({ cpuOffload = false }: Quantization, deviceMap: 
   return !cpuOffload && !onlyCpu && [...devices].some(isOffload);
 };
 
-/** The error of transformers for quantized modules on cpu or disk. */
-export const quantizedOffload = (): PlacementError =>
-  new PlacementError('planPlacement', 'quantized modules are placed on the cpu or the disk', {
+/** What is wrong with quantized modules on cpu or disk. */
+export const quantizedOffload = {
+  what: 'quantized modules are placed on the cpu or the disk',
+  detail: {
     rule: 'quantized_offload',
     why: 'bitsandbytes runs on GPUs, so transformers refuses such a map',
     fix: 'give the GPUs more memory, set llmInt8EnableFp32CpuOffload to keep those modules unquantized, or set quantizedOffload to let Q run them',
-  });
+  },
+};
