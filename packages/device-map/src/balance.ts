@@ -1,4 +1,4 @@
-import { type ModuleTree, type Tree, readTree, unsplittable } from './tree.js';
+import { type ModuleTree, type Tree, type Unsplittable, readTree, unsplittable } from './tree.js';
 import { type SizeOptions, measureOf } from './measure.js';
 import { type Sizes, measureTree } from './sizes.js';
 import { getMaxMemory } from './maxMemory.js';
@@ -8,7 +8,7 @@ import { type Rules, rulesOf } from './wiring/rules.js';
 export interface BalanceInput {
   tree: Tree;
   sizes: Sizes;
-  noSplit: ReadonlySet<string>;
+  whole: Unsplittable;
   budgets: ByteBudgets;
   /** True when nobody chose the budgets: a lone GPU then keeps 10 % free. */
   detected: boolean;
@@ -24,7 +24,7 @@ export interface BalanceInput {
  * Ids may have gaps. `lowZero` follows accelerate where ids are 0..n-1; accelerate and transformers fail on other ids
  * (accelerate #4297), where here the lowest id is "GPU 0" and all others are the rest.
  */
-export const balance = ({ tree, sizes, noSplit, budgets, detected, lowZero, rules }: BalanceInput): { budgets: ByteBudgets; messages: Message[] } => {
+export const balance = ({ tree, sizes, whole, budgets, detected, lowZero, rules }: BalanceInput): { budgets: ByteBudgets; messages: Message[] } => {
   const memory = new Map(budgets);
   const counted = budgets.filter(([device, bytes]) => rules.balances(device) && bytes > 0).length;
   if (counted === 0) return { budgets, messages: [] };
@@ -36,7 +36,7 @@ export const balance = ({ tree, sizes, noSplit, budgets, detected, lowZero, rule
     messages.push({ level: 'info', code: 'ninety_percent', device: ids[0] });
   }
   const total = sizes.get('') ?? 0;
-  const block = blockBytes(tree, sizes, noSplit, rules);
+  const block = blockBytes(tree, sizes, whole, rules);
   const margin = Math.trunc(1.25 * Math.max(block, meanLayer(tree, sizes, rules)));
   const share = Math.floor(total / (low ? counted - 1 : counted)) + margin;
 
@@ -54,13 +54,14 @@ export const balance = ({ tree, sizes, noSplit, budgets, detected, lowZero, rule
   return { budgets: [...memory], messages };
 };
 
-/** Bytes of an unsplittable block: of the first or of all modules of each no-split class, the largest. */
-const blockBytes = (tree: Tree, sizes: Sizes, noSplit: ReadonlySet<string>, rules: Rules): number => {
+/** Bytes of an unsplittable block: the largest of the first or of all modules of each no-split class, and of those whole by path. */
+const blockBytes = (tree: Tree, sizes: Sizes, whole: Unsplittable, rules: Rules): number => {
   const seen = new Set<string>();
   let largest = 0;
   for (const [path, size] of sizes) {
     const className = path === '' ? undefined : tree.modules.get(path)?.className;
-    if (className === undefined || !noSplit.has(className) || (rules.block === 'first' && seen.has(className))) continue;
+    if (className === undefined || !(whole.classes.has(className) || whole.paths.has(path))) continue;
+    if (rules.block === 'first' && seen.has(className)) continue;
     seen.add(className);
     largest = Math.max(largest, size);
   }
@@ -113,7 +114,7 @@ export const getBalancedMemory = (tree: ModuleTree | Tree, options: BalanceOptio
   const balanced = balance({
     tree: linked,
     sizes: measureTree(linked, measureOf(linked, options)),
-    noSplit: unsplittable(linked, options.noSplit).classes,
+    whole: unsplittable(linked, options.noSplit),
     budgets: given.budgets,
     detected: options.maxMemory === null || options.maxMemory === undefined,
     lowZero: options.lowZero ?? false,

@@ -84,7 +84,7 @@ describe('errors', () => {
 
   it.each<[string, object]>([
     ['unknown options', { maxmemory: { 0: 1 } }],
-    ['options the wiring ignores', { maxMemory: { 0: 1 }, specialDtypes: {} }],
+    ['options the wiring ignores', { maxMemory: { 0: 1 }, specialDtypes: { 'head.weight': 'float32' } }],
     ['quantization with accelerate', { maxMemory: { 0: 1 }, wiring: 'accelerate', quantization: { bits: 8 } }],
     ['two dtypes', { maxMemory: { 0: 1 }, dtype: 'float16', modelDtype: 'float32' }],
     ['a headroom above 1', { maxMemory: { 0: 1 }, headroom: 1.1 }],

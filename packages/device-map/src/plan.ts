@@ -189,7 +189,7 @@ const fillOnce = (subject: Subject, strategy: Strategy, budgets: ByteBudgets): F
   const balanced =
     strategy === 'sequential'
       ? { budgets, messages: [] }
-      : balance({ tree, sizes, noSplit: whole.classes, budgets, detected: isDetected(request), lowZero: strategy === 'balanced_low_0', rules });
+      : balance({ tree, sizes, whole, budgets, detected: isDetected(request), lowZero: strategy === 'balanced_low_0', rules });
   const headroom = request.headroom ?? (request.quantization ? 0.9 : 1);
   const adjusted = balanced.budgets.map(([device, bytes]): [Device, number] => [device, headroom === 1 ? bytes : bytes * headroom]);
   const filling: Filling = {

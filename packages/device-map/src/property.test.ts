@@ -1,6 +1,6 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import { type Device, type ModuleEntry, type ModuleTree, type Plan, planPlacement } from './index.js';
+import { type Device, type ModuleEntry, type ModuleTree, type Plan, PlanRefusedError, type PlanRequest, planPlacement } from './index.js';
 import { budgetsOf, shares, trees } from './testing/trees.js';
 
 const seed = 20_261_121;
@@ -47,6 +47,16 @@ const offloaded = (totals: ReadonlyMap<Device, number>): number => (totals.get('
 const total = (tree: ModuleTree, tensors: readonly Tensor[]): number => {
   const repeated = new Set(tree.tied?.flatMap((group) => group.slice(1)));
   return tensors.reduce((sum, { name, bytes }) => (repeated.has(name) ? sum : sum + bytes), 0);
+};
+
+/** Null when the plan is refused for a budget. */
+const planned = (request: PlanRequest): Plan | null => {
+  try {
+    return planPlacement(request);
+  } catch (error) {
+    if (error instanceof PlanRefusedError && error.fields.rule === 'budget_exceeded') return null;
+    throw error;
+  }
 };
 
 const strategy = fc.constantFrom('auto', 'balanced_low_0', 'sequential');
@@ -110,6 +120,35 @@ describe(`plans of random trees, seed ${seed}`, () => {
         }),
         { ...runs, numRuns: 2000 },
       );
+    },
+    timeout,
+  );
+
+  it(
+    'count caches, contexts and work buffers in the budgets, or are refused',
+    () => {
+      let refused = 0;
+      const reserves = fc.record({ cache: fc.integer({ min: 0, max: 4 }), work: fc.integer({ min: 0, max: 400 }), context: fc.integer({ min: 0, max: 400 }) });
+      fc.assert(
+        fc.property(trees, shares, strategy, reserves, (tree, share, deviceMap, { cache, work, context }) => {
+          const tensors = tensorsOf(tree);
+          const maxMemory = budgetsOf(share, total(tree, tensors));
+          const layers = tree.modules.map(([path]) => path).filter((path) => path !== '' && !path.includes('.'));
+          const kvCache = { layers, bytesPerToken: 8, context: 1 + cache };
+          const plan = planned({ tree, deviceMap, maxMemory, reserve: { kvCache, workBuffers: work, deviceContext: context } });
+          if (plan === null) return void refused++;
+          const totals = held(plan, tree, tensors);
+          const caches = plan.usage.reduce((sum, row) => sum + row.kvCache, 0);
+          expect(caches).toBe(layers.length * 8 * (1 + cache));
+          for (const row of plan.usage) {
+            expect(row.weights).toBe(totals.get(row.device) ?? 0);
+            expect(row.weights + row.kvCache + row.reserved).toBeLessThanOrEqual(row.budget);
+          }
+        }),
+        { ...runs, numRuns: 2000 },
+      );
+      expect(refused).toBeLessThan(1000);
+      console.log(`2000 plans with reserves, ${refused} refused because the caches of layers on disk fit nowhere`);
     },
     timeout,
   );

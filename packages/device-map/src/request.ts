@@ -74,8 +74,12 @@ export const checkRequest = (request: PlanRequest): void => {
   const unknown = Object.keys(request).find((key) => !Object.hasOwn(known, key));
   if (unknown !== undefined) throw new ConfigError('planPlacement', 'unknown option', { option: unknown, fix: `options are ${Object.keys(known).join(', ')}` });
   const { wiring = 'q', dtype, modelDtype, headroom = 1 } = request;
-  const foreign = wiring === 'accelerate' ? ['quantization', 'quantizedOffload', 'headroom'] : ['specialDtypes', 'tied'];
-  const ignored = foreign.find((key) => request[key as keyof PlanRequest] !== undefined && request[key as keyof PlanRequest] !== null);
+  const { specialDtypes = {}, tied = true, quantization = null, quantizedOffload = false } = request;
+  const foreign =
+    wiring === 'accelerate'
+      ? { quantization: quantization !== null, quantizedOffload, headroom: headroom !== 1 }
+      : { specialDtypes: Object.keys(specialDtypes).length > 0, tied: !tied };
+  const ignored = Object.entries(foreign).find(([, used]) => used)?.[0];
   if (ignored !== undefined) throw new ConfigError('planPlacement', 'option has no meaning with this wiring', { option: ignored, wiring, fix: 'choose the other wiring or drop it' });
   if (wiring !== 'accelerate' && typeof dtype === 'string' && modelDtype !== undefined && modelDtype !== dtype) {
     throw new ConfigError('planPlacement', 'transformers builds a model in the dtype it loads', { dtype, modelDtype, fix: 'give only dtype' });

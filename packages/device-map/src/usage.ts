@@ -11,7 +11,7 @@ export interface DeviceUsage {
   weights: number;
   /** KV cache of the layers whose cache lies here. */
   kvCache: number;
-  /** Context and work buffers; none where nothing is placed. */
+  /** Context and work buffers; none where nothing that takes memory is placed. */
   reserved: number;
   /** What is left; negative when the device holds too much. */
   free: number;
@@ -57,7 +57,7 @@ export const usageOf = ({ tree, measure, deviceMap, budgets, caches, reserves }:
   const devices = [...new Set([...budgets.keys(), ...modules.keys(), ...kvCache.keys()])].sort(byRank);
   return devices.map((device) => {
     const held = { weights: weights.get(device) ?? 0, kvCache: kvCache.get(device) ?? 0 };
-    const needed = (modules.get(device) ?? 0) > 0 || held.kvCache > 0;
+    const needed = held.weights > 0 || held.kvCache > 0;
     const part = { ...held, reserved: needed ? (reserves.get(device) ?? 0) : 0 };
     const budget = budgets.get(device) ?? Infinity;
     return { device, budget, ...part, free: budget - part.weights - part.kvCache - part.reserved, modules: modules.get(device) ?? 0 };
