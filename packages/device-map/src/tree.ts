@@ -1,0 +1,168 @@
+import { ConfigError } from '@q/config';
+
+/** `[name, shape, dtype]`; without a dtype (or null) the tensor has the dtype the model is built in. */
+export type ParameterEntry = readonly [name: string, shape: readonly number[], dtype?: string | null];
+/** `[name, shape, dtype or null, persistent]`; a buffer that is not persistent is not in the checkpoint. */
+export type BufferEntry = readonly [name: string, shape: readonly number[], dtype?: string | null, persistent?: boolean];
+/** `[path, class, parameters, buffers]`. */
+export type ModuleEntry = readonly [path: string, className: string, parameters?: readonly ParameterEntry[], buffers?: readonly BufferEntry[]];
+
+/** What the planner knows of a model: plain data, no weights. */
+export interface ModuleTree {
+  /** Depth first, in registration order, the root (`''`) first. The order is the order in which modules are placed. */
+  modules: readonly ModuleEntry[];
+  /** Classes that must not be split over devices. Default: none. */
+  noSplit?: readonly string[];
+  /** Groups of parameters that are one tensor. Default: none. */
+  tied?: readonly (readonly string[])[];
+  /** `{ target: source }` of tied parameters. Default: from `tied`, the source being the first in `modules`. */
+  tiedWeights?: Readonly<Record<string, string>>;
+  /** Modules (by one component of their path) that stay unquantized. Default: none. */
+  keepInFp32?: readonly string[];
+  /** Path of the output embeddings. */
+  outputEmbeddings?: string | null;
+  /** Whether the config says that the embeddings are tied. Default false. */
+  tieWordEmbeddings?: boolean;
+}
+
+export interface TensorNode {
+  readonly kind: 'parameter' | 'buffer';
+  readonly path: string;
+  /** Path of the module that owns it. */
+  readonly owner: string;
+  readonly shape: readonly number[];
+  /** Number of elements. */
+  readonly elements: number;
+  /** Null: the dtype the model is built in. */
+  readonly dtype: string | null;
+  readonly persistent: boolean;
+}
+
+export interface ModuleNode {
+  readonly kind: 'module';
+  readonly path: string;
+  readonly className: string;
+  readonly parameters: TensorNode[];
+  readonly buffers: TensorNode[];
+  readonly children: ModuleNode[];
+}
+
+export type Node = ModuleNode | TensorNode;
+
+/** A module tree, linked and checked. */
+export interface Tree {
+  readonly root: ModuleNode;
+  /** In the order of the entries. */
+  readonly modules: ReadonlyMap<string, ModuleNode>;
+  /** In the order of `named_parameters` and `named_buffers`. */
+  readonly parameters: ReadonlyMap<string, TensorNode>;
+  readonly buffers: ReadonlyMap<string, TensorNode>;
+  readonly noSplit: ReadonlySet<string>;
+  readonly tied: readonly (readonly string[])[];
+  readonly tiedWeights: ReadonlyMap<string, string>;
+  readonly keepInFp32: readonly string[];
+  readonly outputEmbeddings: string | null;
+  readonly tieWordEmbeddings: boolean;
+}
+
+const invalid = (what: string, detail: Record<string, unknown>): ConfigError =>
+  new ConfigError('readTree', what, { ...detail, fix: 'list every module once, parents before children, the root "" first' });
+
+const join = (path: string, name: string): string => (path === '' ? name : `${path}.${name}`);
+
+/**
+ * Links a module tree given as data. Cost: linear in the number of tensors.
+ * @throws ConfigError for a missing root, a repeated or orphaned path, a negative shape, or a tied name that is no parameter
+ */
+export const readTree = (source: ModuleTree | Tree): Tree => {
+  if ('root' in source) return source;
+  const modules = new Map<string, ModuleNode>();
+  const parameters = new Map<string, TensorNode>();
+  const buffers = new Map<string, TensorNode>();
+  const tensor = (kind: TensorNode['kind'], owner: string, name: string, shape: readonly number[], dtype: string | null, persistent: boolean): TensorNode => {
+    const path = join(owner, name);
+    if (parameters.has(path) || buffers.has(path)) throw invalid('a tensor is listed twice', { path });
+    if (!shape.every((size) => Number.isInteger(size) && size >= 0)) throw invalid('a shape is not made of sizes', { path, shape });
+    return { kind, path, owner, shape, elements: shape.reduce((product, size) => product * size, 1), dtype, persistent };
+  };
+  for (const [path, className, ownParameters = [], ownBuffers = []] of source.modules) {
+    if (modules.has(path)) throw invalid('a module is listed twice', { path });
+    const node: ModuleNode = { kind: 'module', path, className, parameters: [], buffers: [], children: [] };
+    if (path !== '') {
+      const parent = modules.get(path.slice(0, Math.max(0, path.lastIndexOf('.'))));
+      if (parent === undefined) throw invalid('a module comes before its parent', { path });
+      parent.children.push(node);
+    }
+    modules.set(path, node);
+    for (const [name, shape, dtype = null] of ownParameters) {
+      const made = tensor('parameter', path, name, shape, dtype, true);
+      node.parameters.push(made);
+      parameters.set(made.path, made);
+    }
+    for (const [name, shape, dtype = null, persistent = true] of ownBuffers) {
+      const made = tensor('buffer', path, name, shape, dtype, persistent);
+      node.buffers.push(made);
+      buffers.set(made.path, made);
+    }
+  }
+  const root = modules.get('');
+  if (root === undefined) throw invalid('there is no root module', { modules: source.modules.length });
+  const tied = (source.tied ?? []).filter((group) => group.length > 1);
+  const tiedWeights = new Map(source.tiedWeights === undefined ? firstSources(tied, parameters) : Object.entries(source.tiedWeights));
+  for (const name of [...tied.flat(), ...tiedWeights.keys(), ...tiedWeights.values()]) {
+    if (!parameters.has(name)) throw invalid('a tied name is not a parameter', { name });
+  }
+  return {
+    root,
+    modules,
+    parameters,
+    buffers,
+    noSplit: new Set(source.noSplit ?? []),
+    tied,
+    tiedWeights,
+    keepInFp32: source.keepInFp32 ?? [],
+    outputEmbeddings: source.outputEmbeddings ?? null,
+    tieWordEmbeddings: source.tieWordEmbeddings ?? false,
+  };
+};
+
+/** Position of a parameter in the order of placement. */
+const firstSources = (tied: readonly (readonly string[])[], parameters: ReadonlyMap<string, TensorNode>): [string, string][] => {
+  const order = new Map([...parameters.keys()].map((name, index) => [name, index]));
+  return tied.flatMap((group) => {
+    const [source, ...targets] = inOrder(group, order);
+    return targets.map((target): [string, string] => [target, source!]);
+  });
+};
+
+const inOrder = (group: readonly string[], order: ReadonlyMap<string, number>): string[] =>
+  [...group].sort((a, b) => (order.get(a) ?? Infinity) - (order.get(b) ?? Infinity));
+
+/** The names of each group after the first in the order of placement: they are the same tensor as the first. */
+export const repeatedParameters = (tree: Tree): Set<string> => {
+  const order = new Map([...tree.parameters.keys()].map((name, index) => [name, index]));
+  return new Set(tree.tied.flatMap((group) => inOrder(group, order).slice(1)));
+};
+
+/** Parts of the root that are treated first: its own parameters, its children, its own buffers. */
+export const rootItems = (tree: Tree): Node[] => [...tree.root.parameters, ...tree.root.children, ...tree.root.buffers];
+
+/** The parts of a module, in the order in which they take its place. Python forgets the module's own buffers; `strict` does not. */
+export const partsOf = (node: Node, strict: boolean): Node[] =>
+  node.kind === 'module' ? [...node.parameters, ...(strict ? node.buffers : []), ...node.children] : [];
+
+/** Modules that stay whole: those of some classes, and some by path. */
+export interface Unsplittable {
+  classes: ReadonlySet<string>;
+  paths: ReadonlySet<string>;
+}
+
+/** Modules of these classes stay whole; by default those of the tree's `noSplit`. */
+export const unsplittable = (tree: Tree, classes?: readonly string[], paths: Iterable<string> = []): Unsplittable => ({
+  classes: classes === undefined ? tree.noSplit : new Set(classes),
+  paths: new Set(paths),
+});
+
+/** A layer is what is never split: a tensor, a module without modules inside, or one that must stay whole. */
+export const isLayer = (node: Node, whole: Unsplittable): boolean =>
+  node.kind !== 'module' || node.children.length === 0 || whole.classes.has(node.className) || whole.paths.has(node.path);

@@ -1,0 +1,77 @@
+import type { Measure } from './sizes.js';
+import type { Tree } from './tree.js';
+import type { Device, DeviceMap } from './types.js';
+
+/** What a plan puts on one device; everything in bytes. */
+export interface DeviceUsage {
+  device: Device;
+  /** What the device may hold: its given or reported memory. Infinity when nothing limits it. */
+  budget: number;
+  /** Parameters and buffers. */
+  weights: number;
+  /** KV cache of the layers whose cache lies here. */
+  kvCache: number;
+  /** Context and work buffers; none where nothing that takes memory is placed. */
+  reserved: number;
+  /** What is left; negative when the device holds too much. */
+  free: number;
+  /** Number of keys of the device map that name this device. */
+  modules: number;
+}
+
+/** Where the caches of layers on disk lie: in host memory when it has a budget, else on the first device. */
+export const cacheHost = (devices: readonly Device[]): Device => (devices.includes('cpu') ? 'cpu' : (devices[0] ?? 'cpu'));
+
+interface UsageInput {
+  tree: Tree;
+  measure: Measure;
+  deviceMap: DeviceMap;
+  budgets: ReadonlyMap<Device, number>;
+  caches: ReadonlyMap<string, number>;
+  reserves: ReadonlyMap<Device, number>;
+}
+
+const add = (totals: Map<Device, number>, device: Device, bytes: number): void => void totals.set(device, (totals.get(device) ?? 0) + bytes);
+
+const rank = (device: Device): number => (typeof device === 'number' ? -1 : ['mps', 'cpu', 'disk'].indexOf(device));
+
+/** GPUs by id, then mps, cpu, disk. */
+const byRank = (a: Device, b: Device): number => rank(a) - rank(b) || Number(a) - Number(b);
+
+/** Bytes per device, of the devices with a budget and those that are used. */
+export const usageOf = ({ tree, measure, deviceMap, budgets, caches, reserves }: UsageInput): DeviceUsage[] => {
+  const weights = new Map<Device, number>();
+  const kvCache = new Map<Device, number>();
+  const modules = new Map<Device, number>();
+  const host = cacheHost([...budgets.keys()]);
+  const find = nearest(deviceMap);
+  for (const tensor of [...tree.parameters.values(), ...tree.buffers.values()]) {
+    const device = measure.skip.has(tensor.path) ? undefined : find(tensor.path);
+    if (device !== undefined) add(weights, device, measure.bytes(tensor));
+  }
+  for (const [path, bytes] of caches) {
+    const device = find(path) ?? 'disk';
+    add(kvCache, device === 'disk' ? host : device, bytes);
+  }
+  for (const device of Object.values(deviceMap)) add(modules, device, 1);
+  const devices = [...new Set([...budgets.keys(), ...modules.keys(), ...kvCache.keys()])].sort(byRank);
+  return devices.map((device) => {
+    const held = { weights: weights.get(device) ?? 0, kvCache: kvCache.get(device) ?? 0 };
+    const needed = held.weights > 0 || held.kvCache > 0;
+    const part = { ...held, reserved: needed ? (reserves.get(device) ?? 0) : 0 };
+    const budget = budgets.get(device) ?? Infinity;
+    return { device, budget, ...part, free: budget - part.weights - part.kvCache - part.reserved, modules: modules.get(device) ?? 0 };
+  });
+};
+
+/** `findDevice` on one map, for many names. */
+const nearest = (deviceMap: DeviceMap): ((name: string) => Device | undefined) => {
+  const devices = new Map<string, Device | undefined>(Object.entries(deviceMap));
+  const find = (path: string): Device | undefined => {
+    if (path === '' || devices.has(path)) return devices.get(path);
+    const device = find(path.slice(0, Math.max(0, path.lastIndexOf('.'))));
+    devices.set(path, device);
+    return device;
+  };
+  return find;
+};
