@@ -24,6 +24,13 @@ class Workspace {
   template <class T> T* take_array(size_t count) { return static_cast<T*>(take(count * sizeof(T))); }
 };
 
+/// What a kernel found wrong with its data. The driver looks at it when a read or flush completes.
+struct DeviceError {
+  int command;  // 1 + Command, 0: none
+  int limit;
+  int64_t value;
+};
+
 struct CublasLt;  // csrc/linear/cublaslt.h: opened with dlopen
 
 struct Context {
@@ -35,6 +42,7 @@ struct Context {
   Workspace& workspace;
   CublasLt* cublaslt;  // null when the library is not there
   bool capturing;
+  DeviceError* device_error = nullptr;  // pinned, device-visible; kernels report bad data here (see report_error)
 };
 
 inline void check(cudaError_t status, const char* what) {

@@ -1,0 +1,78 @@
+// Device helpers every kernel family shares: float conversions, 16-byte access, reductions in a fixed order.
+#pragma once
+#include <cuda_bf16.h>
+#include <cuda_fp16.h>
+#include <cstdint>
+#include "context.h"
+
+namespace q::cuda {
+
+using half_t = __half;
+using bfloat_t = __nv_bfloat16;
+
+__device__ __forceinline__ float to_float(float x) { return x; }
+__device__ __forceinline__ float to_float(half_t x) { return __half2float(x); }
+__device__ __forceinline__ float to_float(bfloat_t x) { return __bfloat162float(x); }
+
+template <class T> __device__ __forceinline__ T from_float(float x);
+template <> __device__ __forceinline__ float from_float<float>(float x) { return x; }
+template <> __device__ __forceinline__ half_t from_float<half_t>(float x) { return __float2half_rn(x); }
+template <> __device__ __forceinline__ bfloat_t from_float<bfloat_t>(float x) { return __float2bfloat16_rn(x); }
+
+/// N values of T moved as one access of sizeof(T) * N bytes (at most 16).
+template <class T, int N> struct alignas(sizeof(T) * N) Pack {
+  T v[N];
+};
+template <class T> constexpr int kPack = 16 / sizeof(T);
+
+template <class T, int N> __device__ __forceinline__ void load(float (&out)[N], const T* from) {
+  const Pack<T, N> p = *reinterpret_cast<const Pack<T, N>*>(from);
+#pragma unroll
+  for (int i = 0; i < N; ++i) out[i] = to_float(p.v[i]);
+}
+template <class T, int N> __device__ __forceinline__ void store(T* to, const float (&in)[N]) {
+  Pack<T, N> p;
+#pragma unroll
+  for (int i = 0; i < N; ++i) p.v[i] = from_float<T>(in[i]);
+  *reinterpret_cast<Pack<T, N>*>(to) = p;
+}
+
+struct Sum {
+  static constexpr float identity = 0.f;
+  __device__ __forceinline__ static float apply(float a, float b) { return a + b; }
+};
+struct Max {
+  static constexpr float identity = -INFINITY;
+  __device__ __forceinline__ static float apply(float a, float b) { return fmaxf(a, b); }
+};
+
+template <class Op> __device__ __forceinline__ float warp_reduce(float x) {
+#pragma unroll
+  for (int o = 16; o > 0; o >>= 1) x = Op::apply(x, __shfl_xor_sync(0xffffffffu, x, o));
+  return x;
+}
+
+/// Reduction over the block, the result in every thread. Whole warps only; `shared` holds 32 floats and may be reused at once.
+template <class Op> __device__ __forceinline__ float block_reduce(float x, float* shared) {
+  const int lane = threadIdx.x & 31, warp = threadIdx.x >> 5, warps = blockDim.x >> 5;
+  x = warp_reduce<Op>(x);
+  if (warps == 1) return x;
+  __syncthreads();
+  if (lane == 0) shared[warp] = x;
+  __syncthreads();
+  return warp_reduce<Op>(lane < warps ? shared[lane] : Op::identity);
+}
+
+inline bool aligned16(const void* p) { return (reinterpret_cast<uintptr_t>(p) & 15) == 0; }
+
+/// Calls f with a zero of the C++ type of a float dtype: with_float(t.dtype, "add", [&](auto zero) { using T = decltype(zero); ... }).
+template <class F> void with_float(DType dtype, const char* what, F&& f) {
+  switch (dtype) {
+    case DType::f32: return f(float{});
+    case DType::f16: return f(half_t{});
+    case DType::bf16: return f(bfloat_t{});
+    default: throw CommandError(std::string(what) + ": takes f32, f16 or bf16, got dtype code " + std::to_string(static_cast<int>(dtype)));
+  }
+}
+
+}  // namespace q::cuda
