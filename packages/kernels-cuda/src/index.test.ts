@@ -12,7 +12,7 @@ describe('loadCuda', () => {
   it('gives no devices and the reason when it is not built', () => {
     const addon = loadCuda(join(dir, 'missing.node'));
     expect(addon.devices()).toEqual({ devices: [], problem: 'not built: no nvcc was found when this package was built' });
-    expect(() => addon.open(0, {})).toThrow(/cuda:0 cannot be opened; not built/);
+    expect(() => addon.open(0, {})).toThrow(/cuda:0 cannot be opened: not built/);
   });
 
   it('gives no devices and the reason when the file is no addon', () => {

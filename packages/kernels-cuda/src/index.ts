@@ -1,8 +1,7 @@
 import { existsSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { fileURLToPath } from 'node:url';
-import { UnsupportedError } from '@q/config';
-import { abiHash, type Addon } from '@q/tensor';
+import { abiHash, type Addon, type DriverFailure } from '@q/tensor';
 
 const require = createRequire(import.meta.url);
 
@@ -14,7 +13,8 @@ const unavailable = (problem: string): Addon => ({
   abi: abiHash,
   devices: () => ({ devices: [], problem }),
   open: (index) => {
-    throw new UnsupportedError('cuda', `cuda:${index} cannot be opened`, { why: problem, fix: 'use the cpu device, or repair that; q doctor shows it' });
+    const failure: DriverFailure = Object.assign(new Error(`cuda:${index} cannot be opened: ${problem}`), { code: 'device' as const });
+    throw failure;
   },
 });
 

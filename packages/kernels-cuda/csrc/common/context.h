@@ -33,6 +33,8 @@ struct DeviceError {
 
 struct CublasLt;  // csrc/linear/cublaslt.h: opened with dlopen
 
+constexpr int kCounters = 1 << 18;
+
 struct Context {
   cudaStream_t stream;
   int device;
@@ -42,7 +44,8 @@ struct Context {
   Workspace& workspace;
   CublasLt* cublaslt;  // null when the library is not there
   bool capturing;
-  DeviceError* device_error = nullptr;  // pinned, device-visible; kernels report bad data here (see report_error)
+  DeviceError* device_error = nullptr;  // pinned, device-visible; see report_error in device.cuh
+  unsigned* counters = nullptr;         // kCounters zeros on the device, for "the last block does the rest": users leave them zero
 };
 
 inline void check(cudaError_t status, const char* what) {

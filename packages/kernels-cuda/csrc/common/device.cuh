@@ -63,6 +63,53 @@ template <class Op> __device__ __forceinline__ float block_reduce(float x, float
   return warp_reduce<Op>(lane < warps ? shared[lane] : Op::identity);
 }
 
+/// Tells the driver that data was bad (an index outside 0 to limit - 1); the next read or flush that completes fails with it.
+__device__ __forceinline__ void report_error(DeviceError* error, Command command, int64_t value, int64_t limit) {
+  if (!error) return;
+  volatile DeviceError* e = error;
+  e->value = value;
+  e->limit = static_cast<int>(limit);
+  __threadfence_system();
+  e->command = 1 + static_cast<int>(command);
+}
+
+/// Element i of a float tensor of any dtype; the branch is the same for the whole launch.
+__device__ __forceinline__ float load_any(const void* data, DType dtype, int64_t i) {
+  if (dtype == DType::f32) return static_cast<const float*>(data)[i];
+  if (dtype == DType::f16) return to_float(static_cast<const half_t*>(data)[i]);
+  return to_float(static_cast<const bfloat_t*>(data)[i]);
+}
+__device__ __forceinline__ void store_any(void* data, DType dtype, int64_t i, float x) {
+  if (dtype == DType::f32) static_cast<float*>(data)[i] = x;
+  else if (dtype == DType::f16) static_cast<half_t*>(data)[i] = from_float<half_t>(x);
+  else static_cast<bfloat_t*>(data)[i] = from_float<bfloat_t>(x);
+}
+template <int N> __device__ __forceinline__ void load_any(float (&out)[N], const void* data, DType dtype, int64_t i) {
+  if (dtype == DType::f32) {
+#pragma unroll
+    for (int j = 0; j < N; j += 4) load(reinterpret_cast<float(&)[4]>(out[j]), static_cast<const float*>(data) + i + j);
+  } else if (dtype == DType::f16) {
+    load(out, static_cast<const half_t*>(data) + i);
+  } else {
+    load(out, static_cast<const bfloat_t*>(data) + i);
+  }
+}
+
+inline int64_t dtype_bytes(DType dtype) {
+  switch (dtype) {
+    case DType::f32: case DType::i32: return 4;
+    case DType::f16: case DType::bf16: return 2;
+    case DType::i64: return 8;
+    default: return 1;
+  }
+}
+inline int64_t count_of(const Tensor& t) { return t.bytes / dtype_bytes(t.dtype); }
+inline bool is_float(DType dtype) { return dtype == DType::f32 || dtype == DType::f16 || dtype == DType::bf16; }
+
+inline void require(bool ok, const char* message) {
+  if (!ok) throw CommandError(message);
+}
+
 inline bool aligned16(const void* p) { return (reinterpret_cast<uintptr_t>(p) & 15) == 0; }
 
 /// Calls f with a zero of the C++ type of a float dtype: with_float(t.dtype, "add", [&](auto zero) { using T = decltype(zero); ... }).

@@ -20,6 +20,8 @@ Device::Device(const DeviceFacts& facts) : facts_(facts) {
     for (cudaStream_t* stream : {&compute_, &copy_, &capture_}) check_device(cudaStreamCreateWithFlags(stream, cudaStreamNonBlocking), "cudaStreamCreate");
     check_device(cudaHostAlloc(reinterpret_cast<void**>(&device_error_), sizeof(DeviceError), cudaHostAllocMapped), "pinned host memory");
     *device_error_ = {};
+    check_device(cudaMalloc(&counters_, kCounters * sizeof(unsigned)), "device memory");
+    check_device(cudaMemset(counters_, 0, kCounters * sizeof(unsigned)), "device memory");
     memory_ = std::make_unique<PoolMemory>(facts_, compute_);
     arena_ = std::make_unique<Arena>(*memory_);
     capture_arena_ = std::make_unique<Arena>(*memory_);
@@ -61,7 +63,7 @@ char* Device::range(int64_t buffer, int64_t offset, int64_t bytes, const char* w
 
 Context Device::context(cudaStream_t stream, Workspace& workspace, bool capturing) {
   return Context{stream, facts_.index, facts_.compute_capability, facts_.multiprocessors, static_cast<size_t>(facts_.shared_bytes_per_block),
-                 workspace, cublaslt_, capturing, device_error_};
+                 workspace, cublaslt_, capturing, device_error_, counters_};
 }
 
 void Device::fail(Failure failure) {
@@ -372,6 +374,7 @@ void Device::shut_down() {
   pinned_.reset();
   memory_.reset();
   if (device_error_) cudaFreeHost(device_error_);
+  if (counters_) cudaFree(counters_);
   for (cudaStream_t stream : {compute_, copy_, capture_}) {
     if (stream) cudaStreamDestroy(stream);
   }

@@ -100,6 +100,7 @@ class Device final : private Buffers {
   bool closed_ = false, down_ = false;
   cudaStream_t compute_ = nullptr, copy_ = nullptr, capture_ = nullptr;
   DeviceError* device_error_ = nullptr;
+  unsigned* counters_ = nullptr;
   CublasLt* cublaslt_ = nullptr;
   std::unique_ptr<PoolMemory> memory_;
   std::unique_ptr<Arena> arena_, capture_arena_;
