@@ -122,7 +122,7 @@ template <class Weigh> __device__ float threshold(const float* scores, int64_t w
 }
 
 /// The first index in vocabulary order whose cumulative mass exceeds u * total, among scores >= floor.
-__device__ int32_t draw(const float* scores, int64_t width, float largest, float floor, float u, Shared& s) {
+__device__ int32_t draw(const float* scores, int64_t width, float largest, float floor, double u, Shared& s) {
   const int warp = threadIdx.x >> 5, lane = threadIdx.x & 31, warps = kThreads / 32;
   const int64_t each = (width + warps - 1) / warps, from = warp * each, to = from + each < width ? from + each : width;
   const auto weight = [&](int64_t i) -> u64 { return scores[i] >= floor && scores[i] != -INFINITY ? mass(scores[i], largest) : 0; };
@@ -138,7 +138,7 @@ __device__ int32_t draw(const float* scores, int64_t width, float largest, float
     if (i == warp) before = total;
     total += s.sums[i];
   }
-  const u64 goal = static_cast<u64>(static_cast<double>(u) * static_cast<double>(total));
+  const u64 goal = static_cast<u64>(u * static_cast<double>(total));
   if (before <= goal && before + own > goal) {
     u64 sum = before;
     for (int64_t base = from; base < to; base += 32) {
@@ -220,7 +220,7 @@ template <class T> __global__ void __launch_bounds__(kThreads) sample_kernel(con
   if (min_p > 0.f) floor = fmaxf(floor, largest + logf(min_p));
   const uint2 key = make_uint2(uint32_t(p.ints[4 * row + 2]), uint32_t(p.ints[4 * row + 3]));
   const uint4 random = philox(make_uint4(uint32_t(p.counters[row]), 0, 0, 0), key);
-  const float u = static_cast<float>((double(random.x) + 0.5) / 4294967296.0);
+  const double u = (double(random.x) + 0.5) / 4294967296.0;
   const int32_t token = draw(scores, p.width, largest, floor, u, s);
   if (threadIdx.x == 0) p.out[row] = token >= 0 ? token : best;
 }
