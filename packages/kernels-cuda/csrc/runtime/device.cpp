@@ -20,7 +20,7 @@ Device::Device(const DeviceFacts& facts) : facts_(facts) {
     for (cudaStream_t* stream : {&compute_, &copy_, &capture_}) check_device(cudaStreamCreateWithFlags(stream, cudaStreamNonBlocking), "cudaStreamCreate");
     check_device(cudaHostAlloc(reinterpret_cast<void**>(&device_error_), sizeof(DeviceError), cudaHostAllocMapped), "pinned host memory");
     *device_error_ = {};
-    check_device(cudaMalloc(&counters_, kCounters * sizeof(unsigned)), "device memory");
+    check_device(cudaMalloc(reinterpret_cast<void**>(&counters_), kCounters * sizeof(unsigned)), "device memory");
     check_device(cudaMemset(counters_, 0, kCounters * sizeof(unsigned)), "device memory");
     memory_ = std::make_unique<PoolMemory>(facts_, compute_);
     arena_ = std::make_unique<Arena>(*memory_);
