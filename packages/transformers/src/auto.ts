@@ -2,19 +2,16 @@ import { assertKnownKeys, ConfigError, GenerationConfig, parseModelConfig, type 
 import { loadDummy, loadParameters, openCheckpoint, quantizerFor, type LoadProgress } from '@q/loader';
 import { architectureOf, buildModel, parameterSlots } from '@q/models';
 import { isFloat, parseDType, type Backend, type FloatDType } from '@q/tensor';
-import { deviceOf, openDevice } from './device.js';
+import { openDevice } from './device.js';
 import { hubOptionNames, modelFolder, readOptional, readRequired, type HubOptions } from './files.js';
 import { CausalModel } from './model.js';
+import { placeOnOne, type PlacementOptions } from './placement.js';
 import { quantizationFor, type QuantizationOptions } from './quantization.js';
 import { optionalTokenizer } from './tokenizer.js';
 
-export interface LoadModelOptions extends HubOptions, QuantizationOptions {
+export interface LoadModelOptions extends HubOptions, QuantizationOptions, PlacementOptions {
   /** Dtype of the dense weights: `float32`, `float16`, `bfloat16`, or `auto` for what the checkpoint has. Default `auto`. */
   readonly torchDtype?: string;
-  /** Where the modules go. Default: the CPU. */
-  readonly deviceMap?: string | number | Readonly<Record<string, string | number>>;
-  /** One device for everything: `cpu`, `cuda:0`. Instead of deviceMap. */
-  readonly device?: string | number;
   /** `dummy` fills random weights of the right shapes and formats instead of reading any. Default `auto`. */
   readonly loadFormat?: 'auto' | 'dummy';
   /** Dtype of cached keys and values. Default: the activation dtype. */
@@ -29,7 +26,7 @@ export interface LoadModelOptions extends HubOptions, QuantizationOptions {
 }
 
 export const loadOptionNames = [
-  ...hubOptionNames, 'loadIn8bit', 'loadIn4bit', 'quantizationConfig', 'torchDtype', 'deviceMap', 'device', 'loadFormat', 'kvCacheDtype', 'threads', 'maxBatchSize', 'ignoreConfigKeys', 'onProgress',
+  ...hubOptionNames, 'loadIn8bit', 'loadIn4bit', 'quantizationConfig', 'torchDtype', 'deviceMap', 'maxMemory', 'loadFormat', 'kvCacheDtype', 'threads', 'maxBatchSize', 'ignoreConfigKeys', 'onProgress',
 ] as const;
 
 /** Reads configurations. */
@@ -74,18 +71,22 @@ async function loadModel(config: ModelConfig, folder: string | undefined, option
   const tokenizer = folder === undefined ? undefined : await optionalTokenizer(folder);
   const generationConfig = await generationConfigOf(folder, config);
   const dtype = floatDType('torchDtype', options.torchDtype ?? 'auto');
-  const backend = openDevice(deviceOf(options.deviceMap, options.device), { threads: options.threads });
+  const device = await placeOnOne(config, { deviceMap: options.deviceMap, maxMemory: options.maxMemory, torchDtype: options.torchDtype, quantizationConfig: stored ?? wanted });
+  const backend = openDevice(device, { threads: options.threads });
   const model = buildModel(config);
   try {
     const slots = parameterSlots(model, config.tieWordEmbeddings ? architecture.tied : {});
     const quantizer = wanted && quantizerFor(wanted, architecture.keepDense);
-    if (loadFormat === 'dummy') await loadDummy(slots, { backend, dtype: dtype ?? storedDType(config), quantizer, signal });
+    const activations = activationDType(backend, dtype ?? storedDType(config));
+    // A GPU multiplies in the activation dtype, so dense weights have it too; the CPU takes any.
+    const weights = device === 'cpu' ? dtype : activations;
+    if (loadFormat === 'dummy') await loadDummy(slots, { backend, dtype: weights ?? storedDType(config), quantizer, signal });
     else {
       await using checkpoint = await openCheckpoint(folder!, { signal });
-      await loadParameters(checkpoint, slots, { backend, dtype, quantizer, stored, ignored: architecture.ignoredTensors, signal, onProgress: options.onProgress });
+      await loadParameters(checkpoint, slots, { backend, dtype: weights, quantizer, stored, ignored: architecture.ignoredTensors, signal, onProgress: options.onProgress });
     }
     const kvDtype = floatDType('kvCacheDtype', options.kvCacheDtype ?? 'auto');
-    const engine = { dtype: activationDType(backend), kvDtype, maxBatchSize: options.maxBatchSize };
+    const engine = { dtype: activations, kvDtype, maxBatchSize: options.maxBatchSize };
     return new CausalModel({ config, generationConfig, tokenizer, backend, model, slots, quantizationConfig: stored ?? wanted, engine, folder });
   } catch (error) {
     model.dispose();
@@ -111,5 +112,5 @@ function floatDType(option: string, name: string): FloatDType | undefined {
 
 const storedDType = (config: ModelConfig): FloatDType => floatDType('dtype', config.dtype ?? 'float16') ?? 'f16';
 
-/** The CPU computes in f32 whatever the weights are stored in. */
-const activationDType = (backend: Backend): FloatDType => backend.caps.activationDtypes[0];
+/** The model's dtype where the device computes in it; the CPU computes in f32 whatever the weights are stored in. */
+const activationDType = (backend: Backend, wanted: FloatDType): FloatDType => (backend.caps.activationDtypes.includes(wanted) ? wanted : backend.caps.activationDtypes[0]);

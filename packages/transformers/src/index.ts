@@ -2,7 +2,9 @@ export { AutoConfig, AutoModelForCausalLM, type LoadModelOptions } from './auto.
 export { AutoTokenizer, Tokenizer, type ChatMessage, type ChatOptions, type DecodeOptions, type EncodeOptions, type PadOptions } from './tokenizer.js';
 export { CausalModel, type ForwardInput, type QuantizationSummary, type SaveOptions } from './model.js';
 export { Generation, type GenerateInput, type GenerateOptions, type GenerationResult } from './generation.js';
-export { openDevice } from './device.js';
+export { findDevices, openDevice, type DeviceFact } from './device.js';
+export { planFor, type PlanOptions } from './placement.js';
+export { formatSize, parseSize, planPlacement, PlanRefusedError, renderBars, type Plan } from '@q/device-map';
 export * from '@q/config';
 export * from '@q/generate';
 export * from '@q/loader';
