@@ -111,17 +111,16 @@ DriverObject::DriverObject(const Napi::CallbackInfo& info) : ObjectWrap(info), e
   queue_ = std::make_unique<Queue>(threads, features, [this] {
     notify_.NonBlockingCall([this](Napi::Env env, Napi::Function) { settle(env); });
   });
-  napi_add_env_cleanup_hook(env_, [](void* self) { static_cast<DriverObject*>(self)->shut_down(); }, this);
+  napi_add_env_cleanup_hook(env_, at_exit, this);
 }
 
-DriverObject::~DriverObject() {
-  if (!queue_) return;
-  napi_remove_env_cleanup_hook(env_, [](void* self) { static_cast<DriverObject*>(self)->shut_down(); }, this);
-  shut_down();
-}
+DriverObject::~DriverObject() { shut_down(); }
+
+void DriverObject::at_exit(void* self) { static_cast<DriverObject*>(self)->shut_down(); }
 
 void DriverObject::shut_down() {
   if (!queue_) return;
+  napi_remove_env_cleanup_hook(env_, at_exit, this);
   closed_ = true;
   queue_->stop();
   notify_.Abort();
