@@ -114,9 +114,7 @@ DriverObject::DriverObject(const Napi::CallbackInfo& info) : ObjectWrap(info), e
   napi_add_env_cleanup_hook(env_, at_exit, this);
 }
 
-DriverObject::~DriverObject() {
-  shut_down();
-}
+DriverObject::~DriverObject() { shut_down(); }
 
 void DriverObject::at_exit(void* self) { static_cast<DriverObject*>(self)->shut_down(); }
 
@@ -166,7 +164,7 @@ uint64_t DriverObject::add_pending(Napi::Env env, Pending pending) {
 }
 
 void DriverObject::settle(Napi::Env env) {
-  if (!queue_ || pending_.empty()) return;  // an earlier call has settled everything
+  if (!queue_) return;
   for (Done& done : queue_->collect()) {
     auto node = pending_.extract(done.id);
     Pending& pending = node.mapped();

@@ -48,8 +48,8 @@ class DriverObject final : public Napi::ObjectWrap<DriverObject> {
   };
   uint64_t add_pending(Napi::Env env, Pending pending);
   void settle(Napi::Env env);
+  /// Stops the queue, dropping what has not begun, and frees everything; also when the environment ends.
   void shut_down();
-  /// The hook that stops the threads when the environment (the process, a worker) ends.
   static void at_exit(void* self);
 
   /// The queue, for a call that is allowed now: not after close, and not while recording unless said.
