@@ -28,26 +28,51 @@ constexpr int kRows = 2;  // 8 accumulators, 4 weights, 1 x of 16 registers
 constexpr int kRows = 2;
 #endif
 
+constexpr int64_t kFetchAhead = 1024;  // bytes; 512 to 2048 measure the same
+
 struct Target {
   float* y;
-  int64_t ldy;
-  int columns;  // 1 to 4
-  bool add;     // to what the k blocks before gave
+  int64_t ldy, step;  // from row to row, from one of the four columns to the next
+  int columns;        // 1 to 4
+  bool add;           // to what the k blocks before gave
 };
 
 template <int R>
 inline void emit(const V (&sums)[R][4], const Target& t) {
+  const bool whole = t.columns == 4 && t.step == 1;
+#pragma GCC unroll 8
   for (int r = 0; r < R; ++r) {
-    float four[4];
-    reduce4(sums[r][0], sums[r][1], sums[r][2], sums[r][3], four);
+    const V4 four = reduce4(sums[r][0], sums[r][1], sums[r][2], sums[r][3]);
     float* y = t.y + r * t.ldy;
-    for (int c = 0; c < t.columns; ++c) y[c] = t.add ? y[c] + four[c] : four[c];
+    if (whole) store4(y, t.add ? load4(y) + four : four);
+    else for (int c = 0; c < t.columns; ++c) y[c * t.step] = t.add ? y[c * t.step] + four[c] : four[c];
   }
 }
 
-/// R rows by 4 columns over `count` values of k. With `ahead` bytes the columns that come next are fetched.
+/// R rows by 4 columns of a panel; `count` is whole vectors. One loop and nothing else: the sums stay in registers.
+/// The panel is in the second cache: its next lines are fetched a little ahead (512 bytes measured best of 256, 512, 1024).
+template <int R>
+void panel_tile(const float* x, int64_t ldx, const float* const* w, int64_t count, const Target& target) {
+  const float *w0 = w[0], *w1 = w[1], *w2 = w[2], *w3 = w[3];
+  V sums[R][4];
+  for (auto& row : sums) for (V& sum : row) sum = zero();
+  for (int64_t k = 0; k < count; k += kLanes) {
+    for (const float* column : {w0, w1, w2, w3}) __builtin_prefetch(column + k + 128);
+    const V a = load(w0 + k), b = load(w1 + k), c = load(w2 + k), d = load(w3 + k);
+    for (int r = 0; r < R; ++r) {
+      const V v = load(x + r * ldx + k);
+      sums[r][0] = fma(v, a, sums[r][0]);
+      sums[r][1] = fma(v, b, sums[r][1]);
+      sums[r][2] = fma(v, c, sums[r][2]);
+      sums[r][3] = fma(v, d, sums[r][3]);
+    }
+  }
+  emit(sums, target);
+}
+
+/// R rows by 4 columns of W itself, fetching each column kFetchAhead bytes before its turn.
 template <class T, int R>
-void dense_tile(const float* x, int64_t ldx, const T* const* w, int64_t count, int64_t ahead, const Target& target) {
+void dense_tile(const float* x, int64_t ldx, const T* const* w, int64_t count, const Target& target) {
   const T *w0 = w[0], *w1 = w[1], *w2 = w[2], *w3 = w[3];
   V sums[R][4];
   for (auto& row : sums) for (V& sum : row) sum = zero();
@@ -60,14 +85,12 @@ void dense_tile(const float* x, int64_t ldx, const T* const* w, int64_t count, i
       sums[r][3] = fma(v, d, sums[r][3]);
     }
   };
-  const auto fetch = [ahead](const T* p) { __builtin_prefetch(reinterpret_cast<const char*>(p) + ahead); };
+  const auto fetch = [](const T* p) { __builtin_prefetch(reinterpret_cast<const char*>(p) + kFetchAhead); };
   constexpr int64_t kLine = 64 / sizeof(T);
   int64_t k = 0;
-  if (ahead) {
-    for (; k + kLine <= count; k += kLine) {
-      fetch(w0 + k), fetch(w1 + k), fetch(w2 + k), fetch(w3 + k);
-      for (int64_t i = k; i < k + kLine; i += kLanes) step(i, load(w0 + i), load(w1 + i), load(w2 + i), load(w3 + i));
-    }
+  for (; k + kLine <= count; k += kLine) {
+    fetch(w0 + k), fetch(w1 + k), fetch(w2 + k), fetch(w3 + k);
+    for (int64_t i = k; i < k + kLine; i += kLanes) step(i, load(w0 + i), load(w1 + i), load(w2 + i), load(w3 + i));
   }
   for (; k + kLanes <= count; k += kLanes) step(k, load(w0 + k), load(w1 + k), load(w2 + k), load(w3 + k));
   if (const int64_t rest = count - k) {
@@ -85,14 +108,14 @@ struct NibbleRows {
 };
 
 template <int R>
-void nibble_tile(const float* x, int64_t ldx, const NibbleRows& rows, const Nibbles& nibbles, int64_t chunks, int64_t ahead, const Target& target) {
+void nibble_tile(const float* x, int64_t ldx, const NibbleRows& rows, const Nibbles& nibbles, int64_t chunks, const Target& target) {
   const NibbleRows w = rows;
   const Nibbles table = nibbles;
   V sums[R][4];
   for (auto& row : sums) for (V& sum : row) sum = zero();
   for (int64_t i = 0; i < chunks; ++i) {
     for (int c = 0; c < 4; ++c) {
-      __builtin_prefetch(w.codes[c] + 32 * i + ahead);
+      __builtin_prefetch(w.codes[c] + 32 * i + kFetchAhead);
       V values[kNibbleVectors];
       table.expand(w.codes[c] + 32 * i, w.absmax[c][(w.chunk[c] + i) >> w.shift], values);
       for (int r = 0; r < R; ++r) {
@@ -104,10 +127,14 @@ void nibble_tile(const float* x, int64_t ldx, const NibbleRows& rows, const Nibb
   emit(sums, target);
 }
 
-template <class T> using DenseTile = void (*)(const float*, int64_t, const T* const*, int64_t, int64_t, const Target&);
-using NibbleTile = void (*)(const float*, int64_t, const NibbleRows&, const Nibbles&, int64_t, int64_t, const Target&);
+template <class T> using DenseTile = void (*)(const float*, int64_t, const T* const*, int64_t, const Target&);
+using NibbleTile = void (*)(const float*, int64_t, const NibbleRows&, const Nibbles&, int64_t, const Target&);
 template <class T, int... R> DenseTile<T> dense_tile_of(int rows, std::integer_sequence<int, R...>) {
   static constexpr DenseTile<T> all[] = {dense_tile<T, R + 1>...};
+  return all[rows - 1];
+}
+template <int... R> DenseTile<float> panel_tile_of(int rows, std::integer_sequence<int, R...>) {
+  static constexpr DenseTile<float> all[] = {panel_tile<R + 1>...};
   return all[rows - 1];
 }
 template <int... R> NibbleTile nibble_tile_of(int rows, std::integer_sequence<int, R...>) {
@@ -130,33 +157,28 @@ const float* absmax_of(const Part& p, int64_t first, int64_t count, float* out) 
   return out;
 }
 
-/// The codes of up to four rows from n on, from k0 on; rows past n1 repeat the last.
-NibbleRows nibble_rows(const Part& p, int64_t n, int64_t n1, float* scratch) {
-  const int64_t chunks = p.k / kChunk, last = std::min(n + 4, n1) - 1;
-  const int64_t first = (n * chunks) >> p.shift, end = ((last * chunks + chunks - 1) >> p.shift) + 1;
-  const float* absmax = absmax_of(p, first, end - first, scratch);
-  NibbleRows rows;
+/// The codes of row n of W.
+void set_row(NibbleRows& rows, int c, const Part& p, int64_t n, float* scratch) {
+  const int64_t chunks = p.k / kChunk, first = (n * chunks) >> p.shift, end = ((n * chunks + chunks - 1) >> p.shift) + 1;
+  rows.codes[c] = static_cast<const uint8_t*>(p.weight) + n * (p.k / 2);
+  rows.absmax[c] = absmax_of(p, first, end - first, scratch + c * absmax_per_row(p.k, p.block_size));
+  rows.chunk[c] = n * chunks - (first << p.shift);
   rows.shift = p.shift;
-  for (int c = 0; c < 4; ++c) {
-    const int64_t row = std::min(n + c, last);
-    rows.codes[c] = static_cast<const uint8_t*>(p.weight) + row * (p.k / 2);
-    rows.absmax[c] = absmax;
-    rows.chunk[c] = row * chunks - (first << p.shift);
-  }
-  return rows;
 }
+
+Target target_of(const Fours& fours, const Block& b, int64_t i, bool add) { return {b.y + i, b.ldy, fours.step, fours.valid(i), add}; }
 
 template <class T>
 void direct_dense(const Part& p, const Plan& plan, const Block& b) {
   const DenseTile<T> tile = dense_tile_of<T>(int(b.row1 - b.row0), Rows{});
   const T* weight = static_cast<const T*>(p.weight);
   const float* x = plan.x + b.row0 * plan.ldx;
-  for (int64_t n = b.n0; n < b.n1; n += 4) {
+  const Fours fours{b};
+  for (int64_t i = 0; i < fours.step; ++i) {
     for (int64_t k = 0; k < p.k; k += kBlockK) {
       const T* w[4];
-      for (int c = 0; c < 4; ++c) w[c] = weight + std::min(n + c, b.n1 - 1) * p.k + k;
-      tile(x + k, plan.ldx, w, std::min(kBlockK, p.k - k), 4 * p.k * int64_t(sizeof(T)),
-           {b.y + (n - b.n0), b.ldy, int(std::min<int64_t>(4, b.n1 - n)), k > 0});
+      for (int c = 0; c < 4; ++c) w[c] = weight + fours.column(i, c) * p.k + k;
+      tile(x + k, plan.ldx, w, std::min(kBlockK, p.k - k), target_of(fours, b, i, k > 0));
     }
   }
 }
@@ -164,12 +186,13 @@ void direct_dense(const Part& p, const Plan& plan, const Block& b) {
 void direct_nibble(const Part& p, const Plan& plan, const Block& b, const Panel& panel) {
   const NibbleTile tile = nibble_tile_of(int(b.row1 - b.row0), Rows{});
   const Nibbles table(p.code);
-  const float* x = plan.x_nibble + b.row0 * plan.k;
-  for (int64_t n = b.n0; n < b.n1; n += 4) {
-    NibbleRows w = nibble_rows(p, n, b.n1, panel.absmax);
+  const float* x = plan.x_nibble + b.row0 * plan.ld_nibble;
+  const Fours fours{b};
+  for (int64_t i = 0; i < fours.step; ++i) {
+    NibbleRows w;
+    for (int c = 0; c < 4; ++c) set_row(w, c, p, fours.column(i, c), panel.absmax);
     for (int64_t k = 0; k < p.k; k += kBlockK) {
-      tile(x + k, plan.k, w, table, std::min(kBlockK, p.k - k) / kChunk, 2 * p.k,
-           {b.y + (n - b.n0), b.ldy, int(std::min<int64_t>(4, b.n1 - n)), k > 0});
+      tile(x + k, plan.ld_nibble, w, table, std::min(kBlockK, p.k - k) / kChunk, target_of(fours, b, i, k > 0));
       for (int c = 0; c < 4; ++c) w.codes[c] += kBlockK / 2, w.chunk[c] += kBlockK / kChunk;
     }
   }
@@ -196,7 +219,8 @@ void widen_any_nibble(const Part& p, int64_t n, int64_t k, int64_t count, float*
 }
 
 void widen_nibbles(const Part& p, const Nibbles& table, int64_t n, int64_t k, int64_t count, float* absmax, float* out) {
-  const NibbleRows w = nibble_rows(p, n, n + 1, absmax);
+  NibbleRows w;
+  set_row(w, 0, p, n, absmax);
   for (int64_t i = 0; i < count / kChunk; ++i) {
     V values[kNibbleVectors];
     table.expand(w.codes[0] + k / 2 + 32 * i, w.absmax[0][(w.chunk[0] + k / kChunk + i) >> w.shift], values);
@@ -204,11 +228,11 @@ void widen_nibbles(const Part& p, const Nibbles& table, int64_t n, int64_t k, in
   }
 }
 
-/// Columns [n0, n1) from k on into the panel, kBlockK floats apart.
+/// Columns [n0, n1) from k on into the panel.
 void fill_panel(const Part& p, int64_t n0, int64_t n1, int64_t k, int64_t count, const Panel& panel) {
   const Nibbles table(p.code ? p.code : kNf4);
   for (int64_t n = n0; n < n1; ++n) {
-    float* out = panel.weights + (n - n0) * kBlockK;
+    float* out = panel.weights + (n - n0) * kPanelStride;
     if (p.format == Format::f32) widen<float>(p, n, k, count, out);
     if (p.format == Format::f16) widen<F16>(p, n, k, count, out);
     if (p.format == Format::bf16) widen<BF16>(p, n, k, count, out);
@@ -220,17 +244,17 @@ void fill_panel(const Part& p, int64_t n0, int64_t n1, int64_t k, int64_t count,
 void through_panel(const Part& p, const Plan& plan, const Block& b, const Panel& panel) {
   const bool ordered = p.format == Format::nibble;
   const float* x = ordered ? plan.x_nibble : plan.x;
-  const int64_t ldx = ordered ? plan.k : plan.ldx;
+  const int64_t ldx = ordered ? plan.ld_nibble : plan.ldx;
   for (int64_t k = 0; k < p.k; k += kBlockK) {
     const int64_t count = std::min(kBlockK, p.k - k), padded = (count + kLanes - 1) / kLanes * kLanes;
     fill_panel(p, b.n0, b.n1, k, count, panel);
     for (int64_t r = b.row0; r < b.row1; r += kRows) {
-      const DenseTile<float> tile = dense_tile_of<float>(int(std::min<int64_t>(kRows, b.row1 - r)), Rows{});
+      const DenseTile<float> tile = panel_tile_of(int(std::min<int64_t>(kRows, b.row1 - r)), Rows{});
       for (int64_t n = b.n0; n < b.n1; n += 4) {
         const float* w[4];
-        for (int c = 0; c < 4; ++c) w[c] = panel.weights + (std::min(n + c, b.n1 - 1) - b.n0) * kBlockK;
-        tile(x + r * ldx + k, ldx, w, padded, 0,
-             {b.y + (r - b.row0) * b.ldy + (n - b.n0), b.ldy, int(std::min<int64_t>(4, b.n1 - n)), k > 0});
+        for (int c = 0; c < 4; ++c) w[c] = panel.weights + (std::min(n + c, b.n1 - 1) - b.n0) * kPanelStride;
+        tile(x + r * ldx + k, ldx, w, padded,
+             {b.y + (r - b.row0) * b.ldy + (n - b.n0), b.ldy, 1, int(std::min<int64_t>(4, b.n1 - n)), k > 0});
       }
     }
   }

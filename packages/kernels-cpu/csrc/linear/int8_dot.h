@@ -78,11 +78,11 @@ inline int32_t total(Sum s) { return s; }
 #endif
 
 template <int R>
-void tile(const Part& p, const Block& b, int64_t row, int64_t n) {
+void tile(const Part& p, const Block& b, int64_t row, const Fours& fours, int64_t i) {
   const QuantizedRows& q = *p.rows;
   const int8_t* x = q.codes + row * q.ld;
   const int8_t* w[4];
-  for (int c = 0; c < 4; ++c) w[c] = static_cast<const int8_t*>(p.weight) + std::min(n + c, b.n1 - 1) * p.k;
+  for (int c = 0; c < 4; ++c) w[c] = static_cast<const int8_t*>(p.weight) + fours.column(i, c) * p.k;
   const int8_t *w0 = w[0], *w1 = w[1], *w2 = w[2], *w3 = w[3];
   Sum sums[R][4];
   for (auto& four : sums) for (Sum& sum : four) sum = none();
@@ -95,7 +95,7 @@ void tile(const Part& p, const Block& b, int64_t row, int64_t n) {
       sums[r][3] = multiply(sums[r][3], d, v);
     }
   };
-  const int64_t ahead = 4 * p.k;
+  constexpr int64_t ahead = 1024;
   int64_t k = 0;
   for (; k + kBytes <= p.k; k += kBytes) {
     __builtin_prefetch(w0 + k + ahead), __builtin_prefetch(w1 + k + ahead);
@@ -109,25 +109,24 @@ void tile(const Part& p, const Block& b, int64_t row, int64_t n) {
   }
   for (int r = 0; r < R; ++r) {
     const float scale = q.absmax[row + r] * (1.0f / 127.0f);
-    float* y = b.y + (row + r - b.row0) * b.ldy + (n - b.n0);
-    for (int c = 0; c < 4 && n + c < b.n1; ++c) {
-      y[c] = float(int32_t(uint32_t(total(sums[r][c])) - uint32_t(kShift) * uint32_t(q.sums[row + r]))) * scale;
+    float* y = b.y + (row + r - b.row0) * b.ldy + i;
+    for (int c = 0; c < fours.valid(i); ++c) {
+      y[c * fours.step] = float(int32_t(uint32_t(total(sums[r][c])) - uint32_t(kShift) * uint32_t(q.sums[row + r]))) * scale;
     }
   }
 }
 
-using Tile = void (*)(const Part&, const Block&, int64_t, int64_t);
+using Tile = void (*)(const Part&, const Block&, int64_t, const Fours&, int64_t);
 template <int... R> Tile tile_of(int rows, std::integer_sequence<int, R...>) {
   static constexpr Tile all[] = {tile<R + 1>...};
   return all[rows - 1];
 }
 
 void block(const Part& p, const Block& b, const Panel& panel) {
-  constexpr int64_t kColumns = 16;  // of weights that stay in the first cache while the rows pass
-  for (int64_t n0 = b.n0; n0 < b.n1; n0 += kColumns) {
+  const Fours fours{b};
+  for (int64_t i = 0; i < fours.step; ++i) {
     for (int64_t r = b.row0; r < b.row1; r += kRows) {
-      const Tile run = tile_of(int(std::min<int64_t>(kRows, b.row1 - r)), std::make_integer_sequence<int, kRows>{});
-      for (int64_t n = n0; n < std::min(b.n1, n0 + kColumns); n += 4) run(p, b, r, n);
+      tile_of(int(std::min<int64_t>(kRows, b.row1 - r)), std::make_integer_sequence<int, kRows>{})(p, b, r, fours, i);
     }
   }
   finish_int8(p, b, panel);

@@ -143,24 +143,34 @@ QuantizedRows* quantize_rows(const Plan& plan, float threshold, const Int8Kernel
   return q;
 }
 
-/// x padded with zeros to whole vectors, and once more in the order of the nibbles when a part wants it.
+/// x with rows of whole vectors, the rest zeros; for panels also with kPad between rows. And once more in the order of the nibbles
+/// when a part wants it.
 void prepare_x(Plan& plan, const LinearArgs& args, const FloatKernels& kernels, Context& context) {
-  plan.x = args.x.as<float>();
+  const float* x = args.x.as<float>();
+  const auto any = [&](auto test) { return std::any_of(plan.parts, plan.parts + plan.parts_count, test); };
+  const bool panels = plan.rows > kernels.max_direct_rows, ordered = any([](const Part& p) { return p.format == Format::nibble; });
+  const bool plain = any([](const Part& p) { return p.format != Format::nibble && p.format != Format::int8; });
+  const int64_t whole = (plan.k + kernels.lanes - 1) / kernels.lanes * kernels.lanes, pad = panels ? kPad : 0;
+  plan.x = x;
   plan.ldx = plan.k;
-  if (plan.k % kernels.lanes) {
-    plan.ldx = (plan.k + kernels.lanes - 1) / kernels.lanes * kernels.lanes;
-    float* padded = context.scratch.take_array<float>(size_t(plan.rows * plan.ldx));
-    for (int64_t r = 0; r < plan.rows; ++r) {
-      std::memcpy(padded + r * plan.ldx, plan.x + r * plan.k, size_t(plan.k) * 4);
-      std::fill(padded + r * plan.ldx + plan.k, padded + (r + 1) * plan.ldx, 0.0f);
-    }
-    plan.x = padded;
+  if (plain && whole + pad != plan.k) {
+    plan.ldx = whole + pad;
+    float* out = context.scratch.take_array<float>(size_t(plan.rows * plan.ldx));
+    plan.x = out;
+    over_rows(plan, context, [&](int64_t r0, int64_t r1) {
+      for (int64_t r = r0; r < r1; ++r) {
+        std::memcpy(out + r * plan.ldx, x + r * plan.k, size_t(plan.k) * 4);
+        std::fill(out + r * plan.ldx + plan.k, out + (r + 1) * plan.ldx, 0.0f);
+      }
+    });
   }
-  const bool ordered = std::any_of(plan.parts, plan.parts + plan.parts_count, [](const Part& p) { return p.format == Format::nibble; });
   if (ordered) {
-    float* out = context.scratch.take_array<float>(size_t(plan.rows * plan.k));
+    plan.ld_nibble = plan.k + pad;
+    float* out = context.scratch.take_array<float>(size_t(plan.rows * plan.ld_nibble));
     plan.x_nibble = out;
-    over_rows(plan, context, [&](int64_t r0, int64_t r1) { kernels.order_nibbles(plan.x + r0 * plan.k, out + r0 * plan.k, (r1 - r0) * plan.k); });
+    over_rows(plan, context, [&](int64_t r0, int64_t r1) {
+      for (int64_t r = r0; r < r1; ++r) kernels.order_nibbles(x + r * plan.k, out + r * plan.ld_nibble, plan.k);
+    });
   }
 }
 
@@ -245,18 +255,18 @@ void run(const LinearArgs& args, Context& context) {
       p.rows = rows;
       distinct = std::max(distinct, rows->distinct_count);
     }
-    if (p.code) chunk_blocks = std::max(chunk_blocks, (4 * p.k + p.block_size - 1) / p.block_size + 1);
+    if (p.code) chunk_blocks = std::max(chunk_blocks, 4 * absmax_per_row(p.k, p.block_size));
     bytes = std::max(bytes, part_bytes(p) * (plan.gated ? 2 : 1));
   }
 
   // Few rows: small blocks, for the sums stay close. Many: as many columns as fit the second cache with room for x.
-  const Share share{plan, floats, ints, args.rows <= floats.max_direct_rows ? 64 : args.rows <= 32 ? 16 : 96};
+  const Share share{plan, floats, ints, args.rows <= floats.max_direct_rows ? 256 : args.rows <= 32 ? 16 : 96};
   const int64_t row_block = std::min(plan.rows, kRowBlock);
   const int threads = context.workers.threads();
   Panel* panels = scratch.take_array<Panel>(size_t(threads));
   float** sums = scratch.take_array<float*>(size_t(threads));
   for (int t = 0; t < threads; ++t) {
-    panels[t].weights = scratch.take_array<float>(size_t(share.columns * kBlockK));
+    panels[t].weights = scratch.take_array<float>(size_t(share.columns * kPanelStride));
     panels[t].absmax = scratch.take_array<float>(size_t(chunk_blocks));
     panels[t].outliers = scratch.take_array<float>(size_t(distinct * share.columns));
     sums[t] = scratch.take_array<float>(size_t(row_block * share.columns * (plan.gated ? 2 : 1)));

@@ -9,6 +9,9 @@ namespace q::cpu::linear {
 /// The sum over k is cut into blocks of this many values, for every shape and number of rows: inside a block each lane of the
 /// vector adds its own values, the lanes are added in a fixed tree, and the blocks are added in order.
 constexpr int64_t kBlockK = 1024;
+/// Floats from one column of a panel, or row of a padded x, to the next: a cache line more than a power of two, so that the rows of a
+/// tile do not meet in one set of the first cache.
+constexpr int64_t kPad = 16, kPanelStride = kBlockK + kPad;
 /// Columns that one thread is given at least; a whole AMX tile.
 constexpr int64_t kUnit = 16;
 /// Values of a 4-bit row that the fast kernels take at a time; absmax must be constant over them.
@@ -54,7 +57,8 @@ struct Plan {
   int64_t rows, k;
   const float* x;        // [rows, ldx], zero from k to ldx
   int64_t ldx;
-  const float* x_nibble; // [rows, k], each chunk in the order in which the kernels unpack nibbles
+  int64_t ld_nibble;
+  const float* x_nibble; // [rows, ld_nibble], each chunk in the order in which the kernels unpack nibbles
   Part parts[kMaxRepeat];
   int parts_count;
   bool gated;
@@ -66,16 +70,27 @@ struct Plan {
 
 /// A thread's own memory.
 struct Panel {
-  float* weights;        // [columns, kBlockK]
-  float* absmax;         // of four rows
+  float* weights;        // [columns, kPanelStride]
+  float* absmax;         // of four rows of codes, absmax_per_row apart
   float* outliers;       // int8: [distinct outlier columns, columns]
 };
+
+constexpr int64_t absmax_per_row(int64_t k, int64_t block_size) { return k / block_size + 2; }
 
 /// y[r - row0, n - n0] of one part, without bias.
 struct Block {
   int64_t row0, row1, n0, n1;
   float* y;
   int64_t ldy;
+};
+
+/// The columns of a block in fours, far apart: each of the four is a stream of its own, which the processor's prefetcher follows
+/// over row after row of W (of four neighbouring rows of 4-bit codes in one page it follows one).
+struct Fours {
+  const Block& block;
+  int64_t step = (block.n1 - block.n0 + 3) / 4;  // i = 0 .. step - 1
+  int64_t column(int64_t i, int c) const { return i + c * step < block.n1 - block.n0 ? block.n0 + i + c * step : block.n1 - 1; }
+  int valid(int64_t i) const { return int((block.n1 - block.n0 - i + step - 1) / step); }
 };
 
 struct FloatKernels {
