@@ -44,10 +44,13 @@ export const usageOf = ({ tree, measure, deviceMap, budgets, caches, reserves }:
   const kvCache = new Map<Device, number>();
   const modules = new Map<Device, number>();
   const host = cacheHost([...budgets.keys()]);
-  const find = nearest(deviceMap);
-  for (const tensor of [...tree.parameters.values(), ...tree.buffers.values()]) {
-    const device = measure.skip.has(tensor.path) ? undefined : find(tensor.path);
-    if (device !== undefined) add(weights, device, measure.bytes(tensor));
+  const keys = new Map(Object.entries(deviceMap));
+  const find = nearest(keys);
+  for (const tensors of [tree.parameters, tree.buffers]) {
+    for (const tensor of tensors.values()) {
+      const device = measure.skip.has(tensor.path) ? undefined : (keys.get(tensor.path) ?? find(tensor.owner.path));
+      if (device !== undefined) add(weights, device, measure.bytes(tensor));
+    }
   }
   for (const [path, bytes] of caches) {
     const device = find(path) ?? 'disk';
@@ -64,9 +67,9 @@ export const usageOf = ({ tree, measure, deviceMap, budgets, caches, reserves }:
   });
 };
 
-/** `findDevice` on one map, for many names. */
-const nearest = (deviceMap: DeviceMap): ((name: string) => Device | undefined) => {
-  const devices = new Map<string, Device | undefined>(Object.entries(deviceMap));
+/** `findDevice` on one map, for many modules. */
+const nearest = (keys: ReadonlyMap<string, Device>): ((name: string) => Device | undefined) => {
+  const devices = new Map<string, Device | undefined>(keys);
   const find = (path: string): Device | undefined => {
     if (path === '' || devices.has(path)) return devices.get(path);
     const device = find(path.slice(0, Math.max(0, path.lastIndexOf('.'))));
