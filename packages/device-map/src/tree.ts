@@ -81,29 +81,26 @@ export const readTree = (source: ModuleTree | Tree): Tree => {
   const modules = new Map<string, ModuleNode>();
   const parameters = new Map<string, TensorNode>();
   const buffers = new Map<string, TensorNode>();
-  const tensor = (kind: TensorNode['kind'], owner: ModuleNode, name: string, shape: readonly number[], dtype: string | null, persistent: boolean): TensorNode => {
+  const add = (kind: TensorNode['kind'], owner: ModuleNode, name: string, shape: readonly number[], dtype: string | null, persistent: boolean): void => {
     const path = join(owner.path, name);
-    if (parameters.has(path) || buffers.has(path)) throw invalid('a tensor is listed twice', { path });
-    if (!shape.every((size) => Number.isInteger(size) && size >= 0)) throw invalid('a shape is not made of sizes', { path, shape });
-    return { kind, path, owner, shape, elements: shape.reduce((product, size) => product * size, 1), dtype, persistent };
+    const [all, own] = kind === 'parameter' ? [parameters, owner.parameters] : [buffers, owner.buffers];
+    const node: TensorNode = { kind, path, owner, shape, elements: elementsOf(path, shape), dtype, persistent };
+    const before = all.size;
+    all.set(path, node);
+    own.push(node);
+    if (all.size === before || (kind === 'buffer' && parameters.has(path))) throw invalid('a tensor is listed twice', { path });
   };
+  let previous: ModuleNode | null = null;
   for (const [path, className, ownParameters = [], ownBuffers = []] of source.modules) {
     if (modules.has(path)) throw invalid('a module is listed twice', { path });
-    const parent = path === '' ? null : modules.get(path.slice(0, Math.max(0, path.lastIndexOf('.'))));
+    const parent = path === '' ? null : parentOf(path, previous, modules);
     if (parent === undefined) throw invalid('a module comes before its parent', { path });
     const node: ModuleNode = { kind: 'module', path, className, parent, parameters: [], buffers: [], children: [] };
     parent?.children.push(node);
+    previous = node;
     modules.set(path, node);
-    for (const [name, shape, dtype = null] of ownParameters) {
-      const made = tensor('parameter', node, name, shape, dtype, true);
-      node.parameters.push(made);
-      parameters.set(made.path, made);
-    }
-    for (const [name, shape, dtype = null, persistent = true] of ownBuffers) {
-      const made = tensor('buffer', node, name, shape, dtype, persistent);
-      node.buffers.push(made);
-      buffers.set(made.path, made);
-    }
+    for (const [name, shape, dtype = null] of ownParameters) add('parameter', node, name, shape, dtype, true);
+    for (const [name, shape, dtype = null, persistent = true] of ownBuffers) add('buffer', node, name, shape, dtype, persistent);
   }
   const root = modules.get('');
   if (root === undefined) throw invalid('there is no root module', { modules: source.modules.length });
@@ -124,6 +121,25 @@ export const readTree = (source: ModuleTree | Tree): Tree => {
     outputEmbeddings: source.outputEmbeddings ?? null,
     tieWordEmbeddings: source.tieWordEmbeddings ?? false,
   };
+};
+
+/** Number of elements of a shape. */
+const elementsOf = (path: string, shape: readonly number[]): number => {
+  let elements = 1;
+  for (const size of shape) {
+    if (!Number.isInteger(size) || size < 0) throw invalid('a shape is not made of sizes', { path, shape });
+    elements *= size;
+  }
+  return elements;
+};
+
+/** The module above a path: most often the previous module or one above it. */
+const parentOf = (path: string, previous: ModuleNode | null, modules: ReadonlyMap<string, ModuleNode>): ModuleNode | undefined => {
+  const length = Math.max(0, path.lastIndexOf('.'));
+  for (let module = previous; module !== null; module = module.parent) {
+    if (module.path.length === length && path.startsWith(module.path)) return module;
+  }
+  return modules.get(path.slice(0, length));
 };
 
 const firstSources = (tied: Tree['tied'], parameters: Tree['parameters']): [string, string][] =>
