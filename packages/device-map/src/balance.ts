@@ -77,8 +77,17 @@ const meanLayer = (tree: Tree, sizes: Sizes, rules: Rules): number => {
 const ownedBytes = (tree: Tree, sizes: Sizes): number[] => {
   const owned: number[] = [];
   for (const module of tree.modules.values()) {
-    const own = [...module.parameters, ...module.buffers].flatMap((tensor) => sizes.get(tensor.path) ?? []);
-    if (module.path !== '' && own.length > 0) owned.push(own.reduce((sum, size) => sum + size, 0));
+    let bytes = 0;
+    let counted = 0;
+    for (const tensors of [module.parameters, module.buffers]) {
+      for (const { path } of tensors) {
+        const size = sizes.get(path);
+        if (size === undefined) continue;
+        bytes += size;
+        counted++;
+      }
+    }
+    if (module.path !== '' && counted > 0) owned.push(bytes);
   }
   return owned;
 };

@@ -106,6 +106,15 @@ describe('errors', () => {
     expect(planPlacement({ tree, wiring: 'transformers-5', maxMemory: { 0: 500, disk: 100 } }).deviceOf('head')).toBe('disk');
   });
 
+  it('a GPU that is not there, when the devices are known', () => {
+    const devices = [[0, 5000], [1, null], ['cpu', 5000]] as const;
+    expect(refusal({ tree, deviceMap: 2, devices }).fields).toMatchObject({ rule: 'device_unavailable', device: 2, available: [0] });
+    expect(refusal({ tree, deviceMap: 1, devices }).fields.rule).toBe('device_unavailable');
+    expect(refusal({ tree, maxMemory: { 3: 5000 }, devices }).plan.messages).toContainEqual({ level: 'warning', code: 'device_unavailable', device: 3, available: [0, 1] });
+    expect(planPlacement({ tree, wiring: 'transformers-5', maxMemory: { 3: 5000 }, devices }).deviceMap).toEqual({ '': 3 });
+    expect(planPlacement({ tree, maxMemory: { 3: 5000 } }).deviceMap).toEqual({ '': 3 });
+  });
+
   it('a skip pattern that is no regular expression', () => {
     const quantization = { bits: 8, skipModules: ['h.('] } as const;
     expect(() => planPlacement({ tree, quantization, maxMemory: { 0: 1 } })).toThrow(expect.objectContaining({ code: 'config' }));

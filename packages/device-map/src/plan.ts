@@ -87,7 +87,7 @@ interface Decision {
  * Sources: accelerate `load_checkpoint_and_dispatch`, transformers 5 `_get_device_map`.
  * @throws ConfigError for options, sizes, devices or trees that cannot be right
  * @throws PlacementError (`fields.rule` `uncovered_parameters`) for a map that misses modules
- * @throws PlanRefusedError (`fields.rule` `quantized_offload`, `budget_exceeded`), with the plan that was refused
+ * @throws PlanRefusedError (`fields.rule` `quantized_offload`, `budget_exceeded`, `device_unavailable`), with the plan that was refused
  */
 export const planPlacement = (request: PlanRequest): Plan => {
   checkRequest(request);
@@ -98,8 +98,7 @@ export const planPlacement = (request: PlanRequest): Plan => {
   const plan = finish(subject, decision);
   const { quantization, quantizedOffload: lifted = false } = request;
   if (quantization && !lifted && refusesOffload(quantization, plan.deviceMap)) throw new PlanRefusedError(quantizedOffload.what, quantizedOffload.detail, plan);
-  const full = plan.usage.find(({ free }) => free < 0);
-  if (subject.rules.strict && full !== undefined) throw new PlanRefusedError('a device would hold more than its budget', exceeded(full), plan);
+  if (subject.rules.strict) refuseImpossible(plan, request);
   return plan;
 };
 
@@ -249,6 +248,18 @@ const finish = ({ tree, measure, sizes, caches, whole, conversion }: Subject, de
       return { placements: rows, table: placementTable(rows) };
     },
   };
+};
+
+/** @throws PlanRefusedError for a plan that uses a GPU that is not there, or that exceeds a budget */
+const refuseImpossible = (plan: Plan, { devices }: PlanRequest): void => {
+  const usable = devices?.flatMap(([device, free]) => (typeof device === 'number' && free !== null ? [device] : []));
+  const absent = plan.usage.find(({ device, modules }) => typeof device === 'number' && modules > 0 && usable?.includes(device) === false);
+  if (absent !== undefined) {
+    const detail = { rule: 'device_unavailable', device: absent.device, available: usable, fix: 'use the GPUs that are there' };
+    throw new PlanRefusedError('modules are placed on a GPU that is not available', detail, plan);
+  }
+  const full = plan.usage.find(({ free }) => free < 0);
+  if (full !== undefined) throw new PlanRefusedError('a device would hold more than its budget', exceeded(full), plan);
 };
 
 const exceeded = ({ device, budget, weights, kvCache, reserved }: DeviceUsage): ErrorDetail => ({

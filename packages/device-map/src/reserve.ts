@@ -1,6 +1,7 @@
 import { ConfigError } from '@q/config';
 import { dtypeBytes } from './dtypes.js';
 import { parseSize } from './parseSize.js';
+import type { Sizes } from './sizes.js';
 import type { Tree } from './tree.js';
 import { type Budgets, type ByteBudgets, type Device, type Size, budgetPairs, isOffload } from './types.js';
 
@@ -60,7 +61,8 @@ export const kvCacheBytes = (tree: Tree, cache: KvCacheReserve | undefined): Map
 };
 
 /** Adds the caches to the sizes of their layers and of everything above. */
-export const withCaches = (sizes: ReadonlyMap<string, number>, caches: ReadonlyMap<string, number>): Map<string, number> => {
+export const withCaches = (sizes: Sizes, caches: ReadonlyMap<string, number>): Sizes => {
+  if (caches.size === 0) return sizes;
   const out = new Map(sizes);
   for (const [path, bytes] of caches) {
     const parts = path === '' ? [] : path.split('.');

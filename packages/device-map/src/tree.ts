@@ -28,8 +28,8 @@ export interface ModuleTree {
 export interface TensorNode {
   readonly kind: 'parameter' | 'buffer';
   readonly path: string;
-  /** Path of the module that owns it. */
-  readonly owner: string;
+  /** The module that owns it. */
+  readonly owner: ModuleNode;
   readonly shape: readonly number[];
   /** Number of elements. */
   readonly elements: number;
@@ -42,6 +42,8 @@ export interface ModuleNode {
   readonly kind: 'module';
   readonly path: string;
   readonly className: string;
+  /** Null for the root. */
+  readonly parent: ModuleNode | null;
   readonly parameters: TensorNode[];
   readonly buffers: TensorNode[];
   readonly children: ModuleNode[];
@@ -79,31 +81,26 @@ export const readTree = (source: ModuleTree | Tree): Tree => {
   const modules = new Map<string, ModuleNode>();
   const parameters = new Map<string, TensorNode>();
   const buffers = new Map<string, TensorNode>();
-  const tensor = (kind: TensorNode['kind'], owner: string, name: string, shape: readonly number[], dtype: string | null, persistent: boolean): TensorNode => {
-    const path = join(owner, name);
-    if (parameters.has(path) || buffers.has(path)) throw invalid('a tensor is listed twice', { path });
-    if (!shape.every((size) => Number.isInteger(size) && size >= 0)) throw invalid('a shape is not made of sizes', { path, shape });
-    return { kind, path, owner, shape, elements: shape.reduce((product, size) => product * size, 1), dtype, persistent };
+  const add = (kind: TensorNode['kind'], owner: ModuleNode, name: string, shape: readonly number[], dtype: string | null, persistent: boolean): void => {
+    const path = join(owner.path, name);
+    const [all, own] = kind === 'parameter' ? [parameters, owner.parameters] : [buffers, owner.buffers];
+    const node: TensorNode = { kind, path, owner, shape, elements: elementsOf(path, shape), dtype, persistent };
+    const before = all.size;
+    all.set(path, node);
+    own.push(node);
+    if (all.size === before || (kind === 'buffer' && parameters.has(path))) throw invalid('a tensor is listed twice', { path });
   };
+  let previous: ModuleNode | null = null;
   for (const [path, className, ownParameters = [], ownBuffers = []] of source.modules) {
     if (modules.has(path)) throw invalid('a module is listed twice', { path });
-    const node: ModuleNode = { kind: 'module', path, className, parameters: [], buffers: [], children: [] };
-    if (path !== '') {
-      const parent = modules.get(path.slice(0, Math.max(0, path.lastIndexOf('.'))));
-      if (parent === undefined) throw invalid('a module comes before its parent', { path });
-      parent.children.push(node);
-    }
+    const parent = path === '' ? null : parentOf(path, previous, modules);
+    if (parent === undefined) throw invalid('a module comes before its parent', { path });
+    const node: ModuleNode = { kind: 'module', path, className, parent, parameters: [], buffers: [], children: [] };
+    parent?.children.push(node);
+    previous = node;
     modules.set(path, node);
-    for (const [name, shape, dtype = null] of ownParameters) {
-      const made = tensor('parameter', path, name, shape, dtype, true);
-      node.parameters.push(made);
-      parameters.set(made.path, made);
-    }
-    for (const [name, shape, dtype = null, persistent = true] of ownBuffers) {
-      const made = tensor('buffer', path, name, shape, dtype, persistent);
-      node.buffers.push(made);
-      buffers.set(made.path, made);
-    }
+    for (const [name, shape, dtype = null] of ownParameters) add('parameter', node, name, shape, dtype, true);
+    for (const [name, shape, dtype = null, persistent = true] of ownBuffers) add('buffer', node, name, shape, dtype, persistent);
   }
   const root = modules.get('');
   if (root === undefined) throw invalid('there is no root module', { modules: source.modules.length });
@@ -126,23 +123,41 @@ export const readTree = (source: ModuleTree | Tree): Tree => {
   };
 };
 
-/** Position of a parameter in the order of placement. */
-const firstSources = (tied: readonly (readonly string[])[], parameters: ReadonlyMap<string, TensorNode>): [string, string][] => {
-  const order = new Map([...parameters.keys()].map((name, index) => [name, index]));
-  return tied.flatMap((group) => {
-    const [source, ...targets] = inOrder(group, order);
-    return targets.map((target): [string, string] => [target, source!]);
-  });
+/** Number of elements of a shape. */
+const elementsOf = (path: string, shape: readonly number[]): number => {
+  let elements = 1;
+  for (const size of shape) {
+    if (!Number.isInteger(size) || size < 0) throw invalid('a shape is not made of sizes', { path, shape });
+    elements *= size;
+  }
+  return elements;
 };
 
-const inOrder = (group: readonly string[], order: ReadonlyMap<string, number>): string[] =>
-  [...group].sort((a, b) => (order.get(a) ?? Infinity) - (order.get(b) ?? Infinity));
+/** The module above a path: most often the previous module or one above it. */
+const parentOf = (path: string, previous: ModuleNode | null, modules: ReadonlyMap<string, ModuleNode>): ModuleNode | undefined => {
+  const length = Math.max(0, path.lastIndexOf('.'));
+  for (let module = previous; module !== null; module = module.parent) {
+    if (module.path.length === length && path.startsWith(module.path)) return module;
+  }
+  return modules.get(path.slice(0, length));
+};
+
+const firstSources = (tied: Tree['tied'], parameters: Tree['parameters']): [string, string][] =>
+  inOrder(tied, parameters).flatMap(([source, ...targets]) => targets.map((target): [string, string] => [target, source!]));
+
+/** The groups, each in the order of placement. */
+const inOrder = (tied: Tree['tied'], parameters: Tree['parameters']): string[][] => {
+  const position = new Map<string, number>(tied.flat().map((name) => [name, Infinity]));
+  if (position.size === 0) return [];
+  let index = 0;
+  for (const name of parameters.keys()) {
+    if (position.has(name)) position.set(name, index++);
+  }
+  return tied.map((group) => [...group].sort((a, b) => position.get(a)! - position.get(b)!));
+};
 
 /** The names of each group after the first in the order of placement: they are the same tensor as the first. */
-export const repeatedParameters = (tree: Tree): Set<string> => {
-  const order = new Map([...tree.parameters.keys()].map((name, index) => [name, index]));
-  return new Set(tree.tied.flatMap((group) => inOrder(group, order).slice(1)));
-};
+export const repeatedParameters = (tree: Tree): Set<string> => new Set(inOrder(tree.tied, tree.parameters).flatMap((group) => group.slice(1)));
 
 /** Parts of the root that are treated first: its own parameters, its children, its own buffers. */
 export const rootItems = (tree: Tree): Node[] => [...tree.root.parameters, ...tree.root.children, ...tree.root.buffers];

@@ -1,5 +1,5 @@
 import type { Measure } from './sizes.js';
-import type { Tree } from './tree.js';
+import type { ModuleNode, Tree } from './tree.js';
 import type { Device, DeviceMap } from './types.js';
 
 /** What a plan puts on one device; everything in bytes. */
@@ -44,13 +44,16 @@ export const usageOf = ({ tree, measure, deviceMap, budgets, caches, reserves }:
   const kvCache = new Map<Device, number>();
   const modules = new Map<Device, number>();
   const host = cacheHost([...budgets.keys()]);
-  const find = nearest(deviceMap);
-  for (const tensor of [...tree.parameters.values(), ...tree.buffers.values()]) {
-    const device = measure.skip.has(tensor.path) ? undefined : find(tensor.path);
-    if (device !== undefined) add(weights, device, measure.bytes(tensor));
+  const keys = new Map(Object.entries(deviceMap));
+  const find = nearest(keys);
+  for (const tensors of [tree.parameters, tree.buffers]) {
+    for (const tensor of tensors.values()) {
+      const device = measure.skip.has(tensor.path) ? undefined : (keys.get(tensor.path) ?? find(tensor.owner));
+      if (device !== undefined) add(weights, device, measure.bytes(tensor));
+    }
   }
   for (const [path, bytes] of caches) {
-    const device = find(path) ?? 'disk';
+    const device = find(tree.modules.get(path)!) ?? 'disk';
     add(kvCache, device === 'disk' ? host : device, bytes);
   }
   for (const device of Object.values(deviceMap)) add(modules, device, 1);
@@ -64,13 +67,13 @@ export const usageOf = ({ tree, measure, deviceMap, budgets, caches, reserves }:
   });
 };
 
-/** `findDevice` on one map, for many names. */
-const nearest = (deviceMap: DeviceMap): ((name: string) => Device | undefined) => {
-  const devices = new Map<string, Device | undefined>(Object.entries(deviceMap));
-  const find = (path: string): Device | undefined => {
-    if (path === '' || devices.has(path)) return devices.get(path);
-    const device = find(path.slice(0, Math.max(0, path.lastIndexOf('.'))));
-    devices.set(path, device);
+/** The device of a module: that of its own key, or of the nearest module above it. */
+const nearest = (keys: ReadonlyMap<string, Device>): ((module: ModuleNode) => Device | undefined) => {
+  const known = new Map<ModuleNode, Device | undefined>();
+  const find = (module: ModuleNode): Device | undefined => {
+    if (known.has(module)) return known.get(module);
+    const device = keys.get(module.path) ?? (module.parent === null ? undefined : find(module.parent));
+    known.set(module, device);
     return device;
   };
   return find;
