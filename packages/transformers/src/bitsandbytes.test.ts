@@ -89,22 +89,28 @@ async function tensorsOf(folder: string): Promise<Map<string, { dtype: string; s
   return tensors;
 }
 
-const fourBit: { variant: string; options: LoadModelOptions }[] = [
-  { variant: 'nf4', options: { torchDtype: 'float32', quantizationConfig: new BitsAndBytesConfig({ loadIn4bit: true, bnb4bitQuantType: 'nf4' }) } },
-  { variant: 'fp4', options: { torchDtype: 'float32', loadIn4bit: true } },
-  { variant: 'nf4-nested-bf16', options: { torchDtype: 'bfloat16', quantizationConfig: new BitsAndBytesConfig({ loadIn4bit: true, bnb4bitQuantType: 'nf4', bnb4bitUseDoubleQuant: true, bnb4bitComputeDtype: 'bfloat16' }) } },
+interface Recipe {
+  readonly variant: string;
+  readonly options: LoadModelOptions;
+  readonly ties: number;
+}
+
+const fourBit: Recipe[] = [
+  { variant: 'nf4', options: { torchDtype: 'float32', quantizationConfig: new BitsAndBytesConfig({ loadIn4bit: true, bnb4bitQuantType: 'nf4' }) }, ties: 0 },
+  { variant: 'fp4', options: { torchDtype: 'float32', loadIn4bit: true }, ties: 4 },
+  { variant: 'nf4-nested-bf16', options: { torchDtype: 'bfloat16', quantizationConfig: new BitsAndBytesConfig({ loadIn4bit: true, bnb4bitQuantType: 'nf4', bnb4bitUseDoubleQuant: true, bnb4bitComputeDtype: 'bfloat16' }) }, ties: 0 },
 ];
 
 const skipped = new BitsAndBytesConfig({ loadIn8bit: true, llmInt8Threshold: 3, llmInt8SkipModules: ['lm_head', 'fc2', 'down_proj', 'dense_4h_to_h', 'wo'] });
 
-// bitsandbytes scales by 127 / absmax in the GPU's approximate division, which nothing but that GPU repeats: a weight that lies exactly between two codes
-// may get the other one. These are all of them.
-const eightBit: { variant: string; options: LoadModelOptions; ties: number }[] = [
+// bitsandbytes scales by 127 / absmax and 1 / absmax in the GPU's approximate division, which nothing but that GPU repeats: a weight that lies exactly
+// between two codes may get the other one. `ties` counts all of them.
+const eightBit: Recipe[] = [
   { variant: 'int8', options: { torchDtype: 'float16', loadIn8bit: true }, ties: 15 },
   { variant: 'int8-skip', options: { torchDtype: 'float16', quantizationConfig: skipped }, ties: 13 },
 ];
 
-describe.each([...fourBit.map((recipe) => ({ ...recipe, ties: 0 })), ...eightBit])('quantizing fp16 to $variant while loading', ({ variant, options, ties }) => {
+describe.each([...fourBit, ...eightBit])('quantizing fp16 to $variant while loading', ({ variant, options, ties }) => {
   it('gives the tensors and the config that Python saved', async () => {
     await using model = await load('fp16', options);
     const folder = await temporary('quantized');
@@ -116,7 +122,8 @@ describe.each([...fourBit.map((recipe) => ({ ...recipe, ties: 0 })), ...eightBit
     for (const [name, tensor] of expected) {
       const { dtype, shape, bytes } = actual.get(name)!;
       expect({ name, dtype, shape }).toEqual({ name, dtype: tensor.dtype, shape: tensor.shape });
-      if (ties > 0 && dtype === 'i8') different += differentTies(await denseRows(name), bytes, tensor.bytes);
+      if (ties > 0 && dtype === 'i8') different += differentTies(await denseRows(name), bytes, tensor.bytes, ({ value, largest }) => Math.abs(((127 * value) / largest) % 1 - 0.5));
+      else if (ties > 0 && expected.has(`${name}.absmax`)) different += differentTies({ ...(await denseRows(name)), width: 64 }, nibbles(bytes), nibbles(tensor.bytes), fp4Tie);
       else expect(Buffer.from(bytes).equals(tensor.bytes), name).toBe(true);
     }
     expect(different).toBe(ties);
@@ -131,14 +138,20 @@ async function denseRows(name: string): Promise<{ values: Float32Array; width: n
   return { values: decodeBytes('f16', bytes) as Float32Array, width: shape[1] };
 }
 
-/** Counts codes that differ; each must be a tie. */
-function differentTies({ values, width }: { values: Float32Array; width: number }, actual: Uint8Array, expected: Uint8Array): number {
+const nibbles = (bytes: Uint8Array): Uint8Array => Uint8Array.from({ length: 2 * bytes.length }, (_, i) => (i % 2 === 0 ? bytes[i >> 1] >> 4 : bytes[i >> 1] & 15));
+
+/** Distance of |value| / largest from the nearest midpoint of two fp4 magnitudes. */
+const fp4Tie = ({ value, largest }: { value: number; largest: number }): number =>
+  Math.min(...[1 / 384, 11 / 128, 5 / 24, 7 / 24, 5 / 12, 7 / 12, 5 / 6].map((cut) => Math.abs(value / largest - cut)));
+
+/** Counts codes that differ; each must be a tie among its `width` neighbours. */
+function differentTies({ values, width }: { values: Float32Array; width: number }, actual: Uint8Array, expected: Uint8Array, distance: (tie: { value: number; largest: number }) => number): number {
   let count = 0;
   for (let i = 0; i < expected.length; i++) {
     if (actual[i] === expected[i]) continue;
-    const row = values.subarray(i - (i % width), i - (i % width) + width);
-    const scaled = (127 * Math.abs(values[i])) / row.reduce((max, value) => Math.max(max, Math.abs(value)), 0);
-    expect(Math.abs((scaled % 1) - 0.5), `element ${i}`).toBeLessThan(1e-5);
+    const group = values.subarray(i - (i % width), i - (i % width) + width);
+    const largest = group.reduce((max, value) => Math.max(max, Math.abs(value)), 0);
+    expect(distance({ value: Math.abs(values[i]), largest }), `element ${i}`).toBeLessThan(1e-5);
     count += 1;
   }
   return count;
