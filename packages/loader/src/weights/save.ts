@@ -1,5 +1,6 @@
 import type { Bnb4Weight, Int8Weight, ParameterSlot, Tensor } from '@q/tensor';
-import { codebooks, isFloat, type FloatDType } from '@q/tensor';
+import { isFloat, type FloatDType } from '@q/tensor';
+import { codeBook4bit } from '../bnb/code-books.js';
 import { bnb4bitNames, bnbInt8Names } from '../bnb/names.js';
 import { formatQuantState } from '../bnb/quant-state.js';
 import type { TensorSpec } from '../safetensors/serialize.js';
@@ -28,7 +29,7 @@ async function bnb4Tensors(parameter: string, weight: Bnb4Weight): Promise<Store
   return [
     fromDevice(names.weight, codes, [codes.count, 1]),
     fromDevice(names.absmax, nested ? nested.codes : (absmax as Tensor)),
-    constant(names.quantMap, 'f32', [16], asBytes(codebooks[quantType])),
+    constant(names.quantMap, 'f32', [16], asBytes(codeBook4bit(quantType))),
     ...(nested ? [fromDevice(names.nestedAbsmax!, nested.absmax), fromDevice(names.nestedQuantMap!, nested.codebook)] : []),
     constant(names.quantState, 'u8', [text.length], text),
   ];
