@@ -35,10 +35,10 @@ export function printFields(rows: readonly (readonly [string, string | number | 
 export function printTable(headings: readonly string[], rows: readonly (readonly (string | number)[])[]): void {
   const none = Object.fromEntries(['top', 'top-mid', 'top-left', 'top-right', 'bottom', 'bottom-mid', 'bottom-left', 'bottom-right', 'left', 'left-mid', 'mid', 'mid-mid', 'right', 'right-mid'].map((key) => [key, '']));
   const table = new Table({
-    head: headings.map((heading) => heading.replace(/>$/, '')),
+    head: headings.map((heading) => pc.dim(heading.replace(/>$/, ''))),
     colAligns: headings.map((heading) => (heading.endsWith('>') ? 'right' : 'left')),
     chars: { ...none, middle: '  ' },
-    style: { 'padding-left': 0, 'padding-right': 0, head: ['dim'], border: [] },
+    style: { 'padding-left': 0, 'padding-right': 0, head: [], border: [] },
   });
   table.push(...rows.map((row) => row.map(String)));
   print(table.toString());

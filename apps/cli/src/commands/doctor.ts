@@ -23,6 +23,12 @@ function versionOf(command: string, args = ['--version']): string | undefined {
   return status === 0 ? stdout.trim().split('\n')[0] : undefined;
 }
 
+/** nvcc prints its release on the fourth line. */
+function nvccRelease(): string | undefined {
+  const { status, stdout } = spawnSync('nvcc', ['--version'], { encoding: 'utf8', timeout: 10_000 });
+  return status === 0 ? (/release [\d.]+/.exec(stdout)?.[0] ?? 'unknown release') : undefined;
+}
+
 function examine() {
   const devices = listDevices();
   const cpu = devices.find(({ type }) => type === 'cpu')!;
@@ -34,7 +40,7 @@ function examine() {
     cpu: { name: cpus()[0]?.model ?? 'unknown', threads: availableParallelism(), memoryBytes: totalmem() },
     addon: { loaded: cpu.devices.length > 0, abi: tensor.abiHash, candidates: addonCandidates() },
     devices,
-    tools: { compiler: versionOf('c++') ?? versionOf('g++') ?? versionOf('clang++'), cmake: versionOf('cmake'), make: versionOf('make') ?? versionOf('ninja'), nvcc: versionOf('nvcc') },
+    tools: { compiler: versionOf('c++') ?? versionOf('g++') ?? versionOf('clang++'), cmake: versionOf('cmake'), make: versionOf('make') ?? versionOf('ninja'), nvcc: nvccRelease() },
     gpus: versionOf('nvidia-smi', ['--query-gpu=name,memory.total,driver_version', '--format=csv,noheader']),
     hub: { cacheDir, offline, endpoint },
   };

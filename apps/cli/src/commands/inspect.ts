@@ -1,6 +1,7 @@
+import { basename } from 'node:path';
 import { inspectCheckpoint, modelFolder, type CheckpointReport } from '@q/transformers';
 import type { Command } from 'commander';
-import { addHubFlags, addOutputFlags, modelArgument, type ModelFlags } from '../flags.js';
+import { addHubFlags, addOutputFlags, defaultModel, modelArgument, type ModelFlags } from '../flags.js';
 import { bytes, count, print, printFields, printJson, printTable } from '../output.js';
 import type { Context } from '../program.js';
 
@@ -12,7 +13,7 @@ export function addInspect(program: Command, { signal }: Context): void {
       program
         .command('inspect')
         .description('Show what a checkpoint holds, from its headers only.')
-        .argument('<model>', modelArgument)
+        .argument('[model]', modelArgument, defaultModel)
         .option('--modules', 'list every module instead of one line for each kind'),
     ),
   ).action(async (id: string, { json, modules, ...hub }: InspectFlags) => {
@@ -28,7 +29,7 @@ function show(report: CheckpointReport, all: boolean): void {
     ['quantization', report.quantization?.method ?? 'none'], ['parameters', count(report.parameters)], ['bytes', bytes(report.bytes)], ['files', report.files.length],
   ]);
   print();
-  printTable(['file', 'tensors>', 'size>'], report.files.map((file) => [file.path, file.tensors, bytes(file.bytes)]));
+  printTable(['file', 'tensors>', 'size>'], report.files.map((file) => [basename(file.path), file.tensors, bytes(file.bytes)]));
   print();
   printTable(['dtype', 'tensors>', 'elements>', 'size>'], Object.entries(report.dtypes).map(([dtype, total]) => [dtype, total.tensors, count(total.elements), bytes(total.bytes)]));
   print();
