@@ -1,4 +1,4 @@
-import { fillRandom, type Backend, type FloatDType, type ParameterSlot, type Tensor } from '@q/tensor';
+import { add, fill, fillRandom, type Backend, type FloatDType, type ParameterSlot, type Tensor } from '@q/tensor';
 import { keepDense, type Quantizer } from './quantize.js';
 
 /**
@@ -32,12 +32,13 @@ export async function loadDummy(slots: readonly ParameterSlot[], options: { back
   backend.trim();
 }
 
+/** Sums are computed in the activation dtype of the device, and rounded to the dtype of the weights. */
 function fillOnes(out: Tensor, seed: number): void {
-  fillRandom(out, { kind: 'uniform', seed, scale: 0.1 });
   const { backend } = out;
   backend.scope(() => {
-    const ones = backend.empty(out.shape, out.dtype);
-    backend.submit('fill', { out: ones.ref(), value: 1 });
-    backend.submit('add', { a: out.ref(), b: ones.ref(), out: out.ref(), count: out.count });
+    const [noise, ones] = [0, 1].map(() => backend.empty(out.shape, backend.caps.activationDtypes[0]));
+    fillRandom(noise, { kind: 'uniform', seed, scale: 0.1 });
+    fill(ones, 1);
+    backend.submit('cast', { x: add(noise, ones).ref(), out: out.ref() });
   });
 }
