@@ -1,8 +1,8 @@
-import { UnsupportedError } from '@q/config';
-import type { DeviceReport } from '@q/device-map';
+import { QError, UnsupportedError } from '@q/config';
+import type { DeviceReport as FreeMemory } from '@q/device-map';
 import { cpuAddon } from '@q/kernels-cpu';
 import { loadCuda } from '@q/kernels-cuda';
-import { openBackend, parseDevice, type Addon, type Backend } from '@q/tensor';
+import { openBackend, parseDevice, type Addon, type Backend, type DriverInfo } from '@q/tensor';
 
 const addonOf = (type: 'cpu' | 'cuda'): Addon => (type === 'cpu' ? cpuAddon() : loadCuda());
 
@@ -17,34 +17,36 @@ export function openDevice(name: string | number, options: { threads?: number } 
   return openBackend(addon.open(device.index, device.type === 'cpu' ? options : {}));
 }
 
-/** A device that this machine has. */
-export interface DeviceFact {
+/** The devices of one kind, or why there are none. */
+export interface DeviceReport {
   readonly type: 'cpu' | 'cuda';
-  readonly index: number;
-  readonly name: string;
-  readonly totalBytes: number;
-  /** Bytes that can be allocated now. */
-  readonly freeBytes: number;
-  readonly features: Readonly<Record<string, string | number | boolean>>;
+  readonly devices: readonly DriverInfo[];
+  /** Why there is none, or why some are missing. */
+  readonly problem?: string;
 }
 
-/** What this machine can compute on, and why it has no GPU when it has none. Opens and closes each GPU to ask for its free memory. */
-export async function findDevices(): Promise<{ devices: DeviceFact[]; problem?: string }> {
-  const gpus = loadCuda().devices();
-  const facts: DeviceFact[] = [];
-  for (const addon of [loadCuda(), cpuAddon()]) {
-    for (const info of addon.devices().devices) {
-      const driver = addon.open(info.index, {});
-      const { freeBytes } = driver.memory();
+/** What this machine has, for reports; a backend that cannot be loaded says why instead of throwing. */
+export function listDevices(): DeviceReport[] {
+  return (['cpu', 'cuda'] as const).map((type) => {
+    try {
+      const { devices, problem } = addonOf(type).devices();
+      return { type, devices, ...(problem !== undefined && { problem }) };
+    } catch (error) {
+      if (error instanceof QError) return { type, devices: [], problem: error.message };
+      throw error;
+    }
+  });
+}
+
+/** Free memory of the devices, as the planner takes it. Opens and closes each device to ask. */
+export async function freeMemory(): Promise<FreeMemory> {
+  const pairs: [number | 'cpu', number][] = [];
+  for (const { type, devices } of listDevices()) {
+    for (const { index } of devices) {
+      const driver = addonOf(type).open(index, {});
+      pairs.push([type === 'cpu' ? 'cpu' : index, driver.memory().freeBytes]);
       await driver.close();
-      facts.push({ type: info.type, index: info.index, name: info.name, totalBytes: info.totalBytes, freeBytes, features: info.features });
     }
   }
-  return { devices: facts, problem: gpus.problem };
-}
-
-/** Free memory of the devices, as the planner takes it. */
-export async function deviceReport(): Promise<DeviceReport> {
-  const { devices } = await findDevices();
-  return devices.map(({ type, index, freeBytes }) => [type === 'cpu' ? 'cpu' : index, freeBytes] as const);
+  return pairs;
 }

@@ -164,6 +164,19 @@ export class CausalModel implements AsyncDisposable {
     return { linears, bytes, parameters };
   }
 
+  /** Dtype of the weights that are not quantized. */
+  get dtype(): FloatDType {
+    return this.#parts.slots.find((slot) => slot.kind === 'tensor')!.current().dtype as FloatDType;
+  }
+
+  /** Bytes of weights that each decode step reads: all but the embedding table, of which it reads a row for each sequence. */
+  get decodeWeightBytes(): number {
+    return this.#parts.slots.reduce((sum, slot) => {
+      if (slot.kind === 'linear') return sum + weightBytes(slot.current());
+      return slot.shape.length === 1 ? sum + slot.current().bytes : sum;
+    }, 0);
+  }
+
   /** Bytes of all weights on the device, scales included. */
   get weightBytes(): number {
     return Object.values(this.summary().bytes).reduce((a, b) => a + b, 0);
@@ -197,9 +210,8 @@ export class CausalModel implements AsyncDisposable {
   /** The dtype of the dense weights, when it is not what the config says. */
   #savedDtype(): { dtype?: 'float32' | 'float16' | 'bfloat16' } {
     const names: Record<FloatDType, 'float32' | 'float16' | 'bfloat16'> = { f32: 'float32', f16: 'float16', bf16: 'bfloat16' };
-    const first = this.#parts.slots.find((slot) => slot.kind === 'tensor')?.current();
-    const dtype = first && names[first.dtype as FloatDType];
-    return dtype && dtype !== this.config.dtype ? { dtype } : {};
+    const dtype = names[this.dtype];
+    return dtype !== this.config.dtype ? { dtype } : {};
   }
 
   /** Frees weights, cache and device. */

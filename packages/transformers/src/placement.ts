@@ -3,7 +3,7 @@ import { isStrategy, normalizeDeviceMap, planDevice, planPlacement, type Budgets
 import { kvBlockSize } from '@q/generate';
 import { buildModel, planTree } from '@q/models';
 import { dtypeBytes, type FloatDType } from '@q/tensor';
-import { deviceReport } from './device.js';
+import { freeMemory } from './device.js';
 
 export interface PlacementOptions {
   /** `auto`, `balanced`, `balanced_low_0`, `sequential`, a device, or `{ module: device }`. */
@@ -46,7 +46,7 @@ export async function planFor(config: ModelConfig, options: PlanOptions = {}): P
   return planPlacement({
     tree: planTree(config), dtype, maxMemory, wiring, quantizedOffload,
     deviceMap,
-    devices: maxMemory || devices ? devices : await deviceReport(),
+    devices: maxMemory || devices ? devices : await freeMemory(),
     quantization: quantizationConfig && { bits: bitsOf(quantizationConfig), skipModules: bnb?.llmInt8SkipModules, cpuOffload: bnb?.llmInt8EnableFp32CpuOffload },
     reserve: context === undefined ? undefined : { kvCache: cacheReserve(config, context, batch, kvDtype) },
   });
@@ -66,7 +66,7 @@ function cacheReserve(config: ModelConfig, context: number, batch: number, dtype
  */
 export async function placeOnOne(config: ModelConfig, options: PlacementOptions & Pick<PlanOptions, 'torchDtype' | 'quantizationConfig'>): Promise<string> {
   const target = normalizeDeviceMap(options.deviceMap) ?? { '': 'cpu' };
-  const devices = isStrategy(target) && !options.maxMemory ? await deviceReport() : undefined;
+  const devices = isStrategy(target) && !options.maxMemory ? await freeMemory() : undefined;
   const hasGpu = devices?.some(([device]) => typeof device === 'number') ?? true;
   const simple = !isStrategy(target) && Object.keys(target).join() === '';
   const deviceMap = simple ? target : (await planFor(config, { ...options, deviceMap: target, devices, quantizedOffload: !hasGpu })).deviceMap;
