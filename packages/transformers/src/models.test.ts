@@ -8,7 +8,7 @@ const tolerance = 1e-4;
 const models = ['llama', 'llama-rope-llama3', 'llama-rope-linear', 'llama-bf16', 'llama-fp16', 'llama-sharded', 'mistral', 'qwen2'];
 
 const load = async (name: string, options: { legacy?: boolean } = {}): Promise<CausalModel> =>
-  AutoModelForCausalLM.fromPretrained(await unpackCheckpoint(name, await temporary(name), options), { device: 'cpu', threads: 1 });
+  AutoModelForCausalLM.fromPretrained(await unpackCheckpoint(name, await temporary(name), options), { deviceMap: 'cpu', threads: 1 });
 
 async function logitsOf(model: CausalModel, input: Parameters<CausalModel['forward']>[0]): Promise<Float32Array> {
   using logits = model.forward(input);

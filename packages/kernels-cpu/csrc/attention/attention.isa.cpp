@@ -23,7 +23,7 @@ template <class T> void score(const float* q, const T* const* keys, int64_t coun
       const V query = take(q + d, depth - d);
       for (int i = 0; i < 4; ++i) acc[i] = fma(query, take(keys[n + i] + d, depth - d), acc[i]);
     }
-    reduce4(acc[0], acc[1], acc[2], acc[3], scores + n);
+    store4(scores + n, reduce4(acc[0], acc[1], acc[2], acc[3]));
   }
 }
 
