@@ -164,7 +164,7 @@ uint64_t DriverObject::add_pending(Napi::Env env, Pending pending) {
 }
 
 void DriverObject::settle(Napi::Env env) {
-  if (!queue_) return;
+  if (!queue_ || pending_.empty()) return;  // an earlier call has settled everything
   for (Done& done : queue_->collect()) {
     auto node = pending_.extract(done.id);
     Pending& pending = node.mapped();
