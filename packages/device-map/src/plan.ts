@@ -83,7 +83,7 @@ interface Decision {
  * Plans where a model goes: by a strategy within budgets, on one device, or by a map that is checked.
  *
  * With the wiring `q` (the default) no budget is ever exceeded. `usage` and `explain()` tell what was decided and why.
- * Cost: linear in the number of tensors for each split; a model of 1,000 layers takes a few milliseconds.
+ * Cost: linear in the number of tensors for each split; planning a model of 1,000 layers takes some tens of milliseconds.
  * Sources: accelerate `load_checkpoint_and_dispatch`, transformers 5 `_get_device_map`.
  * @throws ConfigError for options, sizes, devices or trees that cannot be right
  * @throws PlacementError (`fields.rule` `uncovered_parameters`) for a map that misses modules
