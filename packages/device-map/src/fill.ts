@@ -165,14 +165,14 @@ class Filler {
 
   private place(attempt: Attempt): void {
     const { node, bundle: wanted, device } = attempt;
-    const { rules, measure, offloadBuffers } = this.input;
+    const { tree, rules, measure, offloadBuffers } = this.input;
     this.record(attempt, 'placed');
     this.used.set(device, attempt.used + wanted.bytes);
     for (const { path } of [node, ...wanted.owners]) this.placed.set(path, device);
     for (const owner of new Set(wanted.owners)) this.waiting.splice(this.waiting.indexOf(owner), 1);
     // Python goes on keeping room for a layer that a tie has brought along.
     if (rules.strict) for (const owner of wanted.owners) this.largest.leave(owner, this.waiting);
-    if (!offloadBuffers) this.buffers.set(device, (this.buffers.get(device) ?? 0) + bufferBytes(node, measure.bytes));
+    if (!offloadBuffers && tree.buffers.size > 0) this.buffers.set(device, (this.buffers.get(device) ?? 0) + bufferBytes(node, measure.bytes));
   }
 
   /** Puts a node's parts in its place, before trying `node` again. */

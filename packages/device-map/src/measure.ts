@@ -23,22 +23,35 @@ export interface SizeOptions {
 const accelerateMeasure = (tree: Tree, options: SizeOptions): Measure => {
   const { modelDtype = 'float32', dtype = null, specialDtypes = {}, tied = true } = options;
   const limit = dtype === null ? Infinity : dtypeBytes(dtype);
+  const element = remembered((own) => (isFixedDtype(own) ? dtypeBytes(own) : Math.min(limit, dtypeBytes(own))));
   return {
     skip: tied ? repeatedParameters(tree) : new Set(),
     bytes: (tensor) => {
       const special = Object.hasOwn(specialDtypes, tensor.path) ? specialDtypes[tensor.path] : undefined;
       if (special !== undefined) return tensor.elements * dtypeBytes(special);
-      const own = tensor.dtype ?? modelDtype;
-      return tensor.elements * (isFixedDtype(own) ? dtypeBytes(own) : Math.min(limit, dtypeBytes(own)));
+      return tensor.elements * element(tensor.dtype ?? modelDtype);
     },
   };
 };
 
 /** transformers 5's rule: every tensor has its stored element size, converted weights theirs; tied targets are not counted. */
-const transformersMeasure = (tree: Tree, modelDtype: string, converted: ReadonlyMap<string, number>): Measure => ({
-  skip: new Set(tree.tiedWeights.keys()),
-  bytes: (tensor) => tensor.elements * (converted.get(tensor.path) ?? storedBytes(tensor.dtype ?? modelDtype)),
-});
+const transformersMeasure = (tree: Tree, modelDtype: string, converted: ReadonlyMap<string, number>): Measure => {
+  const element = remembered(storedBytes);
+  return {
+    skip: new Set(tree.tiedWeights.keys()),
+    bytes: (tensor) => tensor.elements * (converted.get(tensor.path) ?? element(tensor.dtype ?? modelDtype)),
+  };
+};
+
+/** Answers per dtype, each found once. */
+const remembered = (bytesOf: (dtype: string) => number): ((dtype: string) => number) => {
+  const known = new Map<string, number>();
+  return (dtype) => {
+    let bytes = known.get(dtype);
+    if (bytes === undefined) known.set(dtype, (bytes = bytesOf(dtype)));
+    return bytes;
+  };
+};
 
 /** How the tensors of a tree are measured under a wiring. `conversion` spares planning the quantization again. */
 export const measureOf = (tree: Tree, options: SizeOptions, conversion?: Conversion | null): Measure => {

@@ -178,10 +178,12 @@ const fillBudgets = (subject: Subject, strategy: Strategy, budgets: ByteBudgets)
 
 const isDetected = ({ maxMemory }: PlanRequest): boolean => maxMemory === null || maxMemory === undefined;
 
-const offloadedBytes = ({ tree, measure, caches }: Subject, deviceMap: DeviceMap): number =>
-  usageOf({ tree, measure, deviceMap, budgets: new Map(), caches, reserves: new Map() })
+const offloadedBytes = ({ tree, measure, caches }: Subject, deviceMap: DeviceMap): number => {
+  if (!Object.values(deviceMap).some(isOffload)) return 0;
+  return usageOf({ tree, measure, deviceMap, budgets: new Map(), caches, reserves: new Map() })
     .filter(({ device }) => isOffload(device))
     .reduce((sum, { weights }) => sum + weights, 0);
+};
 
 const fillOnce = (subject: Subject, strategy: Strategy, budgets: ByteBudgets): Filled => {
   const { request, tree, rules, sizes, whole } = subject;
