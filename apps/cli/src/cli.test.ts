@@ -13,7 +13,7 @@ afterAll(() => rm(folder, { recursive: true, force: true }));
 const prompt = 'export function add(a, b) {';
 
 describe('help', () => {
-  it.each([[], ['run'], ['eval'], ['quantize'], ['inspect'], ['bench'], ['doctor'], ['demo']])('of q %s', async (...command) => {
+  it.each([[], ['run'], ['eval'], ['quantize'], ['inspect'], ['plan'], ['bench'], ['doctor'], ['demo']])('of q %s', async (...command) => {
     const { code, stdout, stderr } = await q([...command, '--help']);
     expect({ code, stderr }).toEqual({ code: 0, stderr: '' });
     expect(stdout).toMatchSnapshot();

@@ -4,6 +4,7 @@ import { addDemo } from './commands/demo.js';
 import { addDoctor } from './commands/doctor.js';
 import { addEval } from './commands/eval.js';
 import { addInspect } from './commands/inspect.js';
+import { addPlan } from './commands/plan.js';
 import { addQuantize } from './commands/quantize.js';
 import { addRun } from './commands/run.js';
 import { version } from './version.js';
@@ -17,14 +18,14 @@ export interface Context {
 /** The `q` command with all of its subcommands. Errors are thrown, never exit. */
 export function createProgram(signal: AbortSignal): Command {
   const program = new Command('q')
-    .description('Run, evaluate, quantize, inspect and benchmark Hugging Face models.')
+    .description('Run, evaluate, quantize, inspect, place and benchmark Hugging Face models.')
     .version(version, '-V, --version')
     .helpOption('-h, --help', 'show help')
     .helpCommand('help [command]', 'show help of a command')
     .showSuggestionAfterError()
     .exitOverride();
   const context: Context = { signal };
-  for (const add of [addRun, addEval, addQuantize, addInspect, addBench, addDoctor, addDemo]) add(program, context);
+  for (const add of [addRun, addEval, addQuantize, addInspect, addPlan, addBench, addDoctor, addDemo]) add(program, context);
   for (const command of program.commands) command.exitOverride().helpOption('-h, --help', 'show help').option('--verbose', 'print stacks of errors');
   return program;
 }

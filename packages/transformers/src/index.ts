@@ -5,7 +5,7 @@ export { Generation, type GenerateInput, type GenerateOptions, type GenerationRe
 export { freeMemory, listDevices, openDevice, type DeviceReport } from './device.js';
 export { modelFolder, type HubOptions } from './files.js';
 export { planFor, type PlanOptions } from './placement.js';
-export { formatSize, parseSize, planPlacement, PlanRefusedError, renderBars, type Plan } from '@q/device-map';
+export { formatSize, parseSize, planPlacement, PlanRefusedError, renderBars, type Budgets, type Plan } from '@q/device-map';
 export * from '@q/config';
 export * from '@q/generate';
 export * from '@q/loader';

@@ -1,0 +1,73 @@
+import { mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { q, qJson } from './testing.js';
+
+interface PlanJson {
+  deviceMap: Record<string, number | string>;
+  usage: { device: number | string; budget: number; weights: number; kvCache: number; free: number }[];
+  size: number;
+  placements?: { module: string; because: string }[];
+}
+
+const llama7b = {
+  model_type: 'llama', vocab_size: 32000, hidden_size: 4096, intermediate_size: 11008, num_hidden_layers: 32, num_attention_heads: 32, num_key_value_heads: 32, hidden_act: 'silu',
+  max_position_embeddings: 4096, rms_norm_eps: 1e-5, rope_theta: 10000, tie_word_embeddings: false, torch_dtype: 'float16',
+};
+
+let folder: string;
+let config: string;
+beforeAll(async () => {
+  folder = await mkdtemp(join(tmpdir(), 'q-plan-'));
+  config = join(folder, 'config.json');
+  await writeFile(config, JSON.stringify(llama7b));
+});
+afterAll(() => rm(folder, { recursive: true, force: true }));
+
+describe('q plan', () => {
+  it('spreads Llama 2 7B over two GPUs from its config alone, within the budgets', async () => {
+    const plan = await qJson<PlanJson>('plan', config, '--max-memory', '0=10GiB,1=10GiB,cpu=30GiB');
+    expect(plan.size).toBe(2 * 6_738_415_616 + 2 * 64 * 4);
+    expect(new Set(Object.values(plan.deviceMap))).toEqual(new Set([0, 1]));
+    for (const { budget, weights, free } of plan.usage) expect([weights <= budget, free >= 0]).toEqual([true, true]);
+  });
+
+  it('keeps room for the cache: 2 x 32 heads x 128 x 2 bytes a token and layer', async () => {
+    const plan = await qJson<PlanJson>('plan', config, '--max-memory', '0=40GiB', '--context', '4096', '--batch', '4');
+    expect(plan.usage[0].kvCache).toBe(2 * 32 * 128 * 2 * 32 * 4096 * 4);
+  });
+
+  it('refuses 8-bit modules on the cpu unless --offload allows them, and draws the plan it refuses', async () => {
+    const args = ['plan', config, '--load-in-8bit', '--max-memory', '0=4GB,cpu=30GiB'];
+    const refused = await q(args);
+    expect(refused.code).toBe(1);
+    expect(refused.stderr).toMatch(/cpu/);
+    const { deviceMap } = await qJson<PlanJson>(...args, '--offload');
+    expect(Object.values(deviceMap)).toContain('cpu');
+  });
+
+  it('explains every module', async () => {
+    const { placements } = await qJson<PlanJson>('plan', config, '--max-memory', '0=10GiB,1=10GiB', '--explain');
+    expect(placements!.length).toBeGreaterThan(30);
+    const { stdout } = await q(['plan', config, '--max-memory', '0=10GiB,1=10GiB', '--explain']);
+    expect(stdout).toContain('model.layers.0');
+  });
+
+  it('plans a module tree given as data', async () => {
+    const tree = join(folder, 'tree.json');
+    await writeFile(tree, JSON.stringify({ modules: [['', 'Model'], ['a', 'Linear', [['weight', [100]]]], ['b', 'Linear', [['weight', [100]]]]] }));
+    const { deviceMap } = await qJson<PlanJson>('plan', tree, '--max-memory', '0=900,1=900', '--device-map', 'sequential', '--dtype', 'float32');
+    expect(deviceMap).toEqual({ a: 0, b: 1 });
+  });
+
+  it.each([
+    [['--max-memory', 'nonsense'], /no budget/],
+    [['--batch', '2'], /--batch without --context/],
+    [['--max-memory', '0=1GiB', '--device-map', '{'], /no valid JSON/],
+  ])('refuses %j', async (args, message) => {
+    const { code, stderr } = await q(['plan', config, ...args]);
+    expect(code).toBe(1);
+    expect(stderr).toMatch(message);
+  });
+});
