@@ -56,9 +56,9 @@ describe('q plan', () => {
 
   it('plans a module tree given as data', async () => {
     const tree = join(folder, 'tree.json');
-    await writeFile(tree, JSON.stringify({ modules: [['', 'Model'], ['a', 'Linear', [['weight', [100]]]], ['b', 'Linear', [['weight', [100]]]]] }));
+    await writeFile(tree, JSON.stringify({ modules: [['', 'Model'], ['a', 'Linear', [['weight', [100]]]], ['b', 'Linear', [['weight', [100]]]], ['c', 'Linear', [['weight', [100]]]]] }));
     const { deviceMap } = await qJson<PlanJson>('plan', tree, '--max-memory', '0=900,1=900', '--device-map', 'sequential', '--dtype', 'float32');
-    expect(deviceMap).toEqual({ a: 0, b: 1 });
+    expect(deviceMap).toEqual({ a: 0, b: 1, c: 1 });
   });
 
   it.each([
