@@ -121,7 +121,7 @@ void run_lanes(const Plan& plan, Context& context) {
       const int64_t b = find_sequence(plan, item, false);
       const Sequence& s = plan.sequences[b];
       const int64_t local = item - s.first_item, kv_head = local % plan.a.num_kv_heads;
-      QueryRow rows[64];
+      QueryRow rows[kMostRows];
       const int64_t count = fill_rows(plan, s, kv_head, local / plan.a.num_kv_heads * plan.kernels.lane_rows, plan.kernels.lane_rows, rows);
       plan.kernels.lanes(rows, count, paged(plan, plan.a.key_cache, b, kv_head), paged(plan, plan.a.value_cache, b, kv_head), plan.rule, s.context, scratch + floats * thread);
     }

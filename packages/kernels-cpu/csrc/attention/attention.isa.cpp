@@ -138,6 +138,6 @@ void rotate(float* head, const float* cos, const float* sin, int64_t half, bool 
 }  // namespace
 
 extern const AttentionKernels attention_kernels;
-const AttentionKernels attention_kernels{kLaneVectors * kLanes, lanes_scratch, lanes, split, combine, rotate};
+const AttentionKernels attention_kernels{kLaneBlocks * kLaneVectors * kLanes, lanes_scratch, lanes, split, combine, rotate};
 
 }  // namespace q::cpu::Q_ISA

@@ -1,9 +1,9 @@
-// lanes: out[m] = softmax(scale * q[m] . K + alibi + bias, softcapped and masked) V for up to M = 2 vectors of query rows      prefill
+// lanes: out[m] = softmax(scale * q[m] . K + alibi + bias, softcapped and masked) V for up to 4 blocks of M = 2 vectors of query rows      prefill
 // layout  queries lie side by side in vector lanes: QT [D, M], scores [keys, M], OT [D, M]; K and V rows are read as scalars that are
 //         broadcast, so softmax needs no sum across lanes and tails of D and keys need no masks. K and V go through tiles of 64 keys
 //         in f32 [64, ld]. Rows are (token, head of the group) pairs: all heads of a KV head share its tiles.
 // maths   online softmax: per tile m' = max(m, scores), O = O e^(m - m') + P V, l = l e^(m - m') + sum P; out = O / l
-// floor   4 D flops per visible (query, key); K and V are read once per block of M rows
+// floor   4 D flops per visible (query, key); K and V are read once per 4 blocks of M rows
 // exact   tiles begin at multiples of 64 positions and keys are added in order: the same bits whatever the neighbours and threads
 // ref     tensor/src/reference/attention.ts       bench  src/attention.bench.ts
 #include <cmath>
@@ -13,9 +13,8 @@ namespace q::cpu::Q_ISA {
 namespace {
 
 constexpr int kRows = kLanes == 16 ? 8 : 4;  // keys, or dimensions, per register tile: rows * vectors accumulators
-constexpr int64_t kMost = 64;                // QueryRows at most (2 vectors of 16 lanes)
 constexpr float kLow = -1e30f;               // "nothing seen yet": finite, so that differences are never NaN
-static_assert(kLaneVectors * kLanes <= kMost && kTileKeys % kRows == 0);
+static_assert(kLaneBlocks * kLaneVectors * kLanes <= kMostRows && kTileKeys % kRows == 0);
 
 int64_t padded(int64_t head_dim) { return (head_dim + kRows - 1) / kRows * kRows; }
 
@@ -128,60 +127,96 @@ template <int MV> void adjust(float* scores, const QueryRow* rows, int64_t lanes
   }
 }
 
-template <int MV, int LD> void run_block(const QueryRow* rows, int64_t count, const PagedHead& keys, const PagedHead& values, const AttentionRule& rule, int64_t context, float* scratch) {
+/// Up to M rows that go through the tiles together, and what is known of them so far.
+template <int MV> struct Block {
+  const QueryRow* rows;
+  int64_t count, lowest, highest;  // positions
+  V most[MV], sum[MV];
+  float *qt, *ot;
+};
+
+template <int MV> void begin_block(Block<MV>& b, int64_t depth, float scale) {
+  const int64_t m_count = MV * kLanes;
+  b.lowest = b.highest = b.rows[0].position;
+  for (int64_t m = 0; m < m_count; ++m) {
+    const QueryRow& row = b.rows[std::min(m, b.count - 1)];  // unused lanes repeat the last row
+    b.lowest = std::min(b.lowest, row.position);
+    b.highest = std::max(b.highest, row.position);
+    for (int64_t d = 0; d < depth; ++d) b.qt[d * m_count + m] = row.query[d] * scale;
+  }
+  std::memset(b.ot, 0, size_t(padded(depth) * m_count) * 4);
+  for (int v = 0; v < MV; ++v) b.most[v] = splat(kLow), b.sum[v] = zero();
+}
+
+/// scores become weights relative to the new maximum; alpha rescales what was added before.
+template <int MV> void weigh(Block<MV>& b, float* scores, int64_t n_count, V* alpha) {
+  for (int v = 0; v < MV; ++v) {
+    float* at = scores + v * kLanes;
+    V next = b.most[v];
+    for (int64_t n = 0; n < n_count; ++n) next = max(next, load(at + n * MV * kLanes));
+    alpha[v] = exp(b.most[v] - next);
+    b.most[v] = next;
+    V total = zero();
+    for (int64_t n = 0; n < n_count; ++n) {
+      const V p = exp(load(at + n * MV * kLanes) - next);
+      store(at + n * MV * kLanes, p);
+      total = total + p;
+    }
+    b.sum[v] = b.sum[v] * alpha[v] + total;
+  }
+}
+
+template <int MV> void end_block(const Block<MV>& b, int64_t depth) {
+  float inverse[MV * kLanes];
+  for (int v = 0; v < MV; ++v) store(inverse + v * kLanes, select(less(zero(), b.sum[v]), 1.f / b.sum[v], zero()));
+  for (int64_t m = 0; m < b.count; ++m) {
+    for (int64_t d = 0; d < depth; ++d) b.rows[m].out[d] = b.ot[d * MV * kLanes + m] * inverse[m];
+  }
+}
+
+template <int MV, int LD> void run_blocks(const QueryRow* rows, int64_t count, const PagedHead& keys, const PagedHead& values, const AttentionRule& rule, int64_t context, float* scratch) {
   const int64_t depth = keys.head_dim, wide = padded(depth), m_count = MV * kLanes, ld = LD ? LD : row_length(depth);
-  float* qt = scratch;
-  float* ot = qt + wide * m_count;
-  float* key_tile = ot + wide * m_count;
+  float* key_tile = scratch;
   float* value_tile = key_tile + kTileKeys * ld;
   float* scores = value_tile + kTileKeys * ld;
-  int64_t lowest = rows[0].position, highest = rows[0].position;
-  for (int64_t m = 0; m < m_count; ++m) {
-    const QueryRow& row = rows[std::min(m, count - 1)];  // unused lanes repeat the last row
-    lowest = std::min(lowest, row.position);
-    highest = std::max(highest, row.position);
-    for (int64_t d = 0; d < depth; ++d) qt[d * m_count + m] = row.query[d] * rule.scale;
+  float* state = scores + kTileKeys * m_count;
+  Block<MV> blocks[kLaneBlocks];
+  const int64_t block_count = (count + m_count - 1) / m_count;
+  int64_t first = context, last = 0;
+  for (int64_t i = 0; i < block_count; ++i) {
+    Block<MV>& b = blocks[i];
+    b.rows = rows + i * m_count;
+    b.count = std::min(m_count, count - i * m_count);
+    b.qt = state + 2 * i * wide * m_count;
+    b.ot = b.qt + wide * m_count;
+    begin_block(b, depth, rule.scale);
+    first = std::min(first, rule.first(b.lowest));
+    last = std::max(last, rule.last(b.highest, context));
   }
-  std::memset(ot, 0, size_t(wide * m_count) * 4);
-  V most[MV], sum[MV];
-  for (int v = 0; v < MV; ++v) most[v] = splat(kLow), sum[v] = zero();
-  const int64_t last = rule.last(highest, context);
-  for (int64_t begin = rule.first(lowest) / kTileKeys * kTileKeys; begin < last; begin += kTileKeys) {
+  for (int64_t begin = first / kTileKeys * kTileKeys; begin < last; begin += kTileKeys) {
     const int64_t n_count = std::min(kTileKeys, last - begin);
     load_tile(keys, begin, n_count, key_tile, ld);
-    multiply_keys<MV, LD>(key_tile, qt, scores, n_count, depth, ld);
-    const bool edge = (rule.causal && begin + n_count - 1 > lowest) || (rule.window > 0 && begin <= highest - rule.window);
-    adjust<MV>(scores, rows, count, rule, begin, n_count, edge);
-    V alpha[MV];
-    for (int v = 0; v < MV; ++v) {
-      V next = most[v];
-      for (int64_t n = 0; n < n_count; ++n) next = max(next, load(scores + n * m_count + v * kLanes));
-      alpha[v] = exp(most[v] - next);
-      most[v] = next;
-      V total = zero();
-      for (int64_t n = 0; n < n_count; ++n) {
-        const V p = exp(load(scores + n * m_count + v * kLanes) - next);
-        store(scores + n * m_count + v * kLanes, p);
-        total = total + p;
-      }
-      sum[v] = sum[v] * alpha[v] + total;
-    }
     load_tile(values, begin, n_count, value_tile, ld);
-    add_values<MV>(value_tile, scores, alpha, ot, n_count, wide, ld);
+    for (int64_t i = 0; i < block_count; ++i) {
+      Block<MV>& b = blocks[i];
+      if (begin >= rule.last(b.highest, context) || begin + n_count <= rule.first(b.lowest)) continue;
+      multiply_keys<MV, LD>(key_tile, b.qt, scores, n_count, depth, ld);
+      const bool edge = (rule.causal && begin + n_count - 1 > b.lowest) || (rule.window > 0 && begin <= b.highest - rule.window);
+      adjust<MV>(scores, b.rows, b.count, rule, begin, n_count, edge);
+      V alpha[MV];
+      weigh(b, scores, n_count, alpha);
+      add_values<MV>(value_tile, scores, alpha, b.ot, n_count, wide, ld);
+    }
   }
-  float inverse[kMost];
-  for (int v = 0; v < MV; ++v) store(inverse + v * kLanes, select(less(zero(), sum[v]), 1.f / sum[v], zero()));
-  for (int64_t m = 0; m < count; ++m) {
-    for (int64_t d = 0; d < depth; ++d) rows[m].out[d] = ot[d * m_count + m] * inverse[m];
-  }
+  for (int64_t i = 0; i < block_count; ++i) end_block(blocks[i], depth);
 }
 
 template <int MV> void choose_length(const QueryRow* rows, int64_t count, const PagedHead& keys, const PagedHead& values, const AttentionRule& rule, int64_t context, float* scratch) {
   switch (row_length(keys.head_dim)) {
-    case 80: return run_block<MV, 80>(rows, count, keys, values, rule, context, scratch);
-    case 144: return run_block<MV, 144>(rows, count, keys, values, rule, context, scratch);
-    case 272: return run_block<MV, 272>(rows, count, keys, values, rule, context, scratch);
-    default: return run_block<MV, 0>(rows, count, keys, values, rule, context, scratch);
+    case 80: return run_blocks<MV, 80>(rows, count, keys, values, rule, context, scratch);
+    case 144: return run_blocks<MV, 144>(rows, count, keys, values, rule, context, scratch);
+    case 272: return run_blocks<MV, 272>(rows, count, keys, values, rule, context, scratch);
+    default: return run_blocks<MV, 0>(rows, count, keys, values, rule, context, scratch);
   }
 }
 
@@ -189,7 +224,7 @@ template <int MV> void choose_length(const QueryRow* rows, int64_t count, const 
 
 int64_t lanes_scratch(int64_t head_dim) {
   const int64_t m_count = kLaneVectors * kLanes;
-  return 2 * padded(head_dim) * m_count + 2 * kTileKeys * row_length(head_dim) + kTileKeys * m_count;
+  return 2 * kLaneBlocks * padded(head_dim) * m_count + 2 * kTileKeys * row_length(head_dim) + kTileKeys * m_count;
 }
 
 void lanes(const QueryRow* rows, int64_t count, const PagedHead& keys, const PagedHead& values, const AttentionRule& rule, int64_t context, float* scratch) {

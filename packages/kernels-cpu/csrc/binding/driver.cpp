@@ -164,15 +164,15 @@ uint64_t DriverObject::add_pending(Napi::Env env, Pending pending) {
 }
 
 void DriverObject::settle(Napi::Env env) {
-  if (!queue_ || pending_.empty()) return;  // an earlier call has settled everything
-  for (Done& done : queue_->collect()) {
+  std::vector<Done> settled = queue_ ? queue_->collect() : std::vector<Done>{};
+  if (settled.empty()) return;  // an earlier call took what this one was for
+  for (Done& done : settled) {
     auto node = pending_.extract(done.id);
     Pending& pending = node.mapped();
     if (pending.closes) shut_down();
     if (!pending.promise) continue;
     if (done.failure) pending.promise->Reject(to_error(env, *done.failure).Value());
     else pending.promise->Resolve(pending.held.IsEmpty() ? env.Undefined() : Napi::Value(pending.held.Value()));
-    if (!queue_) break;
   }
   if (!pending_.empty()) return;
   if (queue_) notify_.Unref(env);

@@ -10,7 +10,13 @@ namespace q::cpu::Q_ISA {
 
 typedef int32_t I __attribute__((vector_size(sizeof(V))));
 
-static inline V splat(float x) { return V{} + x; }
+#if defined(__AVX512F__)
+static inline V splat(float x) { return _mm512_set1_ps(x); }
+#elif defined(__AVX2__)
+static inline V splat(float x) { return _mm256_set1_ps(x); }
+#else
+static inline V splat(float x) { return V{x, x, x, x}; }
+#endif
 static inline I splat(int32_t x) { return I{} + x; }
 static inline V select(I mask, V yes, V no) { return (V)((mask & (I)yes) | (~mask & (I)no)); }
 static inline I less(V a, V b) { return (I)(a < b); }
