@@ -1,2 +1,2 @@
 import { library } from '../../tooling/tsup.js';
-export default library();
+export default library({ index: 'src/index.ts', 'conformance/index': 'src/conformance/index.ts' });

@@ -1,4 +1,4 @@
-// Cost of a command, attention speed, and what the event loop feels: `node --import tsx src/driver.bench.ts` in packages/kernels-cpu.
+// Cost of a command, attention speed, and what the event loop feels: `pnpm bench` in packages/kernels-cpu.
 // Reports medians of 7 runs on random data; peak is not assumed, only GFLOP/s are given.
 import { monitorEventLoopDelay } from 'node:perf_hooks';
 import { commandCodes, encode, type CommandArgs, type CommandName, type TensorRef } from '@q/tensor';

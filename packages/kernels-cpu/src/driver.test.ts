@@ -1,5 +1,5 @@
 import { spawnSync } from 'node:child_process';
-import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { monitorEventLoopDelay } from 'node:perf_hooks';
@@ -26,7 +26,7 @@ const upload = (values: ArrayBufferView) => {
   driver.write(buffer, 0, new Uint8Array(values.buffer, values.byteOffset, values.byteLength));
   return buffer;
 };
-const resident = () => Number(/VmRSS:\s+(\d+)/.exec(readFileSync('/proc/self/status', 'utf8'))![1]) * 1024;
+const resident = () => process.memoryUsage.rss();
 const rows = (id: number) => {
   const ids = upload(Int32Array.from([0, id]));
   const table = upload(new Float32Array(8).fill(1));
