@@ -22,12 +22,15 @@ using namespace linear;
 
 #if defined(__AVX512F__)
 constexpr int kRows = 6;  // 24 accumulators, 4 weights, 1 x of 32 registers
+constexpr int kNibbleRows = 4;  // 16 accumulators, 4 chunks and their tables, 4 weights
 constexpr int64_t kDirectRows = 16;
 #elif defined(__AVX2__)
 constexpr int kRows = 2;  // 8 accumulators, 4 weights, 1 x of 16 registers
+constexpr int kNibbleRows = 2;
 constexpr int64_t kDirectRows = 4;
 #else
 constexpr int kRows = 2;
+constexpr int kNibbleRows = 2;
 constexpr int64_t kDirectRows = 2;
 #endif
 
@@ -116,14 +119,22 @@ void nibble_tile(const float* x, int64_t ldx, const NibbleRows& rows, const Nibb
   const Nibbles table = nibbles;
   V sums[R][4];
   for (auto& row : sums) for (V& sum : row) sum = zero();
+  const auto chunk = [&](int c, int64_t i) {
+    __builtin_prefetch(w.codes[c] + 32 * i + ahead);
+    return table.chunk(w.codes[c] + 32 * i, w.absmax[c][(w.chunk[c] + i) >> w.shift]);
+  };
   for (int64_t i = 0; i < chunks; ++i) {
-    for (int c = 0; c < 4; ++c) {
-      __builtin_prefetch(w.codes[c] + 32 * i + ahead);
-      V values[kNibbleVectors];
-      table.expand(w.codes[c] + 32 * i, w.absmax[c][(w.chunk[c] + i) >> w.shift], values);
+    const Nibbles::Chunk c0 = chunk(0, i), c1 = chunk(1, i), c2 = chunk(2, i), c3 = chunk(3, i);
+#pragma GCC unroll 16
+    for (int j = 0; j < kNibbleVectors; ++j) {
+      const V a = table.get(c0, j), b = table.get(c1, j), c = table.get(c2, j), d = table.get(c3, j);
+#pragma GCC unroll 8
       for (int r = 0; r < R; ++r) {
-        const float* v = x + r * ldx + i * kChunk;
-        for (int j = 0; j < kNibbleVectors; ++j) sums[r][c] = fma(load(v + j * kLanes), values[j], sums[r][c]);
+        const V v = load(x + r * ldx + i * kChunk + j * kLanes);
+        sums[r][0] = fma(v, a, sums[r][0]);
+        sums[r][1] = fma(v, b, sums[r][1]);
+        sums[r][2] = fma(v, c, sums[r][2]);
+        sums[r][3] = fma(v, d, sums[r][3]);
       }
     }
   }
@@ -183,10 +194,10 @@ void each_four(const Part& p, const Block& b, const Fours& fours, int64_t row_by
   }
 }
 
-/// The rows of a block in passes of at most kRows, as equal as can be.
+/// The rows of a block in passes of at most `most`, as equal as can be.
 template <class Run>
-void each_pass(const Block& b, const Run& run) {
-  const int64_t rows = b.row1 - b.row0, passes = (rows + kRows - 1) / kRows;
+void each_pass(const Block& b, int most, const Run& run) {
+  const int64_t rows = b.row1 - b.row0, passes = (rows + most - 1) / most;
   for (int64_t pass = 0; pass < passes; ++pass) run(rows * pass / passes, int(rows * (pass + 1) / passes - rows * pass / passes));
 }
 
@@ -198,7 +209,7 @@ void direct_dense(const Part& p, const Plan& plan, const Block& b) {
     const T* w[4];
     for (int c = 0; c < 4; ++c) w[c] = weight + fours.column(i, c) * p.k + k;
     Target target = target_of(fours, b, i, k > 0);
-    each_pass(b, [&](int64_t r, int rows) {
+    each_pass(b, kRows, [&](int64_t r, int rows) {
       target.y = b.y + r * b.ldy + i;
       dense_tile_of<T>(rows, Rows{})(plan.x + (b.row0 + r) * plan.ldx + k, plan.ldx, w, std::min(kBlockK, p.k - k), ahead, target);
     });
@@ -213,9 +224,9 @@ void direct_nibble(const Part& p, const Plan& plan, const Block& b, const Panel&
     NibbleRows w;
     for (int c = 0; c < 4; ++c) set_row(w, c, p, fours.column(i, c), k, count, panel.absmax);
     Target target = target_of(fours, b, i, k > 0);
-    each_pass(b, [&](int64_t r, int rows) {
+    each_pass(b, kNibbleRows, [&](int64_t r, int rows) {
       target.y = b.y + r * b.ldy + i;
-      nibble_tile_of(rows, Rows{})(plan.x_nibble + (b.row0 + r) * plan.ld_nibble + k, plan.ld_nibble, w, table, count / kChunk, ahead, target);
+      nibble_tile_of(rows, std::make_integer_sequence<int, kNibbleRows>{})(plan.x_nibble + (b.row0 + r) * plan.ld_nibble + k, plan.ld_nibble, w, table, count / kChunk, ahead, target);
     });
   });
 }
@@ -244,9 +255,8 @@ void widen_nibbles(const Part& p, const Nibbles& table, int64_t n, int64_t k, in
   NibbleRows w;
   set_row(w, 0, p, n, k, count, absmax);
   for (int64_t i = 0; i < count / kChunk; ++i) {
-    V values[kNibbleVectors];
-    table.expand(w.codes[0] + 32 * i, w.absmax[0][(w.chunk[0] + i) >> w.shift], values);
-    for (int j = 0; j < kNibbleVectors; ++j) store(out + i * kChunk + j * kLanes, values[j]);
+    const Nibbles::Chunk chunk = table.chunk(w.codes[0] + 32 * i, w.absmax[0][(w.chunk[0] + i) >> w.shift]);
+    for (int j = 0; j < kNibbleVectors; ++j) store(out + i * kChunk + j * kLanes, table.get(chunk, j));
   }
 }
 
