@@ -3,7 +3,7 @@ const allowed = {
   config: [],
   'device-map': ['config'],
   tensor: ['config'],
-  'kernels-cpu': ['tensor'],
+  'kernels-cpu': ['tensor', 'config'],
   'kernels-cuda': ['tensor'],
   nano: [],
   loader: ['tensor', 'config', 'device-map'],

@@ -1,2 +1,3 @@
 import { library } from '../../tooling/tsup.js';
-export default library();
+// Runs in a browser too: no Node shims.
+export default library(['src/index.ts'], { platform: 'neutral', shims: false });

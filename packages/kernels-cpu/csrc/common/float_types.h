@@ -43,4 +43,6 @@ static inline void put_float(float& out, float f) { out = f; }
 static inline void put_float(BF16& out, float f) { out = to_bf16(f); }
 static inline void put_float(F16& out, float f) { out = to_f16(f); }
 
+template <class T> static inline T from_float(float f) { T out; put_float(out, f); return out; }
+
 }  // namespace q::cpu

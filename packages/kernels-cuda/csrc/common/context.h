@@ -24,7 +24,16 @@ class Workspace {
   template <class T> T* take_array(size_t count) { return static_cast<T*>(take(count * sizeof(T))); }
 };
 
+/// What a kernel found wrong with its data. The driver looks at it when a read or flush completes.
+struct DeviceError {
+  int command;  // 1 + Command, 0: none
+  int limit;
+  int64_t value;
+};
+
 struct CublasLt;  // csrc/linear/cublaslt.h: opened with dlopen
+
+constexpr int kCounters = 1 << 18;
 
 struct Context {
   cudaStream_t stream;
@@ -35,6 +44,8 @@ struct Context {
   Workspace& workspace;
   CublasLt* cublaslt;  // null when the library is not there
   bool capturing;
+  DeviceError* device_error = nullptr;  // pinned, device-visible; see report_error in device.cuh
+  unsigned* counters = nullptr;         // kCounters zeros on the device, for "the last block does the rest": users leave them zero
 };
 
 inline void check(cudaError_t status, const char* what) {

@@ -1,0 +1,25 @@
+import { AutoModelForCausalLM, type CausalModel } from '@q/transformers';
+import { loadOptions, type ModelFlags } from './flags.js';
+import { progressBar } from './progress.js';
+
+export interface LoadedModel {
+  readonly model: CausalModel;
+  readonly loadMs: number;
+}
+
+/** Loads a model as the flags say, with a progress bar. The caller disposes it. */
+export async function loadModel(id: string, flags: ModelFlags, signal: AbortSignal): Promise<LoadedModel> {
+  using bar = progressBar('loading', 'bytes');
+  const started = performance.now();
+  const model = await AutoModelForCausalLM.fromPretrained(id, { ...loadOptions(flags, signal), onProgress: (progress) => bar.update(progress.bytes, progress.totalBytes) });
+  return { model, loadMs: performance.now() - started };
+}
+
+/** How the linear layers are kept, in a word: `nf4 double quant`, `int8`, `bf16`. */
+export function quantizationName(model: CausalModel): string {
+  const config = model.quantizationConfig?.toJSON() as Record<string, unknown> | undefined;
+  if (!config) return model.dtype;
+  if (config.load_in_8bit) return 'int8';
+  if (config.load_in_4bit) return `${String(config.bnb_4bit_quant_type)}${config.bnb_4bit_use_double_quant ? ' double quant' : ''}`;
+  return String(config.quant_method);
+}

@@ -1,0 +1,30 @@
+import { Command } from 'commander';
+import { addBench } from './commands/bench.js';
+import { addDemo } from './commands/demo.js';
+import { addDoctor } from './commands/doctor.js';
+import { addEval } from './commands/eval.js';
+import { addInspect } from './commands/inspect.js';
+import { addQuantize } from './commands/quantize.js';
+import { addRun } from './commands/run.js';
+import { version } from './version.js';
+
+/** What a command gets beside its arguments. */
+export interface Context {
+  /** Aborted by Ctrl-C. */
+  readonly signal: AbortSignal;
+}
+
+/** The `q` command with all of its subcommands. Errors are thrown, never exit. */
+export function createProgram(signal: AbortSignal): Command {
+  const program = new Command('q')
+    .description('Run, evaluate, quantize, inspect and benchmark Hugging Face models.')
+    .version(version, '-V, --version')
+    .helpOption('-h, --help', 'show help')
+    .helpCommand('help [command]', 'show help of a command')
+    .showSuggestionAfterError()
+    .exitOverride();
+  const context: Context = { signal };
+  for (const add of [addRun, addEval, addQuantize, addInspect, addBench, addDoctor, addDemo]) add(program, context);
+  for (const command of program.commands) command.exitOverride().helpOption('-h, --help', 'show help').option('--verbose', 'print stacks of errors');
+  return program;
+}

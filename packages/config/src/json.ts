@@ -1,0 +1,149 @@
+import { ConfigError } from './errors.js';
+
+export type JsonValue = string | number | boolean | null | readonly JsonValue[] | JsonObject;
+export interface JsonObject {
+  readonly [key: string]: JsonValue;
+}
+
+/** Something odd that does not stop the work: an unknown key that was kept, an option that has no effect. */
+export interface ConfigWarning {
+  readonly code: 'unknown_key' | 'ignored' | 'changed' | 'deprecated' | 'mismatch';
+  /** The key or option meant, spelled as in its source. */
+  readonly field: string;
+  readonly message: string;
+}
+
+export interface ReadOptions {
+  /** Called for each warning as it is found; they are also collected in `warnings` of the result. */
+  onWarning?: (warning: ConfigWarning) => void;
+}
+
+export const isPlainObject = (value: unknown): value is Record<string, unknown> =>
+  typeof value === 'object' && value !== null && [Object.prototype, null].includes(Object.getPrototypeOf(value));
+
+/** A frozen deep copy of arrays and plain objects; everything else passes through. */
+export function frozenCopy<T>(value: T): T {
+  if (Array.isArray(value)) return Object.freeze(value.map(frozenCopy)) as T;
+  if (!isPlainObject(value)) return value;
+  const copy: Record<string, unknown> = {};
+  for (const [key, item] of Object.entries(value)) define(copy, key, frozenCopy(item));
+  return Object.freeze(copy) as T;
+}
+
+/** Sets an own property, `__proto__` included (files come from strangers). */
+export const define = (object: object, key: string, value: unknown): void => {
+  Object.defineProperty(object, key, { value, enumerable: true, configurable: true, writable: true });
+};
+
+/** Deep equality of JSON-like values; the order of keys does not count. */
+export function jsonEqual(a: unknown, b: unknown): boolean {
+  if (Object.is(a, b) || a === b) return true;
+  if (Array.isArray(a) && Array.isArray(b)) return a.length === b.length && a.every((item, i) => jsonEqual(item, b[i]));
+  if (!isPlainObject(a) || !isPlainObject(b)) return false;
+  const keys = Object.keys(a);
+  return keys.length === Object.keys(b).length && keys.every((key) => Object.hasOwn(b, key) && jsonEqual(a[key], b[key]));
+}
+
+export interface ParsedText {
+  readonly value: JsonObject;
+  /** Paths (keys and indices, `/` between them) of the numbers written with a point or an exponent: Python's floats. */
+  readonly floats: ReadonlySet<string>;
+  /** Spaces per level. */
+  readonly indent: number;
+}
+
+/** What a file said, from text or from an object (then the spelling of numbers is not known). */
+export type Parsed = { readonly value: unknown } & Partial<Omit<ParsedText, 'value'>>;
+
+/**
+ * Parses the text of a configuration file, noting which numbers are Python floats (`1.0` and `1` are the same number in
+ * JavaScript but not in Python).
+ * @throws ConfigError when the text is no JSON object
+ */
+export function parseConfigText(text: string, op: string): ParsedText {
+  let value: unknown;
+  try {
+    value = JSON.parse(text);
+  } catch (cause) {
+    throw new ConfigError(op, 'not valid JSON', { cause, why: cause instanceof Error ? cause.message : undefined });
+  }
+  if (!isPlainObject(value)) throw new ConfigError(op, 'must be a JSON object');
+  return { value: value as JsonObject, floats: findFloats(text, op), indent: /^\s*\{\r?\n( +)/.exec(text)?.[1].length ?? 2 };
+}
+
+// Files come from strangers; deeper ones would exhaust the stack of whoever walks them.
+const MAX_DEPTH = 100;
+
+/** The paths of the floats in a text that is known to be valid JSON. */
+function findFloats(text: string, op: string): Set<string> {
+  const floats = new Set<string>();
+  const path: (string | number)[] = [];
+  for (const [token, string, colon, number] of text.matchAll(/("[^"\\]*(?:\\.[^"\\]*)*")(\s*:)?|(-?\d[\d.eE+-]*)|[[\]{},]/g)) {
+    if (path.length > MAX_DEPTH) throw new ConfigError(op, `nested more than ${MAX_DEPTH} deep`, { why: 'no configuration is' });
+    if (token === '[') path.push(0);
+    else if (token === '{') path.push('');
+    else if (token === ']' || token === '}') path.pop();
+    else if (token === ',') {
+      const last = path.at(-1);
+      if (typeof last === 'number') path[path.length - 1] = last + 1;
+    } else if (colon) path[path.length - 1] = JSON.parse(string) as string;
+    else if (number && /[.eE]/.test(number)) floats.add(path.join('/'));
+  }
+  return floats;
+}
+
+/** A float as Python's repr writes it: `6.0`, `1e-05`, `1e+16`. */
+export function pythonFloat(x: number): string {
+  const [digits, exponent] = x.toExponential().split('e');
+  const e = Number(exponent);
+  if (x !== 0 && (e < -4 || e >= 16)) return `${digits}e${e < 0 ? '-' : '+'}${String(Math.abs(e)).padStart(2, '0')}`;
+  if (Object.is(x, -0)) return '-0.0';
+  if (Number.isInteger(x)) return `${x}.0`;
+  return Math.abs(x) < 1e-6 ? x.toFixed(20).replace(/0+$/, '') : String(x);
+}
+
+// Fields that are floats in Python: written as 6.0 even when JavaScript holds 6. transformers refuses an integer llm_int8_threshold.
+const PYTHON_FLOATS = [
+  'llm_int8_threshold damp_percent temperature top_p min_p top_h typical_p epsilon_cutoff eta_cutoff repetition_penalty',
+  'encoder_repetition_penalty length_penalty diversity_penalty guidance_scale max_time penalty_alpha assistant_confidence_threshold',
+  'assistant_ensemble_weight attention_dropout initializer_range rms_norm_eps rope_theta factor low_freq_factor',
+  'layerdrop dropout dropout_rate activation_dropout hidden_dropout layer_norm_eps layer_norm_epsilon initializer_factor classifier_dropout init_std high_freq_factor attention_factor beta_fast beta_slow mscale mscale_all_dim partial_rotary_factor short_factor long_factor',
+].flatMap((line) => line.split(' '));
+
+// The float inside a list that also holds integers.
+const FLOAT_PLACES = /(^|\/)(sequence_bias\/\d+|exponential_decay_length_penalty)\/1$/;
+
+const pythonString = (text: string): string =>
+  JSON.stringify(text).replace(/[\u007f-\uffff]/g, (unit) => `\\u${unit.charCodeAt(0).toString(16).padStart(4, '0')}`);
+
+export interface TextOptions {
+  /** Sort the keys of every object, as transformers does. Default false: keys keep their order. */
+  sortKeys?: boolean;
+  /** Paths of more numbers that are floats, beside the known float fields. */
+  floats?: ReadonlySet<string>;
+  /** Use only `floats`, not the known fields: for a file whose own spelling is known. Default false. */
+  exactFloats?: boolean;
+  /** Spaces per level. Default 2. */
+  indent?: number;
+}
+
+/**
+ * The text Python's `json.dumps(value, indent=2)` writes, newline at the end included: floats keep their point, `1e-05` its form,
+ * anything but ASCII is escaped.
+ */
+export function toPythonJson(value: JsonObject, { sortKeys = false, floats, exactFloats = false, indent = 2 }: TextOptions = {}): string {
+  const isFloat = (key: string, path: string): boolean => floats?.has(path) === true || (!exactFloats && (PYTHON_FLOATS.includes(key) || FLOAT_PLACES.test(path)));
+  const write = (item: JsonValue, key: string, path: string, pad: string): string => {
+    if (typeof item === 'number') return Number.isInteger(item) && !isFloat(key, path) ? String(item) : pythonFloat(item);
+    if (typeof item === 'string') return pythonString(item);
+    if (typeof item !== 'object' || item === null) return String(item);
+    const inner = pad + ' '.repeat(indent);
+    const list = Array.isArray(item);
+    const entries = Object.entries(item as JsonObject);
+    if (sortKeys && !list) entries.sort(([a], [b]) => (a < b ? -1 : a > b ? 1 : 0));
+    const lines = entries.map(([name, child]) => `${inner}${list ? '' : `${pythonString(name)}: `}${write(child, list ? key : name, path === '' ? name : `${path}/${name}`, inner)}`);
+    const [open, close] = list ? '[]' : '{}';
+    return lines.length === 0 ? `${open}${close}` : `${open}\n${lines.join(',\n')}\n${pad}${close}`;
+  };
+  return `${write(value, '', '', '')}\n`;
+}

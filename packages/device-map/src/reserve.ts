@@ -1,0 +1,92 @@
+import { ConfigError } from '@q/config';
+import { dtypeBytes } from './dtypes.js';
+import { parseSize } from './parseSize.js';
+import type { Sizes } from './sizes.js';
+import type { Tree } from './tree.js';
+import { type Budgets, type ByteBudgets, type Device, type Size, budgetPairs, isOffload } from './types.js';
+
+/** Memory that is needed besides the weights. */
+export interface Reserve {
+  /** The KV cache; every layer's part lies where the layer is, for a layer on disk in host memory. */
+  kvCache?: KvCacheReserve;
+  /** Bytes for activations and work buffers: one size for every GPU, or budgets per device. Default 0. */
+  workBuffers?: Size | Budgets;
+  /** Bytes of the driver's context on every GPU. Default 0. */
+  deviceContext?: Size;
+}
+
+export interface KvCacheReserve {
+  /** Paths of the modules that keep a cache, most often the decoder blocks. They are not split. */
+  layers: readonly string[];
+  /** Bytes of one token in one layer (see `kvBytesPerToken`), or in each layer. */
+  bytesPerToken: number | readonly number[];
+  /** Tokens per sequence. */
+  context: number;
+  /** Sequences at a time. Default 1. */
+  batch?: number;
+  /** Tokens are kept in pages of this size. Default 1. */
+  pageTokens?: number;
+}
+
+/** Bytes that one token takes in one layer: keys and values of all KV heads. Default dtype `float16`. */
+export const kvBytesPerToken = (shape: { numKvHeads: number; headDim: number; dtype?: string }): number =>
+  2 * shape.numKvHeads * shape.headDim * dtypeBytes(shape.dtype ?? 'float16');
+
+const count = (value: number, name: string): number => {
+  if (Number.isInteger(value) && value > 0) return value;
+  throw new ConfigError('reserve', 'not a count', { [name]: value, fix: 'give a positive integer' });
+};
+
+/**
+ * Bytes of the KV cache by layer path.
+ * @throws ConfigError for a path that is no module, layers inside each other, or counts that are not positive integers
+ */
+export const kvCacheBytes = (tree: Tree, cache: KvCacheReserve | undefined): Map<string, number> => {
+  if (cache === undefined) return new Map();
+  const { layers, bytesPerToken, pageTokens = 1 } = cache;
+  const pages = Math.ceil(count(cache.context, 'context') / count(pageTokens, 'pageTokens'));
+  const tokens = pages * pageTokens * count(cache.batch ?? 1, 'batch');
+  const perLayer = typeof bytesPerToken === 'number' ? layers.map(() => bytesPerToken) : bytesPerToken;
+  if (perLayer.length !== layers.length || !perLayer.every((bytes) => Number.isFinite(bytes) && bytes >= 0)) {
+    throw new ConfigError('reserve', 'bytesPerToken does not fit the layers', { layers: layers.length, bytesPerToken, fix: 'give one number, or one per layer' });
+  }
+  const listed = new Set(layers);
+  for (const path of layers) {
+    const above = path.split('.').map((_, index, parts) => parts.slice(0, index).join('.'));
+    if (!tree.modules.has(path) || above.some((other) => listed.has(other)) || listed.size !== layers.length) {
+      throw new ConfigError('reserve', 'not a module with a KV cache of its own', { path, fix: 'list each decoder block once, by its path' });
+    }
+  }
+  return new Map(layers.map((path, index) => [path, perLayer[index]! * tokens]));
+};
+
+/** Adds the caches to the sizes of their layers and of everything above. */
+export const withCaches = (sizes: Sizes, caches: ReadonlyMap<string, number>): Sizes => {
+  if (caches.size === 0) return sizes;
+  const out = new Map(sizes);
+  for (const [path, bytes] of caches) {
+    const parts = path === '' ? [] : path.split('.');
+    for (let depth = 0; depth <= parts.length; depth++) {
+      const above = parts.slice(0, depth).join('.');
+      out.set(above, (out.get(above) ?? 0) + bytes);
+    }
+  }
+  return out;
+};
+
+/**
+ * Bytes set aside on each device for the context and work buffers.
+ * @throws ConfigError for what is not a size
+ */
+export const fixedReserves = (reserve: Reserve, devices: readonly Device[]): Map<Device, number> => {
+  const { workBuffers = 0, deviceContext = 0 } = reserve;
+  const context = parseSize(deviceContext);
+  const same = typeof workBuffers === 'object' ? undefined : parseSize(workBuffers);
+  const particular = typeof workBuffers === 'object' ? new Map(budgetPairs(workBuffers)) : new Map<Device, Size>();
+  const work = (device: Device): number => (same === undefined ? parseSize(particular.get(device) ?? 0) : isOffload(device) ? 0 : same);
+  return new Map(devices.map((device) => [device, work(device) + (isOffload(device) ? 0 : context)]));
+};
+
+/** Budgets less what is set aside, never below 0. */
+export const lessReserves = (budgets: ByteBudgets, reserves: ReadonlyMap<Device, number>): ByteBudgets =>
+  budgets.map(([device, bytes]) => [device, Math.max(0, bytes - (reserves.get(device) ?? 0))]);

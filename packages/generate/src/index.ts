@@ -1,0 +1,5 @@
+export * from './options.js';
+export * from './cache.js';
+export * from './engine.js';
+export * from './forward.js';
+export { StopStrings, TextStream } from './text.js';

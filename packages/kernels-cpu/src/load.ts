@@ -1,0 +1,60 @@
+import { existsSync, realpathSync } from 'node:fs';
+import { createRequire } from 'node:module';
+import { dirname, join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { NativeError } from '@q/config';
+import { abiHash, type Addon, type Driver } from '@q/tensor';
+
+/** Instruction sets that the kernels come in; on ARM, `scalar` is what the compiler makes of NEON. */
+export type CpuIsa = 'scalar' | 'avx2' | 'avx512';
+
+/** The CPU's addon: one device, index 0. */
+export interface CpuAddon extends Addon {
+  /**
+   * A driver with its own queue.
+   * @param options.threads threads that compute; default: the physical cores this process may use
+   * @param options.isa uses at most this instruction set; default: the best of the machine
+   * @throws ConfigError for another device index or a thread count that is not 1 to 1024
+   */
+  open(index: number, options?: { threads?: number; isa?: CpuIsa }): Driver;
+}
+
+/** The nearest folder above this file that is the package's own. */
+function packageRoot(): string {
+  let folder = dirname(realpathSync(fileURLToPath(import.meta.url)));
+  while (!existsSync(join(folder, 'package.json')) && dirname(folder) !== folder) folder = dirname(folder);
+  return folder;
+}
+
+/** Where the addon may be, best first: the prebuilt package of this platform, then the package's own build. */
+export function addonCandidates(): string[] {
+  const { platform, arch } = process;
+  return [`@q/kernels-cpu-${platform}-${arch}/q_cpu.node`, join(packageRoot(), 'build', 'Release', 'q_cpu.node')];
+}
+
+/**
+ * Loads the native addon from the first candidate that exists.
+ * @throws NativeError listing what was tried, or saying that the addon was built for another version of `@q/tensor`
+ */
+export function loadAddon(candidates: readonly string[] = addonCandidates()): CpuAddon {
+  const require = createRequire(import.meta.url);
+  const tried: string[] = [];
+  for (const candidate of candidates) {
+    let addon: CpuAddon;
+    try {
+      addon = require(candidate) as CpuAddon;
+    } catch (cause) {
+      tried.push(`${candidate}: ${(cause as Error).message.split('\n')[0]}`);
+      continue;
+    }
+    if (addon.abi === abiHash) return addon;
+    throw new NativeError('kernels-cpu', 'the native addon was built for another version of @q/tensor', {
+      path: candidate, got: addon.abi, expected: abiHash, fix: 'reinstall, or rebuild with `pnpm build` in packages/kernels-cpu',
+    });
+  }
+  throw new NativeError('kernels-cpu', 'no native addon could be loaded', {
+    tried,
+    why: `there is neither a prebuilt binary for ${process.platform}-${process.arch} nor a local build`,
+    fix: 'build it with `pnpm build` in packages/kernels-cpu (needs g++ 11 or clang 14, make and cmake 3.18, or newer)',
+  });
+}

@@ -1,0 +1,66 @@
+// What the attention kernels share: arguments as the device sees them, the paged cache, scores and masks.
+#pragma once
+#include "device.cuh"
+
+namespace q::cuda {
+
+struct AttentionParams {
+  const void* qkv;
+  const void *keys, *values;
+  void* out;
+  const int32_t *starts, *contexts, *tables;
+  const float* slopes;  // may be null
+  const float* bias;    // may be null
+  int64_t bias_rows, bias_columns;
+  int sequences, heads, kv_heads, group_size, head_dim;
+  float scale, softcap;
+  bool causal;
+  int window;  // 0: none
+  int64_t q_offset, q_group_stride, row_stride;
+  int block_size, block_shift;  // shift -1: block_size is no power of two
+  int max_blocks;
+  DType act, cache;
+
+  /// Element offset of position p of a sequence, head g, in a cache layer.
+  __device__ __forceinline__ int64_t slot(const int32_t* table, int p, int g) const {
+    const int block = block_shift >= 0 ? p >> block_shift : p / block_size;
+    const int within = block_shift >= 0 ? p & (block_size - 1) : p % block_size;
+    return ((int64_t(table[block]) * kv_heads + g) * block_size + within) * head_dim;
+  }
+  __device__ __forceinline__ int64_t query_offset(int64_t token, int head) const {
+    return token * row_stride + q_offset + (head / group_size) * q_group_stride + int64_t(head % group_size) * head_dim;
+  }
+  /// Whether scores need more than scaling.
+  __host__ __device__ bool modified() const { return slopes || bias || softcap > 0.f; }
+  /// A raw product as a score: scaled, softcapped, with ALiBi and bias.
+  __device__ __forceinline__ float score(float product, int head, int query, int key) const {
+    float s = product * scale;
+    if (softcap > 0.f) s = softcap * tanhf(s / softcap);
+    if (slopes) s += slopes[head] * static_cast<float>(key - query);
+    if (bias) s += bias[(int64_t(head) * bias_rows + query) * bias_columns + key];
+    return s;
+  }
+  __device__ __forceinline__ bool visible(int query, int key, int context) const {
+    return key < context && !(causal && key > query) && !(window > 0 && key <= query - window);
+  }
+  /// First key that a query sees.
+  __device__ __forceinline__ int first_key(int query) const { return window > 0 && query - window + 1 > 0 ? query - window + 1 : 0; }
+};
+
+struct Context;
+
+/// Whether the tensor-core kernels take these dtypes and head size; if not, attention_any does.
+inline bool attention_fast(const AttentionParams& p, int compute_capability) {
+  const bool dtypes = p.act == p.cache && (p.act == DType::f16 || (p.act == DType::bf16 && compute_capability >= 80));
+  return dtypes && compute_capability >= 80 && p.head_dim % 8 == 0 && p.head_dim <= 256 && p.q_offset % 8 == 0 && p.q_group_stride % 8 == 0 &&
+         p.row_stride % 8 == 0 && aligned16(p.qkv) && aligned16(p.keys) && aligned16(p.values) && aligned16(p.out);
+}
+
+/// Every query of every sequence, any dtypes: one warp a query and head. For f32, mixed dtypes and odd head sizes.
+void attention_any(const AttentionParams& p, int64_t tokens, Context& context);
+/// Sequences with more than one query.
+void attention_prefill(const AttentionParams& p, int max_query, Context& context);
+/// Sequences with one query.
+void attention_decode(const AttentionParams& p, int max_context, Context& context);
+
+}  // namespace q::cuda

@@ -1,0 +1,139 @@
+// ropeKvWrite: rotates the queries of qkv in place, and writes rotated keys and the values to the paged cache.
+//   (a, b) -> (a cos - b sin, a sin + b cos), cos and sin of position * inverseFrequency in f32, times ropeScale
+// layout  as in tensor/src/driver/schema.ts: pairs (i, i + rotaryDim / 2), or (2i, 2i + 1) when interleaved
+// floor   T * (2 H + 4 Hkv) * D * bytes (queries read and written, keys and values read and written)
+// launch  one warp a head and token, 8 warps a block        exact  f32 inside, one rounding        ref  tensor/src/driver/schema.ts
+#include "device.cuh"
+#include "launch.h"
+
+namespace q::cuda {
+namespace {
+
+struct RopeParams {
+  void* qkv;
+  void *keys, *values;
+  DType cache_dtype;
+  const int32_t *positions, *sequences, *tables;
+  const float* frequencies;  // may be null: no rotation
+  int heads, kv_heads, head_dim, rotary_dim;
+  bool interleaved, per_sequence;
+  float scale;
+  int64_t q_offset, q_group_stride, k_offset, v_offset, kv_stride, row_stride;
+  int block_size, max_blocks;
+};
+
+template <int N> __device__ __forceinline__ void store_cache(void* cache, DType dtype, int64_t i, const float (&v)[N]) {
+  if (dtype == DType::f32) store(static_cast<float*>(cache) + i, v);
+  else if (dtype == DType::f16) store(static_cast<half_t*>(cache) + i, v);
+  else store(static_cast<bfloat_t*>(cache) + i, v);
+}
+
+/// Rotates a head read from `from`; put(i, values) takes N values at element i of the head.
+template <int N, class T, class Put> __device__ void rotate_head(const RopeParams& p, const T* from, int position, const float* frequencies, Put put) {
+  const int lane = threadIdx.x & 31, half = p.rotary_dim / 2;
+  const int rotated = frequencies ? p.rotary_dim : 0;
+  for (int i = lane * N; i < rotated / 2; i += 32 * N) {
+    float a[N], b[N];
+    float both[2 * N];
+    if (p.interleaved) {
+      load(both, from + 2 * i);
+#pragma unroll
+      for (int j = 0; j < N; ++j) a[j] = both[2 * j], b[j] = both[2 * j + 1];
+    } else {
+      load(a, from + i);
+      load(b, from + i + half);
+    }
+#pragma unroll
+    for (int j = 0; j < N; ++j) {
+      float s, c;
+      sincosf(static_cast<float>(position) * frequencies[i + j], &s, &c);
+      s *= p.scale;
+      c *= p.scale;
+      const float x = a[j], y = b[j];
+      a[j] = x * c - y * s;
+      b[j] = x * s + y * c;
+    }
+    if (p.interleaved) {
+#pragma unroll
+      for (int j = 0; j < N; ++j) both[2 * j] = a[j], both[2 * j + 1] = b[j];
+      put(2 * i, both);
+    } else {
+      put(i, a);
+      put(i + half, b);
+    }
+  }
+  for (int i = rotated + lane * N; i < p.head_dim; i += 32 * N) {
+    float v[N];
+    load(v, from + i);
+    put(i, v);
+  }
+}
+
+template <class T, int N> __global__ void __launch_bounds__(256) rope_kernel(RopeParams p) {
+  pdl_begin();
+  const int64_t token = blockIdx.x;
+  const int head = blockIdx.y * 8 + (threadIdx.x >> 5);
+  if (head >= p.heads + 2 * p.kv_heads) return;
+  const int position = p.positions[token], sequence = p.sequences[token];
+  T* row = static_cast<T*>(p.qkv) + token * p.row_stride;
+  const float* frequencies = p.frequencies ? p.frequencies + (p.per_sequence ? int64_t(sequence) * (p.rotary_dim / 2) : 0) : nullptr;
+  if (head < p.heads) {
+    if (!frequencies) return;
+    const int group_size = p.heads / p.kv_heads;
+    T* q = row + p.q_offset + (head / group_size) * p.q_group_stride + int64_t(head % group_size) * p.head_dim;
+    // In place: a lane writes only what it alone has read; the part that is not rotated stays.
+    rotate_head<N>(p, q, position, frequencies, [&](int i, const auto& v) { if (i < p.rotary_dim) store(q + i, v); });
+    return;
+  }
+  const bool key = head < p.heads + p.kv_heads;
+  const int group = head - p.heads - (key ? 0 : p.kv_heads);
+  const int64_t block = p.tables[int64_t(sequence) * p.max_blocks + position / p.block_size];
+  const int64_t slot = ((block * p.kv_heads + group) * p.block_size + position % p.block_size) * p.head_dim;
+  const T* from = row + (key ? p.k_offset : p.v_offset) + group * p.kv_stride;
+  void* cache = key ? p.keys : p.values;
+  rotate_head<N>(p, from, position, key ? frequencies : nullptr, [&](int i, const auto& v) { store_cache(cache, p.cache_dtype, slot + i, v); });
+}
+
+}  // namespace
+
+void run(const RopeKvWriteArgs& a, Context& c) {
+  require(is_float(a.key_cache.dtype) && a.key_cache.dtype == a.value_cache.dtype, "ropeKvWrite takes key and value caches of one float dtype");
+  require(a.num_kv_heads > 0 && a.num_heads % a.num_kv_heads == 0, "ropeKvWrite: numHeads must be a multiple of numKvHeads");
+  require(a.rotary_dim % 2 == 0 && a.rotary_dim <= a.head_dim, "ropeKvWrite: rotaryDim must be even and at most headDim");
+  if (a.tokens == 0) return;
+  RopeParams p{};
+  p.qkv = a.qkv.data;
+  p.keys = a.key_cache.data;
+  p.values = a.value_cache.data;
+  p.cache_dtype = a.key_cache.dtype;
+  p.positions = a.positions.as<const int32_t>();
+  p.sequences = a.sequence_of.as<const int32_t>();
+  p.tables = a.block_tables.as<const int32_t>();
+  p.frequencies = a.rotary_dim > 0 ? a.inverse_frequencies.as<const float>() : nullptr;
+  p.heads = static_cast<int>(a.num_heads);
+  p.kv_heads = static_cast<int>(a.num_kv_heads);
+  p.head_dim = static_cast<int>(a.head_dim);
+  p.rotary_dim = static_cast<int>(a.rotary_dim);
+  p.interleaved = a.interleaved != 0;
+  p.per_sequence = a.per_sequence != 0;
+  p.scale = static_cast<float>(a.rope_scale);
+  p.q_offset = a.q_offset;
+  p.q_group_stride = a.q_group_stride;
+  p.k_offset = a.k_offset;
+  p.v_offset = a.v_offset;
+  p.kv_stride = a.kv_stride;
+  p.row_stride = a.row_stride;
+  p.block_size = static_cast<int>(a.block_size);
+  p.max_blocks = static_cast<int>(a.max_blocks);
+  const int64_t units = a.q_offset | a.q_group_stride | a.k_offset | a.v_offset | a.kv_stride | a.row_stride | a.head_dim | (a.rotary_dim / 2);
+  const bool pairs = units % 2 == 0 && a.head_dim % 4 == 0 && a.rotary_dim % 4 == 0 && (!p.interleaved || units % 4 == 0) && aligned16(p.qkv) &&
+                     aligned16(p.keys) && aligned16(p.values);
+  const dim3 grid(static_cast<unsigned>(a.tokens), static_cast<unsigned>((p.heads + 2 * p.kv_heads + 7) / 8));
+  with_float(a.qkv.dtype, "ropeKvWrite", [&](auto zero) {
+    using T = decltype(zero);
+    if (pairs) launch(c, "ropeKvWrite", rope_kernel<T, 2>, grid, 256, 0, p);
+    else launch(c, "ropeKvWrite", rope_kernel<T, 1>, grid, 256, 0, p);
+  });
+}
+
+}  // namespace q::cuda

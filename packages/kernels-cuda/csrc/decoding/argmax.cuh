@@ -1,0 +1,59 @@
+// Argmax of a row by a block, the lowest index winning ties.
+#pragma once
+#include "device.cuh"
+
+namespace q::cuda {
+
+/// Bits that order like the float (-0 below +0; NaN above infinity).
+__device__ __forceinline__ uint32_t ordered(float x) {
+  const uint32_t bits = __float_as_uint(x);
+  return bits ^ (bits >> 31 ? 0xffffffffu : 0x80000000u);
+}
+
+/// A candidate as one number: larger value first, then smaller index. NaN never wins; -0 equals +0.
+__device__ __forceinline__ unsigned long long candidate(float x, int64_t index) {
+  const uint32_t key = x != x ? 0u : ordered(x == 0.f ? 0.f : x);
+  return (static_cast<unsigned long long>(key) << 32) | (0xffffffffu - static_cast<uint32_t>(index));
+}
+__device__ __forceinline__ int32_t candidate_index(unsigned long long c) { return static_cast<int32_t>(0xffffffffu - static_cast<uint32_t>(c)); }
+
+/// The best candidate of the block, in every thread. `shared` holds 32 values.
+__device__ __forceinline__ unsigned long long block_best(unsigned long long best, unsigned long long* shared) {
+  const int lane = threadIdx.x & 31, warps = blockDim.x >> 5;
+  const auto warp_best = [](unsigned long long b) {
+#pragma unroll
+    for (int o = 16; o > 0; o >>= 1) {
+      const unsigned long long other = __shfl_xor_sync(0xffffffffu, b, o);
+      b = other > b ? other : b;
+    }
+    return b;
+  };
+  best = warp_best(best);
+  __syncthreads();
+  if (lane == 0) shared[threadIdx.x >> 5] = best;
+  __syncthreads();
+  return warp_best(lane < warps ? shared[lane] : 0ull);
+}
+
+template <class T> __device__ int32_t block_argmax(const T* x, int64_t width, bool wide, unsigned long long* shared) {
+  constexpr int N = kPack<T>;
+  unsigned long long best = 0;
+  const int64_t packs = wide ? width / N : 0;
+  for (int64_t i = threadIdx.x; i < packs; i += blockDim.x) {
+    float v[N];
+    load(v, x + i * N);
+#pragma unroll
+    for (int j = 0; j < N; ++j) {
+      const unsigned long long other = candidate(v[j], i * N + j);
+      best = other > best ? other : best;
+    }
+  }
+  for (int64_t i = packs * N + threadIdx.x; i < width; i += blockDim.x) {
+    const unsigned long long other = candidate(to_float(x[i]), i);
+    best = other > best ? other : best;
+  }
+  best = block_best(best, shared);
+  return best == 0 ? 0 : candidate_index(best);
+}
+
+}  // namespace q::cuda

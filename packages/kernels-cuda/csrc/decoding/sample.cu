@@ -1,0 +1,250 @@
+// sample: one token per row. Penalty, temperature, topK, topP, minP and the draw as the command table orders them.
+//
+// A row's scores (after penalty and temperature) are written to the workspace in f32 and read from L2 by each step. topK and
+// topP are the same search: keep x when W{y > x} < target, where W counts (target k) or adds up probability (target topP * total),
+// so values that tie with the last kept one are kept. W is a 64-bit integer (probability * 2^40), so atomics in any order give the
+// same sum: same bits on every run. The search bins scores by their distance to the largest (2048 bins of 1/64), then goes
+// through the ordered bits of the scores of the bin that holds the threshold, 8 bits at a time.
+// floor   one read of the row; here 2 passes for greedy with penalty, up to 10 for topK + topP: 10-20 us for 32000 f16
+// launch  one block of 1024 threads a row; greedy without penalty is a plain argmax
+// ref     tensor/src/driver/schema.ts
+#include "argmax.cuh"
+#include "launch.h"
+#include "philox.cuh"
+
+namespace q::cuda {
+namespace {
+
+using u64 = unsigned long long;
+constexpr int kThreads = 1024;
+constexpr int kBins = 2048;
+constexpr float kBinsPerUnit = 64.f;
+
+struct Shared {
+  u64 bins[kBins];
+  u64 best[32];
+  u64 sums[32];
+  float reduce[32];
+  u64 above;
+  int chosen;
+  int32_t token;
+};
+
+__device__ __forceinline__ u64 mass(float x, float largest) { return static_cast<u64>(expf(x - largest) * 1099511627776.f); }
+
+__device__ __forceinline__ u64 warp_sum(u64 v) {
+#pragma unroll
+  for (int o = 16; o > 0; o >>= 1) v += __shfl_xor_sync(0xffffffffu, v, o);
+  return v;
+}
+
+__device__ u64 block_sum(u64 v, Shared& s) {
+  v = warp_sum(v);
+  __syncthreads();
+  if ((threadIdx.x & 31) == 0) s.sums[threadIdx.x >> 5] = v;
+  __syncthreads();
+  return warp_sum(s.sums[threadIdx.x & 31]);
+}
+
+/// Going through bins 0, 1, ... finds the first whose running weight (on top of `above`) reaches `target`; the last bin with weight
+/// if none does. Leaves it in s.chosen and the weight before it in s.above. First warp only does the work; whole block calls.
+__device__ void choose_bin(Shared& s, int bins, u64 above, double target) {
+  __syncthreads();
+  if (threadIdx.x < 32) {
+    const int lane = threadIdx.x, each = bins / 32;
+    u64 own = 0;
+    for (int i = 0; i < each; ++i) own += s.bins[lane * each + i];
+    u64 before = own;
+#pragma unroll
+    for (int o = 1; o < 32; o <<= 1) {
+      const u64 other = __shfl_up_sync(0xffffffffu, before, o);
+      if (lane >= o) before += other;
+    }
+    before += above - own;
+    const unsigned reached = __ballot_sync(0xffffffffu, static_cast<double>(before + own) >= target && own > 0);
+    const unsigned filled = __ballot_sync(0xffffffffu, own > 0);
+    const int owner = reached ? __ffs(reached) - 1 : 31 - __clz(filled | 1u);
+    if (lane == owner) {
+      int chosen = lane * each;
+      u64 sum = before, chosen_above = before;
+      for (int i = 0; i < each; ++i) {
+        const u64 w = s.bins[lane * each + i];
+        if (w == 0) continue;
+        chosen = lane * each + i;
+        chosen_above = sum;
+        sum += w;
+        if (static_cast<double>(sum) >= target) break;
+      }
+      s.chosen = chosen;
+      s.above = chosen_above;
+    }
+  }
+  __syncthreads();
+}
+
+__device__ __forceinline__ int bin_of(float x, float largest) {
+  const float distance = (largest - x) * kBinsPerUnit;
+  return distance < float(kBins - 1) ? static_cast<int>(distance) : kBins - 1;
+}
+
+/// The smallest score x with W{y > x} < target, among scores >= floor (finite or -inf). `weigh` gives W of one score.
+template <class Weigh> __device__ float threshold(const float* scores, int64_t width, float largest, float floor, double target, Weigh weigh, Shared& s) {
+  const auto clear = [&](int bins) {
+    __syncthreads();
+    for (int i = threadIdx.x; i < bins; i += kThreads) s.bins[i] = 0;
+    __syncthreads();
+  };
+  clear(kBins);
+  for (int64_t i = threadIdx.x; i < width; i += kThreads) {
+    const float x = scores[i];
+    if (x < floor || x == -INFINITY) continue;
+    atomicAdd(&s.bins[bin_of(x, largest)], weigh(x));
+  }
+  choose_bin(s, kBins, 0, target);
+  const int bin = s.chosen;
+  u64 above = s.above;
+  uint32_t prefix = 0;
+  for (int shift = 24; shift >= 0; shift -= 8) {
+    clear(256);
+    for (int64_t i = threadIdx.x; i < width; i += kThreads) {
+      const float x = scores[i];
+      if (x < floor || x == -INFINITY || bin_of(x, largest) != bin) continue;
+      const uint32_t key = ~ordered(x);  // larger scores first
+      if (shift < 24 && (key >> (shift + 8)) != prefix) continue;
+      atomicAdd(&s.bins[(key >> shift) & 255], weigh(x));
+    }
+    choose_bin(s, 256, above, target);
+    prefix = (prefix << 8) | static_cast<uint32_t>(s.chosen);
+    above = s.above;
+  }
+  const uint32_t key = ~prefix;
+  return __uint_as_float(key ^ (key >> 31 ? 0x80000000u : 0xffffffffu));
+}
+
+/// The first index in vocabulary order whose cumulative mass exceeds u * total, among scores >= floor.
+__device__ int32_t draw(const float* scores, int64_t width, float largest, float floor, double u, Shared& s) {
+  const int warp = threadIdx.x >> 5, lane = threadIdx.x & 31, warps = kThreads / 32;
+  const int64_t each = (width + warps - 1) / warps, from = warp * each, to = from + each < width ? from + each : width;
+  const auto weight = [&](int64_t i) -> u64 { return scores[i] >= floor && scores[i] != -INFINITY ? mass(scores[i], largest) : 0; };
+  u64 own = 0;
+  for (int64_t i = from + lane; i < to; i += 32) own += weight(i);
+  own = warp_sum(own);
+  __syncthreads();
+  if (lane == 0) s.sums[warp] = own;
+  if (threadIdx.x == 0) s.token = -1;
+  __syncthreads();
+  u64 total = 0, before = 0;
+  for (int i = 0; i < warps; ++i) {
+    if (i == warp) before = total;
+    total += s.sums[i];
+  }
+  const u64 goal = static_cast<u64>(u * static_cast<double>(total));
+  if (before <= goal && before + own > goal) {
+    u64 sum = before;
+    for (int64_t base = from; base < to; base += 32) {
+      u64 here = base + lane < to ? weight(base + lane) : 0;
+#pragma unroll
+      for (int o = 1; o < 32; o <<= 1) {
+        const u64 other = __shfl_up_sync(0xffffffffu, here, o);
+        if (lane >= o) here += other;
+      }
+      const unsigned over = __ballot_sync(0xffffffffu, sum + here > goal);
+      if (over) {
+        if (lane == 0) s.token = static_cast<int32_t>(base + __ffs(over) - 1);
+        break;
+      }
+      sum += __shfl_sync(0xffffffffu, here, 31);
+    }
+  }
+  __syncthreads();
+  return s.token;
+}
+
+struct SampleParams {
+  int32_t* out;
+  const float* floats;
+  const int32_t* ints;
+  const int32_t* counters;
+  const int32_t* history;  // may be null
+  const int32_t* lengths;
+  float* scores;           // workspace [rows, width]
+  int64_t width, capacity;
+  bool wide;
+};
+
+/// Scores of a row into the workspace: logits with the penalty on ids of the history (once an id), divided by the temperature.
+template <class T> __device__ void write_scores(const T* x, float* scores, const SampleParams& p, int64_t row, float penalty, float temperature) {
+  for (int64_t i = threadIdx.x; i < p.width; i += kThreads) scores[i] = to_float(x[i]) / temperature;
+  if (penalty == 1.f || !p.history || !p.lengths) return;
+  __syncthreads();
+  const int64_t length = p.lengths[row] < p.capacity ? p.lengths[row] : p.capacity;
+  for (int64_t i = threadIdx.x; i < length; i += kThreads) {
+    const int64_t id = p.history[row * p.capacity + i];
+    if (id < 0 || id >= p.width) continue;
+    const float logit = to_float(x[id]);  // from the logits, so that an id that comes twice is penalised once
+    scores[id] = (logit < 0.f ? logit * penalty : logit / penalty) / temperature;
+  }
+}
+
+template <class T> __global__ void __launch_bounds__(kThreads) sample_kernel(const T* logits, SampleParams p) {
+  pdl_begin();
+  __shared__ Shared s;
+  const int64_t row = blockIdx.x;
+  const T* x = logits + row * p.width;
+  const float temperature = p.floats[4 * row], top_p = p.floats[4 * row + 1], min_p = p.floats[4 * row + 2], penalty = p.floats[4 * row + 3];
+  const bool sampling = p.ints[4 * row] != 0;
+  const int64_t top_k = p.ints[4 * row + 1];
+  const bool penalised = penalty != 1.f && p.history && p.lengths;
+  if (!sampling && !penalised) {
+    const int32_t best = block_argmax(x, p.width, p.wide, s.best);
+    if (threadIdx.x == 0) p.out[row] = best;
+    return;
+  }
+  float* scores = p.scores + row * p.width;
+  write_scores(x, scores, p, row, penalty, sampling ? temperature : 1.f);
+  __syncthreads();
+  const int32_t best = block_argmax(scores, p.width, false, s.best);
+  const float largest = scores[best];
+  if (!sampling || !(largest > -INFINITY) || largest == INFINITY) {
+    if (threadIdx.x == 0) p.out[row] = best;
+    return;
+  }
+  float floor = -INFINITY;
+  if (top_k > 0 && top_k < p.width) floor = threshold(scores, p.width, largest, floor, double(top_k), [](float) { return u64(1); }, s);
+  if (top_p < 1.f) {
+    u64 own = 0;
+    for (int64_t i = threadIdx.x; i < p.width; i += kThreads) own += scores[i] >= floor && scores[i] != -INFINITY ? mass(scores[i], largest) : 0;
+    const double target = static_cast<double>(block_sum(own, s)) * static_cast<double>(top_p);
+    floor = threshold(scores, p.width, largest, floor, target, [largest](float v) { return mass(v, largest); }, s);
+  }
+  if (min_p > 0.f) floor = fmaxf(floor, largest + logf(min_p));
+  const uint2 key = make_uint2(uint32_t(p.ints[4 * row + 2]), uint32_t(p.ints[4 * row + 3]));
+  const uint4 random = philox(make_uint4(uint32_t(p.counters[row]), 0, 0, 0), key);
+  const double u = (double(random.x) + 0.5) / 4294967296.0;
+  const int32_t token = draw(scores, p.width, largest, floor, u, s);
+  if (threadIdx.x == 0) p.out[row] = token >= 0 ? token : best;
+}
+
+}  // namespace
+
+void run(const SampleArgs& a, Context& c) {
+  require(a.out.dtype == DType::i32, "sample writes i32");
+  if (a.rows == 0 || a.width == 0) return;
+  with_float(a.logits.dtype, "sample", [&](auto zero) {
+    using T = decltype(zero);
+    SampleParams p{};
+    p.out = a.out.as<int32_t>();
+    p.floats = a.floats.as<const float>();
+    p.ints = a.ints.as<const int32_t>();
+    p.counters = a.counters.as<const int32_t>();
+    p.history = a.history.as<const int32_t>();
+    p.lengths = a.history_lengths.as<const int32_t>();
+    p.scores = c.workspace.take_array<float>(static_cast<size_t>(a.rows * a.width));
+    p.width = a.width;
+    p.capacity = a.history_capacity;
+    p.wide = aligned16(a.logits.data) && a.width % kPack<T> == 0;
+    launch(c, "sample", sample_kernel<T>, dim3(static_cast<unsigned>(a.rows)), kThreads, 0, a.logits.as<const T>(), p);
+  });
+}
+
+}  // namespace q::cuda

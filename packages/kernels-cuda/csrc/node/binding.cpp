@@ -1,0 +1,315 @@
+// The Addon and Driver contracts (tensor/src/driver/driver.ts) over q::cuda::Device.
+#include <napi.h>
+#include <cstdlib>
+#include <cstring>
+#include <memory>
+#include <thread>
+#include "runtime/device.h"
+
+namespace q::cuda {
+namespace {
+
+Napi::Error failure_error(Napi::Env env, const Failure& failure) {
+  Napi::Error error = Napi::Error::New(env, failure.message);
+  error.Set("code", failure.code);
+  if (!failure.command.empty()) error.Set("command", failure.command);
+  if (failure.wanted_bytes >= 0) error.Set("wantedBytes", static_cast<double>(failure.wanted_bytes));
+  if (failure.free_bytes >= 0) error.Set("freeBytes", static_cast<double>(failure.free_bytes));
+  return error;
+}
+
+template <class F> auto call(Napi::Env env, F&& f) {
+  try {
+    return f();
+  } catch (const Failure& failure) {
+    throw failure_error(env, failure);
+  } catch (const Napi::Error&) {
+    throw;
+  } catch (const std::exception& error) {
+    throw failure_error(env, Failure("device", error.what()));
+  }
+}
+
+int64_t integer(const Napi::CallbackInfo& info, size_t at) {
+  if (at >= info.Length() || !info[at].IsNumber()) throw Napi::TypeError::New(info.Env(), "argument " + std::to_string(at + 1) + " must be a number");
+  return static_cast<int64_t>(info[at].As<Napi::Number>().DoubleValue());
+}
+
+Napi::Object features(Napi::Env env, const DeviceFacts& facts) {
+  Napi::Object object = Napi::Object::New(env);
+  object.Set("computeCapability", std::to_string(facts.compute_capability / 10) + "." + std::to_string(facts.compute_capability % 10));
+  object.Set("multiprocessors", facts.multiprocessors);
+  object.Set("l2Bytes", static_cast<double>(facts.l2_bytes));
+  object.Set("sharedBytesPerBlock", static_cast<double>(facts.shared_bytes_per_block));
+  object.Set("driverVersion", version_text(facts.driver_version));
+  object.Set("runtimeVersion", version_text(facts.runtime_version));
+  object.Set("builtFor", Q_CUDA_ARCH_LIST);
+  return object;
+}
+
+Napi::Object driver_info(Napi::Env env, const DeviceFacts& facts) {
+  Napi::Object object = Napi::Object::New(env);
+  object.Set("type", "cuda");
+  object.Set("index", facts.index);
+  object.Set("name", facts.name);
+  object.Set("totalBytes", static_cast<double>(facts.total_bytes));
+  object.Set("mapsFiles", false);
+  Napi::Array dtypes = Napi::Array::New(env);
+  for (const char* name : {"f32", "f16", "bf16"}) {
+    if (facts.compute_capability >= 80 || std::string(name) != "bf16") dtypes.Set(dtypes.Length(), name);
+  }
+  object.Set("activationDtypes", dtypes);
+  object.Set("features", features(env, facts));
+  return object;
+}
+
+/// One promise or held reference, from the JavaScript thread to a device thread and back.
+struct Ticket {
+  std::unique_ptr<Napi::Promise::Deferred> promise;
+  Napi::Reference<Napi::Uint8Array> held;
+  Outcome outcome;
+  bool wants_data = false;
+};
+
+Napi::Value outcome_value(Napi::Env env, Ticket& ticket) {
+  if (!ticket.wants_data) return env.Undefined();
+  constexpr size_t kCopied = 64u << 10;
+  const size_t bytes = ticket.outcome.bytes;
+  if (bytes > kCopied) return Napi::ArrayBuffer::New(env, ticket.outcome.data, bytes, [](Napi::Env, void* data) { std::free(data); });
+  Napi::ArrayBuffer buffer = Napi::ArrayBuffer::New(env, bytes);
+  if (bytes) std::memcpy(buffer.Data(), ticket.outcome.data, bytes);
+  std::free(ticket.outcome.data);
+  return buffer;
+}
+
+class DriverObject : public Napi::ObjectWrap<DriverObject> {
+ public:
+  static Napi::Function define(Napi::Env env) {
+    return DefineClass(env, "CudaDriver",
+                       {InstanceAccessor<&DriverObject::Info>("info"), InstanceMethod<&DriverObject::Alloc>("alloc"),
+                        InstanceMethod<&DriverObject::Release>("release"), InstanceMethod<&DriverObject::Submit>("submit"),
+                        InstanceMethod<&DriverObject::Write>("write"), InstanceMethod<&DriverObject::Read>("read"),
+                        InstanceMethod<&DriverObject::OpenFile>("openFile"), InstanceMethod<&DriverObject::CloseFile>("closeFile"),
+                        InstanceMethod<&DriverObject::ReadFile>("readFile"), InstanceMethod<&DriverObject::MapFile>("mapFile"),
+                        InstanceMethod<&DriverObject::Flush>("flush"), InstanceMethod<&DriverObject::BeginCapture>("beginCapture"),
+                        InstanceMethod<&DriverObject::EndCapture>("endCapture"), InstanceMethod<&DriverObject::Replay>("replay"),
+                        InstanceMethod<&DriverObject::ReleaseProgram>("releaseProgram"), InstanceMethod<&DriverObject::Memory>("memory"),
+                        InstanceMethod<&DriverObject::Close>("close")});
+  }
+
+  explicit DriverObject(const Napi::CallbackInfo& info) : Napi::ObjectWrap<DriverObject>(info) {
+    call(info.Env(), [&] {
+      const int64_t index = integer(info, 0);
+      const Probe probe = probe_devices();
+      for (const DeviceFacts& facts : probe.devices) {
+        if (facts.index == index) device_ = std::make_unique<Device>(facts);
+      }
+      if (!device_) throw Failure("device", "there is no usable device cuda:" + std::to_string(index) + (probe.problem.empty() ? "" : ": " + probe.problem));
+    });
+    finished_ = Napi::ThreadSafeFunction::New(info.Env(), Napi::Function::New(info.Env(), [](const Napi::CallbackInfo&) {}), "q_cuda", 0, 1);
+    finished_.Unref(info.Env());
+    // At the end of the environment: no device thread may outlive it.
+    hook_ = new std::function<void()>([this] { stop(); });
+    napi_add_env_cleanup_hook(info.Env(), run_hook, hook_);
+  }
+
+  ~DriverObject() override {
+    if (hook_) {
+      napi_remove_env_cleanup_hook(Env(), run_hook, hook_);
+      stop();
+    }
+  }
+
+ private:
+  static void run_hook(void* hook) { (*static_cast<std::function<void()>*>(hook))(); }
+
+  void stop() {
+    if (!hook_) return;
+    delete hook_;
+    hook_ = nullptr;
+    if (closing_.joinable()) closing_.join();
+    device_->shut_down();
+    if (!released_) finished_.Release();
+    released_ = true;
+  }
+
+  /// Hands a ticket back to JavaScript; called on a device thread.
+  void post(Ticket* ticket) {
+    const napi_status status = finished_.NonBlockingCall(ticket, [this](Napi::Env env, Napi::Function, Ticket* back) { settle(env, back); });
+    if (status != napi_ok) {
+      std::free(ticket->outcome.data);
+      ticket->outcome.data = nullptr;  // the environment is ending; the handles in the ticket end with it
+    }
+  }
+
+  void settle(Napi::Env env, Ticket* raw) {
+    std::unique_ptr<Ticket> ticket(raw);
+    if (static_cast<napi_env>(env) == nullptr) return;
+    Napi::HandleScope scope(env);
+    const Pending pending(*this, env);
+    ticket->held.Reset();
+    if (!ticket->promise) return;
+    if (ticket->outcome.failure) {
+      ticket->promise->Reject(failure_error(env, *ticket->outcome.failure).Value());
+    } else {
+      ticket->promise->Resolve(outcome_value(env, *ticket));
+    }
+  }
+
+  /// Ends one pending ticket when it goes out of scope.
+  struct Pending {
+    DriverObject& driver;
+    Napi::Env env;
+    Pending(DriverObject& driver, Napi::Env env) : driver(driver), env(env) {}
+    ~Pending() {
+      if (--driver.pending_ > 0) return;
+      driver.finished_.Unref(env);
+      driver.Unref();
+    }
+  };
+
+  /// While tickets are pending, neither the process ends nor is this object collected.
+  Ticket* ticket(Napi::Env env) {
+    if (pending_++ == 0) {
+      finished_.Ref(env);
+      Ref();
+    }
+    return new Ticket;
+  }
+
+  void drop(Napi::Env env, Ticket* ticket) {
+    const Pending pending(*this, env);
+    delete ticket;
+  }
+
+  /// Starts something that ends with a promise; a failure to start rejects it.
+  template <class F> Napi::Value promised(Napi::Env env, bool wants_data, F&& start) {
+    Ticket* ticket = this->ticket(env);
+    ticket->promise = std::make_unique<Napi::Promise::Deferred>(env);
+    ticket->wants_data = wants_data;
+    const Napi::Promise promise = ticket->promise->Promise();
+    try {
+      start([this, ticket](Outcome outcome) {
+        ticket->outcome = std::move(outcome);
+        post(ticket);
+      });
+    } catch (const Failure& failure) {
+      ticket->promise->Reject(failure_error(env, failure).Value());
+      drop(env, ticket);
+    }
+    return promise;
+  }
+
+  Napi::Value Info(const Napi::CallbackInfo& info) { return driver_info(info.Env(), device_->facts()); }
+
+  Napi::Value Alloc(const Napi::CallbackInfo& info) {
+    return call(info.Env(), [&] { return Napi::Number::New(info.Env(), static_cast<double>(device_->alloc(integer(info, 0)))); });
+  }
+  void Release(const Napi::CallbackInfo& info) {
+    call(info.Env(), [&] { device_->release(integer(info, 0)); });
+  }
+  void Submit(const Napi::CallbackInfo& info) {
+    call(info.Env(), [&] {
+      if (info.Length() < 2 || !info[1].IsTypedArray()) throw Napi::TypeError::New(info.Env(), "submit takes a code and a Float64Array");
+      const Napi::Float64Array words = info[1].As<Napi::Float64Array>();
+      device_->submit(static_cast<int>(integer(info, 0)), words.Data(), words.ElementLength());
+    });
+  }
+  void Write(const Napi::CallbackInfo& info) {
+    call(info.Env(), [&] {
+      if (info.Length() < 3 || !info[2].IsTypedArray()) throw Napi::TypeError::New(info.Env(), "write takes a buffer, an offset and a Uint8Array");
+      Napi::Uint8Array data = info[2].As<Napi::Uint8Array>();
+      const size_t bytes = data.ByteLength();
+      if (bytes <= WriteRing::kLargest) return device_->write(integer(info, 0), integer(info, 1), data.Data(), bytes, [] {});
+      Ticket* held = ticket(info.Env());
+      held->held = Napi::Persistent(data);
+      try {
+        device_->write(integer(info, 0), integer(info, 1), data.Data(), bytes, [this, held] { post(held); });
+      } catch (...) {
+        drop(info.Env(), held);
+        throw;
+      }
+    });
+  }
+  Napi::Value Read(const Napi::CallbackInfo& info) {
+    const int64_t buffer = integer(info, 0), offset = integer(info, 1), bytes = integer(info, 2);
+    return promised(info.Env(), true, [&](Done done) { device_->read(buffer, offset, bytes, std::move(done)); });
+  }
+  Napi::Value Flush(const Napi::CallbackInfo& info) {
+    return promised(info.Env(), false, [&](Done done) { device_->flush(std::move(done)); });
+  }
+  Napi::Value OpenFile(const Napi::CallbackInfo& info) {
+    return call(info.Env(), [&] { return Napi::Number::New(info.Env(), static_cast<double>(device_->open_file(info[0].ToString().Utf8Value()))); });
+  }
+  void CloseFile(const Napi::CallbackInfo& info) {
+    call(info.Env(), [&] { device_->close_file(integer(info, 0)); });
+  }
+  void ReadFile(const Napi::CallbackInfo& info) {
+    call(info.Env(), [&] { device_->read_file(integer(info, 0), integer(info, 1), integer(info, 2), integer(info, 3), integer(info, 4)); });
+  }
+  Napi::Value MapFile(const Napi::CallbackInfo& info) {
+    throw failure_error(info.Env(), Failure("file", "a CUDA device does not map files (info.mapsFiles is false); use readFile"));
+  }
+  void BeginCapture(const Napi::CallbackInfo& info) {
+    call(info.Env(), [&] { device_->begin_capture(); });
+  }
+  Napi::Value EndCapture(const Napi::CallbackInfo& info) {
+    return call(info.Env(), [&] { return Napi::Number::New(info.Env(), static_cast<double>(device_->end_capture())); });
+  }
+  void Replay(const Napi::CallbackInfo& info) {
+    call(info.Env(), [&] { device_->replay(integer(info, 0)); });
+  }
+  void ReleaseProgram(const Napi::CallbackInfo& info) {
+    call(info.Env(), [&] { device_->release_program(integer(info, 0)); });
+  }
+  Napi::Value Memory(const Napi::CallbackInfo& info) {
+    return call(info.Env(), [&] {
+      const Device::MemoryUse use = device_->memory();
+      Napi::Object object = Napi::Object::New(info.Env());
+      object.Set("allocatedBytes", static_cast<double>(use.allocated_bytes));
+      object.Set("freeBytes", static_cast<double>(use.free_bytes));
+      return object;
+    });
+  }
+  Napi::Value Close(const Napi::CallbackInfo& info) {
+    return promised(info.Env(), false, [&](Done done) {
+      if (closing_.joinable()) throw Failure("closed", "the driver is closed");
+      device_->mark_closed();
+      closing_ = std::thread([this, done = std::move(done)] {
+        device_->shut_down();
+        done({});
+      });
+    });
+  }
+
+  std::unique_ptr<Device> device_;
+  Napi::ThreadSafeFunction finished_;
+  std::function<void()>* hook_ = nullptr;
+  std::thread closing_;
+  int64_t pending_ = 0;
+  bool released_ = false;
+};
+
+Napi::Value devices(const Napi::CallbackInfo& info) {
+  const Probe probe = probe_devices();
+  Napi::Array list = Napi::Array::New(info.Env());
+  for (const DeviceFacts& facts : probe.devices) list.Set(list.Length(), driver_info(info.Env(), facts));
+  Napi::Object result = Napi::Object::New(info.Env());
+  result.Set("devices", list);
+  if (!probe.problem.empty()) result.Set("problem", probe.problem);
+  return result;
+}
+
+Napi::Object init(Napi::Env env, Napi::Object exports) {
+  auto constructor = std::make_shared<Napi::FunctionReference>(Napi::Persistent(DriverObject::define(env)));
+  exports.Set("abi", kAbi);
+  exports.Set("devices", Napi::Function::New(env, devices));
+  exports.Set("open", Napi::Function::New(env, [constructor](const Napi::CallbackInfo& info) -> Napi::Value { return constructor->New({info[0]}); }));
+  return exports;
+}
+
+}  // namespace
+}  // namespace q::cuda
+
+Napi::Object Init(Napi::Env env, Napi::Object exports) { return q::cuda::init(env, exports); }
+NODE_API_MODULE(q_cuda, Init)

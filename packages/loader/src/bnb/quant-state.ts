@@ -1,0 +1,76 @@
+import { CheckpointError, UnsupportedError } from '@q/config';
+import { parseDType, type FloatDType, isFloat, dtypes } from '@q/tensor';
+import { PythonFloat, pythonJson } from '../write/python-json.js';
+import { duplicateKey } from '../safetensors/duplicates.js';
+import type { Bnb4bitType } from './names.js';
+
+/** What `weight.quant_state.bitsandbytes__nf4|fp4` says of a 4-bit weight. */
+export interface QuantState {
+  readonly quantType: Bnb4bitType;
+  /** Weights per absmax; a power of two from 32 to 4096. */
+  readonly blockSize: number;
+  /** Element type of the weight before it was quantized, and after it is dequantized. */
+  readonly dtype: FloatDType;
+  /** Shape of the weight before it was packed, [out, in] for a Linear. */
+  readonly shape: readonly number[];
+  /** Double quantization: absmax are codes of 8 bits, `value = map[code] * nestedAbsmax[block] + offset`. */
+  readonly nested?: {
+    readonly blockSize: number;
+    /** Element type of the absmax themselves; bitsandbytes writes float32. */
+    readonly dtype: FloatDType;
+    readonly offset: number;
+  };
+}
+
+const op = 'bitsandbytes';
+const isBlock = (value: unknown, least: number): value is number => typeof value === 'number' && Number.isInteger(value) && value >= least && value <= 4096 && Number.isInteger(Math.log2(value));
+
+/**
+ * Reads a quantization state.
+ * @param text the tensor's bytes, or their text
+ * @param place file and tensor, for errors
+ * @throws CheckpointError naming file and tensor when it is not what bitsandbytes writes; UnsupportedError for keys
+ *   that this version does not know, because they could change the meaning.
+ */
+export function parseQuantState(text: string | Uint8Array, place: { file: string; tensor: string }): QuantState {
+  const fail = (what: string, detail: Record<string, unknown> = {}): never => {
+    throw new CheckpointError(op, `the quantization state ${what}`, { ...place, ...detail });
+  };
+  let json: Record<string, unknown>;
+  try {
+    const raw = typeof text === 'string' ? text : new TextDecoder('utf-8', { fatal: true }).decode(text);
+    json = JSON.parse(raw) as Record<string, unknown>;
+    if (typeof json !== 'object' || json === null || Array.isArray(json)) return fail('is not a JSON object');
+    const twice = duplicateKey(raw);
+    if (twice !== undefined) fail('has a key twice', { key: twice });
+  } catch (cause) {
+    if (cause instanceof CheckpointError) throw cause;
+    return fail('is not valid JSON', { cause });
+  }
+  const float = (value: unknown, key: string): FloatDType => {
+    const known = typeof value === 'string' && Object.values(dtypes).some((d) => d.torch === value) ? parseDType(value) : undefined;
+    return known && isFloat(known) ? known : fail('has an unknown dtype', { [key]: value });
+  };
+  const { quant_type: quantType, blocksize, dtype, shape, nested_blocksize, nested_dtype, nested_offset, ...unknown } = json;
+  if (Object.keys(unknown).length > 0) throw new UnsupportedError(op, 'the quantization state has unknown keys', { ...place, keys: Object.keys(unknown) });
+  if (quantType !== 'nf4' && quantType !== 'fp4') return fail('has an unknown quant_type', { quant_type: quantType });
+  if (!isBlock(blocksize, 32)) return fail('has an impossible blocksize', { blocksize });
+  if (!Array.isArray(shape) || !shape.every((size) => Number.isSafeInteger(size) && size >= 0) || !Number.isSafeInteger(shape.reduce((a, b) => a * b, 1))) return fail('has an impossible shape', { shape });
+  const plain = { quantType, blockSize: blocksize, dtype: float(dtype, 'dtype'), shape: shape as number[] } as const;
+  if (nested_blocksize === undefined && nested_dtype === undefined && nested_offset === undefined) return plain;
+  if (!isBlock(nested_blocksize, 32)) return fail('has an impossible nested_blocksize', { nested_blocksize });
+  if (typeof nested_offset !== 'number' || !Number.isFinite(nested_offset)) return fail('has no finite nested_offset', { nested_offset });
+  return { ...plain, nested: { blockSize: nested_blocksize, dtype: float(nested_dtype, 'nested_dtype'), offset: nested_offset } };
+}
+
+/** The text of a quantization state, byte for byte as bitsandbytes writes it (`json.dumps`, its order of keys). */
+export function formatQuantState(state: QuantState): string {
+  const { quantType, blockSize, dtype, shape, nested } = state;
+  return pythonJson({
+    quant_type: quantType,
+    blocksize: blockSize,
+    dtype: dtypes[dtype].torch,
+    shape: [...shape],
+    ...(nested ? { nested_blocksize: nested.blockSize, nested_dtype: dtypes[nested.dtype].torch, nested_offset: new PythonFloat(nested.offset) } : {}),
+  });
+}

@@ -1,0 +1,186 @@
+// What a checkpoint holds, from headers and JSON files; of the data only quantization states (about 100 bytes each).
+import { stat } from 'node:fs/promises';
+import { join } from 'node:path';
+import { CheckpointError } from '@q/config';
+import { isFloat, type DType } from '@q/tensor';
+import { bnbOwner } from './bnb/names.js';
+import { read4bitState, recogniseWeight } from './bnb/recognise.js';
+import { openCheckpoint, type Checkpoint, type OpenCheckpointOptions } from './checkpoint.js';
+import { readJsonObject } from './json-file.js';
+
+export interface DTypeTotal {
+  tensors: number;
+  elements: number;
+  bytes: number;
+}
+
+/** A weight, bias or buffer, together with the helper tensors of its quantization. */
+export interface ParameterReport {
+  /** Full name, `model.layers.0.mlp.up_proj.weight`. */
+  readonly name: string;
+  /** dense, bnb-4bit (nf4 or fp4), bnb-int8, gptq. */
+  readonly format: 'dense' | 'bnb-nf4' | 'bnb-fp4' | 'bnb-int8' | 'gptq';
+  /** Shape of the weight as a model sees it; for gptq [out, in]. */
+  readonly shape: readonly number[];
+  /** Element type: of the tensor, or of a 4-bit weight before it was quantized; the file's spelling if unsupported. */
+  readonly dtype: DType | string;
+  /** Elements of `shape`; 0 for buffers of integers, which are no parameters. */
+  readonly parameters: number;
+  /** Bytes on disk, helper tensors included. */
+  readonly bytes: number;
+  /** Helper tensors (absmax, quant_map, SCB, qzeros ...). */
+  readonly helpers: readonly string[];
+}
+
+/** The parameters of one module (the name without its last part), in file order. */
+export interface ModuleReport {
+  readonly name: string;
+  readonly parameters: number;
+  readonly bytes: number;
+  readonly entries: readonly ParameterReport[];
+}
+
+export interface CheckpointReport {
+  readonly folder: string;
+  readonly files: readonly { readonly path: string; readonly bytes: number; readonly tensors: number }[];
+  readonly metadata: Readonly<Record<string, string>>;
+  readonly warnings: readonly string[];
+  /** From config.json; undefined where it is missing or says nothing. */
+  readonly modelType?: string;
+  readonly architectures?: readonly string[];
+  readonly torchDtype?: string;
+  /** `quant_method` (bitsandbytes, gptq ...) with the whole `quantization_config`; undefined for an unquantized model. */
+  readonly quantization?: { readonly method: string; readonly config: Readonly<Record<string, unknown>> };
+  /** Totals by element type on disk; unsupported types under the file's spelling. */
+  readonly dtypes: Readonly<Record<string, DTypeTotal>>;
+  /** Number of parameters; packed weights count with their real shape. */
+  readonly parameters: number;
+  /** Bytes of tensor data. */
+  readonly bytes: number;
+  readonly modules: readonly ModuleReport[];
+}
+
+const gptqPart = /^(.+)\.(qzeros|scales|g_idx)$/;
+const parent = (name: string) => name.slice(0, Math.max(0, name.lastIndexOf('.')));
+
+/** The tensor that `name` is a helper of, if it is one. */
+function ownerOf(checkpoint: Checkpoint, name: string): string | undefined {
+  const bnb = bnbOwner(name);
+  if (bnb !== undefined) return checkpoint.has(bnb) ? bnb : undefined;
+  const gptq = gptqPart.exec(name);
+  return gptq && checkpoint.has(`${gptq[1]}.qweight`) ? `${gptq[1]}.qweight` : undefined;
+}
+
+function totals(checkpoint: Checkpoint): Record<string, DTypeTotal> {
+  const result: Record<string, DTypeTotal> = {};
+  const add = (key: string, elements: number, bytes: number) => {
+    const total = (result[key] ??= { tensors: 0, elements: 0, bytes: 0 });
+    total.tensors++;
+    total.elements += elements;
+    total.bytes += bytes;
+  };
+  for (const { dtype, elements, bytes } of checkpoint.tensors.values()) add(dtype, elements, bytes);
+  for (const { storedDtype, elements, bytes } of checkpoint.unsupported.values()) add(storedDtype, elements, bytes);
+  return result;
+}
+
+type Described = Pick<ParameterReport, 'format' | 'shape' | 'dtype'>;
+
+/** GPTQ packs the input axis: its length is that of g_idx, else it follows from the configured bits. */
+function describeGptq(checkpoint: Checkpoint, name: string, bits: unknown): Described {
+  const packed = checkpoint.tensor(name);
+  const order = checkpoint.tensors.get(name.replace(/qweight$/, 'g_idx'));
+  const inputs = order?.elements ?? (typeof bits === 'number' && bits > 0 ? (packed.shape[0] * 32) / bits : undefined);
+  if (inputs === undefined || packed.shape.length !== 2) {
+    throw new CheckpointError('inspect', 'the size of a GPTQ weight is unknown', { file: packed.file, tensor: name, shape: packed.shape, why: 'there is neither g_idx nor bits in the configuration' });
+  }
+  return { format: 'gptq', shape: [packed.shape[1], inputs], dtype: packed.dtype };
+}
+
+async function describe(checkpoint: Checkpoint, name: string, bits: unknown, signal?: AbortSignal): Promise<Described> {
+  const other = checkpoint.unsupported.get(name);
+  if (other) return { format: 'dense', shape: other.shape, dtype: other.storedDtype };
+  if (name.endsWith('.qweight')) return describeGptq(checkpoint, name, bits);
+  const stored = recogniseWeight(checkpoint, name);
+  if (stored.format === 'bnb-4bit') {
+    const state = await read4bitState(checkpoint, stored, { signal });
+    return { format: `bnb-${stored.quantType}`, shape: state.shape, dtype: state.dtype };
+  }
+  return { format: stored.format, shape: stored.weight.shape, dtype: stored.weight.dtype };
+}
+
+async function listParameters(checkpoint: Checkpoint, bits: unknown, signal?: AbortSignal): Promise<ParameterReport[]> {
+  const all = new Map<string, { bytes: number }>([...checkpoint.tensors, ...checkpoint.unsupported]);
+  const helpers = new Map<string, string[]>();
+  for (const name of all.keys()) {
+    const owner = ownerOf(checkpoint, name);
+    if (owner !== undefined) helpers.set(owner, [...(helpers.get(owner) ?? []), name]);
+  }
+  const isHelper = new Set([...helpers.values()].flat());
+  const result: ParameterReport[] = [];
+  for (const [name, { bytes }] of all) {
+    if (isHelper.has(name)) continue;
+    const own = helpers.get(name) ?? [];
+    const what = await describe(checkpoint, name, bits, signal);
+    const counts = what.format !== 'dense' || checkpoint.unsupported.has(name) || isFloat(what.dtype as DType);
+    result.push({
+      name, ...what, helpers: own,
+      parameters: counts ? what.shape.reduce((product, size) => product * size, 1) : 0,
+      bytes: own.reduce((sum, helper) => sum + (all.get(helper)?.bytes ?? 0), bytes),
+    });
+  }
+  return result;
+}
+
+function byModule(entries: readonly ParameterReport[]): ModuleReport[] {
+  const modules = new Map<string, ParameterReport[]>();
+  for (const entry of entries) modules.set(parent(entry.name), [...(modules.get(parent(entry.name)) ?? []), entry]);
+  return [...modules].map(([name, own]) => ({
+    name, entries: own, parameters: own.reduce((sum, e) => sum + e.parameters, 0), bytes: own.reduce((sum, e) => sum + e.bytes, 0),
+  }));
+}
+
+const isRecord = (value: unknown): value is Record<string, unknown> => typeof value === 'object' && value !== null && !Array.isArray(value);
+const optionalText = (value: unknown) => (typeof value === 'string' ? value : undefined);
+
+async function optionalJson(folder: string, name: string, signal?: AbortSignal): Promise<Record<string, unknown>> {
+  const path = join(folder, name);
+  const there = await stat(path).then(() => true, () => false);
+  return there ? readJsonObject(path, { signal }) : {};
+}
+
+function readQuantization(config: Record<string, unknown>, autoGptq: Record<string, unknown>): CheckpointReport['quantization'] {
+  const found = isRecord(config.quantization_config) ? config.quantization_config : Object.keys(autoGptq).length > 0 ? { quant_method: 'gptq', ...autoGptq } : undefined;
+  if (!found) return undefined;
+  const bnb = found.load_in_4bit === true || found.load_in_8bit === true ? 'bitsandbytes' : 'unknown';
+  return { method: optionalText(found.quant_method) ?? bnb, config: found };
+}
+
+/**
+ * What the checkpoint in a folder (or one safetensors file) holds: sizes, element types, parameter counts, quantization,
+ * module by module. Weights are not read.
+ * @throws as openCheckpoint does, and CheckpointError for quantized weights whose parts do not fit together.
+ */
+export async function inspectCheckpoint(folder: string, options: OpenCheckpointOptions = {}): Promise<CheckpointReport> {
+  const { signal } = options;
+  await using checkpoint = await openCheckpoint(folder, options);
+  const config = await optionalJson(checkpoint.folder, 'config.json', signal);
+  const autoGptq = await optionalJson(checkpoint.folder, 'quantize_config.json', signal);
+  const quantization = readQuantization(config, autoGptq);
+  const entries = await listParameters(checkpoint, quantization?.config.bits, signal);
+  const { architectures } = config;
+  return {
+    folder: checkpoint.folder,
+    files: checkpoint.files.map((file) => ({ path: file.path, bytes: file.bytes, tensors: file.tensors.size + file.unsupported.size })),
+    metadata: checkpoint.metadata,
+    warnings: checkpoint.warnings,
+    modelType: optionalText(config.model_type),
+    architectures: Array.isArray(architectures) ? architectures.filter((name) => typeof name === 'string') : undefined,
+    torchDtype: optionalText(config.dtype) ?? optionalText(config.torch_dtype),
+    quantization,
+    dtypes: totals(checkpoint),
+    parameters: entries.reduce((sum, entry) => sum + entry.parameters, 0),
+    bytes: checkpoint.dataBytes,
+    modules: byModule(entries),
+  };
+}

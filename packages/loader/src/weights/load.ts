@@ -1,0 +1,198 @@
+import { CheckpointError, type BitsAndBytesConfig, type QuantizationConfig } from '@q/config';
+import { cast, isFloat, type Backend, type FloatDType, type LinearSlot, type ParameterSlot, type Tensor, type TensorSlot, type Weight } from '@q/tensor';
+import { bnbOwner } from '../bnb/names.js';
+import { checkWeightFormat, read4bitState, recogniseWeight, type StoredBnb4bit, type StoredBnbInt8 } from '../bnb/recognise.js';
+import { checkNestedQuantMap, checkQuantMap, checkScales } from '../bnb/validate.js';
+import type { Checkpoint } from '../checkpoint.js';
+import type { TensorEntry } from '../safetensors/header.js';
+import { computeDtypeOf, keepDense, type Quantizer } from './quantize.js';
+
+/** One step of loading. */
+export interface LoadProgress {
+  /** The parameter that was just queued. */
+  readonly name: string;
+  /** Checkpoint bytes read so far and in all. */
+  readonly bytes: number;
+  readonly totalBytes: number;
+}
+
+export interface LoadOptions {
+  readonly backend: Backend;
+  /** Dtype of dense weights; undefined keeps what the file has. */
+  readonly dtype?: FloatDType;
+  /** Default: nothing is quantized. */
+  readonly quantizer?: Quantizer;
+  /** `quantization_config` of the checkpoint, when it is quantized already. */
+  readonly stored?: QuantizationConfig;
+  /** Entries that hold no weights. */
+  readonly ignored?: readonly RegExp[];
+  readonly signal?: AbortSignal;
+  readonly onProgress?: (progress: LoadProgress) => void;
+}
+
+const op = 'load';
+
+/**
+ * Fills the slots from a checkpoint, tensor by tensor: each dense weight is read from the file straight to the device, quantized there
+ * and freed, so that at most two dense tensors exist beside the model.
+ * @throws CheckpointError for missing, surplus or misshapen tensors, before any weight is loaded; the signal's reason on abort. What was
+ *   loaded by then belongs to the slots: dispose the model.
+ */
+export async function loadParameters(checkpoint: Checkpoint, slots: readonly ParameterSlot[], options: LoadOptions): Promise<void> {
+  checkNames(checkpoint, slots, options.ignored ?? []);
+  const loading = new Loading(checkpoint, options);
+  try {
+    const loaded = new Map<string, Tensor>();
+    for (const slot of slots) {
+      options.signal?.throwIfAborted();
+      if (slot.kind === 'linear') await loading.linear(slot, loaded);
+      else loaded.set(slot.name, await loading.tensor(slot));
+    }
+    await loading.finish();
+  } finally {
+    loading.close();
+  }
+}
+
+function checkNames(checkpoint: Checkpoint, slots: readonly ParameterSlot[], ignored: readonly RegExp[]): void {
+  const wanted = new Set(slots.map(({ name }) => name));
+  const tied = new Set(slots.flatMap((slot) => (slot.kind === 'linear' && slot.tiedTo ? [slot.name] : [])));
+  const missing = [...wanted].filter((name) => !checkpoint.has(name) && !tied.has(name));
+  const names = [...checkpoint.tensors.keys(), ...checkpoint.unsupported.keys()];
+  const surplus = names.filter((name) => !wanted.has(name) && !wanted.has(bnbOwner(name) ?? name) && !ignored.some((pattern) => pattern.test(name)));
+  const list = (items: readonly string[]) => `${items.slice(0, 5).join(', ')}${items.length > 5 ? `, and ${items.length - 5} more` : ''}`;
+  const place = { folder: checkpoint.folder };
+  if (missing.length > 0) throw new CheckpointError(op, `the checkpoint lacks ${missing.length} of ${wanted.size} tensors: ${list(missing)}`, { ...place, why: 'config.json describes a model that has them', surplus: surplus.slice(0, 5) });
+  if (surplus.length > 0) throw new CheckpointError(op, `the checkpoint has ${surplus.length} tensors that the model does not: ${list(surplus)}`, { ...place, why: 'config.json describes a model without them' });
+}
+
+/** The state of one load: open files, and how much is on its way. */
+class Loading {
+  readonly #files = new Map<string, { readonly id: number; close(): void }>();
+  #bytes = 0;
+  #inFlight: Promise<void> = Promise.resolve();
+
+  constructor(private readonly checkpoint: Checkpoint, private readonly options: LoadOptions) {}
+
+  async tensor(slot: TensorSlot): Promise<Tensor> {
+    const entry = this.checkpoint.tensor(slot.name);
+    checkShape(entry, slot.shape);
+    const tensor = this.#dense(entry);
+    slot.load(tensor);
+    await this.#progress(slot.name, entry.bytes);
+    return tensor;
+  }
+
+  async linear(slot: LinearSlot, loaded: ReadonlyMap<string, Tensor>): Promise<void> {
+    if (slot.tiedTo !== undefined) {
+      slot.load({ kind: 'dense', shape: slot.shape, values: loaded.get(slot.tiedTo)! }, { shared: true });
+      return;
+    }
+    const stored = recogniseWeight(this.checkpoint, slot.name);
+    if (stored.format === 'bnb-4bit') slot.load(await this.#bnb4(slot, stored));
+    else if (stored.format === 'bnb-int8') slot.load(await this.#int8(slot, stored));
+    else {
+      checkShape(stored.weight, slot.shape);
+      const quantize = (this.options.quantizer ?? keepDense)(slot);
+      slot.load(quantize ? this.#quantized(stored.weight, quantize) : { kind: 'dense', shape: slot.shape, values: this.#dense(stored.weight).keep() });
+    }
+    await this.#progress(slot.name, stored.weight.bytes);
+  }
+
+  async finish(): Promise<void> {
+    await this.#inFlight;
+    await this.options.backend.flush();
+    this.options.backend.trim();
+  }
+
+  close(): void {
+    for (const file of this.#files.values()) file.close();
+  }
+
+  /** A dense tensor that stays: the file's own pages where the device can use them, else a copy. */
+  #dense(entry: TensorEntry): Tensor {
+    const { backend, dtype } = this.options;
+    const aligned = entry.elements === 0 || entry.offset % (entry.bytes / entry.elements) === 0;
+    if (!isFloat(entry.dtype)) throw new CheckpointError(op, `a weight is stored as ${entry.dtype}`, { file: entry.file, tensor: entry.name, fix: 'the model wants a float tensor here' });
+    if (!dtype || dtype === entry.dtype) {
+      return aligned ? backend.mapFile(this.#open(entry.file), entry.offset, entry.shape, entry.dtype) : backend.loadFile(this.#open(entry.file), entry.offset, entry.shape, entry.dtype);
+    }
+    return backend.scope(() => {
+      const out = backend.allocate(entry.shape, dtype);
+      backend.submit('cast', { x: this.#temporary(entry).ref(), out: out.ref() });
+      return out;
+    });
+  }
+
+  #temporary(entry: TensorEntry): Tensor {
+    return this.options.backend.loadFile(this.#open(entry.file), entry.offset, entry.shape, entry.dtype, { pooled: true });
+  }
+
+  /** Reads, casts to the model's dtype as Python does before it quantizes, and quantizes. */
+  #quantized(entry: TensorEntry, quantize: (dense: Tensor) => Weight): Weight {
+    const { backend, dtype } = this.options;
+    let weight: Weight | undefined;
+    backend.scope(() => {
+      const dense = this.#temporary(entry);
+      weight = quantize(dtype && dtype !== entry.dtype ? cast(dense, dtype) : dense);
+    });
+    return weight!;
+  }
+
+  async #bnb4(slot: LinearSlot, stored: StoredBnb4bit): Promise<Weight> {
+    const { checkpoint, options } = this;
+    const { backend, signal } = options;
+    const state = await read4bitState(checkpoint, stored, { signal });
+    checkShape({ ...stored.weight, shape: state.shape }, slot.shape);
+    checkQuantMap(stored.quantMap, await checkpoint.read(stored.quantMap, { signal }), stored.quantType);
+    const codes = backend.loadFile(this.#open(stored.weight.file), stored.weight.offset, [stored.weight.bytes], 'u8').keep();
+    const absmax = await this.#checked(stored.absmax, !stored.nested);
+    const bnb = options.stored?.quantMethod === 'bitsandbytes' ? (options.stored as BitsAndBytesConfig) : undefined;
+    const weight = { kind: 'bnb4', shape: slot.shape, quantType: stored.quantType, blockSize: state.blockSize, codes, dtype: state.dtype, computeDtype: bnb ? computeDtypeOf(bnb) : 'f32' } as const;
+    if (!state.nested || !stored.nestedAbsmax || !stored.nestedQuantMap) return { ...weight, absmax };
+    checkNestedQuantMap(stored.nestedQuantMap, await checkpoint.read(stored.nestedQuantMap, { signal }));
+    const nested = await this.#checked(stored.nestedAbsmax, true);
+    const codebook = await this.#checked(stored.nestedQuantMap, false);
+    const offset = backend.allocate([1], 'f32').keep();
+    backend.assign(offset, [state.nested.offset]);
+    return { ...weight, absmax: { codes: absmax, absmax: nested, codebook, offset, blockSize: state.nested.blockSize } };
+  }
+
+  async #int8(slot: LinearSlot, stored: StoredBnbInt8): Promise<Weight> {
+    checkShape(stored.weight, slot.shape);
+    if (stored.weightFormat) checkWeightFormat(stored, await this.checkpoint.read(stored.weightFormat, { signal: this.options.signal }));
+    const codes = this.options.backend.loadFile(this.#open(stored.weight.file), stored.weight.offset, stored.weight.shape, 'i8').keep();
+    const bnb = this.options.stored as BitsAndBytesConfig | undefined;
+    return { kind: 'int8', shape: slot.shape, codes, absmax: await this.#checked(stored.scb, true), threshold: bnb?.llmInt8Threshold ?? 6 };
+  }
+
+  /** A small tensor whose numbers are looked at on the way to the device. */
+  async #checked(entry: TensorEntry, scales: boolean): Promise<Tensor> {
+    const bytes = await this.checkpoint.read(entry, { signal: this.options.signal });
+    if (scales) checkScales(entry, bytes);
+    const tensor = this.options.backend.allocate([entry.elements], entry.dtype).keep();
+    this.options.backend.upload(tensor, bytes);
+    return tensor;
+  }
+
+  #open(path: string): { readonly id: number } {
+    let file = this.#files.get(path);
+    if (!file) this.#files.set(path, (file = this.options.backend.openFile(path) as { readonly id: number; close(): void }));
+    return file;
+  }
+
+  /** Lets the device fall at most one tensor behind. */
+  async #progress(name: string, bytes: number): Promise<void> {
+    await this.#inFlight;
+    this.#inFlight = this.options.backend.flush();
+    this.#inFlight.catch(() => undefined);
+    this.#bytes += bytes;
+    this.options.onProgress?.({ name, bytes: this.#bytes, totalBytes: this.checkpoint.dataBytes });
+  }
+}
+
+function checkShape(entry: Pick<TensorEntry, 'name' | 'file' | 'shape'>, expected: readonly number[]): void {
+  if (entry.shape.length === expected.length && entry.shape.every((size, axis) => size === expected[axis])) return;
+  throw new CheckpointError(op, 'a tensor has another shape than the model', { file: entry.file, tensor: entry.name, got: entry.shape, expected, why: 'config.json and the weights belong to different models' });
+}
+

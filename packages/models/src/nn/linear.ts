@@ -1,0 +1,54 @@
+import { CheckpointError } from '@q/config';
+import { disposeWeight, linear, type LinearFusion, type LinearPart, type Tensor, type Weight } from '@q/tensor';
+import { Module, type Parameter } from './module.js';
+
+/** y = x · Wᵀ + b, whatever the weight is stored as. */
+export class Linear extends Module {
+  readonly className = 'Linear';
+  readonly bias: Parameter | undefined;
+  #weight: Weight | undefined;
+  #shared = false;
+
+  constructor(
+    readonly inFeatures: number,
+    readonly outFeatures: number,
+    options: { bias?: boolean } = {},
+  ) {
+    super();
+    if (options.bias) this.bias = this.parameter('bias', [outFeatures]);
+  }
+
+  /** @throws CheckpointError before loading. */
+  get weight(): Weight {
+    if (!this.#weight) throw new CheckpointError('model', `a linear layer [${this.outFeatures}, ${this.inFeatures}] was used before it was loaded`);
+    return this.#weight;
+  }
+
+  get loaded(): boolean {
+    return this.#weight !== undefined;
+  }
+
+  /** Gives the layer its weight; `shared`: another module owns it (tied embeddings). */
+  load(weight: Weight, { shared = false } = {}): void {
+    this.#weight = weight;
+    this.#shared = shared;
+  }
+
+  /** x [T, inFeatures] to [T, outFeatures]. */
+  forward(x: Tensor, fusion?: LinearFusion): Tensor {
+    return linear(x, [this.part()], fusion);
+  }
+
+  part(): LinearPart {
+    return { weight: this.weight, bias: this.bias?.tensor };
+  }
+
+  override dispose(): void {
+    if (this.#weight && !this.#shared) disposeWeight(this.#weight);
+    this.#weight = undefined;
+    super.dispose();
+  }
+}
+
+/** Several layers on one input, their results side by side: one product on the device. */
+export const forwardTogether = (layers: readonly Linear[], x: Tensor, fusion?: LinearFusion): Tensor => linear(x, layers.map((layer) => layer.part()), fusion);

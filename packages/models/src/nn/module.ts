@@ -1,0 +1,79 @@
+import { CheckpointError } from '@q/config';
+import type { Shape, Tensor } from '@q/tensor';
+
+/** A tensor that a module needs; the loader fills it. */
+export class Parameter {
+  #tensor: Tensor | undefined;
+
+  constructor(readonly shape: Shape) {}
+
+  get loaded(): boolean {
+    return this.#tensor !== undefined;
+  }
+
+  /** @throws CheckpointError before loading. */
+  get tensor(): Tensor {
+    if (!this.#tensor) throw new CheckpointError('model', `a parameter of shape [${this.shape}] was used before it was loaded`);
+    return this.#tensor;
+  }
+
+  set tensor(value: Tensor) {
+    this.#tensor = value.keep();
+  }
+
+  dispose(): void {
+    this.#tensor?.dispose();
+    this.#tensor = undefined;
+  }
+}
+
+/** A tensor that the Python module computes when it is built: part of plans and of the memory footprint, not of checkpoints. */
+export interface ModuleBuffer {
+  readonly shape: Shape;
+  readonly dtype: 'float32';
+}
+
+/**
+ * A node of a model. Children and parameters are registered under the names that checkpoints use, in the order in which the Python
+ * module registers them (placement plans follow that order).
+ */
+export abstract class Module {
+  /** Class name of the Python module, which placement plans and `noSplit` lists refer to. */
+  abstract readonly className: string;
+  readonly children = new Map<string, Module>();
+  readonly parameters = new Map<string, Parameter>();
+  readonly buffers = new Map<string, ModuleBuffer>();
+
+  protected child<M extends Module>(name: string, module: M): M {
+    this.children.set(name, module);
+    return module;
+  }
+
+  protected parameter(name: string, shape: Shape): Parameter {
+    const parameter = new Parameter(shape);
+    this.parameters.set(name, parameter);
+    return parameter;
+  }
+
+  /** This module and all below it, depth first, with their dotted paths. */
+  *walk(path = ''): Generator<{ path: string; module: Module }> {
+    yield { path, module: this };
+    for (const [name, child] of this.children) yield* child.walk(path ? `${path}.${name}` : name);
+  }
+
+  /** Frees everything below. */
+  dispose(): void {
+    for (const parameter of this.parameters.values()) parameter.dispose();
+    for (const child of this.children.values()) child.dispose();
+  }
+}
+
+/** A list of modules, named by index. */
+export class ModuleList<M extends Module> extends Module {
+  readonly className = 'ModuleList';
+
+  constructor(readonly items: readonly M[]) {
+    super();
+    items.forEach((item, index) => this.child(String(index), item));
+  }
+}

@@ -1,0 +1,123 @@
+import type { RopeConfig } from '@q/config';
+import type { Backend, Batch, RopeOptions, Tensor } from '@q/tensor';
+import { Module } from './module.js';
+
+export interface RopeShape {
+  readonly rotaryDim: number;
+  readonly maxPositionEmbeddings: number;
+}
+
+/** The settings of one type. */
+type RopeOf<T extends RopeConfig['type']> = Extract<RopeConfig, { type: T }>;
+
+/** Frequencies [rotaryDim / 2] and the factor on cos and sin. */
+export interface Rotation {
+  readonly frequencies: Float32Array;
+  readonly scale: number;
+}
+
+const plain = (theta: number, dim: number): number[] => Array.from({ length: dim / 2 }, (_, i) => Math.fround(1 / theta ** ((2 * i) / dim)));
+
+const linearScaling = ({ theta, factor }: RopeOf<'linear'>, { rotaryDim }: RopeShape): Rotation => ({
+  frequencies: Float32Array.from(plain(theta, rotaryDim), (frequency) => frequency / factor), scale: 1,
+});
+
+/** NTK-aware scaling that grows with the length (transformers' "dynamic"). */
+function dynamicNtk({ theta, factor }: RopeOf<'dynamic'>, { rotaryDim, maxPositionEmbeddings }: RopeShape, length: number): Rotation {
+  const over = Math.max(length, maxPositionEmbeddings) / maxPositionEmbeddings;
+  const base = theta * (factor * over - (factor - 1)) ** (rotaryDim / (rotaryDim - 2));
+  return { frequencies: Float32Array.from(plain(base, rotaryDim)), scale: 1 };
+}
+
+/** YaRN (Peng et al. 2023): high frequencies stay, low ones are interpolated, with a ramp between. */
+function yarn(config: RopeOf<'yarn'>, { rotaryDim }: RopeShape): Rotation {
+  const { theta, factor, originalMaxPositionEmbeddings: original, betaFast, betaSlow, mscale, mscaleAllDim, truncate } = config;
+  const magnitude = (scale: number, weight = 1) => (scale <= 1 ? 1 : 0.1 * weight * Math.log(scale) + 1);
+  const scale = config.attentionFactor ?? (mscale && mscaleAllDim ? magnitude(factor, mscale) / magnitude(factor, mscaleAllDim) : magnitude(factor));
+  const pairWith = (rotations: number) => (rotaryDim * Math.log(original / (rotations * 2 * Math.PI))) / (2 * Math.log(theta));
+  const low = Math.max(truncate ? Math.floor(pairWith(betaFast)) : pairWith(betaFast), 0);
+  const high = Math.min(truncate ? Math.ceil(pairWith(betaSlow)) : pairWith(betaSlow), rotaryDim - 1);
+  const span = high === low ? 0.001 : high - low;
+  const frequencies = plain(theta, rotaryDim).map((frequency, i) => {
+    const interpolated = Math.min(Math.max((i - low) / span, 0), 1);
+    return (frequency / factor) * interpolated + frequency * (1 - interpolated);
+  });
+  return { frequencies: Float32Array.from(frequencies), scale };
+}
+
+/** LongRoPE (Ding et al. 2024): per-pair factors, one list for short and one for long contexts. */
+function longrope(config: RopeOf<'longrope'>, { rotaryDim }: RopeShape, length: number): Rotation {
+  const { factor, originalMaxPositionEmbeddings: original } = config;
+  const scale = config.attentionFactor ?? (factor <= 1 ? 1 : Math.sqrt(1 + Math.log(factor) / Math.log(original)));
+  const factors = length > original ? config.longFactor : config.shortFactor;
+  return { frequencies: Float32Array.from(plain(config.theta, rotaryDim), (frequency, i) => frequency / factors[i]), scale };
+}
+
+/** Llama 3.1: low frequencies divided by the factor, high ones kept, a smooth transition between two wavelengths. */
+function llama3(config: RopeOf<'llama3'>, { rotaryDim }: RopeShape): Rotation {
+  const { theta, factor, lowFreqFactor, highFreqFactor, originalMaxPositionEmbeddings: original } = config;
+  const frequencies = plain(theta, rotaryDim).map((frequency) => {
+    const wavelength = (2 * Math.PI) / frequency;
+    if (wavelength > original / lowFreqFactor) return frequency / factor;
+    if (wavelength < original / highFreqFactor) return frequency;
+    const smooth = (original / wavelength - lowFreqFactor) / (highFreqFactor - lowFreqFactor);
+    return ((1 - smooth) * frequency) / factor + smooth * frequency;
+  });
+  return { frequencies: Float32Array.from(frequencies), scale: 1 };
+}
+
+/**
+ * Frequencies for a context of `length` tokens; follows transformers' modeling_rope_utils.
+ */
+export function rotationFor(config: RopeConfig, shape: RopeShape, length: number): Rotation {
+  switch (config.type) {
+    case 'default':
+      return { frequencies: Float32Array.from(plain(config.theta, shape.rotaryDim)), scale: 1 };
+    case 'linear':
+      return linearScaling(config, shape);
+    case 'dynamic':
+      return dynamicNtk(config, shape, length);
+    case 'yarn':
+      return yarn(config, shape);
+    case 'longrope':
+      return longrope(config, shape, length);
+    case 'llama3':
+      return llama3(config, shape);
+  }
+}
+
+/** The rotary embedding of a model: one table on the device, or one row per sequence where the length decides. */
+export class Rope extends Module {
+  readonly dependsOnLength: boolean;
+  #tables = new Map<number, Tensor>();
+  #scale: number;
+
+  constructor(readonly className: string, private readonly config: RopeConfig, private readonly shape: RopeShape) {
+    super();
+    for (const name of ['inv_freq', 'original_inv_freq']) this.buffers.set(name, { shape: [shape.rotaryDim / 2], dtype: 'float32' });
+    this.dependsOnLength = config.type === 'dynamic' || config.type === 'longrope';
+    this.#scale = rotationFor(config, shape, 0).scale;
+  }
+
+  /** Writes the frequencies that the batch needs; `lengths`: context length of each sequence after this pass. */
+  prepare(backend: Backend, lengths: readonly number[]): void {
+    const rows = this.dependsOnLength ? lengths.length : 0;
+    const known = this.#tables.get(rows);
+    if (known && !this.dependsOnLength) return;
+    const half = this.shape.rotaryDim / 2;
+    const table = known ?? backend.allocate(rows === 0 ? [half] : [rows, half], 'f32').keep();
+    const values = new Float32Array(table.count);
+    for (let row = 0; row < Math.max(rows, 1); row++) values.set(rotationFor(this.config, this.shape, lengths[row] ?? 0).frequencies, row * half);
+    backend.assign(table, values);
+    this.#tables.set(rows, table);
+  }
+
+  for(batch: Batch): RopeOptions {
+    return { inverseFrequencies: this.#tables.get(this.dependsOnLength ? batch.sequences : 0)!, scale: this.#scale };
+  }
+
+  override dispose(): void {
+    for (const table of this.#tables.values()) table.dispose();
+    this.#tables.clear();
+  }
+}

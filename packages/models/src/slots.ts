@@ -1,0 +1,23 @@
+import type { ParameterSlot } from '@q/tensor';
+import { Linear } from './nn/linear.js';
+import type { Module } from './nn/module.js';
+
+/**
+ * What a loader must fill, in the order of the modules.
+ * @param tied parameters that share memory: target to source
+ */
+export function parameterSlots(model: Module, tied: Readonly<Record<string, string>> = {}): ParameterSlot[] {
+  const slots: ParameterSlot[] = [];
+  for (const { path, module } of model.walk()) {
+    if (module instanceof Linear) {
+      const name = `${path}.weight`;
+      const { outFeatures, inFeatures } = module;
+      slots.push({ kind: 'linear', module: path, name, shape: [outFeatures, inFeatures], tiedTo: tied[name], load: (weight, options) => module.load(weight, options), current: () => module.weight });
+    }
+    for (const [key, parameter] of module.parameters) {
+      const name = path ? `${path}.${key}` : key;
+      slots.push({ kind: 'tensor', name, shape: parameter.shape, load: (tensor) => void (parameter.tensor = tensor), current: () => parameter.tensor });
+    }
+  }
+  return slots;
+}

@@ -1,0 +1,43 @@
+import type { ModelConfig } from '@q/config';
+import { Linear } from './nn/linear.js';
+import type { Module } from './nn/module.js';
+import { architectureOf, buildModel } from './registry.js';
+
+type TensorEntry = readonly [name: string, shape: readonly number[]];
+type BufferEntry = readonly [name: string, shape: readonly number[], dtype: string, persistent: boolean];
+
+/** What a placement planner knows of a model: plain data, no weights. */
+export interface ModelTree {
+  /** Depth first, in registration order: path, class, parameters, buffers. */
+  readonly modules: readonly (readonly [path: string, className: string, parameters: readonly TensorEntry[], buffers: readonly BufferEntry[]])[];
+  readonly noSplit: readonly string[];
+  /** Target to source of parameters that share memory. */
+  readonly tiedWeights: Readonly<Record<string, string>>;
+  readonly tied: readonly (readonly string[])[];
+  readonly outputEmbeddings: string;
+  readonly tieWordEmbeddings: boolean;
+}
+
+/** The modules of a model with the shapes of their tensors. */
+export function moduleTree(model: Module): ModelTree['modules'] {
+  return [...model.walk()].map(({ path, module }) => {
+    const weight: TensorEntry[] = module instanceof Linear ? [['weight', [module.outFeatures, module.inFeatures]]] : [];
+    const parameters = [...module.parameters].map(([name, { shape }]): TensorEntry => [name, shape]);
+    const buffers = [...module.buffers].map(([name, { shape, dtype }]): BufferEntry => [name, shape, dtype, false]);
+    return [path, module.className, [...weight, ...parameters], buffers] as const;
+  });
+}
+
+/** The tree of a config's model, for planning; nothing is allocated. @throws UnsupportedError for an unknown architecture. */
+export function planTree(config: ModelConfig): ModelTree {
+  const architecture = architectureOf(config.modelType);
+  const tiedWeights = config.tieWordEmbeddings ? architecture.tied : {};
+  return {
+    modules: moduleTree(buildModel(config)), noSplit: architecture.noSplit, tiedWeights, tied: Object.entries(tiedWeights),
+    outputEmbeddings: architecture.outputEmbeddings, tieWordEmbeddings: config.tieWordEmbeddings,
+  };
+}
+
+/** Bytes of the buffers that the Python module holds beside its parameters; they count in its memory footprint. */
+export const bufferBytes = (model: Module): number =>
+  [...model.walk()].reduce((sum, { module }) => sum + [...module.buffers.values()].reduce((bytes, { shape }) => bytes + 4 * shape.reduce((a, b) => a * b, 1), 0), 0);

@@ -1,0 +1,2 @@
+import { library } from '../../tooling/tsup.js';
+export default library();

@@ -1,0 +1,89 @@
+import type { Backend } from '../core/backend.js';
+import type { Tensor } from '../core/tensor.js';
+import type { FloatDType } from '../dtype.js';
+import { attention, packedQkv, ropeKvWrite, type AttentionOptions, type Batch, type KvLayer, type QkvLayout } from '../ops/attention.js';
+import { numbers, type ConformanceCase } from './harness.js';
+
+interface Setting {
+  readonly name: string;
+  /** Context length and, last so many, query length of each sequence. */
+  readonly sequences: readonly (readonly [context: number, query: number])[];
+  readonly layout: QkvLayout;
+  readonly blockSize?: number;
+  readonly rope?: { rotary: number; interleaved?: boolean; perSequence?: boolean };
+  readonly options?: Omit<AttentionOptions, 'alibiSlopes' | 'bias'> & { alibi?: boolean; bias?: boolean };
+  readonly cacheDtype?: FloatDType;
+}
+
+/** Falcon's layout: per key/value head its queries, then key, then value. */
+const grouped = (numHeads: number, numKvHeads: number, headDim: number): QkvLayout => {
+  const group = numHeads / numKvHeads;
+  const stride = (group + 2) * headDim;
+  return { numHeads, numKvHeads, headDim, qOffset: 0, qGroupStride: stride, kOffset: group * headDim, vOffset: (group + 1) * headDim, kvStride: stride, rowStride: numKvHeads * stride };
+};
+
+const settings: readonly Setting[] = [
+  { name: 'one token', sequences: [[1, 1]], layout: packedQkv(1, 1, 16) },
+  { name: 'prefill', sequences: [[37, 37]], layout: packedQkv(4, 4, 64), rope: { rotary: 64 } },
+  { name: 'ragged prefill, GQA', sequences: [[5, 5], [70, 70], [1, 1], [33, 33]], layout: packedQkv(8, 2, 64), rope: { rotary: 64 } },
+  { name: 'decode', sequences: [[1, 1], [65, 1], [300, 1]], layout: packedQkv(8, 2, 64), rope: { rotary: 64 } },
+  { name: 'decode, one head group of 8', sequences: [[700, 1]], layout: packedQkv(8, 1, 128), rope: { rotary: 128 }, blockSize: 32 },
+  { name: 'chunked prefill', sequences: [[90, 20], [40, 40], [64, 1]], layout: packedQkv(4, 2, 32), rope: { rotary: 32 } },
+  { name: 'head 80, partial interleaved rope', sequences: [[19, 19], [45, 1]], layout: packedQkv(4, 4, 80), rope: { rotary: 32, interleaved: true } },
+  { name: 'head 256', sequences: [[21, 21], [40, 1]], layout: packedQkv(2, 1, 256), rope: { rotary: 256 } },
+  { name: 'head 24, frequencies per sequence', sequences: [[9, 9], [12, 3]], layout: packedQkv(2, 2, 24), rope: { rotary: 24, perSequence: true } },
+  { name: 'sliding window', sequences: [[100, 100], [120, 1]], layout: packedQkv(4, 2, 64), options: { window: 17 } },
+  { name: 'alibi', sequences: [[50, 50], [70, 1]], layout: packedQkv(6, 6, 32), options: { alibi: true } },
+  { name: 'bias, not causal', sequences: [[30, 30], [11, 11]], layout: packedQkv(4, 4, 64), options: { bias: true, causal: false, scale: 1 } },
+  { name: 'softcap', sequences: [[40, 40], [55, 1]], layout: packedQkv(4, 2, 64), options: { softcap: 5, scale: 0.5 } },
+  { name: 'grouped layout', sequences: [[26, 26], [31, 1]], layout: grouped(8, 2, 64), rope: { rotary: 64 } },
+  { name: 'f32 cache', sequences: [[26, 26], [31, 1]], layout: packedQkv(4, 2, 64), cacheDtype: 'f32' },
+];
+
+const prefix = (values: readonly number[]) => values.reduce<number[]>((sums, value) => [...sums, sums[sums.length - 1] + value], [0]);
+
+/** The batch, with blocks handed out in a scrambled order. */
+function batchOf(backend: Backend, sequences: Setting['sequences'], blockSize: number): { batch: Batch; blocks: number } {
+  const maxContext = Math.max(...sequences.map(([context]) => context));
+  const maxBlocks = Math.ceil(maxContext / blockSize);
+  const blocks = sequences.length * maxBlocks;
+  const i32 = (values: readonly number[], shape = [values.length]) => backend.tensor(Int32Array.from(values), shape, 'i32');
+  const perToken = sequences.flatMap(([context, query], sequence) => Array.from({ length: query }, (_, i) => ({ sequence, position: context - query + i })));
+  const tables = Array.from({ length: blocks }, (_, i) => (i * 7 + 3) % blocks);
+  const unique = new Set(tables).size === blocks ? tables : tables.map((_, i) => blocks - 1 - i);
+  const batch: Batch = {
+    tokens: perToken.length, sequences: sequences.length, maxQuery: Math.max(...sequences.map(([, query]) => query)), maxContext,
+    tokenIds: i32(perToken.map(() => 0)), positions: i32(perToken.map(({ position }) => position)), sequenceOf: i32(perToken.map(({ sequence }) => sequence)),
+    sequenceStarts: i32(prefix(sequences.map(([, query]) => query))), contextLengths: i32(sequences.map(([context]) => context)),
+    blockTables: i32(unique, [sequences.length, maxBlocks]),
+  };
+  return { batch, blocks };
+}
+
+function run(backend: Backend, setting: Setting, dtype: FloatDType): Tensor[] {
+  const { layout, sequences, rope, options = {}, blockSize = 16 } = setting;
+  const source = numbers(layout.rowStride + sequences.length);
+  const { batch, blocks } = batchOf(backend, sequences, blockSize);
+  const cacheShape = [blocks, layout.numKvHeads, blockSize, layout.headDim];
+  const cache = () => backend.tensor(source.normals(cacheShape.reduce((a, b) => a * b, 1)), cacheShape, setting.cacheDtype ?? dtype);
+  const kv: KvLayer = { keys: cache(), values: cache() };
+  const qkv = backend.tensor(source.normals(batch.tokens * layout.rowStride), [batch.tokens, layout.rowStride], dtype);
+  const half = (rope?.rotary ?? 0) / 2;
+  const frequencies = (copies: number) => Float32Array.from({ length: copies * half }, (_, i) => 10000 ** (-(i % half) / half) / (1 + Math.floor(i / half)));
+  ropeKvWrite(qkv, kv, batch, layout, rope && {
+    inverseFrequencies: rope.perSequence ? backend.tensor(frequencies(sequences.length), [sequences.length, half], 'f32') : backend.tensor(frequencies(1), [half], 'f32'),
+    interleaved: rope.interleaved, scale: 1.1,
+  });
+  const { alibi, bias, ...rest } = options;
+  const out = attention(qkv, kv, batch, layout, {
+    ...rest,
+    alibiSlopes: alibi ? backend.tensor(Float32Array.from({ length: layout.numHeads }, (_, head) => 2 ** -(head + 1)), [layout.numHeads], 'f32') : undefined,
+    bias: bias ? backend.tensor(source.normals(layout.numHeads * batch.maxContext ** 2), [layout.numHeads, batch.maxContext, batch.maxContext], 'f32') : undefined,
+  });
+  return [out, kv.keys, kv.values];
+}
+
+export const attentionCases: ConformanceCase[] = settings.map((setting) => ({
+  name: `rope, cache and attention: ${setting.name}`,
+  run: (context) => context.same((backend) => run(backend, setting, context.dtype), { tolerance: context.dtype === 'f32' ? 5e-6 : undefined }),
+}));

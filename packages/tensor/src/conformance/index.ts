@@ -1,0 +1,35 @@
+import type { Backend } from '../core/backend.js';
+import type { FloatDType } from '../dtype.js';
+import { attentionCases } from './attention.js';
+import { decodingCases } from './decoding.js';
+import { elementwiseCases } from './elementwise.js';
+import { Conformance, type ConformanceCase } from './harness.js';
+import { linearCases } from './linear.js';
+
+export { assertClose, assertEqual, Conformance, numbers, relativeError, type ConformanceCase } from './harness.js';
+
+/** What every backend must do, for every activation dtype that it takes. */
+export const conformanceCases: readonly ConformanceCase[] = [...elementwiseCases, ...linearCases, ...attentionCases, ...decodingCases];
+
+export interface ConformanceReport {
+  readonly passed: number;
+  readonly failures: readonly { readonly name: string; readonly dtype: FloatDType; readonly message: string }[];
+}
+
+/** Runs the cases one after the other and reports; for machines without a test runner. */
+export async function runConformance(backend: Backend, options: { dtypes?: readonly FloatDType[]; filter?: RegExp } = {}): Promise<ConformanceReport> {
+  const failures: { name: string; dtype: FloatDType; message: string }[] = [];
+  let passed = 0;
+  for (const dtype of options.dtypes ?? backend.caps.activationDtypes) {
+    for (const { name, run } of conformanceCases) {
+      if (options.filter && !options.filter.test(name)) continue;
+      try {
+        await run(new Conformance(backend, dtype));
+        passed += 1;
+      } catch (error) {
+        failures.push({ name, dtype, message: (error as Error).message });
+      }
+    }
+  }
+  return { passed, failures };
+}

@@ -1,0 +1,140 @@
+import type { Backend } from '../core/backend.js';
+import type { Tensor } from '../core/tensor.js';
+import type { FloatDType } from '../dtype.js';
+import { linear, type LinearFusion, type LinearPart } from '../ops/linear.js';
+import { dequantizeBnb4, quantizeBnb4 } from '../quant/bnb4.js';
+import { dequantizeInt8, quantizeInt8 } from '../quant/int8.js';
+import { weightTensors, type Weight } from '../quant/weight.js';
+import { numbers, type ConformanceCase } from './harness.js';
+
+/** Quantizes a weight on the backend under test. */
+type Quantize = (weight: Tensor, compute: FloatDType) => Weight;
+
+const formats: Record<string, Quantize> = {
+  dense: (values) => ({ kind: 'dense', shape: [values.dim(0), values.dim(1)], values }),
+  nf4: (weight, computeDtype) => quantizeBnb4(weight, { quantType: 'nf4', computeDtype }),
+  fp4: (weight, computeDtype) => quantizeBnb4(weight, { quantType: 'fp4', blockSize: 128, computeDtype }),
+  'nf4 nested': (weight, computeDtype) => quantizeBnb4(weight, { quantType: 'nf4', doubleQuant: true, computeDtype }),
+  int8: (weight) => quantizeInt8(weight, { threshold: 6 }),
+  'int8 threshold 0': (weight) => quantizeInt8(weight, { threshold: 0 }),
+};
+
+const own = (weight: Weight): Weight => {
+  for (const tensor of weightTensors(weight)) tensor.backend.track(tensor);
+  return weight;
+};
+
+/** [rows, k, n of each part]: whole and odd sizes, tails, many rows. */
+const shapes: readonly (readonly [number, number, readonly number[]])[] = [
+  [0, 64, [8]],
+  [1, 64, [5]],
+  [1, 256, [96]],
+  [1, 192, [64, 32, 32]],
+  [1, 1000, [33]],
+  [2, 130, [7]],
+  [4, 320, [48, 48]],
+  [16, 448, [31]],
+  [33, 96, [70]],
+  [65, 128, [64]],
+  [130, 224, [129, 17]],
+  [1, 2048, [512]],
+];
+
+/** x with a few outlier features, as LLM.int8 meets them. */
+function input(backend: Backend, source: ReturnType<typeof numbers>, rows: number, k: number, dtype: FloatDType): Tensor {
+  const x = source.normals(rows * k);
+  for (let row = 0; row < rows; row++) for (const column of [3, k >> 1]) x[row * k + column] = row % 3 === 2 ? x[row * k + column] : 9 + row;
+  return backend.tensor(x, [rows, k], dtype);
+}
+
+function product(backend: Backend, format: Quantize, [rows, k, ns]: (typeof shapes)[number], dtype: FloatDType, fuse: (width: number) => { bias?: boolean; fusion: Omit<LinearFusion, 'residual'>; residual?: boolean }): Tensor {
+  const source = numbers(rows * 31 + k * 7 + ns.length);
+  const width = ns.reduce((a, b) => a + b, 0);
+  const { bias, fusion, residual } = fuse(width);
+  const x = input(backend, source, rows, k, dtype);
+  const parts: LinearPart[] = ns.map((n) => ({
+    weight: own(format(backend.tensor(source.normals(n * k, k ** -0.5), [n, k], dtype), dtype)),
+    bias: bias ? backend.tensor(source.normals(n), [n], dtype) : undefined,
+  }));
+  const outWidth = fusion.gated ? ns[0] : width;
+  const added = residual ? backend.tensor(source.normals(rows * outWidth), [rows, outWidth], dtype) : undefined;
+  return linear(x, parts, { ...fusion, residual: added });
+}
+
+// Integer products are exact and rounding of x to int8 is the same rule everywhere; what remains are f32 roundings, or those of
+// the act dtype for weights rounded to it.
+const tolerance = (format: string, dtype: FloatDType): number | undefined => (format.startsWith('int8') && dtype === 'f32' ? 1e-5 : undefined);
+
+const formatCases: ConformanceCase[] = Object.entries(formats).flatMap(([name, format]) => [
+  ...shapes.map((shape) => ({
+    name: `linear ${name} rows ${shape[0]}, k ${shape[1]}, n ${shape[2].join('+')}`,
+    run: (context: Parameters<ConformanceCase['run']>[0]) =>
+      context.same((backend) => product(backend, format, shape, context.dtype, () => ({ fusion: {} })), { tolerance: tolerance(name, context.dtype) }),
+  })),
+  ...[1, 3, 40, 100].map((rows) => ({
+    name: `linear ${name} bias, gelu, residual, rows ${rows}`,
+    run: (context: Parameters<ConformanceCase['run']>[0]) =>
+      context.same((backend) => product(backend, format, [rows, 192, [40]], context.dtype, () => ({ bias: true, residual: true, fusion: { activation: 'gelu' } })), { tolerance: tolerance(name, context.dtype) }),
+  })),
+  ...[1, 5, 80].map((rows) => ({
+    name: `linear ${name} gated silu, rows ${rows}`,
+    run: (context: Parameters<ConformanceCase['run']>[0]) =>
+      context.same((backend) => product(backend, format, [rows, 256, [72, 72]], context.dtype, () => ({ fusion: { activation: 'silu', gated: true } })), { tolerance: tolerance(name, context.dtype) ?? (context.dtype === 'f32' ? 5e-6 : undefined) }),
+  })),
+]);
+
+/** A row's result is the same alone and among neighbours. */
+const independence: ConformanceCase[] = Object.entries(formats).map(([name, format]) => ({
+  name: `linear ${name}: rows are independent of neighbours`,
+  run: async ({ backend, dtype }) => {
+    const run = async (scale: number) => {
+      const result = backend.scope(() => {
+        const source = numbers(5);
+        const weight = own(format(backend.tensor(source.normals(64 * 128), [64, 128], dtype), dtype));
+        const x = source.normals(4 * 128);
+        for (let i = 128; i < x.length; i++) x[i] *= scale;
+        return linear(backend.tensor(x, [4, 128], dtype), [{ weight }]);
+      });
+      const data = (await result.data()) as Float32Array;
+      result.dispose();
+      return data.slice(0, 64);
+    };
+    const [calm, loud] = [await run(1), await run(50)];
+    if (calm.some((value, i) => value !== loud[i])) throw new Error('row 0 changed with its neighbours');
+  },
+}));
+
+const roundTrips: ConformanceCase[] = (['f32', 'f16', 'bf16'] as const).flatMap((dtype) =>
+  [64, 65, 1000, 64 * 300].flatMap((count) => {
+    const weight = (backend: Backend) => backend.tensor(numbers(count).normals(count), [1, count], dtype);
+    const parts = (quantized: Weight) => weightTensors(own(quantized));
+    return [
+      ...(['nf4', 'fp4'] as const).map((quantType) => ({
+        name: `quantize ${quantType} of ${count} ${dtype}`,
+        run: (context: Parameters<ConformanceCase['run']>[0]) =>
+          context.same((backend) => {
+            const quantized = quantizeBnb4(weight(backend), { quantType });
+            return [...parts(quantized), dequantizeBnb4(quantized, dtype)];
+          }, { exact: true }),
+      })),
+      {
+        name: `quantize nf4 nested of ${count} ${dtype}`,
+        run: (context: Parameters<ConformanceCase['run']>[0]) =>
+          context.same((backend) => {
+            const quantized = quantizeBnb4(weight(backend), { quantType: 'nf4', doubleQuant: true });
+            return [...parts(quantized), dequantizeBnb4(quantized, 'f32')];
+          }, { exact: true }),
+      },
+      {
+        name: `quantize int8 of ${count} ${dtype}`,
+        run: (context: Parameters<ConformanceCase['run']>[0]) =>
+          context.same((backend) => {
+            const quantized = quantizeInt8(weight(backend));
+            return [...parts(quantized), dequantizeInt8(quantized, 'f32')];
+          }, { exact: true }),
+      },
+    ];
+  }),
+);
+
+export const linearCases: ConformanceCase[] = [...formatCases, ...independence, ...roundTrips];

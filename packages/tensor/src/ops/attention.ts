@@ -1,0 +1,160 @@
+import { ShapeError } from '@q/config';
+import type { Tensor } from '../core/tensor.js';
+import { checkActivation, checkDType, checkIndices, checkShape } from './check.js';
+
+/**
+ * The sequences of one forward pass, packed: all tokens of sequence 0, then of sequence 1, and so on. Made by the engine;
+ * the index tensors live on the device.
+ */
+export interface Batch {
+  /** Packed tokens T. */
+  readonly tokens: number;
+  /** Sequences B. */
+  readonly sequences: number;
+  /** Largest number of tokens that a sequence has in this pass. */
+  readonly maxQuery: number;
+  /** Upper bound of the context lengths. */
+  readonly maxContext: number;
+  /** i32 [T]: token ids. */
+  readonly tokenIds: Tensor;
+  /** i32 [T]: position of each token in its sequence. */
+  readonly positions: Tensor;
+  /** i32 [T]: sequence of each token. */
+  readonly sequenceOf: Tensor;
+  /** i32 [B + 1]: first packed row of each sequence. */
+  readonly sequenceStarts: Tensor;
+  /** i32 [B]: keys of each sequence, this pass's included. */
+  readonly contextLengths: Tensor;
+  /** i32 [B, maxBlocks]: cache blocks of each sequence. */
+  readonly blockTables: Tensor;
+}
+
+/** Keys and values of one layer in fixed blocks: each [numBlocks, numKvHeads, blockSize, headDim]. */
+export interface KvLayer {
+  readonly keys: Tensor;
+  readonly values: Tensor;
+}
+
+/** Where queries, keys and values of each head are in a packed row, in elements; see the command table. */
+export interface QkvLayout {
+  readonly numHeads: number;
+  readonly numKvHeads: number;
+  readonly headDim: number;
+  readonly qOffset: number;
+  readonly qGroupStride: number;
+  readonly kOffset: number;
+  readonly vOffset: number;
+  readonly kvStride: number;
+  readonly rowStride: number;
+}
+
+/** The layout of [all query heads | all key heads | all value heads]. */
+export function packedQkv(numHeads: number, numKvHeads: number, headDim: number): QkvLayout {
+  if (numHeads % numKvHeads !== 0) {
+    throw new ShapeError('attention', 'query heads must divide evenly over key/value heads', { numHeads, numKvHeads });
+  }
+  const queries = numHeads * headDim;
+  const keys = numKvHeads * headDim;
+  return {
+    numHeads, numKvHeads, headDim, qOffset: 0, qGroupStride: (numHeads / numKvHeads) * headDim,
+    kOffset: queries, vOffset: queries + keys, kvStride: headDim, rowStride: queries + 2 * keys,
+  };
+}
+
+export interface RopeOptions {
+  /** f32 [rotaryDim / 2], or [B, rotaryDim / 2] for frequencies that differ per sequence. */
+  readonly inverseFrequencies: Tensor;
+  /** Pairs (2i, 2i + 1) as GPT-J instead of (i, i + rotaryDim / 2) as Llama. Default false. */
+  readonly interleaved?: boolean;
+  /** Factor on cos and sin. Default 1. */
+  readonly scale?: number;
+}
+
+/**
+ * Rotates queries (in place) and keys by position (Su et al. 2021) and writes keys and values to the cache. Without `rope` it
+ * only writes. Afterwards only the queries of `qkv` may be used.
+ * @param qkv activations [T, layout.rowStride]
+ */
+export function ropeKvWrite(qkv: Tensor, kv: KvLayer, batch: Batch, layout: QkvLayout, rope?: RopeOptions): void {
+  const { blockSize, maxBlocks } = checkPaged('ropeKvWrite', qkv, kv, batch, layout);
+  checkIndices('ropeKvWrite', 'positions', batch.positions, [batch.tokens]);
+  checkIndices('ropeKvWrite', 'sequenceOf', batch.sequenceOf, [batch.tokens]);
+  const frequencies = rope?.inverseFrequencies;
+  const perSequence = frequencies !== undefined && frequencies.shape.length === 2;
+  if (frequencies) {
+    checkDType('ropeKvWrite', 'inverseFrequencies', frequencies, 'f32');
+    if (perSequence) checkShape('ropeKvWrite', 'inverseFrequencies', frequencies, [batch.sequences, 'rotaryDim / 2']);
+    if (frequencies.dim(-1) * 2 > layout.headDim) {
+      throw new ShapeError('ropeKvWrite', 'more frequencies than pairs in a head', { frequencies: frequencies.dim(-1), headDim: layout.headDim });
+    }
+  }
+  qkv.backend.submit('ropeKvWrite', {
+    qkv: qkv.ref(), keyCache: kv.keys.ref(), valueCache: kv.values.ref(), positions: batch.positions.ref(), sequenceOf: batch.sequenceOf.ref(),
+    blockTables: batch.blockTables.ref(), inverseFrequencies: frequencies?.ref(), tokens: batch.tokens, numHeads: layout.numHeads, numKvHeads: layout.numKvHeads,
+    headDim: layout.headDim, rotaryDim: frequencies ? frequencies.dim(-1) * 2 : 0, interleaved: Number(rope?.interleaved ?? false),
+    perSequence: Number(perSequence), ropeScale: rope?.scale ?? 1, qOffset: layout.qOffset, qGroupStride: layout.qGroupStride, kOffset: layout.kOffset,
+    vOffset: layout.vOffset, kvStride: layout.kvStride, rowStride: layout.rowStride, blockSize, maxBlocks,
+  });
+}
+
+export interface AttentionOptions {
+  /** Factor on the scores. Default 1 / sqrt(headDim). */
+  readonly scale?: number;
+  /** Default true. */
+  readonly causal?: boolean;
+  /** Keys a query sees, itself included; 0 for all. */
+  readonly window?: number;
+  /** softcap · tanh(scores / softcap); 0 for none. */
+  readonly softcap?: number;
+  /** f32 [numHeads] (Press et al. 2022). */
+  readonly alibiSlopes?: Tensor;
+  /** f32 [numHeads, query positions, key positions], added to the scaled scores. */
+  readonly bias?: Tensor;
+}
+
+/**
+ * Softmax attention of the batch's queries over the paged cache, which already holds this pass's keys and values.
+ * @returns activations [T, numHeads · headDim]
+ */
+export function attention(qkv: Tensor, kv: KvLayer, batch: Batch, layout: QkvLayout, options: AttentionOptions = {}): Tensor {
+  const { blockSize, maxBlocks } = checkPaged('attention', qkv, kv, batch, layout);
+  const { numHeads, numKvHeads, headDim } = layout;
+  const { scale = 1 / Math.sqrt(headDim), causal = true, window = 0, softcap = 0, alibiSlopes, bias } = options;
+  checkIndices('attention', 'sequenceStarts', batch.sequenceStarts, [batch.sequences + 1]);
+  checkIndices('attention', 'contextLengths', batch.contextLengths, [batch.sequences]);
+  if (alibiSlopes) {
+    checkDType('attention', 'alibiSlopes', alibiSlopes, 'f32');
+    checkShape('attention', 'alibiSlopes', alibiSlopes, [numHeads]);
+  }
+  if (bias) {
+    checkDType('attention', 'bias', bias, 'f32');
+    checkShape('attention', 'bias', bias, [numHeads, 'query positions', 'key positions']);
+    if (bias.dim(1) < batch.maxContext || bias.dim(2) < batch.maxContext) {
+      throw new ShapeError('attention', 'bias does not cover the context', { bias: bias.shape, maxContext: batch.maxContext });
+    }
+  }
+  const out = qkv.backend.empty([batch.tokens, numHeads * headDim], qkv.dtype);
+  qkv.backend.submit('attention', {
+    qkv: qkv.ref(), keyCache: kv.keys.ref(), valueCache: kv.values.ref(), out: out.ref(), sequenceStarts: batch.sequenceStarts.ref(),
+    contextLengths: batch.contextLengths.ref(), blockTables: batch.blockTables.ref(), alibiSlopes: alibiSlopes?.ref(), bias: bias?.ref(),
+    tokens: batch.tokens, sequences: batch.sequences, maxQuery: batch.maxQuery, maxContext: batch.maxContext, numHeads, numKvHeads, headDim, scale, softcap,
+    causal: Number(causal), window, biasRows: bias?.dim(1) ?? 0, biasColumns: bias?.dim(2) ?? 0, qOffset: layout.qOffset, qGroupStride: layout.qGroupStride,
+    rowStride: layout.rowStride, blockSize, maxBlocks,
+  });
+  return out;
+}
+
+function checkPaged(op: string, qkv: Tensor, kv: KvLayer, batch: Batch, layout: QkvLayout): { blockSize: number; maxBlocks: number } {
+  checkActivation(op, 'qkv', qkv);
+  checkShape(op, 'qkv', qkv, [batch.tokens, layout.rowStride]);
+  checkShape(op, 'keys', kv.keys, ['blocks', layout.numKvHeads, 'blockSize', layout.headDim]);
+  checkShape(op, 'values', kv.values, [...kv.keys.shape]);
+  checkDType(op, 'values', kv.values, kv.keys.dtype);
+  checkIndices(op, 'blockTables', batch.blockTables, [batch.sequences, 'maxBlocks']);
+  const blockSize = kv.keys.dim(2);
+  const maxBlocks = batch.blockTables.dim(1);
+  if (maxBlocks * blockSize < batch.maxContext) {
+    throw new ShapeError(op, 'block tables do not cover the batch', { blockTables: batch.blockTables.shape, sequences: batch.sequences, blockSize, maxContext: batch.maxContext });
+  }
+  return { blockSize, maxBlocks };
+}

@@ -1,0 +1,77 @@
+import type { CommandArgs } from '../driver/schema.js';
+import { softmaxOf } from './maths.js';
+import type { Cells, ReferenceMemory } from './memory.js';
+
+type Paged = Pick<CommandArgs<'attention'>, 'numKvHeads' | 'blockSize' | 'headDim' | 'maxBlocks'>;
+
+/** Index in a cache tensor of element 0 of head `head` at a position of a sequence. */
+const slot = (tables: Cells, { numKvHeads, blockSize, headDim, maxBlocks }: Paged, sequence: number, position: number, head: number): number => {
+  const block = tables.get(sequence * maxBlocks + Math.floor(position / blockSize));
+  return ((block * numKvHeads + head) * blockSize + (position % blockSize)) * headDim;
+};
+
+const queryAt = ({ numHeads, numKvHeads, headDim, qOffset, qGroupStride, rowStride }: Pick<CommandArgs<'attention'>, 'numHeads' | 'numKvHeads' | 'headDim' | 'qOffset' | 'qGroupStride' | 'rowStride'>, token: number, head: number): number => {
+  const group = numHeads / numKvHeads;
+  return token * rowStride + qOffset + Math.floor(head / group) * qGroupStride + (head % group) * headDim;
+};
+
+export function ropeKvWrite(args: CommandArgs<'ropeKvWrite'>, memory: ReferenceMemory): void {
+  const [qkv, keys, values, positions, sequenceOf, tables] = [args.qkv, args.keyCache, args.valueCache, args.positions, args.sequenceOf, args.blockTables].map((ref) => memory.cells(ref));
+  const frequencies = args.inverseFrequencies && memory.cells(args.inverseFrequencies);
+  const half = args.rotaryDim / 2;
+  const rotated = (start: number, token: number): number[] => {
+    const head = Array.from({ length: args.headDim }, (_, i) => qkv.get(start + i));
+    for (let i = 0; frequencies && i < half; i++) {
+      const frequency = frequencies.get((args.perSequence ? sequenceOf.get(token) * half : 0) + i);
+      const angle = Math.fround(positions.get(token) * frequency);
+      const [cos, sin] = [Math.cos(angle) * args.ropeScale, Math.sin(angle) * args.ropeScale];
+      const [a, b] = args.interleaved ? [2 * i, 2 * i + 1] : [i, i + half];
+      [head[a], head[b]] = [head[a] * cos - head[b] * sin, head[b] * cos + head[a] * sin];
+    }
+    return head;
+  };
+  for (let token = 0; token < args.tokens; token++) {
+    for (let head = 0; head < args.numHeads; head++) {
+      const at = queryAt(args, token, head);
+      rotated(at, token).forEach((value, i) => qkv.set(at + i, value));
+    }
+    for (let head = 0; head < args.numKvHeads; head++) {
+      const to = slot(tables, args, sequenceOf.get(token), positions.get(token), head);
+      const row = token * args.rowStride + head * args.kvStride;
+      rotated(row + args.kOffset, token).forEach((value, i) => keys.set(to + i, value));
+      for (let i = 0; i < args.headDim; i++) values.set(to + i, qkv.get(row + args.vOffset + i));
+    }
+  }
+}
+
+export function attention(args: CommandArgs<'attention'>, memory: ReferenceMemory): void {
+  const [qkv, keys, values, out, starts, lengths, tables] = [args.qkv, args.keyCache, args.valueCache, args.out, args.sequenceStarts, args.contextLengths, args.blockTables].map((ref) => memory.cells(ref));
+  const slopes = args.alibiSlopes && memory.cells(args.alibiSlopes);
+  const bias = args.bias && memory.cells(args.bias);
+  const { headDim, numHeads, numKvHeads } = args;
+  const scoreOf = (query: number, key: number, head: number, queryPosition: number, keyPosition: number): number => {
+    if (args.causal && keyPosition > queryPosition) return -Infinity;
+    if (args.window > 0 && keyPosition <= queryPosition - args.window) return -Infinity;
+    let dot = 0;
+    for (let i = 0; i < headDim; i++) dot += qkv.get(query + i) * keys.get(key + i);
+    let score = dot * args.scale;
+    if (slopes) score += slopes.get(head) * (keyPosition - queryPosition);
+    if (bias) score += bias.get((head * args.biasRows + queryPosition) * args.biasColumns + keyPosition);
+    return args.softcap > 0 ? args.softcap * Math.tanh(score / args.softcap) : score;
+  };
+  for (let sequence = 0; sequence < args.sequences; sequence++) {
+    const [start, end, length] = [starts.get(sequence), starts.get(sequence + 1), lengths.get(sequence)];
+    for (let token = start; token < end; token++) {
+      const position = length - (end - token);
+      for (let head = 0; head < numHeads; head++) {
+        const kvHead = Math.floor(head / (numHeads / numKvHeads));
+        const slots = Array.from({ length }, (_, p) => slot(tables, args, sequence, p, kvHead));
+        const weights = softmaxOf(slots.map((at, p) => scoreOf(queryAt(args, token, head), at, head, position, p)));
+        for (let i = 0; i < headDim; i++) {
+          const sum = slots.reduce((total, at, p) => total + (weights[p] === 0 ? 0 : weights[p] * values.get(at + i)), 0);
+          out.set(token * numHeads * headDim + head * headDim + i, sum);
+        }
+      }
+    }
+  }
+}

@@ -1,0 +1,129 @@
+import { closeSync, openSync, readSync } from 'node:fs';
+import { commandNames, type CommandName } from '../driver/schema.js';
+import { decode } from '../driver/encode.js';
+import type { Driver, DriverFailure, DriverInfo } from '../driver/driver.js';
+import { Backend } from '../core/backend.js';
+import { ReferenceMemory } from './memory.js';
+import { reference } from './commands.js';
+
+const failure = (code: DriverFailure['code'], message: string, command?: string): DriverFailure =>
+  Object.assign(new Error(message), { code, command }) as DriverFailure;
+
+const info: DriverInfo = {
+  type: 'cpu', index: 0, name: 'TypeScript reference', totalBytes: 2 ** 33, mapsFiles: false, activationDtypes: ['f32', 'f16', 'bf16'], features: {},
+};
+
+/**
+ * The commands as plain loops in double precision: slow and obviously right. It runs each command when it is submitted; the
+ * conformance suite compares every other driver with it.
+ */
+export class ReferenceDriver implements Driver {
+  readonly info = info;
+  #memory = new ReferenceMemory();
+  #files = new Map<number, number>();
+  #programs = new Map<number, { name: CommandName; words: Float64Array }[]>();
+  #recording: { name: CommandName; words: Float64Array }[] | undefined;
+  #next = 1;
+  #error: DriverFailure | undefined;
+
+  alloc(bytes: number): number {
+    if (this.#memory.allocatedBytes + bytes > info.totalBytes) {
+      throw Object.assign(failure('out_of_memory', 'out of memory'), { wantedBytes: bytes, freeBytes: info.totalBytes - this.#memory.allocatedBytes });
+    }
+    return this.#memory.alloc(bytes);
+  }
+
+  release(buffer: number): void {
+    this.#memory.release(buffer);
+  }
+
+  submit(code: number, words: Float64Array): void {
+    const command = { name: commandNames[code], words: words.slice() };
+    if (this.#recording) this.#recording.push(command);
+    else this.#run(command.name, command.words);
+  }
+
+  write(buffer: number, offset: number, data: Uint8Array): void {
+    this.#memory.bytes(buffer, offset, data.byteLength).set(data);
+  }
+
+  async read(buffer: number, offset: number, bytes: number): Promise<ArrayBuffer> {
+    const copy = this.#memory.bytes(buffer, offset, bytes).slice().buffer;
+    await this.flush();
+    return copy;
+  }
+
+  openFile(path: string): number {
+    try {
+      this.#files.set(this.#next, openSync(path, 'r'));
+    } catch (cause) {
+      throw failure('file', `cannot open ${path}: ${(cause as Error).message}`);
+    }
+    return this.#next++;
+  }
+
+  closeFile(file: number): void {
+    closeSync(this.#files.get(file)!);
+    this.#files.delete(file);
+  }
+
+  readFile(file: number, fileOffset: number, buffer: number, offset: number, bytes: number): void {
+    const target = this.#memory.bytes(buffer, offset, bytes);
+    for (let done = 0; done < bytes; ) {
+      const got = readSync(this.#files.get(file)!, target, done, bytes - done, fileOffset + done);
+      if (got === 0) {
+        this.#error ??= failure('file', `the file ends ${bytes - done} bytes early`);
+        return;
+      }
+      done += got;
+    }
+  }
+
+  mapFile(): number {
+    throw failure('device', 'this driver does not map files');
+  }
+
+  async flush(): Promise<void> {
+    const error = this.#error;
+    this.#error = undefined;
+    if (error) throw error;
+  }
+
+  beginCapture(): void {
+    this.#recording = [];
+  }
+
+  endCapture(): number {
+    this.#programs.set(this.#next, this.#recording!);
+    this.#recording = undefined;
+    return this.#next++;
+  }
+
+  replay(program: number): void {
+    for (const { name, words } of this.#programs.get(program)!) this.#run(name, words);
+  }
+
+  releaseProgram(program: number): void {
+    this.#programs.delete(program);
+  }
+
+  memory(): { allocatedBytes: number; freeBytes: number } {
+    return { allocatedBytes: this.#memory.allocatedBytes, freeBytes: info.totalBytes - this.#memory.allocatedBytes };
+  }
+
+  async close(): Promise<void> {
+    for (const file of this.#files.values()) closeSync(file);
+    this.#memory.buffers.clear();
+  }
+
+  #run(name: CommandName, words: Float64Array): void {
+    try {
+      (reference[name] as (args: unknown, memory: ReferenceMemory) => void)(decode(name, words), this.#memory);
+    } catch (error) {
+      this.#error ??= failure('command', (error as Error).message, name);
+    }
+  }
+}
+
+/** A backend on the TypeScript reference. */
+export const referenceBackend = (): Backend => new Backend(new ReferenceDriver());

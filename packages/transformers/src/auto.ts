@@ -1,0 +1,116 @@
+import { assertKnownKeys, ConfigError, GenerationConfig, parseModelConfig, type ModelConfig } from '@q/config';
+import { loadDummy, loadParameters, openCheckpoint, quantizerFor, type LoadProgress } from '@q/loader';
+import { architectureOf, buildModel, parameterSlots } from '@q/models';
+import { isFloat, parseDType, type Backend, type FloatDType } from '@q/tensor';
+import { openDevice } from './device.js';
+import { hubOptionNames, modelFolder, readOptional, readRequired, type HubOptions } from './files.js';
+import { CausalModel } from './model.js';
+import { placeOnOne, type PlacementOptions } from './placement.js';
+import { quantizationFor, type QuantizationOptions } from './quantization.js';
+import { optionalTokenizer } from './tokenizer.js';
+
+export interface LoadModelOptions extends HubOptions, QuantizationOptions, PlacementOptions {
+  /** Dtype of the dense weights: `float32`, `float16`, `bfloat16`, or `auto` for what the checkpoint has. Default `auto`. */
+  readonly torchDtype?: string;
+  /** `dummy` fills random weights of the right shapes and formats instead of reading any. Default `auto`. */
+  readonly loadFormat?: 'auto' | 'dummy';
+  /** Dtype of cached keys and values. Default: the activation dtype. */
+  readonly kvCacheDtype?: string;
+  /** CPU threads. Default: the physical cores. */
+  readonly threads?: number;
+  /** Most sequences that decode together. Default 32. */
+  readonly maxBatchSize?: number;
+  /** Keys of config.json that Q does not know and that may be ignored. */
+  readonly ignoreConfigKeys?: readonly string[];
+  readonly onProgress?: (progress: LoadProgress) => void;
+}
+
+export const loadOptionNames = [
+  ...hubOptionNames, 'loadIn8bit', 'loadIn4bit', 'quantizationConfig', 'torchDtype', 'deviceMap', 'maxMemory', 'loadFormat', 'kvCacheDtype', 'threads', 'maxBatchSize', 'ignoreConfigKeys', 'onProgress',
+] as const;
+
+/** Reads configurations. */
+export const AutoConfig = {
+  /** @throws CheckpointError without config.json; ConfigError and UnsupportedError for what it says. */
+  async fromPretrained(idOrPath: string, options: HubOptions & { readonly ignoreConfigKeys?: readonly string[] } = {}): Promise<ModelConfig> {
+    assertKnownKeys('AutoConfig.fromPretrained', options, [...hubOptionNames, 'ignoreConfigKeys']);
+    return configOf(await modelFolder(idOrPath, options), options.ignoreConfigKeys);
+  },
+};
+
+async function configOf(folder: string, ignoreKeys: readonly string[] = []): Promise<ModelConfig> {
+  return parseModelConfig(await readRequired(folder, 'config.json'), { ignoreKeys });
+}
+
+/** Loads causal language models. */
+export const AutoModelForCausalLM = {
+  /**
+   * Loads a model, quantizing it on the way when asked.
+   * @param idOrPath folder, Hub id, or `@q/nano`
+   * @throws CheckpointError for damaged or incomplete files, ConfigError for options, UnsupportedError for architectures, OutOfMemoryError;
+   *   the signal's reason on abort. Nothing stays allocated then.
+   */
+  async fromPretrained(idOrPath: string, options: LoadModelOptions = {}): Promise<CausalModel> {
+    assertKnownKeys('AutoModelForCausalLM.fromPretrained', options, loadOptionNames);
+    const folder = await modelFolder(idOrPath, options);
+    return loadModel(await configOf(folder, options.ignoreConfigKeys), folder, options);
+  },
+
+  /** A model of a config with random weights (`loadFormat: 'dummy'`), for measuring. */
+  async fromConfig(config: ModelConfig, options: Omit<LoadModelOptions, 'loadFormat'> = {}): Promise<CausalModel> {
+    assertKnownKeys('AutoModelForCausalLM.fromConfig', options, loadOptionNames);
+    return loadModel(config, undefined, { ...options, loadFormat: 'dummy' });
+  },
+};
+
+async function loadModel(config: ModelConfig, folder: string | undefined, options: LoadModelOptions): Promise<CausalModel> {
+  const { signal, loadFormat = 'auto' } = options;
+  if (loadFormat !== 'auto' && loadFormat !== 'dummy') throw new ConfigError('fromPretrained', `loadFormat is "${String(loadFormat)}"`, { fix: 'use "auto" or "dummy"' });
+  const { stored, wanted } = quantizationFor(config, options);
+  const architecture = architectureOf(config.modelType);
+  const tokenizer = folder === undefined ? undefined : await optionalTokenizer(folder);
+  const generationConfig = await generationConfigOf(folder, config);
+  const dtype = floatDType('torchDtype', options.torchDtype ?? 'auto');
+  const device = await placeOnOne(config, { deviceMap: options.deviceMap, maxMemory: options.maxMemory, torchDtype: options.torchDtype, quantizationConfig: stored ?? wanted });
+  const backend = openDevice(device, { threads: options.threads });
+  const model = buildModel(config);
+  try {
+    const slots = parameterSlots(model, config.tieWordEmbeddings ? architecture.tied : {});
+    const quantizer = wanted && quantizerFor(wanted, architecture.keepDense);
+    const activations = activationDType(backend, dtype ?? storedDType(config));
+    // A GPU multiplies in the activation dtype, so dense weights have it too; the CPU takes any.
+    const weights = device === 'cpu' ? dtype : activations;
+    if (loadFormat === 'dummy') await loadDummy(slots, { backend, dtype: weights ?? storedDType(config), quantizer, signal });
+    else {
+      await using checkpoint = await openCheckpoint(folder!, { signal });
+      await loadParameters(checkpoint, slots, { backend, dtype: weights, quantizer, stored, ignored: architecture.ignoredTensors, signal, onProgress: options.onProgress });
+    }
+    const kvDtype = floatDType('kvCacheDtype', options.kvCacheDtype ?? 'auto');
+    const engine = { dtype: activations, kvDtype, maxBatchSize: options.maxBatchSize };
+    return new CausalModel({ config, generationConfig, tokenizer, backend, model, slots, quantizationConfig: stored ?? wanted, engine, folder });
+  } catch (error) {
+    model.dispose();
+    await backend.close();
+    throw error;
+  }
+}
+
+/** generation_config.json, or what config.json says of special tokens. */
+async function generationConfigOf(folder: string | undefined, config: ModelConfig): Promise<GenerationConfig> {
+  const text = folder === undefined ? undefined : await readOptional(folder, 'generation_config.json');
+  if (text !== undefined) return GenerationConfig.fromJSON(text);
+  const { bos, eos, pad } = config.tokenIds;
+  return new GenerationConfig({ ...(bos.length > 0 && { bosTokenId: bos[0] }), ...(eos.length > 0 && { eosTokenId: [...eos] }), ...(pad !== null && { padTokenId: pad }) });
+}
+
+function floatDType(option: string, name: string): FloatDType | undefined {
+  if (name === 'auto') return undefined;
+  const dtype = parseDType(name);
+  if (isFloat(dtype)) return dtype;
+  throw new ConfigError('fromPretrained', `${option} is ${name}`, { fix: 'use float32, float16, bfloat16 or auto' });
+}
+
+const storedDType = (config: ModelConfig): FloatDType => floatDType('dtype', config.dtype ?? 'float16') ?? 'f16';
+
+/** The model's dtype where the device computes in it; the CPU computes in f32 whatever the weights are stored in. */
+const activationDType = (backend: Backend, wanted: FloatDType): FloatDType => (backend.caps.activationDtypes.includes(wanted) ? wanted : backend.caps.activationDtypes[0]);

@@ -1,0 +1,52 @@
+import { QError, UnsupportedError } from '@q/config';
+import type { DeviceReport as FreeMemory } from '@q/device-map';
+import { cpuAddon } from '@q/kernels-cpu';
+import { loadCuda } from '@q/kernels-cuda';
+import { openBackend, parseDevice, type Addon, type Backend, type DriverInfo } from '@q/tensor';
+
+const addonOf = (type: 'cpu' | 'cuda'): Addon => (type === 'cpu' ? cpuAddon() : loadCuda());
+
+/** Opens a device. @throws UnsupportedError when it does not exist or its driver cannot be loaded, saying why. */
+export function openDevice(name: string | number, options: { threads?: number } = {}): Backend {
+  const device = parseDevice(name);
+  const addon = addonOf(device.type);
+  const { devices, problem } = addon.devices();
+  if (device.index >= devices.length) {
+    throw new UnsupportedError('device', `there is no device ${String(name)}`, { found: devices.map((info) => info.name), why: problem, fix: 'use "cpu", or see "q doctor"' });
+  }
+  return openBackend(addon.open(device.index, device.type === 'cpu' ? options : {}));
+}
+
+/** The devices of one kind, or why there are none. */
+export interface DeviceReport {
+  readonly type: 'cpu' | 'cuda';
+  readonly devices: readonly DriverInfo[];
+  /** Why there is none, or why some are missing. */
+  readonly problem?: string;
+}
+
+/** What this machine has, for reports; a backend that cannot be loaded says why instead of throwing. */
+export function listDevices(): DeviceReport[] {
+  return (['cpu', 'cuda'] as const).map((type) => {
+    try {
+      const { devices, problem } = addonOf(type).devices();
+      return { type, devices, ...(problem !== undefined && { problem }) };
+    } catch (error) {
+      if (error instanceof QError) return { type, devices: [], problem: error.message };
+      throw error;
+    }
+  });
+}
+
+/** Free memory of the devices, as the planner takes it. Opens and closes each device to ask. */
+export async function freeMemory(): Promise<FreeMemory> {
+  const pairs: [number | 'cpu', number][] = [];
+  for (const { type, devices } of listDevices()) {
+    for (const { index } of devices) {
+      const driver = addonOf(type).open(index, {});
+      pairs.push([type === 'cpu' ? 'cpu' : index, driver.memory().freeBytes]);
+      await driver.close();
+    }
+  }
+  return pairs;
+}

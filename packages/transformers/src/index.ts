@@ -1,0 +1,17 @@
+export { AutoConfig, AutoModelForCausalLM, type LoadModelOptions } from './auto.js';
+export { AutoTokenizer, Tokenizer, type ChatMessage, type ChatOptions, type DecodeOptions, type EncodeOptions, type PadOptions } from './tokenizer.js';
+export { CausalModel, type ForwardInput, type QuantizationSummary, type SaveOptions } from './model.js';
+export { Generation, type GenerateInput, type GenerateOptions, type GenerationResult } from './generation.js';
+export { freeMemory, listDevices, openDevice, type DeviceReport } from './device.js';
+export { modelFolder, type HubOptions } from './files.js';
+export { planFor, type PlanOptions } from './placement.js';
+export { formatSize, parseSize, planPlacement, PlanRefusedError, renderBars, type Plan } from '@q/device-map';
+export * from '@q/config';
+export * from '@q/generate';
+export * from '@q/loader';
+export * from '@q/models';
+export { nanoFolder } from '@q/nano';
+export { addonCandidates } from '@q/kernels-cpu';
+/** Tensors and the ops on them, under their own name: `tensor.linear(...)`. */
+export * as tensor from '@q/tensor';
+export type { Backend, DType, DriverInfo, FloatDType, MemoryStats, Tensor } from '@q/tensor';

@@ -1,0 +1,228 @@
+import { readFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { assertKnownKeys, ConfigError, GENERATION_OPTION_NAMES, type GenerationConfig, type ModelConfig, type QuantizationConfig } from '@q/config';
+import { Engine, PastState, scoreWindows, unpack, type EngineOptions } from '@q/generate';
+import { SafetensorsWriter, storedTensors, type WriteProgress } from '@q/loader';
+import { bufferBytes, type CausalLM } from '@q/models';
+import { dtypeBytes, weightBytes, weightTensors, type Backend, type FloatDType, type ParameterSlot, type Tensor } from '@q/tensor';
+import { Generation, generateInputNames, requestsFor, withoutPadding, type GenerateOptions } from './generation.js';
+import type { Tokenizer } from './tokenizer.js';
+
+/** What a loaded model is made of; `fromPretrained` puts it together. */
+export interface ModelParts {
+  readonly config: ModelConfig;
+  readonly generationConfig: GenerationConfig;
+  readonly tokenizer: Tokenizer | undefined;
+  readonly backend: Backend;
+  readonly model: CausalLM;
+  readonly slots: readonly ParameterSlot[];
+  /** Quantization of the weights as they are now. */
+  readonly quantizationConfig: QuantizationConfig | undefined;
+  readonly engine: EngineOptions;
+  /** Folder of the checkpoint, for the files that saving copies; undefined for dummy weights. */
+  readonly folder: string | undefined;
+}
+
+export interface ForwardInput {
+  /** [batch, length] */
+  readonly inputIds: readonly (readonly number[])[];
+  /** [batch, length], 1 for tokens and 0 for padding. */
+  readonly attentionMask?: readonly (readonly number[])[];
+  /** Keys and values of earlier calls, from {@link CausalModel.createPast}; this call adds to them. */
+  readonly past?: PastState;
+}
+
+export interface SaveOptions {
+  /** Most bytes per file. Default `5GB`. */
+  readonly maxShardSize?: string | number;
+  readonly signal?: AbortSignal;
+  readonly onProgress?: (progress: WriteProgress) => void;
+}
+
+/** How the linear layers are kept. */
+export interface QuantizationSummary {
+  /** Layers by format: `dense`, `nf4`, `fp4`, `int8`. */
+  readonly linears: Readonly<Record<string, number>>;
+  /** Bytes by format; `other` is everything that is no linear layer. */
+  readonly bytes: Readonly<Record<string, number>>;
+  readonly parameters: number;
+}
+
+const tokenizerFiles = ['tokenizer.json', 'tokenizer_config.json', 'special_tokens_map.json', 'chat_template.jinja'];
+
+/** A causal language model on its device. Dispose it (`await using`, or `dispose()`) to free its memory. */
+export class CausalModel implements AsyncDisposable {
+  readonly #parts: ModelParts;
+  readonly #engine: Engine;
+
+  constructor(parts: ModelParts) {
+    this.#parts = parts;
+    this.#engine = new Engine(parts.model, parts.backend, parts.engine);
+  }
+
+  get config(): ModelConfig {
+    return this.#parts.config;
+  }
+
+  get generationConfig(): GenerationConfig {
+    return this.#parts.generationConfig;
+  }
+
+  get tokenizer(): Tokenizer | undefined {
+    return this.#parts.tokenizer;
+  }
+
+  get quantizationConfig(): QuantizationConfig | undefined {
+    return this.#parts.quantizationConfig;
+  }
+
+  /** The device it computes on. */
+  get backend(): Backend {
+    return this.#parts.backend;
+  }
+
+  /** Where the modules are: `{ '': 'cpu' }` when all are in one place. */
+  get hfDeviceMap(): Readonly<Record<string, string>> {
+    return { '': this.backend.name };
+  }
+
+  /**
+   * Logits of a padded batch in one pass.
+   * @returns f32 or the activation dtype, [batch, length, vocab]; zero where the mask is 0. The caller disposes it.
+   * @throws ConfigError when ids and mask do not fit together.
+   */
+  forward(input: ForwardInput): Tensor {
+    assertKnownKeys('forward', input, ['inputIds', 'attentionMask', 'past']);
+    const { inputIds, attentionMask, past } = input;
+    const { model, backend, engine } = this.#parts;
+    const length = inputIds[0]?.length ?? 0;
+    if (length === 0 || inputIds.some((row) => row.length !== length)) throw new ConfigError('forward', 'inputIds must be a rectangle [batch, length]', { got: inputIds.map((row) => row.length) });
+    const lists = withoutPadding(inputIds, attentionMask);
+    const state = past ?? new PastState(model, backend, { sequences: lists.length, maxLength: length, ...engine });
+    try {
+      return backend.scope(() => {
+        const packed = model.logits(state.forward(lists));
+        const places = inputIds.flatMap((row, i) => row.flatMap((_, j) => (attentionMask && attentionMask[i][j] === 0 ? [] : [i * length + j])));
+        return unpack(backend, packed, places, inputIds.length, length);
+      });
+    } finally {
+      if (!past) state.dispose();
+    }
+  }
+
+  /** Room for the keys and values of a batch, for {@link forward} in steps; dispose it when done. */
+  createPast(options: { sequences: number; maxLength: number }): PastState {
+    assertKnownKeys('createPast', options, ['sequences', 'maxLength']);
+    return new PastState(this.#parts.model, this.backend, { ...options, ...this.#parts.engine });
+  }
+
+  /**
+   * Continues prompts. Iterate the result for tokens as they come, or await it for all.
+   * @throws ConfigError for bad options; what fails later rejects the iteration.
+   */
+  generate(options: GenerateOptions): Generation {
+    assertKnownKeys('generate', options, [...generateInputNames, ...GENERATION_OPTION_NAMES]);
+    const requests = requestsFor(options, this.generationConfig, this.tokenizer);
+    return new Generation(requests, () => this.#engine.run(requests, { decoder: this.tokenizer, signal: options.signal }));
+  }
+
+  /** Mean negative log likelihood of tokens 1.. of each window; exp of their mean is the perplexity. */
+  score(windows: readonly (readonly number[])[], options: { signal?: AbortSignal; onWindow?: (index: number, mean: number) => void } = {}): Promise<number[]> {
+    return scoreWindows(this.#parts.model, this.backend, windows, { dtype: this.#parts.engine.dtype, ...options });
+  }
+
+  /**
+   * Bytes of parameters and buffers as Python's `get_memory_footprint()` counts them: codes of quantized weights, but not their scales.
+   * {@link weightBytes} is what they really take.
+   */
+  getMemoryFootprint({ returnBuffers = true }: { returnBuffers?: boolean } = {}): number {
+    const { slots, model } = this.#parts;
+    const parameters = slots.reduce((sum, slot) => {
+      if (slot.kind === 'tensor') return sum + slot.current().bytes;
+      if (slot.tiedTo !== undefined) return sum;
+      return sum + weightTensors(slot.current())[0].bytes;
+    }, 0);
+    return parameters + (returnBuffers ? bufferBytes(model) : 0);
+  }
+
+  /** What was quantized, and to what. */
+  summary(): QuantizationSummary {
+    const linears: Record<string, number> = {};
+    const bytes: Record<string, number> = {};
+    let parameters = 0;
+    for (const slot of this.#parts.slots) {
+      const shared = slot.kind === 'linear' && slot.tiedTo !== undefined;
+      if (!shared) parameters += slot.shape.reduce((a, b) => a * b, 1);
+      if (slot.kind === 'tensor') bytes.other = (bytes.other ?? 0) + slot.current().bytes;
+      else {
+        const weight = slot.current();
+        const format = weight.kind === 'bnb4' ? weight.quantType : weight.kind;
+        linears[format] = (linears[format] ?? 0) + 1;
+        if (!shared) bytes[format] = (bytes[format] ?? 0) + weightBytes(weight);
+      }
+    }
+    return { linears, bytes, parameters };
+  }
+
+  /** Dtype of the weights that are not quantized. */
+  get dtype(): FloatDType {
+    return this.#parts.slots.find((slot) => slot.kind === 'tensor')!.current().dtype as FloatDType;
+  }
+
+  /** Bytes of weights that each decode step reads: all but the embedding table, of which it reads a row for each sequence. */
+  get decodeWeightBytes(): number {
+    return this.#parts.slots.reduce((sum, slot) => {
+      if (slot.kind === 'linear') return sum + weightBytes(slot.current());
+      return slot.shape.length === 1 ? sum + slot.current().bytes : sum;
+    }, 0);
+  }
+
+  /** Bytes of all weights on the device, scales included. */
+  get weightBytes(): number {
+    return Object.values(this.summary().bytes).reduce((a, b) => a + b, 0);
+  }
+
+  /** Bytes of cache for each token of context and sequence. */
+  get cacheBytesPerToken(): number {
+    const { model, engine } = this.#parts;
+    return model.kvShapes.reduce((sum, { numKvHeads, headDim }) => sum + 2 * numKvHeads * headDim * dtypeBytes(engine.kvDtype ?? engine.dtype), 0);
+  }
+
+  /**
+   * Writes the model as it is, quantized or not, so that it loads again here and in Python. Nothing is left behind when it fails.
+   * @returns names of the files
+   */
+  async savePretrained(folder: string, options: SaveOptions = {}): Promise<string[]> {
+    assertKnownKeys('savePretrained', options, ['maxShardSize', 'signal', 'onProgress']);
+    const { config, slots, quantizationConfig, generationConfig, folder: source } = this.#parts;
+    const tensors = new Map((await storedTensors(slots)).map((tensor) => [tensor.name, tensor]));
+    const writer = new SafetensorsWriter(folder, options);
+    for (const { name, dtype, shape } of tensors.values()) writer.declare({ name, dtype, shape });
+    writer.addFile('config.json', config.toText({ quantizationConfig: quantizationConfig ?? null, ...this.#savedDtype() }));
+    writer.addFile('generation_config.json', generationConfig.toText());
+    for (const name of source ? tokenizerFiles : []) {
+      const content = await readFile(join(source!, name)).catch(() => undefined);
+      if (content) writer.addFile(name, content);
+    }
+    return writer.write((spec) => tensors.get(spec.name)!.bytes());
+  }
+
+  /** The dtype of the dense weights, when it is not what the config says. */
+  #savedDtype(): { dtype?: 'float32' | 'float16' | 'bfloat16' } {
+    const names: Record<FloatDType, 'float32' | 'float16' | 'bfloat16'> = { f32: 'float32', f16: 'float16', bf16: 'bfloat16' };
+    const dtype = names[this.dtype];
+    return dtype !== this.config.dtype ? { dtype } : {};
+  }
+
+  /** Frees weights, cache and device. */
+  async dispose(): Promise<void> {
+    this.#engine.dispose();
+    this.#parts.model.dispose();
+    await this.backend.close();
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.dispose();
+  }
+}
+

@@ -1,0 +1,86 @@
+// Forward passes against transformers' outputs: 1e-4 absolute, and the same argmax at every position.
+import { describe, expect, it } from 'vitest';
+import { AutoModelForCausalLM, type CausalModel } from './index.js';
+import { compareLogits, expectedLogits, expectedRows, temporaryFolders, unpackCheckpoint } from './testing.js';
+
+const temporary = temporaryFolders();
+const tolerance = 1e-4;
+const models = ['llama', 'llama-rope-llama3', 'llama-rope-linear', 'llama-bf16', 'llama-fp16', 'llama-sharded', 'mistral', 'qwen2'];
+
+const load = async (name: string, options: { legacy?: boolean } = {}): Promise<CausalModel> =>
+  AutoModelForCausalLM.fromPretrained(await unpackCheckpoint(name, await temporary(name), options), { deviceMap: 'cpu', threads: 1 });
+
+async function logitsOf(model: CausalModel, input: Parameters<CausalModel['forward']>[0]): Promise<Float32Array> {
+  using logits = model.forward(input);
+  return (await logits.data()) as Float32Array;
+}
+
+describe.each(models)('%s', (name) => {
+  const inputIds = expectedRows(name, 'input_ids');
+  const attentionMask = expectedRows(name, 'attention_mask');
+
+  it('gives the logits of the padded batch, zero at the padding', async () => {
+    await using model = await load(name);
+    const logits = await logitsOf(model, { inputIds, attentionMask });
+    const { largest, argmaxDiffers } = compareLogits(logits, expectedLogits(name, 'logits_padded'), attentionMask.flat());
+    expect(largest).toBeLessThanOrEqual(tolerance);
+    expect(argmaxDiffers).toBe(0);
+    const vocab = logits.length / attentionMask.flat().length;
+    attentionMask.flat().forEach((kept, position) => {
+      if (!kept) expect(logits.subarray(position * vocab, (position + 1) * vocab).every((value) => value === 0)).toBe(true);
+    });
+  });
+
+  it('gives a row the same bits alone, in a batch, and with padding on either side', async () => {
+    await using model = await load(name);
+    const padded = await logitsOf(model, { inputIds, attentionMask });
+    const row = padded.length / 2;
+    expect(await logitsOf(model, { inputIds: [inputIds[0]] })).toEqual(padded.slice(0, row));
+    const shown = inputIds[1].filter((_, i) => attentionMask[1][i] === 1);
+    const pads = inputIds[1].length - shown.length;
+    const vocab = row / inputIds[1].length;
+    const alone = await logitsOf(model, { inputIds: [shown] });
+    expect(alone).toEqual(padded.slice(row + pads * vocab));
+    const zeros = Array.from({ length: pads }, () => 0);
+    const right = await logitsOf(model, { inputIds: [[...shown, ...zeros]], attentionMask: [[...shown.map(() => 1), ...zeros]] });
+    expect(right.slice(0, alone.length)).toEqual(alone);
+  });
+
+  it('gives the logits of four cached steps after the padded batch', async () => {
+    await using model = await load(name);
+    const stepIds = expectedRows(name, 'step_input_ids');
+    using past = model.createPast({ sequences: 2, maxLength: inputIds[0].length + 4 });
+    model.forward({ inputIds, attentionMask, past }).dispose();
+    const steps: Float32Array[] = [];
+    for (let step = 0; step < 4; step++) steps.push(await logitsOf(model, { inputIds: stepIds.map((ids) => [ids[step]]), past }));
+    expect(past.lengths).toEqual(attentionMask.map((mask) => mask.reduce((a, b) => a + b) + 4));
+    const vocab = steps[0].length / 2;
+    const joined = new Float32Array(8 * vocab);
+    for (let row = 0; row < 2; row++) steps.forEach((logits, step) => joined.set(logits.subarray(row * vocab, (row + 1) * vocab), (row * 4 + step) * vocab));
+    const { largest, argmaxDiffers } = compareLogits(joined, expectedLogits(name, 'logits_step'));
+    expect(largest).toBeLessThanOrEqual(tolerance);
+    expect(argmaxDiffers).toBe(0);
+  });
+
+  it('is the same model from a config.json of transformers 4', async () => {
+    await using model = await load(name);
+    await using legacy = await load(name, { legacy: true });
+    expect(await logitsOf(legacy, { inputIds, attentionMask })).toEqual(await logitsOf(model, { inputIds, attentionMask }));
+  });
+});
+
+it('is the same model from shards and from one file', async () => {
+  await using sharded = await load('llama-sharded');
+  const folder = await temporary('single');
+  const files = await sharded.savePretrained(folder);
+  expect(files.filter((file) => file.endsWith('.safetensors'))).toEqual(['model.safetensors']);
+  await using single = await AutoModelForCausalLM.fromPretrained(folder, { threads: 1 });
+  const again = await temporary('again');
+  const shards = await single.savePretrained(again, { maxShardSize: '100KB' });
+  expect(shards.filter((file) => file.endsWith('.safetensors')).length).toBeGreaterThan(3);
+  await using resharded = await AutoModelForCausalLM.fromPretrained(again, { threads: 1 });
+  const input = { inputIds: expectedRows('llama-sharded', 'input_ids') };
+  const logits = await logitsOf(sharded, input);
+  expect(await logitsOf(single, input)).toEqual(logits);
+  expect(await logitsOf(resharded, input)).toEqual(logits);
+});

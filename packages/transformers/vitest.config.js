@@ -1,0 +1,2 @@
+import { preset } from '../../tooling/vitest.js';
+export default preset();
