@@ -164,6 +164,13 @@ const float* absmax_of(const Part& p, int64_t first, int64_t count, float* out) 
   for (int64_t i = 0; i < count;) {
     const int64_t outer = (first + i) / p.nested_block_size, end = std::min(count, (outer + 1) * p.nested_block_size - first);
     const float scale = p.nested_absmax[outer];
+#if defined(__AVX512F__)
+    for (; i + 16 <= end; i += 16) {
+      const __m512i index = _mm512_cvtepu8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p.nested + first + i)));
+      const V product = _mm512_mul_ps(_mm512_i32gather_ps(index, p.nested_code, 4), _mm512_set1_ps(scale));
+      store(out + i, _mm512_add_ps(product, _mm512_set1_ps(p.offset)));
+    }
+#endif
     for (; i < end; ++i) {
       const float product = p.nested_code[p.nested[first + i]] * scale;  // rounded, then the offset, as dequantize4bit
       out[i] = product + p.offset;
