@@ -22,10 +22,16 @@ using namespace linear;
 
 #if defined(__AVX512F__)
 constexpr int kRows = 6;  // 24 accumulators, 4 weights, 1 x of 32 registers
+constexpr int kNibbleRows = 4;  // 16 accumulators, 4 chunks and their tables, 4 weights
+constexpr int64_t kDirectRows = 16;
 #elif defined(__AVX2__)
 constexpr int kRows = 2;  // 8 accumulators, 4 weights, 1 x of 16 registers
+constexpr int kNibbleRows = 2;
+constexpr int64_t kDirectRows = 4;
 #else
 constexpr int kRows = 2;
+constexpr int kNibbleRows = 2;
+constexpr int64_t kDirectRows = 2;
 #endif
 
 constexpr int64_t kFetchAhead = 1024;  // bytes; 512 to 2048 measure the same
@@ -70,9 +76,9 @@ void panel_tile(const float* x, int64_t ldx, const float* const* w, int64_t coun
   emit(sums, target);
 }
 
-/// R rows by 4 columns of W itself, fetching each column kFetchAhead bytes before its turn.
+/// R rows by 4 columns of W itself, fetching what lies `ahead` bytes further.
 template <class T, int R>
-void dense_tile(const float* x, int64_t ldx, const T* const* w, int64_t count, const Target& target) {
+void dense_tile(const float* x, int64_t ldx, const T* const* w, int64_t count, int64_t ahead, const Target& target) {
   const T *w0 = w[0], *w1 = w[1], *w2 = w[2], *w3 = w[3];
   V sums[R][4];
   for (auto& row : sums) for (V& sum : row) sum = zero();
@@ -85,7 +91,7 @@ void dense_tile(const float* x, int64_t ldx, const T* const* w, int64_t count, c
       sums[r][3] = fma(v, d, sums[r][3]);
     }
   };
-  const auto fetch = [](const T* p) { __builtin_prefetch(reinterpret_cast<const char*>(p) + kFetchAhead); };
+  const auto fetch = [ahead](const T* p) { __builtin_prefetch(reinterpret_cast<const char*>(p) + ahead); };
   constexpr int64_t kLine = 64 / sizeof(T);
   int64_t k = 0;
   for (; k + kLine <= count; k += kLine) {
@@ -108,33 +114,42 @@ struct NibbleRows {
 };
 
 template <int R>
-void nibble_tile(const float* x, int64_t ldx, const NibbleRows& rows, const Nibbles& nibbles, int64_t chunks, const Target& target) {
+void nibble_tile(const float* x, int64_t ldx, const NibbleRows& rows, const Nibbles& nibbles, int64_t chunks, int64_t ahead, const Target& target) {
   const NibbleRows w = rows;
   const Nibbles table = nibbles;
   V sums[R][4];
   for (auto& row : sums) for (V& sum : row) sum = zero();
+  const auto chunk = [&](int c, int64_t i) {
+    __builtin_prefetch(w.codes[c] + 32 * i + ahead);
+    return table.chunk(w.codes[c] + 32 * i, w.absmax[c][(w.chunk[c] + i) >> w.shift]);
+  };
   for (int64_t i = 0; i < chunks; ++i) {
-    for (int c = 0; c < 4; ++c) {
-      __builtin_prefetch(w.codes[c] + 32 * i + kFetchAhead);
-      V values[kNibbleVectors];
-      table.expand(w.codes[c] + 32 * i, w.absmax[c][(w.chunk[c] + i) >> w.shift], values);
+    const Nibbles::Chunk c0 = chunk(0, i), c1 = chunk(1, i), c2 = chunk(2, i), c3 = chunk(3, i);
+#pragma GCC unroll 16
+    for (int j = 0; j < kNibbleVectors; ++j) {
+      const V a = table.get(c0, j), b = table.get(c1, j), c = table.get(c2, j), d = table.get(c3, j);
+#pragma GCC unroll 8
       for (int r = 0; r < R; ++r) {
-        const float* v = x + r * ldx + i * kChunk;
-        for (int j = 0; j < kNibbleVectors; ++j) sums[r][c] = fma(load(v + j * kLanes), values[j], sums[r][c]);
+        const V v = load(x + r * ldx + i * kChunk + j * kLanes);
+        sums[r][0] = fma(v, a, sums[r][0]);
+        sums[r][1] = fma(v, b, sums[r][1]);
+        sums[r][2] = fma(v, c, sums[r][2]);
+        sums[r][3] = fma(v, d, sums[r][3]);
       }
     }
   }
   emit(sums, target);
 }
 
-template <class T> using DenseTile = void (*)(const float*, int64_t, const T* const*, int64_t, const Target&);
-using NibbleTile = void (*)(const float*, int64_t, const NibbleRows&, const Nibbles&, int64_t, const Target&);
+template <class T> using DenseTile = void (*)(const float*, int64_t, const T* const*, int64_t, int64_t, const Target&);
+using PanelTile = void (*)(const float*, int64_t, const float* const*, int64_t, const Target&);
+using NibbleTile = void (*)(const float*, int64_t, const NibbleRows&, const Nibbles&, int64_t, int64_t, const Target&);
 template <class T, int... R> DenseTile<T> dense_tile_of(int rows, std::integer_sequence<int, R...>) {
   static constexpr DenseTile<T> all[] = {dense_tile<T, R + 1>...};
   return all[rows - 1];
 }
-template <int... R> DenseTile<float> panel_tile_of(int rows, std::integer_sequence<int, R...>) {
-  static constexpr DenseTile<float> all[] = {panel_tile<R + 1>...};
+template <int... R> PanelTile panel_tile_of(int rows, std::integer_sequence<int, R...>) {
+  static constexpr PanelTile all[] = {panel_tile<R + 1>...};
   return all[rows - 1];
 }
 template <int... R> NibbleTile nibble_tile_of(int rows, std::integer_sequence<int, R...>) {
@@ -149,6 +164,13 @@ const float* absmax_of(const Part& p, int64_t first, int64_t count, float* out) 
   for (int64_t i = 0; i < count;) {
     const int64_t outer = (first + i) / p.nested_block_size, end = std::min(count, (outer + 1) * p.nested_block_size - first);
     const float scale = p.nested_absmax[outer];
+#if defined(__AVX512F__)
+    for (; i + 16 <= end; i += 16) {
+      const __m512i index = _mm512_cvtepu8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p.nested + first + i)));
+      const V product = _mm512_mul_ps(_mm512_i32gather_ps(index, p.nested_code, 4), _mm512_set1_ps(scale));
+      store(out + i, _mm512_add_ps(product, _mm512_set1_ps(p.offset)));
+    }
+#endif
     for (; i < end; ++i) {
       const float product = p.nested_code[p.nested[first + i]] * scale;  // rounded, then the offset, as dequantize4bit
       out[i] = product + p.offset;
@@ -157,45 +179,63 @@ const float* absmax_of(const Part& p, int64_t first, int64_t count, float* out) 
   return out;
 }
 
-/// The codes of row n of W.
-void set_row(NibbleRows& rows, int c, const Part& p, int64_t n, float* scratch) {
-  const int64_t chunks = p.k / kChunk, first = (n * chunks) >> p.shift, end = ((n * chunks + chunks - 1) >> p.shift) + 1;
-  rows.codes[c] = static_cast<const uint8_t*>(p.weight) + n * (p.k / 2);
-  rows.absmax[c] = absmax_of(p, first, end - first, scratch + c * absmax_per_row(p.k, p.block_size));
-  rows.chunk[c] = n * chunks - (first << p.shift);
+/// The codes of row n of W, from k on for `count` values.
+void set_row(NibbleRows& rows, int c, const Part& p, int64_t n, int64_t k, int64_t count, float* scratch) {
+  const int64_t chunk = (n * p.k + k) / kChunk, first = chunk >> p.shift, end = ((chunk + count / kChunk - 1) >> p.shift) + 1;
+  rows.codes[c] = static_cast<const uint8_t*>(p.weight) + chunk * (kChunk / 2);
+  rows.absmax[c] = absmax_of(p, first, end - first, scratch + c * absmax_per_row(p.block_size));
+  rows.chunk[c] = chunk - (first << p.shift);
   rows.shift = p.shift;
 }
 
 Target target_of(const Fours& fours, const Block& b, int64_t i, bool add) { return {b.y + i, b.ldy, fours.step, fours.valid(i), add}; }
 
-template <class T>
-void direct_dense(const Part& p, const Plan& plan, const Block& b) {
-  const DenseTile<T> tile = dense_tile_of<T>(int(b.row1 - b.row0), Rows{});
-  const T* weight = static_cast<const T*>(p.weight);
-  const float* x = plan.x + b.row0 * plan.ldx;
-  const Fours fours{b};
-  for (int64_t i = 0; i < fours.step; ++i) {
-    for (int64_t k = 0; k < p.k; k += kBlockK) {
-      const T* w[4];
-      for (int c = 0; c < 4; ++c) w[c] = weight + fours.column(i, c) * p.k + k;
-      tile(x + k, plan.ldx, w, std::min(kBlockK, p.k - k), target_of(fours, b, i, k > 0));
-    }
+/// Calls run(i, k, ahead) for each four columns i and each block of k. One or two rows follow the streams of W to their ends; more
+/// rows take the blocks of k one by one, so that their x stays in the first cache, and fetch what the next columns need.
+template <class Run>
+void each_four(const Part& p, const Block& b, const Fours& fours, int64_t row_bytes, const Run& run) {
+  if (b.row1 - b.row0 <= 2) {
+    for (int64_t i = 0; i < fours.step; ++i) for (int64_t k = 0; k < p.k; k += kBlockK) run(i, k, kFetchAhead);
+  } else {
+    for (int64_t k = 0; k < p.k; k += kBlockK) for (int64_t i = 0; i < fours.step; ++i) run(i, k, row_bytes);
   }
 }
 
-void direct_nibble(const Part& p, const Plan& plan, const Block& b, const Panel& panel) {
-  const NibbleTile tile = nibble_tile_of(int(b.row1 - b.row0), Rows{});
-  const Nibbles table(p.code);
-  const float* x = plan.x_nibble + b.row0 * plan.ld_nibble;
+/// The rows of a block in passes of at most `most`, as equal as can be.
+template <class Run>
+void each_pass(const Block& b, int most, const Run& run) {
+  const int64_t rows = b.row1 - b.row0, passes = (rows + most - 1) / most;
+  for (int64_t pass = 0; pass < passes; ++pass) run(rows * pass / passes, int(rows * (pass + 1) / passes - rows * pass / passes));
+}
+
+template <class T>
+void direct_dense(const Part& p, const Plan& plan, const Block& b) {
+  const T* weight = static_cast<const T*>(p.weight);
   const Fours fours{b};
-  for (int64_t i = 0; i < fours.step; ++i) {
+  each_four(p, b, fours, p.k * int64_t(sizeof(T)), [&](int64_t i, int64_t k, int64_t ahead) {
+    const T* w[4];
+    for (int c = 0; c < 4; ++c) w[c] = weight + fours.column(i, c) * p.k + k;
+    Target target = target_of(fours, b, i, k > 0);
+    each_pass(b, kRows, [&](int64_t r, int rows) {
+      target.y = b.y + r * b.ldy + i;
+      dense_tile_of<T>(rows, Rows{})(plan.x + (b.row0 + r) * plan.ldx + k, plan.ldx, w, std::min(kBlockK, p.k - k), ahead, target);
+    });
+  });
+}
+
+void direct_nibble(const Part& p, const Plan& plan, const Block& b, const Panel& panel) {
+  const Nibbles table(p.code);
+  const Fours fours{b};
+  each_four(p, b, fours, p.k / 2, [&](int64_t i, int64_t k, int64_t ahead) {
+    const int64_t count = std::min(kBlockK, p.k - k);
     NibbleRows w;
-    for (int c = 0; c < 4; ++c) set_row(w, c, p, fours.column(i, c), panel.absmax);
-    for (int64_t k = 0; k < p.k; k += kBlockK) {
-      tile(x + k, plan.ld_nibble, w, table, std::min(kBlockK, p.k - k) / kChunk, target_of(fours, b, i, k > 0));
-      for (int c = 0; c < 4; ++c) w.codes[c] += kBlockK / 2, w.chunk[c] += kBlockK / kChunk;
-    }
-  }
+    for (int c = 0; c < 4; ++c) set_row(w, c, p, fours.column(i, c), k, count, panel.absmax);
+    Target target = target_of(fours, b, i, k > 0);
+    each_pass(b, kNibbleRows, [&](int64_t r, int rows) {
+      target.y = b.y + r * b.ldy + i;
+      nibble_tile_of(rows, std::make_integer_sequence<int, kNibbleRows>{})(plan.x_nibble + (b.row0 + r) * plan.ld_nibble + k, plan.ld_nibble, w, table, count / kChunk, ahead, target);
+    });
+  });
 }
 
 template <class T>
@@ -220,11 +260,10 @@ void widen_any_nibble(const Part& p, int64_t n, int64_t k, int64_t count, float*
 
 void widen_nibbles(const Part& p, const Nibbles& table, int64_t n, int64_t k, int64_t count, float* absmax, float* out) {
   NibbleRows w;
-  set_row(w, 0, p, n, absmax);
+  set_row(w, 0, p, n, k, count, absmax);
   for (int64_t i = 0; i < count / kChunk; ++i) {
-    V values[kNibbleVectors];
-    table.expand(w.codes[0] + k / 2 + 32 * i, w.absmax[0][(w.chunk[0] + k / kChunk + i) >> w.shift], values);
-    for (int j = 0; j < kNibbleVectors; ++j) store(out + i * kChunk + j * kLanes, values[j]);
+    const Nibbles::Chunk chunk = table.chunk(w.codes[0] + 32 * i, w.absmax[0][(w.chunk[0] + i) >> w.shift]);
+    for (int j = 0; j < kNibbleVectors; ++j) store(out + i * kChunk + j * kLanes, table.get(chunk, j));
   }
 }
 
@@ -249,7 +288,7 @@ void through_panel(const Part& p, const Plan& plan, const Block& b, const Panel&
     const int64_t count = std::min(kBlockK, p.k - k), padded = (count + kLanes - 1) / kLanes * kLanes;
     fill_panel(p, b.n0, b.n1, k, count, panel);
     for (int64_t r = b.row0; r < b.row1; r += kRows) {
-      const DenseTile<float> tile = panel_tile_of(int(std::min<int64_t>(kRows, b.row1 - r)), Rows{});
+      const PanelTile tile = panel_tile_of(int(std::min<int64_t>(kRows, b.row1 - r)), Rows{});
       for (int64_t n = b.n0; n < b.n1; n += 4) {
         const float* w[4];
         for (int c = 0; c < 4; ++c) w[c] = panel.weights + (std::min(n + c, b.n1 - 1) - b.n0) * kPanelStride;
@@ -261,7 +300,7 @@ void through_panel(const Part& p, const Plan& plan, const Block& b, const Panel&
 }
 
 void block(const Part& p, const Plan& plan, const Block& b, const Panel& panel) {
-  if (b.row1 - b.row0 <= kRows) {
+  if (b.row1 - b.row0 <= kDirectRows) {
     if (p.format == Format::f32) return direct_dense<float>(p, plan, b);
     if (p.format == Format::f16) return direct_dense<F16>(p, plan, b);
     if (p.format == Format::bf16) return direct_dense<BF16>(p, plan, b);
@@ -278,6 +317,6 @@ void order_nibbles(const float* x, float* out, int64_t count) {
 
 }  // namespace
 
-const linear::FloatKernels float_kernels = {kRows, kLanes, order_nibbles, block, finish};
+const linear::FloatKernels float_kernels = {kDirectRows, kLanes, order_nibbles, block, finish};
 
 }  // namespace q::cpu::Q_ISA

@@ -255,12 +255,12 @@ void run(const LinearArgs& args, Context& context) {
       p.rows = rows;
       distinct = std::max(distinct, rows->distinct_count);
     }
-    if (p.code) chunk_blocks = std::max(chunk_blocks, 4 * absmax_per_row(p.k, p.block_size));
+    if (p.code) chunk_blocks = std::max(chunk_blocks, 4 * absmax_per_row(p.block_size));
     bytes = std::max(bytes, part_bytes(p) * (plan.gated ? 2 : 1));
   }
 
   // Few rows: small blocks, for the sums stay close. Many: as many columns as fit the second cache with room for x.
-  const Share share{plan, floats, ints, args.rows <= floats.max_direct_rows ? 256 : args.rows <= 32 ? 16 : 96};
+  const Share share{plan, floats, ints, args.rows <= floats.max_direct_rows ? 256 : args.rows <= 32 ? 16 : 128};
   const int64_t row_block = std::min(plan.rows, kRowBlock);
   const int threads = context.workers.threads();
   Panel* panels = scratch.take_array<Panel>(size_t(threads));

@@ -23,11 +23,11 @@ struct Nibbles {
     const __m512i half = _mm512_set_epi32(16, 16, 16, 16, 16, 16, 16, 16, 0, 0, 0, 0, 0, 0, 0, 0);
     for (int j = 0; j < 4; ++j) shift[j] = _mm512_add_epi32(half, _mm512_set1_epi32(4 * j));
   }
-  void expand(const uint8_t* codes, float absmax, V* w) const {
-    const __m512i words = _mm512_broadcast_i64x4(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(codes)));
-    const V scaled = _mm512_mul_ps(table, _mm512_set1_ps(absmax));
-    for (int j = 0; j < 4; ++j) w[j] = _mm512_permutexvar_ps(_mm512_srlv_epi32(words, shift[j]), scaled);  // reads 4 bits
+  struct Chunk { __m512i words; V scaled; };
+  Chunk chunk(const uint8_t* codes, float absmax) const {
+    return {_mm512_broadcast_i64x4(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(codes))), _mm512_mul_ps(table, _mm512_set1_ps(absmax))};
   }
+  V get(const Chunk& c, int j) const { return _mm512_permutexvar_ps(_mm512_srlv_epi32(c.words, shift[j]), c.scaled); }  // reads 4 bits
 };
 
 #elif defined(__AVX2__)
@@ -38,14 +38,15 @@ constexpr int nibble_order(int position) { return 8 * (position % 8) + (position
 struct Nibbles {
   V low, high;
   explicit Nibbles(const float* code) : low(load(code)), high(load(code + 8)) {}
-  void expand(const uint8_t* codes, float absmax, V* w) const {
-    const __m256i words = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(codes));
-    const V scale = _mm256_set1_ps(absmax), l = _mm256_mul_ps(low, scale), h = _mm256_mul_ps(high, scale);
-    for (int j = 0; j < 8; ++j) {
-      const __m256i index = _mm256_srli_epi32(words, 4 * j);  // the permutation reads 3 bits, the fourth chooses the table
-      const V choose = _mm256_castsi256_ps(_mm256_slli_epi32(index, 28));
-      w[j] = _mm256_blendv_ps(_mm256_permutevar8x32_ps(l, index), _mm256_permutevar8x32_ps(h, index), choose);
-    }
+  struct Chunk { __m256i words; V low, high; };
+  Chunk chunk(const uint8_t* codes, float absmax) const {
+    const V scale = _mm256_set1_ps(absmax);
+    return {_mm256_loadu_si256(reinterpret_cast<const __m256i*>(codes)), _mm256_mul_ps(low, scale), _mm256_mul_ps(high, scale)};
+  }
+  V get(const Chunk& c, int j) const {
+    const __m256i index = _mm256_srli_epi32(c.words, 4 * j);  // the permutation reads 3 bits, the fourth chooses the table
+    const V choose = _mm256_castsi256_ps(_mm256_slli_epi32(index, 28));
+    return _mm256_blendv_ps(_mm256_permutevar8x32_ps(c.low, index), _mm256_permutevar8x32_ps(c.high, index), choose);
   }
 };
 
@@ -56,13 +57,15 @@ constexpr int nibble_order(int position) { return position; }
 struct Nibbles {
   const float* code;
   explicit Nibbles(const float* table) : code(table) {}
-  void expand(const uint8_t* codes, float absmax, V* w) const {
-    float scaled[16];
-    for (int i = 0; i < 16; ++i) scaled[i] = code[i] * absmax;
-    for (int j = 0; j < kNibbleVectors; ++j) {
-      const uint8_t* p = codes + 2 * j;
-      w[j] = V{scaled[p[0] >> 4], scaled[p[0] & 15], scaled[p[1] >> 4], scaled[p[1] & 15]};
-    }
+  struct Chunk { const uint8_t* codes; float scaled[16]; };
+  Chunk chunk(const uint8_t* codes, float absmax) const {
+    Chunk c{codes, {}};
+    for (int i = 0; i < 16; ++i) c.scaled[i] = code[i] * absmax;
+    return c;
+  }
+  V get(const Chunk& c, int j) const {
+    const uint8_t* p = c.codes + 2 * j;
+    return V{c.scaled[p[0] >> 4], c.scaled[p[0] & 15], c.scaled[p[1] >> 4], c.scaled[p[1] & 15]};
   }
 };
 

@@ -71,11 +71,11 @@ struct Plan {
 /// A thread's own memory.
 struct Panel {
   float* weights;        // [columns, kPanelStride]
-  float* absmax;         // of four rows of codes, absmax_per_row apart
+  float* absmax;         // of kBlockK values of four rows of codes, absmax_per_row apart
   float* outliers;       // int8: [distinct outlier columns, columns]
 };
 
-constexpr int64_t absmax_per_row(int64_t k, int64_t block_size) { return k / block_size + 2; }
+constexpr int64_t absmax_per_row(int64_t block_size) { return kBlockK / block_size + 2; }
 
 /// y[r - row0, n - n0] of one part, without bias.
 struct Block {
