@@ -1,2 +1,3 @@
 import { preset } from '../../tooling/vitest.js';
-export default preset();
+// One file at a time: some tests measure memory and delays.
+export default preset({ fileParallelism: false });

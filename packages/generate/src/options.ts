@@ -29,6 +29,8 @@ export type FinishReason = 'eos' | 'stop' | 'length';
 /** Turns ids into text. */
 export interface TokenDecoder {
   decode(ids: readonly number[], options?: { skipSpecialTokens?: boolean }): string;
+  /** Whether ids that follow can change the text of this one (a byte of a character). Default: never. */
+  isPartial?(id: number): boolean;
 }
 
 /** Time and memory of a generation. */

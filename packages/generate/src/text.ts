@@ -4,7 +4,7 @@ const incomplete = '\ufffd';
 
 /**
  * Text of a growing list of ids, in pieces that never split a character: a piece is held back while it ends in a replacement
- * character, which may still become a whole one.
+ * character, which may still become a whole one, or while the decoder says that its last id is partial.
  */
 export class TextStream {
   #ids: number[] = [];
@@ -19,7 +19,7 @@ export class TextStream {
   push(id: number): string {
     this.#ids.push(id);
     const text = this.#pending();
-    if (text.endsWith(incomplete) || text === '') return '';
+    if (text.endsWith(incomplete) || text === '' || this.decoder.isPartial?.(id)) return '';
     this.#context = this.#done;
     this.#done = this.#ids.length;
     return text;

@@ -94,7 +94,7 @@ export class Checkpoint implements AsyncDisposable {
       throw new CheckpointError(op, 'the wanted bytes are not those of the tensor', { file: entry.file, tensor: entry.name, from: start, wantedBytes: target.length, tensorBytes: entry.bytes });
     }
     if (this.#closed) throw new DisposedError(op, 'the checkpoint was closed', { folder: this.folder });
-    const reading = this.#open(entry.file).then((handle) => readInto(handle, entry.file, entry.offset + start, target, signal));
+    const reading = this.#open(entry.file).then((handle) => readInto(handle, entry.file, entry.offset + start, target, signal, entry.name));
     this.#reads.add(reading);
     try {
       await reading;

@@ -2,6 +2,7 @@ import { Template } from '@huggingface/jinja';
 import { Tokenizer as HubTokenizer } from '@huggingface/tokenizers';
 import { assertKnownKeys, ConfigError } from '@q/config';
 import type { TokenDecoder } from '@q/generate';
+import { isByteToken, useByteRuns } from './byte-fallback.js';
 import { hubOptionNames, modelFolder, parseJson, readOptional, readRequired, type HubOptions } from './files.js';
 
 export interface EncodeOptions {
@@ -18,11 +19,18 @@ export interface DecodeOptions {
 
 export interface PadOptions extends EncodeOptions {
   readonly paddingSide?: 'left' | 'right';
-  /** Length to pad to. Default: the longest text. */
+  /** Pad to the longest text of the batch, or to maxLength. Default `longest`. */
+  readonly padding?: 'longest' | 'maxLength';
+  /** Most tokens of a text, those of the template included. Default: no limit. */
   readonly maxLength?: number;
-  /** Cut longer texts to maxLength. Default false. */
+  /** Cut longer texts to maxLength, at the end and without losing tokens of the template. Default false. */
   readonly truncation?: boolean;
+  /** Round the padded length up to a multiple. Default 1. */
+  readonly padToMultipleOf?: number;
 }
+
+const encodeOptionNames = ['pair', 'addSpecialTokens'] as const;
+const padOptionNames = [...encodeOptionNames, 'paddingSide', 'padding', 'maxLength', 'truncation', 'padToMultipleOf'] as const;
 
 export interface ChatMessage {
   readonly role: string;
@@ -43,11 +51,22 @@ interface SpecialToken {
   readonly content: string;
 }
 
+interface PostProcessor {
+  readonly type: string;
+  readonly processors?: readonly PostProcessor[];
+}
+
+/** Whether the post-processor has a place for the second text of a pair; without one the texts follow each other. */
+const joinsPairs = (processor: PostProcessor | null | undefined): boolean =>
+  processor?.type === 'Sequence' ? (processor.processors ?? []).some(joinsPairs) : ['TemplateProcessing', 'BertProcessing', 'RobertaProcessing'].includes(processor?.type ?? '');
+
 const contentOf = (token: unknown): string | undefined => (typeof token === 'string' ? token : (token as SpecialToken | null | undefined)?.content);
 
 /** Text to token ids and back, as `tokenizer.json` says. Made by {@link AutoTokenizer}. */
 export class Tokenizer implements TokenDecoder {
   readonly #tokenizer: HubTokenizer;
+  readonly #byteIds: ReadonlySet<number>;
+  readonly #joinsPairs: boolean;
 
   constructor(
     tokenizerJson: Record<string, unknown>,
@@ -55,6 +74,9 @@ export class Tokenizer implements TokenDecoder {
     readonly config: Readonly<Record<string, unknown>>,
   ) {
     this.#tokenizer = new HubTokenizer(tokenizerJson, config);
+    const bytes = useByteRuns(this.#tokenizer.decoder) ? [...this.#tokenizer.get_vocab()].filter(([token]) => isByteToken(token)) : [];
+    this.#byteIds = new Set(bytes.map(([, id]) => id));
+    this.#joinsPairs = joinsPairs(tokenizerJson.post_processor as PostProcessor | null | undefined);
   }
 
   get vocabSize(): number {
@@ -83,13 +105,22 @@ export class Tokenizer implements TokenDecoder {
     return this.#special('pad_token') ?? this.eosTokenId;
   }
 
-  encode(text: string, { pair, addSpecialTokens = true }: EncodeOptions = {}): number[] {
+  encode(text: string, options: EncodeOptions = {}): number[] {
+    assertKnownKeys('encode', options, encodeOptionNames);
+    const { pair, addSpecialTokens = true } = options;
+    if (pair !== undefined && !this.#joinsPairs) return [...this.encode(text, { addSpecialTokens }), ...this.encode(pair, { addSpecialTokens })];
     return this.#tokenizer.encode(text, { text_pair: pair ?? null, add_special_tokens: addSpecialTokens }).ids;
   }
 
-  decode(ids: readonly number[], { skipSpecialTokens = false }: DecodeOptions = {}): string {
+  decode(ids: readonly number[], options: DecodeOptions = {}): string {
+    assertKnownKeys('decode', options, ['skipSpecialTokens']);
     if (ids.length === 0) return '';
-    return this.#tokenizer.decode([...ids], { skip_special_tokens: skipSpecialTokens });
+    return this.#tokenizer.decode([...ids], { skip_special_tokens: options.skipSpecialTokens ?? false });
+  }
+
+  /** Bytes of a character are decoded together, so a later one can change what the earlier ones stand for. */
+  isPartial(id: number): boolean {
+    return this.#byteIds.has(id);
   }
 
   batchDecode(batch: readonly (readonly number[])[], options?: DecodeOptions): string[] {
@@ -101,20 +132,15 @@ export class Tokenizer implements TokenDecoder {
    * @throws ConfigError when there is nothing to pad with, or a text is too long and may not be cut.
    */
   batchEncode(texts: readonly string[], options: PadOptions = {}): { inputIds: number[][]; attentionMask: number[][] } {
-    const { paddingSide = this.paddingSide, truncation = false, maxLength, ...encode } = options;
-    const lists = texts.map((text) => this.encode(text, encode));
+    assertKnownKeys('batchEncode', options, padOptionNames);
+    const { paddingSide = this.paddingSide, padding = 'longest', truncation = false, maxLength, padToMultipleOf = 1, ...encode } = options;
+    if (padding !== 'longest' && padding !== 'maxLength') throw new ConfigError('tokenizer', `padding is "${String(padding)}"`, { fix: 'use "longest" or "maxLength"' });
+    if (maxLength === undefined && (truncation || padding === 'maxLength')) throw new ConfigError('tokenizer', 'maxLength is missing', { padding, truncation });
+    const lists = texts.map((text) => (truncation ? this.#truncated(text, encode, maxLength!) : this.encode(text, encode)));
     const longest = lists.reduce((max, ids) => Math.max(max, ids.length), 0);
-    const length = maxLength ?? longest;
-    if (longest > length && !truncation) throw new ConfigError('tokenizer', `a text has ${longest} tokens`, { maxLength: length, fix: 'set truncation to true or raise maxLength' });
-    const pad = this.padTokenId;
-    const rows = lists.map((ids) => {
-      const kept = ids.slice(0, length);
-      const missing = length - kept.length;
-      if (missing > 0 && pad === undefined) throw new ConfigError('tokenizer', 'the tokenizer has no padding token', { fix: 'give texts of one length' });
-      const filler = Array.from({ length: missing }, () => pad ?? 0);
-      const [zeros, ones] = [filler.map(() => 0), kept.map(() => 1)];
-      return paddingSide === 'left' ? { ids: [...filler, ...kept], mask: [...zeros, ...ones] } : { ids: [...kept, ...filler], mask: [...ones, ...zeros] };
-    });
+    if (longest > (maxLength ?? longest)) throw new ConfigError('tokenizer', `a text has ${longest} tokens`, { maxLength, fix: 'set truncation to true or raise maxLength' });
+    const length = Math.ceil((padding === 'maxLength' ? maxLength! : longest) / padToMultipleOf) * padToMultipleOf;
+    const rows = lists.map((ids) => this.#padded(ids, length, paddingSide));
     return { inputIds: rows.map(({ ids }) => ids), attentionMask: rows.map(({ mask }) => mask) };
   }
 
@@ -131,6 +157,27 @@ export class Tokenizer implements TokenDecoder {
     } catch (cause) {
       throw new ConfigError('tokenizer', `the chat template failed: ${(cause as Error).message}`, { cause });
     }
+  }
+
+  /** The ids of a text, cut so that it has at most `maxLength` with what the template adds before and after it. */
+  #truncated(text: string, options: EncodeOptions, maxLength: number): number[] {
+    const ids = this.encode(text, options);
+    if (ids.length <= maxLength) return ids;
+    if (options.pair !== undefined) throw new ConfigError('tokenizer', 'pairs cannot be truncated', { fix: 'shorten the texts' });
+    const plain = this.encode(text, { addSpecialTokens: false });
+    const added = ids.length - plain.length;
+    const before = Array.from({ length: added + 1 }, (_, at) => at).find((at) => plain.every((id, i) => id === ids[at + i])) ?? 0;
+    if (added > maxLength) throw new ConfigError('tokenizer', `the template alone adds ${added} tokens`, { maxLength });
+    return [...ids.slice(0, before), ...plain.slice(0, maxLength - added), ...ids.slice(before + plain.length)];
+  }
+
+  #padded(ids: readonly number[], length: number, side: 'left' | 'right'): { ids: number[]; mask: number[] } {
+    const pad = this.padTokenId;
+    const missing = length - ids.length;
+    if (missing > 0 && pad === undefined) throw new ConfigError('tokenizer', 'the tokenizer has no padding token', { fix: 'give texts of one length' });
+    const filler = Array.from({ length: missing }, () => pad ?? 0);
+    const [zeros, ones] = [filler.map(() => 0), ids.map(() => 1)];
+    return side === 'left' ? { ids: [...filler, ...ids], mask: [...zeros, ...ones] } : { ids: [...ids, ...filler], mask: [...ones, ...zeros] };
   }
 
   #special(key: string): number | undefined {

@@ -19,14 +19,15 @@ export function fileError(cause: unknown, path: string, what: string): unknown {
 
 /**
  * Fills `target` from byte `offset` on, in pieces between which `signal` is looked at.
+ * @param tensor what is read, for the error
  * @throws CheckpointError when the file ends early; `signal.reason` when aborted.
  */
-export async function readInto(handle: FileHandle, path: string, offset: number, target: Uint8Array, signal?: AbortSignal): Promise<void> {
+export async function readInto(handle: FileHandle, path: string, offset: number, target: Uint8Array, signal?: AbortSignal, tensor?: string): Promise<void> {
   for (let done = 0; done < target.length; ) {
     signal?.throwIfAborted();
     const { bytesRead } = await handle.read(target, done, Math.min(chunkBytes, target.length - done), offset + done);
     if (bytesRead === 0) {
-      throw new CheckpointError('checkpoint', 'the file ends early', { file: path, offset, wantedBytes: target.length, gotBytes: done, why: 'it was changed or cut after its header was read' });
+      throw new CheckpointError('checkpoint', 'the file ends early', { file: path, ...(tensor !== undefined && { tensor }), offset, wantedBytes: target.length, gotBytes: done, why: 'it was changed or cut after its header was read' });
     }
     done += bytesRead;
   }

@@ -1,5 +1,5 @@
-import { CheckpointError, type BitsAndBytesConfig, type QuantizationConfig } from '@q/config';
-import { cast, isFloat, type Backend, type FloatDType, type LinearSlot, type ParameterSlot, type Tensor, type TensorSlot, type Weight } from '@q/tensor';
+import { CheckpointError, NativeError, type BitsAndBytesConfig, type QuantizationConfig } from '@q/config';
+import { cast, isFloat, type Backend, type DriverFailure, type FloatDType, type LinearSlot, type ParameterSlot, type Tensor, type TensorSlot, type Weight } from '@q/tensor';
 import { bnbOwner } from '../bnb/names.js';
 import { checkWeightFormat, read4bitState, recogniseWeight, type StoredBnb4bit, type StoredBnbInt8 } from '../bnb/recognise.js';
 import { checkNestedQuantMap, checkQuantMap, checkScales } from '../bnb/validate.js';
@@ -45,8 +45,12 @@ export async function loadParameters(checkpoint: Checkpoint, slots: readonly Par
     const loaded = new Map<string, Tensor>();
     for (const slot of slots) {
       options.signal?.throwIfAborted();
-      if (slot.kind === 'linear') await loading.linear(slot, loaded);
-      else loaded.set(slot.name, await loading.tensor(slot));
+      try {
+        if (slot.kind === 'linear') await loading.linear(slot, loaded);
+        else loaded.set(slot.name, await loading.tensor(slot));
+      } catch (error) {
+        throw namingFile(error, checkpoint.tensors.get(slot.name));
+      }
     }
     await loading.finish();
   } finally {
@@ -79,7 +83,7 @@ class Loading {
     checkShape(entry, slot.shape);
     const tensor = this.#dense(entry);
     slot.load(tensor);
-    await this.#progress(slot.name, entry.bytes);
+    await this.#progress(entry);
     return tensor;
   }
 
@@ -96,7 +100,7 @@ class Loading {
       const quantize = (this.options.quantizer ?? keepDense)(slot);
       slot.load(quantize ? this.#quantized(stored.weight, quantize) : { kind: 'dense', shape: slot.shape, values: this.#dense(stored.weight).keep() });
     }
-    await this.#progress(slot.name, stored.weight.bytes);
+    await this.#progress(stored.weight);
   }
 
   async finish(): Promise<void> {
@@ -139,38 +143,56 @@ class Loading {
     return weight!;
   }
 
+  /** Runs `make`, and frees the tensors that it took when it fails. */
+  async #owning<T>(make: (own: <A extends Tensor>(tensor: A) => A) => Promise<T>): Promise<T> {
+    const owned: Tensor[] = [];
+    try {
+      return await make((tensor) => {
+        owned.push(tensor.keep());
+        return tensor;
+      });
+    } catch (error) {
+      for (const tensor of owned) tensor.dispose();
+      throw error;
+    }
+  }
+
   async #bnb4(slot: LinearSlot, stored: StoredBnb4bit): Promise<Weight> {
     const { checkpoint, options } = this;
     const { backend, signal } = options;
     const state = await read4bitState(checkpoint, stored, { signal });
     checkShape({ ...stored.weight, shape: state.shape }, slot.shape);
     checkQuantMap(stored.quantMap, await checkpoint.read(stored.quantMap, { signal }), stored.quantType);
-    const codes = backend.loadFile(this.#open(stored.weight.file), stored.weight.offset, [stored.weight.bytes], 'u8').keep();
-    const absmax = await this.#checked(stored.absmax, !stored.nested);
     const bnb = options.stored?.quantMethod === 'bitsandbytes' ? (options.stored as BitsAndBytesConfig) : undefined;
-    const weight = { kind: 'bnb4', shape: slot.shape, quantType: stored.quantType, blockSize: state.blockSize, codes, dtype: state.dtype, computeDtype: bnb ? computeDtypeOf(bnb) : 'f32' } as const;
-    if (!state.nested || !stored.nestedAbsmax || !stored.nestedQuantMap) return { ...weight, absmax };
-    checkNestedQuantMap(stored.nestedQuantMap, await checkpoint.read(stored.nestedQuantMap, { signal }));
-    const nested = await this.#checked(stored.nestedAbsmax, true);
-    const codebook = await this.#checked(stored.nestedQuantMap, false);
-    const offset = backend.allocate([1], 'f32').keep();
-    backend.assign(offset, [state.nested.offset]);
-    return { ...weight, absmax: { codes: absmax, absmax: nested, codebook, offset, blockSize: state.nested.blockSize } };
+    return this.#owning(async (own) => {
+      const codes = own(backend.loadFile(this.#open(stored.weight.file), stored.weight.offset, [stored.weight.bytes], 'u8'));
+      const absmax = own(await this.#checked(stored.absmax, !stored.nested));
+      const weight = { kind: 'bnb4', shape: slot.shape, quantType: stored.quantType, blockSize: state.blockSize, codes, dtype: state.dtype, computeDtype: bnb ? computeDtypeOf(bnb) : 'f32' } as const;
+      if (!state.nested || !stored.nestedAbsmax || !stored.nestedQuantMap) return { ...weight, absmax };
+      checkNestedQuantMap(stored.nestedQuantMap, await checkpoint.read(stored.nestedQuantMap, { signal }));
+      const nested = own(await this.#checked(stored.nestedAbsmax, true));
+      const codebook = own(await this.#checked(stored.nestedQuantMap, false));
+      const offset = own(backend.allocate([1], 'f32'));
+      backend.assign(offset, [state.nested.offset]);
+      return { ...weight, absmax: { codes: absmax, absmax: nested, codebook, offset, blockSize: state.nested.blockSize } };
+    });
   }
 
   async #int8(slot: LinearSlot, stored: StoredBnbInt8): Promise<Weight> {
     checkShape(stored.weight, slot.shape);
     if (stored.weightFormat) checkWeightFormat(stored, await this.checkpoint.read(stored.weightFormat, { signal: this.options.signal }));
-    const codes = this.options.backend.loadFile(this.#open(stored.weight.file), stored.weight.offset, stored.weight.shape, 'i8').keep();
     const bnb = this.options.stored as BitsAndBytesConfig | undefined;
-    return { kind: 'int8', shape: slot.shape, codes, absmax: await this.#checked(stored.scb, true), threshold: bnb?.llmInt8Threshold ?? 6 };
+    return this.#owning(async (own) => {
+      const codes = own(this.options.backend.loadFile(this.#open(stored.weight.file), stored.weight.offset, stored.weight.shape, 'i8'));
+      return { kind: 'int8', shape: slot.shape, codes, absmax: own(await this.#checked(stored.scb, true)), threshold: bnb?.llmInt8Threshold ?? 6 };
+    });
   }
 
   /** A small tensor whose numbers are looked at on the way to the device. */
   async #checked(entry: TensorEntry, scales: boolean): Promise<Tensor> {
     const bytes = await this.checkpoint.read(entry, { signal: this.options.signal });
     if (scales) checkScales(entry, bytes);
-    const tensor = this.options.backend.allocate([entry.elements], entry.dtype).keep();
+    const tensor = this.options.backend.allocate([entry.elements], entry.dtype);
     this.options.backend.upload(tensor, bytes);
     return tensor;
   }
@@ -182,13 +204,21 @@ class Loading {
   }
 
   /** Lets the device fall at most one tensor behind. */
-  async #progress(name: string, bytes: number): Promise<void> {
+  async #progress(entry: TensorEntry): Promise<void> {
     await this.#inFlight;
-    this.#inFlight = this.options.backend.flush();
+    this.#inFlight = this.options.backend.flush().catch((error: unknown) => {
+      throw namingFile(error, entry);
+    });
     this.#inFlight.catch(() => undefined);
-    this.#bytes += bytes;
-    this.options.onProgress?.({ name, bytes: this.#bytes, totalBytes: this.checkpoint.dataBytes });
+    this.#bytes += entry.bytes;
+    this.options.onProgress?.({ name: entry.name, bytes: this.#bytes, totalBytes: this.checkpoint.dataBytes });
   }
+}
+
+/** What the device says of a file, with the tensor that was read from it. */
+function namingFile(error: unknown, entry: TensorEntry | undefined): unknown {
+  if (!(error instanceof NativeError) || (error.cause as Partial<DriverFailure> | undefined)?.code !== 'file' || !entry) return error;
+  return new CheckpointError(op, 'a tensor cannot be read', { file: entry.file, tensor: entry.name, bytes: entry.bytes, offset: entry.offset, cause: error, why: (error.cause as Error).message, fix: 'the file has changed since it was opened: check it and load again' });
 }
 
 function checkShape(entry: Pick<TensorEntry, 'name' | 'file' | 'shape'>, expected: readonly number[]): void {

@@ -1,0 +1,48 @@
+import type { Tokenizer as HubTokenizer } from '@huggingface/tokenizers';
+
+const byteToken = /^<0x([0-9A-Fa-f]{2})>$/;
+
+/** Whether a token stands for one byte, as in vocabularies with byte fallback. */
+export const isByteToken = (token: string): boolean => byteToken.test(token);
+
+/**
+ * Joins each run of byte tokens as the Rust library does: to its text when the run is valid UTF-8, else to one U+FFFD for each byte of it, bytes of
+ * complete characters included.
+ */
+export function joinByteRuns(tokens: readonly string[]): string[] {
+  const joined: string[] = [];
+  let run: number[] = [];
+  const endRun = () => {
+    if (run.length > 0) joined.push(textOf(run));
+    run = [];
+  };
+  for (const token of tokens) {
+    const byte = byteToken.exec(token);
+    if (byte) run.push(Number.parseInt(byte[1], 16));
+    else {
+      endRun();
+      joined.push(token);
+    }
+  }
+  endRun();
+  return joined;
+}
+
+function textOf(bytes: readonly number[]): string {
+  try {
+    return new TextDecoder('utf-8', { fatal: true, ignoreBOM: true }).decode(Uint8Array.from(bytes));
+  } catch {
+    return '\ufffd'.repeat(bytes.length); // not UTF-8: the only way that a fatal TextDecoder fails
+  }
+}
+
+type Decoder = NonNullable<HubTokenizer['decoder']> & { readonly decoders?: readonly Decoder[] };
+
+/** Makes the byte fallback steps of a decoder join runs as {@link joinByteRuns}; returns whether there are any. */
+export function useByteRuns(decoder: HubTokenizer['decoder']): boolean {
+  if (!decoder) return false;
+  const { config, decoders = [] } = decoder as Decoder;
+  const own = config.type === 'ByteFallback';
+  if (own) decoder.decode_chain = joinByteRuns;
+  return decoders.map(useByteRuns).some(Boolean) || own;
+}
