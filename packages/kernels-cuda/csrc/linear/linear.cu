@@ -43,7 +43,9 @@ void check_args(const LinearArgs& a) {
   if (a.residual && a.residual.dtype != a.x.dtype) refuse("residual must have the dtype of x");
   if (a.parts_count < 1) refuse("needs at least one part");
   if (a.gated && (a.parts_count != 2 || a.parts[0].n != a.parts[1].n)) refuse("gated takes two parts (gate, up) with equal n");
-  if (a.rows > INT32_MAX || a.k > INT32_MAX) refuse("rows and k must be below 2^31");
+  int64_t outputs = 0;
+  for (int i = 0; i < a.parts_count; ++i) outputs += a.parts[i].n;
+  if (a.rows > INT32_MAX || a.k > INT32_MAX || outputs > INT32_MAX) refuse("rows, k and the sum of n must be below 2^31");
   for (int i = 0; i < a.parts_count; ++i) check_part(a.parts[i], i);
 }
 
@@ -103,8 +105,8 @@ LinearProblem problem_of(const LinearArgs& a) {
     w.nested_absmax = s.nested_absmax.as<const float>();
     w.nested_code = s.nested_code.as<const float>();
     w.offset = s.offset.as<const float>();
-    w.n = s.n;
-    w.first = p.gated ? 0 : p.columns;
+    w.n = static_cast<int>(s.n);
+    w.first = p.gated ? 0 : static_cast<int>(p.columns);
     w.block_shift = static_cast<WeightKind>(s.kind) == WeightKind::bnb4 ? log2_exact(s.block_size) : 6;
     w.nested_shift = s.nested_absmax ? log2_exact(s.nested_block_size) : 0;
     if (!p.gated || i == 0) p.columns += s.n;

@@ -13,8 +13,8 @@ struct LinearPartView {
   const float* nested_absmax;  // not null: absmax is nested
   const float* nested_code;
   const float* offset;
-  int64_t n;
-  int64_t first;
+  int n;
+  int first;
   int block_shift;   // log2 of blockSize
   int nested_shift;  // log2 of nestedBlockSize
   DType bias_dtype;
@@ -35,14 +35,17 @@ struct LinearProblem {
   LinearPartView part[kMaxRepeat];
 };
 
+/// k values in one warp's slice of the int8 kernel: the outlier lists are cut there.
+constexpr int kOutlierSlice = 128;
+
 /// Activations quantized row by row for LLM.int8, with each row's outliers in order of k.
 struct QuantizedRows {
   const int8_t* codes;          // [rows, k]
   const float* scales;          // [rows] absmax without outliers
-  const int* outlier_starts;    // [rows, chunks + 1]: outliers of row m in chunk c are [starts[c], starts[c + 1]) of the row's list
+  const int* outlier_starts;    // [rows, slices + 1]: outliers of row m in slice s are [starts[s], starts[s + 1]) of the row's list
   const int* outlier_columns;   // [rows, k]
   const float* outlier_values;  // [rows, k]
-  int chunks;                   // 0: no outliers are looked for
+  int slices;                   // of kOutlierSlice values of k; 0: no outliers are looked for
 };
 
 __device__ __forceinline__ float load_float(const void* p, DType dtype, int64_t i) {

@@ -1,7 +1,7 @@
 // quantize_rows: x [rows, k] to int8 by the row's absmax for LLM.int8, outliers set aside                         every int8 product
 // maths   absmax over |x| < threshold (threshold 0: over all); code = round(x * (127 / absmax)), 0 for outliers; a row looks at itself only
 // floor   3 bytes an element: 16 x 4096 0.2 MB, so launch latency (about 2 us, under the product's first weight loads)
-// launch  a block of 512 threads a row, 8 values a thread and step; outliers are listed in order of k, cut at chunks of kInt8Chunk
+// launch  a block of 512 threads a row, 8 values a thread and step; outliers are listed in order of k, cut at every kOutlierSlice
 // exact   codes and scales equal bitsandbytes' int8_vectorwise_quant for one row (rounding.cuh)        test  csrc/test/linear.cu
 #include "../quant/rounding.cuh"
 #include "launch.h"
@@ -18,7 +18,7 @@ struct Lists {
   int* starts;
   int* columns;
   float* values;
-  int chunks;
+  int slices;
 };
 
 /// Exclusive sum over the block in thread order; `total` is the block's sum.
@@ -64,7 +64,7 @@ template <class T, int V> __global__ void __launch_bounds__(kThreads) quantize_r
   any = __syncthreads_or(any) && threshold > 0.f;
   if (threadIdx.x == 0) lists.scales[row] = absmax;
   const float scale = fast_divide(127.f, absmax);
-  int* starts = lists.starts + row * (lists.chunks + 1);
+  int* starts = lists.starts + row * (lists.slices + 1);
   int base = 0;
   for (int64_t first = 0; first < k; first += kThreads * V) {
     const int64_t i = first + threadIdx.x * V;
@@ -87,7 +87,7 @@ template <class T, int V> __global__ void __launch_bounds__(kThreads) quantize_r
       base += total;
     }
     if (i >= k) continue;
-    if (lists.chunks && i % kInt8Chunk == 0) starts[i / kInt8Chunk] = at;
+    if (lists.slices && i % kOutlierSlice == 0) starts[i / kOutlierSlice] = at;
     if (!any || count == 0) continue;
 #pragma unroll
     for (int j = 0; j < V; ++j) {
@@ -97,7 +97,7 @@ template <class T, int V> __global__ void __launch_bounds__(kThreads) quantize_r
       ++at;
     }
   }
-  if (lists.chunks && threadIdx.x == 0) starts[lists.chunks] = base;
+  if (lists.slices && threadIdx.x == 0) starts[lists.slices] = base;
 }
 
 template <class T> void launch_rows(const void* x, int64_t rows, int64_t k, float threshold, const Lists& lists, Context& context) {
@@ -109,14 +109,14 @@ template <class T> void launch_rows(const void* x, int64_t rows, int64_t k, floa
 
 template <class T> QuantizedRows quantize_rows(const void* x, int rows, int64_t k, float threshold, Context& context) {
   Lists lists{};
-  lists.chunks = threshold > 0.f ? static_cast<int>((k + kInt8Chunk - 1) / kInt8Chunk) : 0;
+  lists.slices = threshold > 0.f ? static_cast<int>((k + kOutlierSlice - 1) / kOutlierSlice) : 0;
   lists.codes = context.workspace.take_array<int8_t>(rows * k);
   lists.scales = context.workspace.take_array<float>(rows);
-  lists.starts = context.workspace.take_array<int>(static_cast<int64_t>(rows) * (lists.chunks + 1));
-  lists.columns = context.workspace.take_array<int>(lists.chunks ? rows * k : 1);
-  lists.values = context.workspace.take_array<float>(lists.chunks ? rows * k : 1);
+  lists.starts = context.workspace.take_array<int>(static_cast<int64_t>(rows) * (lists.slices + 1));
+  lists.columns = context.workspace.take_array<int>(lists.slices ? rows * k : 1);
+  lists.values = context.workspace.take_array<float>(lists.slices ? rows * k : 1);
   launch_rows<T>(x, rows, k, threshold, lists, context);
-  return {lists.codes, lists.scales, lists.starts, lists.columns, lists.values, lists.chunks};
+  return {lists.codes, lists.scales, lists.starts, lists.columns, lists.values, lists.slices};
 }
 
 template <class T> void quantize_weight(const void* x, int8_t* codes, float* scales, int64_t rows, int64_t k, Context& context) {

@@ -4,16 +4,15 @@
 
 namespace q::cuda {
 
-/// k values in a chunk of the int8 kernel: the outlier lists are cut there.
-constexpr int kInt8Chunk = 1024;
 /// Most rows of x that one launch takes.
 constexpr int kStreamRows = 32;
 
-/// Shape of a launch: bytes in flight and residency. The default is what measured best on an H200 (csrc/test/linear_bench.cu).
+/// Residency of a launch. The default is what measured best on an H200 (csrc/test/linear_bench.cu).
 struct StreamTuning {
-  int ring_bytes = 96 * 1024;      // of all stages; what 4.3 TB/s need is about 40 KiB a multiprocessor
-  int shared_limit = 113 * 1024;   // with one column tile: two blocks (this kernel's and the next one's) fit a multiprocessor
-  int blocks_per_multiprocessor = 1;
+#ifndef Q_TUNE_BLOCKS
+#define Q_TUNE_BLOCKS 1
+#endif
+  int blocks_per_multiprocessor = Q_TUNE_BLOCKS;
 };
 
 /// p.rows may be anything; more than kStreamRows go in several launches. Throws CommandError when shared memory does not suffice.
