@@ -1,0 +1,155 @@
+// linear: checks the arguments, chooses a kernel (choice.h) and lays out the problem for it.
+#include "choice.h"
+#include "gemm.h"
+#include "simple.h"
+
+namespace q::cuda {
+namespace {
+
+[[noreturn]] void refuse(const std::string& what) { throw CommandError("linear: " + what); }
+
+int log2_exact(int64_t x) {
+  int shift = 0;
+  while ((int64_t{1} << shift) < x) ++shift;
+  return (int64_t{1} << shift) == x ? shift : -1;
+}
+
+bool is_float(DType t) { return t == DType::f32 || t == DType::f16 || t == DType::bf16; }
+
+void check_part(const LinearArgsItem& p, int i) {
+  const std::string part = "part " + std::to_string(i);
+  if (p.bias && !is_float(p.bias.dtype)) refuse(part + ": bias must be f32, f16 or bf16");
+  switch (static_cast<WeightKind>(p.kind)) {
+    case WeightKind::dense:
+      if (!is_float(p.weight.dtype)) refuse(part + ": a dense weight must be f32, f16 or bf16, got dtype code " + std::to_string(static_cast<int>(p.weight.dtype)));
+      return;
+    case WeightKind::bnb4:
+      if (!p.absmax) refuse(part + ": a 4-bit weight needs absmax");
+      if (p.nested_absmax && (!p.nested_code || !p.offset)) refuse(part + ": nested absmax needs nestedCode and offset");
+      if (log2_exact(p.block_size) < 1) refuse(part + ": blockSize must be a power of two from 2, got " + std::to_string(p.block_size));
+      if (p.nested_absmax && log2_exact(p.nested_block_size) < 0) refuse(part + ": nestedBlockSize must be a power of two, got " + std::to_string(p.nested_block_size));
+      if (p.quant_type != 0 && p.quant_type != 1) refuse(part + ": quantType " + std::to_string(p.quant_type) + " is neither nf4 nor fp4");
+      if (!is_float(static_cast<DType>(p.compute_dtype))) refuse(part + ": computeDtype must be f32, f16 or bf16");
+      return;
+    case WeightKind::int8:
+      if (!p.absmax) refuse(part + ": an int8 weight needs its row absmax (SCB)");
+      return;
+    default: refuse(part + ": weight kind " + std::to_string(p.kind) + " is unknown");
+  }
+}
+
+void check_args(const LinearArgs& a) {
+  if (!is_float(a.x.dtype) || a.out.dtype != a.x.dtype) refuse("x and out must share one of the dtypes f32, f16, bf16");
+  if (a.residual && a.residual.dtype != a.x.dtype) refuse("residual must have the dtype of x");
+  if (a.parts_count < 1) refuse("needs at least one part");
+  if (a.gated && (a.parts_count != 2 || a.parts[0].n != a.parts[1].n)) refuse("gated takes two parts (gate, up) with equal n");
+  int64_t outputs = 0;
+  for (int i = 0; i < a.parts_count; ++i) outputs += a.parts[i].n;
+  if (a.rows > INT32_MAX || a.k > INT32_MAX || outputs > INT32_MAX) refuse("rows, k and the sum of n must be below 2^31");
+  for (int i = 0; i < a.parts_count; ++i) check_part(a.parts[i], i);
+}
+
+/// Whether the stream kernel can compute this part with x of dtype `act`.
+bool fits_stream(const LinearArgsItem& p, DType act) {
+  const auto compute = static_cast<DType>(p.compute_dtype);
+  switch (static_cast<WeightKind>(p.kind)) {
+    case WeightKind::dense: return p.weight.dtype == act;
+    // f32 compute rounds the code (not the product) to 16 bits, finer than the output is rounded
+    case WeightKind::bnb4: return (compute == act || compute == DType::f32) && p.block_size >= 64 && (!p.nested_absmax || p.nested_block_size >= 64);
+    default: return true;
+  }
+}
+
+bool same_kind(const LinearArgsItem& a, const LinearArgsItem& b) {
+  if (a.kind != b.kind) return false;
+  if (static_cast<WeightKind>(a.kind) == WeightKind::bnb4) return a.quant_type == b.quant_type;
+  return static_cast<WeightKind>(a.kind) != WeightKind::int8 || a.threshold == b.threshold;
+}
+
+LinearTraits traits_of(const LinearArgs& a, Context& context) {
+  LinearTraits t{};
+  t.kind = static_cast<WeightKind>(a.parts[0].kind);
+  t.act = a.x.dtype;
+  t.uniform = true;
+  t.aligned = aligned16(a.x.data);
+  for (int i = 0; i < a.parts_count; ++i) {
+    t.uniform = t.uniform && same_kind(a.parts[0], a.parts[i]) && fits_stream(a.parts[i], a.x.dtype);
+    t.aligned = t.aligned && aligned16(a.parts[i].weight.data);
+  }
+  t.rows = a.rows;
+  t.k = a.k;
+  t.capability = context.compute_capability;
+  t.gemm = gemm_supports(a, context);
+  return t;
+}
+
+LinearProblem problem_of(const LinearArgs& a) {
+  LinearProblem p{};
+  p.x = a.x.data;
+  p.out = a.out.data;
+  p.residual = a.residual.data;
+  p.rows = static_cast<int>(a.rows);
+  p.k = a.k;
+  p.gated = a.gated != 0;
+  p.activation = static_cast<ActivationKind>(a.activation);
+  p.quant_type = static_cast<QuantType>(a.parts[0].quant_type);
+  p.parts = static_cast<int>(a.parts_count);
+  for (int i = 0; i < p.parts; ++i) {
+    const LinearArgsItem& s = a.parts[i];
+    LinearPartView& w = p.part[i];
+    w.weight = s.weight.as<const uint8_t>();
+    w.weight_dtype = s.weight.dtype;
+    w.bias = s.bias.data;
+    w.bias_dtype = s.bias.dtype;
+    w.absmax = s.absmax.data;
+    w.nested_absmax = s.nested_absmax.as<const float>();
+    w.nested_code = s.nested_code.as<const float>();
+    w.offset = s.offset.as<const float>();
+    w.n = static_cast<int>(s.n);
+    w.first = p.gated ? 0 : static_cast<int>(p.columns);
+    w.block_shift = static_cast<WeightKind>(s.kind) == WeightKind::bnb4 ? log2_exact(s.block_size) : 6;
+    w.nested_shift = s.nested_absmax ? log2_exact(s.nested_block_size) : 0;
+    if (!p.gated || i == 0) p.columns += s.n;
+  }
+  return p;
+}
+
+template <class T> void run_stream(const LinearArgs& a, Context& context) {
+  const LinearProblem p = problem_of(a);
+  switch (static_cast<WeightKind>(a.parts[0].kind)) {
+    case WeightKind::dense: return launch_stream<WeightKind::dense, T>(p, {}, context);
+    case WeightKind::bnb4: return launch_stream<WeightKind::bnb4, T>(p, {}, context);
+    default: {
+      const QuantizedRows q = quantize_rows<T>(p.x, p.rows, p.k, static_cast<float>(a.parts[0].threshold), context);
+      return launch_stream<WeightKind::int8, T>(p, q, context);
+    }
+  }
+}
+
+template <class T> void run_simple(const LinearArgs& a, Context& context) {
+  SimpleProblem p{};
+  p.linear = problem_of(a);
+  for (int i = 0; i < a.parts_count; ++i) {
+    const LinearArgsItem& s = a.parts[i];
+    p.part[i] = {static_cast<WeightKind>(s.kind), static_cast<QuantType>(s.quant_type), static_cast<DType>(s.compute_dtype), static_cast<float>(s.threshold)};
+    if (p.part[i].kind == WeightKind::int8) p.quantized[i] = quantize_rows<T>(a.x.data, p.linear.rows, a.k, p.part[i].threshold, context);
+  }
+  launch_simple<T>(p, context);
+}
+
+}  // namespace
+
+void run(const LinearArgs& args, Context& context) {
+  int64_t outputs = 0;
+  for (int i = 0; i < args.parts_count; ++i) outputs += args.parts[i].n;
+  if (args.rows == 0 || outputs == 0) return;
+  check_args(args);
+  switch (choose_linear(traits_of(args, context))) {
+    case LinearRoute::gemm: return gemm(args, context);
+    case LinearRoute::stream: return args.x.dtype == DType::f16 ? run_stream<half_t>(args, context) : run_stream<bfloat_t>(args, context);
+    case LinearRoute::simple:
+      return with_float(args.x.dtype, "linear", [&](auto zero) { run_simple<decltype(zero)>(args, context); });
+  }
+}
+
+}  // namespace q::cuda

@@ -1,0 +1,62 @@
+// Host side of stream.cuh: how rows are cut into groups and tiles.
+#pragma once
+#include <algorithm>
+#include "stream.cuh"
+#include "stream.h"
+
+namespace q::cuda {
+
+/// Rows of W spread evenly over `blocks` blocks, in as few rounds as `most_tiles` tiles a block allow.
+inline StreamPlan plan_stream(const LinearProblem& p, int64_t blocks, int most_tiles) {
+  StreamPlan plan{};
+  for (int i = 0; i < p.parts; ++i) plan.virtual_rows += p.part[i].n;
+  const int64_t most = blocks * most_tiles * 16;
+  blocks *= std::max<int64_t>(1, (plan.virtual_rows + most - 1) / most);
+  const int rows = static_cast<int>(std::max<int64_t>(1, (plan.virtual_rows + blocks - 1) / blocks)), tiles = (rows + 15) / 16;
+  plan.tile_rows = (rows + tiles - 1) / tiles;
+  if (p.gated) plan.tile_rows = (plan.tile_rows + 1) / 2 * 2;
+  plan.group_rows = plan.tile_rows * tiles;
+  plan.groups = (plan.virtual_rows + plan.group_rows - 1) / plan.group_rows;
+  return plan;
+}
+
+template <WeightKind Kind, class T, int ColumnTiles> bool try_stream(const LinearProblem& p, const QuantizedRows& quantized, Context& context, const StreamTuning& tuning) {
+  using S = StreamShape<Kind, ColumnTiles>;
+  bool nested = false;
+  for (int i = 0; i < p.parts; ++i) nested = nested || p.part[i].nested_absmax;
+  const int bytes = stream_shared_bytes<S>(nested ? p.parts : 0);
+  if (static_cast<size_t>(bytes) > context.shared_bytes_per_block) return false;
+  const int resident = context.multiprocessors * (ColumnTiles == 1 ? tuning.blocks_per_multiprocessor : 1);
+  const StreamPlan plan = plan_stream(p, resident, S::kMaxTiles);
+  launch(context, "linear", stream_linear<Kind, T, ColumnTiles>, std::min(plan.groups, resident), kStreamThreads, bytes, p, plan, quantized);
+  return true;
+}
+
+template <WeightKind Kind, class T> void launch_stream(const LinearProblem& problem, const QuantizedRows& quantized, Context& context, const StreamTuning& tuning) {
+  int rows = 0;
+  for (int first = 0; first < problem.rows; first += rows) {
+    LinearProblem p = problem;
+    QuantizedRows q = quantized;
+    p.x = static_cast<const T*>(p.x) + first * p.k;
+    p.out = static_cast<T*>(p.out) + first * p.columns;
+    if (p.residual) p.residual = static_cast<const T*>(p.residual) + first * p.columns;
+    if (q.codes) {
+      q.codes += first * p.k;
+      q.scales += first;
+      q.outlier_starts += first * static_cast<int64_t>(q.slices + 1);
+      q.outlier_columns += first * p.k;
+      q.outlier_values += first * p.k;
+    }
+    const auto attempt = [&](auto tiles) {
+      p.rows = rows = std::min(problem.rows - first, tiles.value * 8);
+      return try_stream<Kind, T, tiles.value>(p, q, context, tuning);
+    };
+    const int left = problem.rows - first;
+    if (left > 16 && attempt(std::integral_constant<int, 4>{})) continue;
+    if (left > 8 && attempt(std::integral_constant<int, 2>{})) continue;
+    if (attempt(std::integral_constant<int, 1>{})) continue;
+    throw CommandError("linear: " + std::to_string(context.shared_bytes_per_block) + " bytes of shared memory a block are too few for the streaming kernel");
+  }
+}
+
+}  // namespace q::cuda
