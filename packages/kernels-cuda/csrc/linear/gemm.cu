@@ -42,7 +42,8 @@ void validate(const LinearArgs& a) {
   }
 }
 
-Finish finish_of(const LinearArgs& a) {
+/// `dtype`: of what the product writes.
+Finish finish_of(const LinearArgs& a, DType dtype) {
   Finish f{};
   f.out = a.out.data;
   f.residual = a.residual.data;
@@ -56,7 +57,7 @@ Finish finish_of(const LinearArgs& a) {
   for (int i = 0; i < f.parts; ++i) {
     const LinearArgsItem& part = a.parts[i];
     f.part[i] = {static_cast<int>(part.n), static_cast<int>(column), 0, part.bias.data, part.bias.dtype};
-    eights = eights && part.n % 8 == 0;
+    eights = eights && part.n % 8 == 0 && aligned(part.bias.data) && (!part.bias || part.bias.dtype == dtype);
     column += part.n;
   }
   f.vectors = eights ? 1 : 0;
@@ -204,8 +205,9 @@ void multiply_alike(Context& context, GemmPath wanted, Product p) {
 
 /// Computes `a` (all parts alike) with its finish. Where the compute dtype is not x's, x is converted, and the product converted back.
 void run_alike(Context& context, GemmPath path, const LinearArgs& a) {
-  Product p{static_cast<WeightKind>(a.parts[0].kind), a.x.dtype, a.x.data, a.rows, a.k, static_cast<int>(a.parts_count), {}, &a, finish_of(a)};
+  Product p{static_cast<WeightKind>(a.parts[0].kind), a.x.dtype, a.x.data, a.rows, a.k, static_cast<int>(a.parts_count), {}, &a, {}};
   const DType compute = p.kind == WeightKind::bnb4 ? static_cast<DType>(a.parts[0].compute_dtype) : a.x.dtype;
+  p.finish = finish_of(a, compute);
   if (compute == a.x.dtype) return multiply_alike(context, path, p);
   const int64_t width = width_of(a);
   void* x = context.workspace.take(a.rows * a.k * size_of(compute));
@@ -257,7 +259,7 @@ void gemm_by(GemmPath path, const LinearArgs& a, Context& context) {
     check(cudaMemcpy2DAsync(wide + column * element, width * element, one.out.data, n * element, n * element, a.rows, cudaMemcpyDeviceToDevice, context.stream), "linear (parts)");
     column += n;
   }
-  finish_rows(context, a.x.dtype, wide, width, a.x.dtype, finish_of(a));
+  finish_rows(context, a.x.dtype, wide, width, a.x.dtype, finish_of(a, a.x.dtype));
 }
 
 void gemm(const LinearArgs& args, Context& context) { gemm_by(GemmPath::automatic, args, context); }

@@ -2,7 +2,7 @@
 // maths   W = round_T(code[nibble] * absmax), the value bitsandbytes' dequantization gives; f32 sums of T products
 // layout  out^T = W x^T: W is the A operand, dequantized straight into wgmma's A registers; x [rows, k] is B, by TMA, 128-byte swizzle.
 //         A byte holds k = 2j (high nibble) and 2j + 1: exactly the pair of one A register, so a thread picks one byte in four of
-//         each row (lane % 4) and never exchanges anything. Codes look up an f32 table in shared memory, one copy per bank.
+//         each row (lane % 4) and never exchanges anything. A byte looks up its two f32 values in shared memory.
 // tile    128 outputs x TR rows per block: 1 warpgroup loads (TMA for x and codes; its threads fetch and denest one absmax each),
 //         2 warpgroups multiply 64 outputs each; gated: one has the gate, the other the up outputs. K steps of 64.
 // launch  clusters of `split` blocks share a tile, each a part of K; their f32 sums meet in distributed shared memory, in rank order
@@ -39,9 +39,10 @@ struct Bnb4Params {
 };
 
 constexpr int kBnb4Threads = 384;
-constexpr int bnb4_stages(int tr) { return tr > 192 ? 5 : tr > 128 ? 7 : 8; }
+constexpr int bnb4_stages(int tr) { return tr > 192 ? 5 : tr > 128 ? 6 : 8; }
+constexpr int kBnb4TableBytes = 256 * 16 * 8;  // both values of every byte, 16 copies: the lanes of a half warp never meet in a bank
 constexpr int kBnb4CodeBytes = 128 * 32, kBnb4ScaleBytes = 128 * 4;
-constexpr int bnb4_shared_bytes(int tr) { return 2048 + 2048 + 2048 + bnb4_stages(tr) * (tr * 128 + kBnb4CodeBytes + kBnb4ScaleBytes + 16); }
+constexpr int bnb4_shared_bytes(int tr) { return 1024 + kBnb4TableBytes + 2048 + bnb4_stages(tr) * (tr * 128 + kBnb4CodeBytes + kBnb4ScaleBytes + 16); }
 
 /// The absmax of one output row, K step after K step, read eight steps ahead.
 struct AbsmaxReader {
@@ -73,12 +74,11 @@ struct AbsmaxReader {
   }
 };
 
-/// One A register from one byte of codes: W(row, 2j) in the low half, W(row, 2j + 1) in the high. `table` is this lane's bank.
-template <class T> __device__ __forceinline__ uint32_t dequantize_byte(uint32_t word, int turn_high, int turn_low, uint32_t table, float scale) {
-  const uint32_t high = table | (__funnelshift_r(word, word, turn_high) & 0x780), low = table | (__funnelshift_r(word, word, turn_low) & 0x780);
+/// One A register from byte `select` of a word of codes: W(row, 2j) in the low half, W(row, 2j + 1) in the high. `table` is this lane's copy.
+template <class T> __device__ __forceinline__ uint32_t dequantize_byte(uint32_t word, uint32_t select, uint32_t table, float scale) {
+  const uint32_t address = table + __byte_perm(word, 0, select) * 128;
   float a, b;
-  asm volatile("ld.shared.f32 %0, [%1];" : "=f"(a) : "r"(high));
-  asm volatile("ld.shared.f32 %0, [%1];" : "=f"(b) : "r"(low));
+  asm volatile("ld.shared.v2.f32 {%0, %1}, [%2];" : "=f"(a), "=f"(b) : "r"(address));
   return Pair<T>::pack(a * scale, b * scale);
 }
 
@@ -150,8 +150,8 @@ template <class T, int TR> __global__ void __launch_bounds__(kBnb4Threads, 1) ge
   constexpr int kStages = bnb4_stages(TR), kStage = TR * 128;
   static_assert(kStages * kStage >= TR * 132 * 4, "the partial tile overlays the stages");
   extern __shared__ uint8_t raw[];
-  const uint32_t table = (sm90::shared_address(raw) + 2047) & ~2047u;
-  const uint32_t tiles = table + 2048, codes = tiles + kStages * kStage, scales = codes + kStages * kBnb4CodeBytes;
+  const uint32_t table = (sm90::shared_address(raw) + 1023) & ~1023u;
+  const uint32_t tiles = table + kBnb4TableBytes, codes = tiles + kStages * kStage, scales = codes + kStages * kBnb4CodeBytes;
   const uint32_t nested = scales + kStages * kBnb4ScaleBytes, barriers = nested + 2048;
   uint8_t* shared = raw + (table - sm90::shared_address(raw));
   float* nested_code = reinterpret_cast<float*>(shared + (nested - table));
@@ -162,7 +162,7 @@ template <class T, int TR> __global__ void __launch_bounds__(kBnb4Threads, 1) ge
   const int n0 = (column_tile - p.finish.part[part].first_tile) * (p.finish.gated ? 64 : 128);
   const int begin = static_cast<int>(static_cast<int64_t>(p.k_steps) * rank / p.split), end = static_cast<int>(static_cast<int64_t>(p.k_steps) * (rank + 1) / p.split);
 
-  for (int i = threadIdx.x; i < 512; i += kBnb4Threads) reinterpret_cast<float*>(shared)[i] = p.table[i / 32];
+  for (int i = threadIdx.x; i < 256 * 16; i += kBnb4Threads) reinterpret_cast<float2*>(shared)[i] = make_float2(p.table[i / 256], p.table[i / 16 % 16]);
   if (threadIdx.x == 0) {
     for (int s = 0; s < kStages; ++s) {
       sm90::barrier_init(barriers + s * 16, 5);
@@ -216,8 +216,7 @@ template <class T, int TR> __global__ void __launch_bounds__(kBnb4Threads, 1) ge
     sm90::more_registers<224>();
     const int lane = threadIdx.x & 31, g = lane >> 2, c = lane & 3;
     const int line = (threadIdx.x / 32 - 4) * 16 + g;  // of the 128 outputs; the thread's other one is 8 further
-    const int turn_high = (8 * c + 4 - 7) & 31, turn_low = (8 * c - 7) & 31;
-    const uint32_t bank = table + lane * 4;
+    const uint32_t select = 0x4440 | c, bank = table + (lane & 15) * 8;
     float acc[TR / 2];
     uint32_t a[2][4][4];
     uint32_t previous = 0;
@@ -231,10 +230,10 @@ template <class T, int TR> __global__ void __launch_bounds__(kBnb4Threads, 1) ge
 #pragma unroll
         for (int half = 0; half < 2; ++half) {
           const uint4 w = load_shared16(at + h * 256 + half * 16);
-          fragments[2 * half][h] = dequantize_byte<T>(w.x, turn_high, turn_low, bank, scale);
-          fragments[2 * half][h + 2] = dequantize_byte<T>(w.y, turn_high, turn_low, bank, scale);
-          fragments[2 * half + 1][h] = dequantize_byte<T>(w.z, turn_high, turn_low, bank, scale);
-          fragments[2 * half + 1][h + 2] = dequantize_byte<T>(w.w, turn_high, turn_low, bank, scale);
+          fragments[2 * half][h] = dequantize_byte<T>(w.x, select, bank, scale);
+          fragments[2 * half][h + 2] = dequantize_byte<T>(w.y, select, bank, scale);
+          fragments[2 * half + 1][h] = dequantize_byte<T>(w.z, select, bank, scale);
+          fragments[2 * half + 1][h + 2] = dequantize_byte<T>(w.w, select, bank, scale);
         }
       }
       const uint64_t b = sm90::tile_descriptor(tiles + stage * kStage);
@@ -259,7 +258,7 @@ template <class T, int TR> __global__ void __launch_bounds__(kBnb4Threads, 1) ge
     if (i < end) step(a[1], false);
     sm90::wgmma_wait<0>();
     sm90::named_barrier(1, 256);  // both warpgroups are done with the stages: the partial tile takes their place
-    float* partial = reinterpret_cast<float*>(shared + 2048);
+    float* partial = reinterpret_cast<float*>(shared + kBnb4TableBytes);
 #pragma unroll
     for (int j = 0; j < TR / 8; ++j) {
       float* to = partial + (8 * j + 2 * c) * 132 + line;
@@ -279,6 +278,9 @@ template <class T, int TR> __global__ void __launch_bounds__(kBnb4Threads, 1) ge
 }
 
 template <class T> void launch_gemm_bnb4(Context& context, const Bnb4Params& p, int tr, int blocks);
+
+/// Clusters of `size` blocks that the current device runs at a time (groups of multiprocessors are of uneven sizes).
+int bnb4_clusters(int size);
 
 template <class T, int TR> void launch_bnb4_instance(Context& context, const Bnb4Params& p, int blocks) {
   auto kernel = gemm_bnb4_kernel<T, TR>;

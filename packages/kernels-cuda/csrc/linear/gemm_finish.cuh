@@ -21,7 +21,7 @@ struct Finish {
   int rows;
   int gated;
   ActivationKind activation;
-  int vectors;  // 1: every n and column is a multiple of 8, out and residual are 16-byte aligned
+  int vectors;  // 1: every n and column is a multiple of 8, out, residual and biases are 16-byte aligned, biases of out's dtype
   int parts;
   FinishPart part[kMaxRepeat];
 };

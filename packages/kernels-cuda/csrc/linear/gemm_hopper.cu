@@ -1,5 +1,7 @@
 // Host side of gemm_tma and gemm_bnb4: which shapes they take, tensor maps, tile width and split by the fewest whole waves.
 #include <cudaTypedefs.h>
+#include <algorithm>
+#include <array>
 #include "gemm_bnb4.cuh"
 #include "gemm_plan.h"
 #include "gemm_quantize.cuh"
@@ -131,11 +133,15 @@ void multiply_bnb4(Context& context, const Product& p) {
   b.row_tiles = up(p.rows, 256);
   const int share = up(p.rows, b.row_tiles), tr = share <= 96 ? 96 : share <= 128 ? 128 : share <= 192 ? 192 : 256;
   const int tiles = column_tiles(b.finish, b.finish.gated ? 64 : 128) * b.row_tiles;
-  // Clusters live within a group of 16 or 18 multiprocessors. A block costs its K steps plus about 6 for filling and draining, 3 more when split.
+  static const std::array<int, 9> fit = [] {  // a fact of the machine, asked for once
+    std::array<int, 9> f{};
+    for (int size = 1; size <= 8; ++size) f[size] = std::max(1, bnb4_clusters(size));
+    return f;
+  }();
+  // A block costs its K steps plus about 6 for filling and draining, 3 more when split.
   int64_t least = INT64_MAX;
   for (int split = 1; split <= 8; ++split) {
-    const int groups = context.multiprocessors / 16, fit = split <= 2 ? context.multiprocessors / split : groups * (16 / split);
-    const int64_t cost = up(tiles, fit) * static_cast<int64_t>(up(b.k_steps, split) + (split > 1 ? 9 : 6));
+    const int64_t cost = up(tiles, fit[split]) * static_cast<int64_t>(up(b.k_steps, split) + (split > 1 ? 9 : 6));
     if (split <= b.k_steps && cost < least) {
       least = cost;
       b.split = split;

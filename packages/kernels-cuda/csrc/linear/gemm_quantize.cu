@@ -2,7 +2,7 @@
 //
 // dequantize_weight   W[i] = round_T(code[nibble i] * absmax[i / blockSize])
 //   floor   count / 2 + count * sizeof(T) bytes: 11008 x 4096 to f16 112 MB = 26 us at 4.3 TB/s (H200), less while it stays in L2
-//   launch  8 values (one word) a thread step, 16-byte stores; f32 table in shared memory, one copy per bank
+//   launch  4 words of 8 values a thread step, 16-byte stores; f32 table in shared memory, one copy per bank
 //   exact   bit-equal to bitsandbytes' dequantization
 // quantize_rows       CA = rint(x * 127 / SCA), SCA = row absmax without outliers; one block a row, the row read twice (second time from L1)
 //   floor   rows * k * 3 bytes (f16): 2048 x 4096 25 MB = 6 us
@@ -21,12 +21,16 @@ struct Quantized {
   const float* offset;
   int64_t block_size;
   int64_t nested_block_size;
+  int block_shift;  // log2 of the sizes, or -1
+  int nested_shift;
   float table[16];
 };
 
+__device__ __forceinline__ int64_t divide(int64_t a, int64_t b, int shift) { return shift >= 0 ? a >> shift : a / b; }
+
 __device__ __forceinline__ float block_absmax(const Quantized& q, int64_t block) {
   if (!q.nested_absmax) return static_cast<const float*>(q.absmax)[block];
-  return q.nested_code[static_cast<const uint8_t*>(q.absmax)[block]] * q.nested_absmax[block / q.nested_block_size] + *q.offset;
+  return q.nested_code[static_cast<const uint8_t*>(q.absmax)[block]] * q.nested_absmax[divide(block, q.nested_block_size, q.nested_shift)] + *q.offset;
 }
 
 template <class T> __global__ void __launch_bounds__(256) dequantize_kernel(const __grid_constant__ Quantized q, int64_t count, T* out) {
@@ -35,26 +39,38 @@ template <class T> __global__ void __launch_bounds__(256) dequantize_kernel(cons
   __syncthreads();
   pdl_begin();
   const int lane = threadIdx.x & 31;
-  const bool words = (q.block_size & 7) == 0 && (reinterpret_cast<uintptr_t>(q.codes) & 3) == 0 && (reinterpret_cast<uintptr_t>(out) & 15) == 0;
+  const bool words = (q.block_size & 31) == 0 && (reinterpret_cast<uintptr_t>(q.codes) & 15) == 0 && (reinterpret_cast<uintptr_t>(out) & 15) == 0;
   const int64_t stride = static_cast<int64_t>(gridDim.x) * 256;
-  const int64_t whole = words ? count / 8 : 0;
-  for (int64_t i = blockIdx.x * 256ll + threadIdx.x; i < whole; i += stride) {
-    const uint32_t w = reinterpret_cast<const uint32_t*>(q.codes)[i];
-    const float scale = block_absmax(q, i * 8 / q.block_size);
-    float v[8];
+  const int64_t whole = words ? count / 32 : 0;
+  // A warp takes 32 x 16 bytes of codes; a lane's four words are 128 words apart, so that loads and stores both run along the lanes.
+  for (int64_t w0 = (blockIdx.x * 256ll + threadIdx.x - lane) * 4; w0 < whole * 4; w0 += stride * 4) {
+    uint32_t word[4];
+    float scale[4];
 #pragma unroll
-    for (int b = 0; b < 4; ++b) {
-      v[2 * b] = table[(w >> (8 * b + 4)) & 15][lane] * scale;
-      v[2 * b + 1] = table[(w >> (8 * b)) & 15][lane] * scale;
+    for (int i = 0; i < 4; ++i) {
+      const int64_t at = w0 + i * 32 + lane;
+      word[i] = at < whole * 4 ? reinterpret_cast<const uint32_t*>(q.codes)[at] : 0;
+      scale[i] = at < whole * 4 ? block_absmax(q, divide(at * 8, q.block_size, q.block_shift)) : 0.f;
     }
-    if constexpr (sizeof(T) == 2) {
-      store<T, 8>(out + i * 8, v);
-    } else {
 #pragma unroll
-      for (int j = 0; j < 8; ++j) out[i * 8 + j] = v[j];
+    for (int i = 0; i < 4; ++i) {
+      const int64_t at = w0 + i * 32 + lane;
+      if (at >= whole * 4) continue;
+      float v[8];
+#pragma unroll
+      for (int b = 0; b < 4; ++b) {
+        v[2 * b] = table[(word[i] >> (8 * b + 4)) & 15][lane] * scale[i];
+        v[2 * b + 1] = table[(word[i] >> (8 * b)) & 15][lane] * scale[i];
+      }
+      if constexpr (sizeof(T) == 2) {
+        store<T, 8>(out + at * 8, v);
+      } else {
+        store<T, 4>(out + at * 8, reinterpret_cast<float(&)[4]>(v[0]));
+        store<T, 4>(out + at * 8 + 4, reinterpret_cast<float(&)[4]>(v[4]));
+      }
     }
   }
-  for (int64_t i = whole * 8 + blockIdx.x * 256ll + threadIdx.x; i < count; i += stride) {
+  for (int64_t i = whole * 32 + blockIdx.x * 256ll + threadIdx.x; i < count; i += stride) {
     const int code = (q.codes[i / 2] >> ((i & 1) ? 0 : 4)) & 15;
     out[i] = from_float<T>(table[code][lane] * block_absmax(q, i / q.block_size));
   }
@@ -185,8 +201,15 @@ void code_table(int64_t quant_type, float (&table)[16]) {
   for (int i = 0; i < 16; ++i) table[i] = from[i];
 }
 
+static int shift_of(int64_t size) {
+  for (int s = 0; s < 40; ++s) {
+    if (size == int64_t(1) << s) return s;
+  }
+  return -1;
+}
+
 void dequantize_weight(Context& context, const LinearArgsItem& part, int64_t count, DType to_dtype, void* to) {
-  Quantized q{part.weight.as<uint8_t>(), part.absmax.data, part.nested_absmax.as<float>(), part.nested_code.as<float>(), part.offset.as<float>(), part.block_size, part.nested_block_size, {}};
+  Quantized q{part.weight.as<uint8_t>(), part.absmax.data, part.nested_absmax.as<float>(), part.nested_code.as<float>(), part.offset.as<float>(), part.block_size, part.nested_block_size, shift_of(part.block_size), shift_of(part.nested_block_size), {}};
   code_table(part.quant_type, q.table);
   const int64_t most = context.multiprocessors * 16, wanted = (count + 2047) / 2048;
   const unsigned blocks = static_cast<unsigned>(wanted < most ? wanted : most);

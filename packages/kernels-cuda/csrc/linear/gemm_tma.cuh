@@ -3,7 +3,7 @@
 //         x_out . W_out^T in act precision, which continues in the same accumulators as further K steps.
 // layout  row-major x [rows, k], W [n, k]; one tensor map for x, one for each weight; K steps of 128 bytes, 128-byte swizzle
 // tile    128 x TN per block of 3 warpgroups: one loads (TMA, 4 stages), two multiply (64 x TN each, wgmma m64nTNk16 / k32).
-//         gated: TN / 2 columns of gate and the same TN / 2 of up, combined in registers.
+//         gated: TN / 2 columns of gate and the same TN / 2 of up, combined before they are written.
 // launch  persistent, one block per multiprocessor; clusters of 2 blocks share the weight tile by multicast; tiles run down the rows
 //         first, so that concurrent blocks share weights. TN (multiples of 16) is chosen by the host for the fewest whole waves.
 // floor   2 rows n k / 785e12 s (f16), / 1.5e15 s (int8) on an H200; bytes rarely matter at these sizes
@@ -14,6 +14,7 @@
 #include "gemm_finish.cuh"
 #include "gemm_sm90.cuh"
 #include "launch.h"
+#include <type_traits>
 
 namespace q::cuda {
 
@@ -43,92 +44,87 @@ struct TmaParams {
 
 constexpr int kTmaThreads = 384;
 constexpr int kTmaStages = 4;
-constexpr int tma_shared_bytes(int tn) { return kTmaStages * (128 + tn) * 128 + 1024 + kTmaStages * 16; }
+constexpr int kScratchPitch = 40;  // floats: 32 columns, padded so that a quarter warp's accesses meet no bank twice
+constexpr int kScratchBytes = 16 * kScratchPitch * 4;  // of each multiplying warp
+constexpr int tma_shared_bytes(int tn) { return kTmaStages * (128 + tn) * 128 + 1024 + kTmaStages * 16 + 8 * kScratchBytes; }
 
-/// Transposes 4 x 4 words over the four lanes of a quad: lane c's word i becomes lane i's former word c.
-__device__ __forceinline__ void quad_transpose(uint32_t (&v)[4]) {
-  const int c = threadIdx.x & 3;
-  uint32_t a = __shfl_xor_sync(0xffffffffu, (c & 1) ? v[0] : v[1], 1), b = __shfl_xor_sync(0xffffffffu, (c & 1) ? v[2] : v[3], 1);
-  if (c & 1) {
-    v[0] = a;
-    v[2] = b;
-  } else {
-    v[1] = a;
-    v[3] = b;
+template <class T> __device__ __forceinline__ void add_eight(float (&v)[8], const void* from, int64_t at) {
+  float add[8];
+  load<T, 8>(add, static_cast<const T*>(from) + at);
+#pragma unroll
+  for (int i = 0; i < 8; ++i) v[i] += add[i];
+}
+
+/// Eight neighbouring outputs of one row, from their sums in shared memory to memory. `column` is the first one's within `part`;
+/// gated, the sums of `up` are 16 floats further. Without whole vectors, one after the other.
+template <class T, bool Gated> __device__ __forceinline__ void finish_eight(const float* from, const Finish& f, const FinishPart& part, int64_t row, int column) {
+  if (row >= f.rows || column >= part.n) return;
+  const int64_t at = row * f.ldo + (Gated ? 0 : part.column) + column;
+  T* out = static_cast<T*>(f.out) + at;
+  if (f.vectors) {
+    float v[8];
+    load<float, 4>(reinterpret_cast<float(&)[4]>(v[0]), from);
+    load<float, 4>(reinterpret_cast<float(&)[4]>(v[4]), from + 4);
+    if (part.bias) add_eight<T>(v, part.bias, column);
+    if (f.activation == ActivationKind::silu) {
+#pragma unroll
+      for (int i = 0; i < 8; ++i) v[i] = activate_fused(ActivationKind::silu, v[i]);
+    } else if (f.activation == ActivationKind::relu) {
+#pragma unroll
+      for (int i = 0; i < 8; ++i) v[i] = fmaxf(v[i], 0.f);
+    }
+    if (Gated) {
+      float up[8];
+      load<float, 4>(reinterpret_cast<float(&)[4]>(up[0]), from + 16);
+      load<float, 4>(reinterpret_cast<float(&)[4]>(up[4]), from + 20);
+      if (f.part[1].bias) add_eight<T>(up, f.part[1].bias, column);
+#pragma unroll
+      for (int i = 0; i < 8; ++i) v[i] *= up[i];
+    }
+    if (f.residual) add_eight<T>(v, f.residual, at);
+    store<T, 8>(out, v);
+    return;
   }
-  a = __shfl_xor_sync(0xffffffffu, (c & 2) ? v[0] : v[2], 2);
-  b = __shfl_xor_sync(0xffffffffu, (c & 2) ? v[1] : v[3], 2);
-  if (c & 2) {
-    v[0] = a;
-    v[1] = b;
-  } else {
-    v[2] = a;
-    v[3] = b;
+  const int count = min(8, part.n - column);
+#pragma unroll 1
+  for (int i = 0; i < count; ++i) {
+    float v = activate_fused(f.activation, from[i] + bias_of(part, column + i));
+    if (Gated) v *= from[16 + i] + bias_of(f.part[1], column + i);
+    if (f.residual) v += to_float(static_cast<const T*>(f.residual)[at + i]);
+    out[i] = from_float<T>(v);
   }
 }
 
-/// Writes the warp's 16 rows x TN columns. `row` is the warp's first row, `n0` the tile's first column within `part`.
-template <class T, int TN> __device__ __forceinline__ void finish_tile(const float (&acc)[TN / 2], const Finish& f, const FinishPart& part, int row, int n0) {
+/// Writes the warp's 16 rows x TN columns. `row` is the warp's first row, `n0` the tile's first column within `part`. The sums pass through
+/// shared memory, 32 columns at a time, so that the code for a row's eight outputs stands in few places: unrolled over the registers
+/// it is 180 KB of instructions, and fetching them takes longer than the product.
+template <class T, int TN> __device__ __forceinline__ void finish_tile(const float (&acc)[TN / 2], const Finish& f, const FinishPart& part, int row, int n0, float* scratch) {
   const int lane = threadIdx.x & 31, g = lane >> 2, c = lane & 3;
-  const int blocks = f.gated ? TN / 16 : TN / 8;
-  T* out = static_cast<T*>(f.out);
-  const T* residual = static_cast<const T*>(f.residual);
+  auto pass = [&](auto gated) {
+    constexpr bool kGated = decltype(gated)::value;
+    constexpr int kBlocks = kGated ? TN / 16 : TN / 8, kAtOnce = kGated ? 2 : 4;  // blocks of 8 columns; gated: 2 of gate beside 2 of up
 #pragma unroll
-  for (int h = 0; h < 2; ++h) {
-    const int64_t r = row + g + 8 * h;
-    const int64_t line = r * f.ldo + (f.gated ? 0 : part.column) + n0;
-    auto value = [&](int j, float& lo, float& hi) {
-      const int n = n0 + 8 * j + 2 * c;
-      lo = acc[4 * j + 2 * h];
-      hi = acc[4 * j + 2 * h + 1];
-      if (part.bias) {
-        lo += n < part.n ? bias_of(part, n) : 0.f;
-        hi += n + 1 < part.n ? bias_of(part, n + 1) : 0.f;
-      }
-      lo = activate_fused(f.activation, lo);
-      hi = activate_fused(f.activation, hi);
-    };
-    auto gate = [&](int j, float& lo, float& hi) {
-      if (!f.gated) return;
-      const int n = n0 + 8 * j + 2 * c;
-      const FinishPart& up = f.part[1];
-      const int u = TN / 4 + 4 * j + 2 * h;
-      lo *= (u < TN / 2 ? acc[u < TN / 2 ? u : 0] : 0.f) + (up.bias && n < up.n ? bias_of(up, n) : 0.f);
-      hi *= (u < TN / 2 ? acc[u < TN / 2 ? u + 1 : 0] : 0.f) + (up.bias && n + 1 < up.n ? bias_of(up, n + 1) : 0.f);
-    };
-#pragma unroll
-    for (int q = 0; q < TN / 8; q += 4) {
-      uint32_t v[4] = {};
-      const bool whole = f.vectors && q + 4 <= blocks;
+    for (int q = 0; q < kBlocks; q += kAtOnce) {
+      const int blocks = kBlocks - q < kAtOnce ? kBlocks - q : kAtOnce;
+      __syncwarp();
 #pragma unroll
       for (int i = 0; i < 4; ++i) {
-        const int j = q + i;
-        if (j < TN / 8 && j < blocks) {
-          const int n = n0 + 8 * j + 2 * c;
-          float lo, hi;
-          value(j, lo, hi);
-          gate(j, lo, hi);
-          const int64_t at = line + 8 * j + 2 * c;
-          const bool low = r < f.rows && n < part.n, high = r < f.rows && n + 1 < part.n;
-          if (residual) {
-            if (low) lo += to_float(residual[at]);
-            if (high) hi += to_float(residual[at + 1]);
-          }
-          if (whole) {
-            v[i] = Pair<T>::pack(lo, hi);
-          } else {
-            if (low) out[at] = from_float<T>(lo);
-            if (high) out[at + 1] = from_float<T>(hi);
-          }
-        }
+        const int j = q + i % kAtOnce, block = j < kBlocks ? j + (i >= kAtOnce ? kBlocks : 0) : 0;
+        float* to = scratch + g * kScratchPitch + 8 * i + 2 * c;
+        *reinterpret_cast<float2*>(to) = make_float2(acc[4 * block], acc[4 * block + 1]);
+        *reinterpret_cast<float2*>(to + 8 * kScratchPitch) = make_float2(acc[4 * block + 2], acc[4 * block + 3]);
       }
-      if (whole) {
-        quad_transpose(v);
-        const int n = n0 + 8 * (q + c);
-        if (r < f.rows && n < part.n) *reinterpret_cast<uint4*>(out + line + 8 * (q + c)) = make_uint4(v[0], v[1], v[2], v[3]);
+      __syncwarp();
+#pragma unroll 1
+      for (int item = lane; item < 16 * kAtOnce; item += 32) {
+        const int r = item / kAtOnce, i = item % kAtOnce;
+        if (i >= blocks) continue;
+        finish_eight<T, kGated>(scratch + r * kScratchPitch + 8 * i, f, part, row + r, n0 + 8 * (q + i));
       }
     }
-  }
+  };
+  if (f.gated) pass(std::true_type{});
+  else pass(std::false_type{});
 }
 
 /// An i32 sum becomes the bits of sum * scale in the register it stands in (as two variables all sums would live twice, and spill).
@@ -233,6 +229,7 @@ template <class E, class T, int TN, int Cluster> __global__ void __launch_bounds
   extern __shared__ uint8_t raw[];
   const uint32_t tiles = (sm90::shared_address(raw) + 1023) & ~1023u;
   const uint32_t barriers = tiles + kTmaStages * kStage;  // full and empty of each stage
+  float* scratch = reinterpret_cast<float*>(raw + (barriers + kTmaStages * 16 - sm90::shared_address(raw)));
   const int rank = Cluster == 1 ? 0 : sm90::cluster_rank();
   if (threadIdx.x == 0) {
     for (int s = 0; s < kTmaStages; ++s) {
@@ -313,7 +310,7 @@ template <class E, class T, int TN, int Cluster> __global__ void __launch_bounds
       } else {
         multiply<E, TN, Cluster>(acc, p.k_steps, true, tiles, barriers, stage, parity);
       }
-      finish_tile<T, TN>(acc, p.finish, p.finish.part[part], row + warp_row, n0);
+      finish_tile<T, TN>(acc, p.finish, p.finish.part[part], row + warp_row, n0, scratch + (threadIdx.x / 32 - 4) * (kScratchBytes / 4));
     }
   }
   if constexpr (Cluster != 1) sm90::cluster_sync();
