@@ -1,0 +1,306 @@
+// gemm_bnb4: out = finish(x[rows, k] . dequant(W)[n, k]^T) for 65 to some hundred rows on Hopper          nf4 / fp4, plain or nested
+// maths   W = round_T(code[nibble] * absmax), the value bitsandbytes' dequantization gives; f32 sums of T products
+// layout  out^T = W x^T: W is the A operand, dequantized straight into wgmma's A registers; x [rows, k] is B, by TMA, 128-byte swizzle.
+//         A byte holds k = 2j (high nibble) and 2j + 1: exactly the pair of one A register, so a thread picks one byte in four of
+//         each row (lane % 4) and never exchanges anything. A byte looks up its two f32 values in shared memory.
+// tile    128 outputs x TR rows per block: 1 warpgroup loads (TMA for x and codes; its threads fetch and denest one absmax each),
+//         2 warpgroups multiply 64 outputs each; gated: one has the gate, the other the up outputs. K steps of 64.
+// launch  clusters of `split` blocks share a tile, each a part of K; their f32 sums meet in distributed shared memory, in rank order
+// floor   max(n k / 2 bytes / 4.3 TB/s, 2 rows n k / 785e12 s): 11008 x 4096 x 128 rows 15 us (H200)
+// needs   sm_90a; k % 64 == 0, blockSize % 64 == 0, k % blockSize == 0; 16-byte aligned x and codes; activation none, silu or relu
+// exact   fixed order for a given number of rows; a row's bits do not depend on the other rows' values
+// ref     q::reference::linear in csrc/test/gemm.cu          bench  the same file
+#pragma once
+#include "gemm_finish.cuh"
+#include "gemm_sm90.cuh"
+#include "launch.h"
+
+namespace q::cuda {
+
+struct Bnb4Part {
+  const void* absmax;  // f32, or u8 when nested
+  const float* nested_absmax;  // null: plain
+  const float* nested_code;
+  const float* offset;
+};
+
+struct Bnb4Params {
+  CUtensorMap x;  // boxes of 64 x TR
+  CUtensorMap codes[kMaxRepeat];  // bytes [n, k / 2], boxes of 32 x 64
+  Bnb4Part quant[kMaxRepeat];
+  Finish finish;
+  float table[16];
+  int64_t blocks_per_row;  // k / blockSize
+  int steps_per_block;  // blockSize / 64
+  int nested_block_size;
+  int k_steps;  // k / 64
+  int row_tiles;
+  int split;  // blocks of a cluster
+};
+
+constexpr int kBnb4Threads = 384;
+constexpr int bnb4_stages(int tr) { return tr > 192 ? 5 : tr > 128 ? 6 : 8; }
+constexpr int kBnb4TableBytes = 256 * 16 * 8;  // both values of every byte, 16 copies: the lanes of a half warp never meet in a bank
+constexpr int kBnb4CodeBytes = 128 * 32, kBnb4ScaleBytes = 128 * 4;
+constexpr int bnb4_shared_bytes(int tr) { return 1024 + kBnb4TableBytes + 2048 + bnb4_stages(tr) * (tr * 128 + kBnb4CodeBytes + kBnb4ScaleBytes + 16); }
+
+/// The absmax of one output row, K step after K step, read eight steps ahead.
+struct AbsmaxReader {
+  const Bnb4Params& p;
+  const Bnb4Part& q;
+  const float* code;  // nested code in shared memory
+  int64_t first;
+  float offset;
+  bool valid;
+  float plain[8];
+  uint8_t nested[8];
+
+  __device__ __forceinline__ void fetch(int step, int last) {
+#pragma unroll
+    for (int i = 0; i < 8; ++i) {
+      if (!valid || step + i >= last) continue;
+      const int64_t block = first + (step + i) / p.steps_per_block;
+      if (q.nested_absmax) {
+        nested[i] = static_cast<const uint8_t*>(q.absmax)[block];
+        plain[i] = q.nested_absmax[block / p.nested_block_size];
+      } else {
+        plain[i] = static_cast<const float*>(q.absmax)[block];
+      }
+    }
+  }
+  __device__ __forceinline__ float value(int i) const {
+    if (!valid) return 0.f;
+    return q.nested_absmax ? code[nested[i]] * plain[i] + offset : plain[i];
+  }
+};
+
+/// One A register from byte `select` of a word of codes: W(row, 2j) in the low half, W(row, 2j + 1) in the high. `table` is this lane's copy.
+template <class T> __device__ __forceinline__ uint32_t dequantize_byte(uint32_t word, uint32_t select, uint32_t table, float scale) {
+  const uint32_t address = table + __byte_perm(word, 0, select) * 128;
+  float a, b;
+  asm volatile("ld.shared.v2.f32 {%0, %1}, [%2];" : "=f"(a), "=f"(b) : "r"(address));
+  return Pair<T>::pack(a * scale, b * scale);
+}
+
+__device__ __forceinline__ uint4 load_shared16(uint32_t address) {
+  uint4 v;
+  asm volatile("ld.shared.v4.u32 {%0, %1, %2, %3}, [%4];" : "=r"(v.x), "=r"(v.y), "=r"(v.z), "=r"(v.w) : "r"(address));
+  return v;
+}
+__device__ __forceinline__ float load_shared(uint32_t address) {
+  float v;
+  asm volatile("ld.shared.f32 %0, [%1];" : "=f"(v) : "r"(address));
+  return v;
+}
+
+/// Adds the split's partial tiles (rows of 132 floats) and writes the rows that are this block's share.
+template <class T> __device__ __forceinline__ void finish_transposed(const Bnb4Params& p, uint32_t partial, int rank, int part, int n0, int row0, int valid) {
+  const Finish& f = p.finish;
+  const int lane = threadIdx.x & 31, warp = threadIdx.x / 32 - 4;
+  const int which = f.gated ? lane >> 4 : part;
+  const int n = n0 + 4 * (f.gated ? lane & 15 : lane);
+  const FinishPart& mine = f.part[which];
+  float bias[4] = {};
+  if (mine.bias) {
+    for (int i = 0; i < 4; ++i) bias[i] = n + i < mine.n ? bias_of(mine, n + i) : 0.f;
+  }
+  for (int r = valid * rank / p.split + warp; r < valid * (rank + 1) / p.split; r += 8) {
+    float v[4] = {bias[0], bias[1], bias[2], bias[3]};
+    float sum[4] = {};
+    for (int s = 0; s < p.split; ++s) {
+      const float4 t = sm90::cluster_read(partial + (r * 132 + 4 * lane) * 4, s);
+      sum[0] += t.x;
+      sum[1] += t.y;
+      sum[2] += t.z;
+      sum[3] += t.w;
+    }
+#pragma unroll
+    for (int i = 0; i < 4; ++i) v[i] += sum[i];
+    if (f.gated) {
+#pragma unroll
+      for (int i = 0; i < 4; ++i) {
+        const float up = __shfl_down_sync(0xffffffffu, v[i], 16);
+        v[i] = activate_fused(f.activation, v[i]) * up;
+      }
+      if (lane >= 16) continue;
+    } else {
+#pragma unroll
+      for (int i = 0; i < 4; ++i) v[i] = activate_fused(f.activation, v[i]);
+    }
+    const int64_t at = static_cast<int64_t>(row0 + r) * f.ldo + (f.gated ? 0 : mine.column) + n;
+    T* out = static_cast<T*>(f.out) + at;
+    const T* residual = f.residual ? static_cast<const T*>(f.residual) + at : nullptr;
+    if (f.vectors) {
+      if (n >= mine.n) continue;
+      if (residual) {
+        float add[4];
+        load<T, 4>(add, residual);
+#pragma unroll
+        for (int i = 0; i < 4; ++i) v[i] += add[i];
+      }
+      store<T, 4>(out, v);
+    } else {
+      for (int i = 0; i < 4 && n + i < mine.n; ++i) out[i] = from_float<T>(v[i] + (residual ? to_float(residual[i]) : 0.f));
+    }
+  }
+}
+
+template <class T, int TR> __global__ void __launch_bounds__(kBnb4Threads, 1) gemm_bnb4_kernel(const __grid_constant__ Bnb4Params p) {
+#if Q_SM90A
+  constexpr int kStages = bnb4_stages(TR), kStage = TR * 128;
+  static_assert(kStages * kStage >= TR * 132 * 4, "the partial tile overlays the stages");
+  extern __shared__ uint8_t raw[];
+  const uint32_t table = (sm90::shared_address(raw) + 1023) & ~1023u;
+  const uint32_t tiles = table + kBnb4TableBytes, codes = tiles + kStages * kStage, scales = codes + kStages * kBnb4CodeBytes;
+  const uint32_t nested = scales + kStages * kBnb4ScaleBytes, barriers = nested + 2048;
+  uint8_t* shared = raw + (table - sm90::shared_address(raw));
+  float* nested_code = reinterpret_cast<float*>(shared + (nested - table));
+  const int rank = p.split == 1 ? 0 : sm90::cluster_rank();
+  const int tile = blockIdx.x / p.split, column_tile = tile / p.row_tiles, row0 = tile % p.row_tiles * TR;
+  int part = 0;
+  while (part + 1 < p.finish.parts && !p.finish.gated && column_tile >= p.finish.part[part + 1].first_tile) ++part;
+  const int n0 = (column_tile - p.finish.part[part].first_tile) * (p.finish.gated ? 64 : 128);
+  const int begin = static_cast<int>(static_cast<int64_t>(p.k_steps) * rank / p.split), end = static_cast<int>(static_cast<int64_t>(p.k_steps) * (rank + 1) / p.split);
+
+  for (int i = threadIdx.x; i < 256 * 16; i += kBnb4Threads) reinterpret_cast<float2*>(shared)[i] = make_float2(p.table[i / 256], p.table[i / 16 % 16]);
+  if (threadIdx.x == 0) {
+    for (int s = 0; s < kStages; ++s) {
+      sm90::barrier_init(barriers + s * 16, 5);
+      sm90::barrier_init(barriers + s * 16 + 8, 8);
+    }
+    sm90::barrier_init_fence();
+    sm90::prefetch_map(&p.x);
+  }
+  pdl_begin();
+  for (int i = threadIdx.x; i < 512; i += kBnb4Threads) {
+    const Bnb4Part& q = p.quant[p.finish.gated ? i / 256 : part];
+    if (q.nested_absmax) nested_code[i] = q.nested_code[i % 256];
+  }
+  __syncthreads();
+
+  int stage = 0, parity = 0;
+  if (threadIdx.x < 128) {
+    sm90::fewer_registers<56>();
+    const int half = threadIdx.x / 64;
+    const int which = p.finish.gated ? half : part;
+    const int n = n0 + (p.finish.gated ? threadIdx.x % 64 : threadIdx.x);
+    const Bnb4Part& q = p.quant[which];
+    AbsmaxReader ahead{p, q, nested_code + (p.finish.gated ? half * 256 : 0), n * p.blocks_per_row, q.nested_absmax ? *q.offset : 0.f, n < p.finish.part[which].n, {}, {}};
+    ahead.fetch(begin, end);
+    for (int step0 = begin; step0 < end; step0 += 8) {
+      const AbsmaxReader now = ahead;
+      ahead.fetch(step0 + 8, end);
+#pragma unroll
+      for (int i = 0; i < 8; ++i) {
+        const int step = step0 + i;
+        if (step >= end) break;
+        const uint32_t full = barriers + stage * 16;
+        sm90::barrier_wait(full + 8, parity ^ 1);
+        if (threadIdx.x == 0) {
+          sm90::barrier_expect(full, kStage + kBnb4CodeBytes);
+          sm90::tensor_load(codes + stage * kBnb4CodeBytes, &p.codes[part], full, step * 32, n0);
+          sm90::tensor_load(codes + stage * kBnb4CodeBytes + 2048, &p.codes[p.finish.gated ? 1 : part], full, step * 32, p.finish.gated ? n0 : n0 + 64);
+          sm90::tensor_load(tiles + stage * kStage, &p.x, full, step * 64, row0);
+        }
+        reinterpret_cast<float*>(shared + (scales - table))[stage * 128 + threadIdx.x] = now.value(i);
+        __syncwarp();
+        if (threadIdx.x % 32 == 0) sm90::barrier_arrive(full);
+        if (++stage == kStages) {
+          stage = 0;
+          parity ^= 1;
+        }
+      }
+    }
+    if (p.split > 1) sm90::cluster_sync();
+  } else {
+    sm90::more_registers<224>();
+    const int lane = threadIdx.x & 31, g = lane >> 2, c = lane & 3;
+    const int line = (threadIdx.x / 32 - 4) * 16 + g;  // of the 128 outputs; the thread's other one is 8 further
+    const uint32_t select = 0x4440 | c, bank = table + (lane & 15) * 8;
+    float acc[TR / 2];
+    uint32_t a[2][4][4];
+    uint32_t previous = 0;
+    auto step = [&](uint32_t (&fragments)[4][4], bool first) {
+      const uint32_t full = barriers + stage * 16;
+      sm90::barrier_wait(full, parity);
+      const uint32_t at = codes + stage * kBnb4CodeBytes + line * 32, scale_at = scales + stage * kBnb4ScaleBytes + line * 4;
+#pragma unroll
+      for (int h = 0; h < 2; ++h) {
+        const float scale = load_shared(scale_at + h * 32);
+#pragma unroll
+        for (int half = 0; half < 2; ++half) {
+          const uint4 w = load_shared16(at + h * 256 + half * 16);
+          fragments[2 * half][h] = dequantize_byte<T>(w.x, select, bank, scale);
+          fragments[2 * half][h + 2] = dequantize_byte<T>(w.y, select, bank, scale);
+          fragments[2 * half + 1][h] = dequantize_byte<T>(w.z, select, bank, scale);
+          fragments[2 * half + 1][h + 2] = dequantize_byte<T>(w.w, select, bank, scale);
+        }
+      }
+      const uint64_t b = sm90::tile_descriptor(tiles + stage * kStage);
+      sm90::wgmma_fence();
+#pragma unroll
+      for (int i = 0; i < 4; ++i) Wgmma<T, TR>::rs(acc, fragments[i], b + 2 * i, !first || i != 0);
+      sm90::wgmma_commit();
+      sm90::wgmma_wait<1>();
+      if (!first && lane == 0) sm90::barrier_arrive(previous);
+      previous = full + 8;
+      if (++stage == kStages) {
+        stage = 0;
+        parity ^= 1;
+      }
+    };
+    int i = begin;
+    step(a[0], true);
+    for (++i; i + 1 < end; i += 2) {
+      step(a[1], false);
+      step(a[0], false);
+    }
+    if (i < end) step(a[1], false);
+    sm90::wgmma_wait<0>();
+    sm90::named_barrier(1, 256);  // both warpgroups are done with the stages: the partial tile takes their place
+    float* partial = reinterpret_cast<float*>(shared + kBnb4TableBytes);
+#pragma unroll
+    for (int j = 0; j < TR / 8; ++j) {
+      float* to = partial + (8 * j + 2 * c) * 132 + line;
+      to[0] = acc[4 * j];
+      to[132] = acc[4 * j + 1];
+      to[8] = acc[4 * j + 2];
+      to[140] = acc[4 * j + 3];
+    }
+    if (p.split > 1) sm90::cluster_sync();
+    else sm90::named_barrier(1, 256);
+    finish_transposed<T>(p, tiles, rank, part, n0, row0, min(TR, p.finish.rows - row0));
+  }
+  if (p.split > 1) sm90::cluster_sync();  // the others may still read this block's partial tile
+#else
+  __trap();
+#endif
+}
+
+template <class T> void launch_gemm_bnb4(Context& context, const Bnb4Params& p, int tr, int blocks);
+
+/// Clusters of `size` blocks that the current device runs at a time (groups of multiprocessors are of uneven sizes).
+int bnb4_clusters(int size);
+
+template <class T, int TR> void launch_bnb4_instance(Context& context, const Bnb4Params& p, int blocks) {
+  auto kernel = gemm_bnb4_kernel<T, TR>;
+  constexpr int bytes = bnb4_shared_bytes(TR);
+  check(cudaFuncSetAttribute(reinterpret_cast<const void*>(kernel), cudaFuncAttributeMaxDynamicSharedMemorySize, bytes), "linear (bnb4)");
+  cudaLaunchAttribute attributes[2] = {};
+  attributes[0].id = cudaLaunchAttributeProgrammaticStreamSerialization;
+  attributes[0].val.programmaticStreamSerializationAllowed = 1;
+  attributes[1].id = cudaLaunchAttributeClusterDimension;
+  attributes[1].val.clusterDim.x = p.split;
+  attributes[1].val.clusterDim.y = 1;
+  attributes[1].val.clusterDim.z = 1;
+  cudaLaunchConfig_t config{};
+  config.gridDim = dim3(blocks);
+  config.blockDim = dim3(kBnb4Threads);
+  config.dynamicSmemBytes = bytes;
+  config.stream = context.stream;
+  config.attrs = attributes;
+  config.numAttrs = 2;
+  check(cudaLaunchKernelEx(&config, kernel, p), "linear (bnb4)");
+}
+
+}  // namespace q::cuda

@@ -1,0 +1,431 @@
+// Test and bench of the linear with many rows: every path against float64 over odd sizes, kinds and finishes (poisoned outputs, two runs
+// compared bit by bit, a row alone against the row in company), then bitsandbytes' own results, then times.
+//   q_test_gemm check [golden.bin]      q_test_gemm bench
+// Times: CUDA graph of launches over copies of the weights beyond the L2, random values, median of replays.
+#include <algorithm>
+#include <functional>
+#include "cublaslt.h"
+#include "gemm.h"
+#include "gemm_reference.cuh"
+
+namespace q::cuda {
+int bnb4_clusters(int size);
+}
+
+using namespace q;
+using namespace q::cuda;
+using namespace q::reference;
+
+namespace {
+
+const char* path_name(GemmPath p) {
+  const char* names[] = {"auto", "bnb4", "tma", "cublas", "mma", "plain"};
+  return names[static_cast<int>(p)];
+}
+
+struct Machine {
+  TestWorkspace workspace{size_t(3) << 30};
+  Context context;
+  explicit Machine(CublasLt* lt) : context{nullptr, 0, 0, 0, 0, workspace, lt, false} {
+    cudaDeviceProp d;
+    REQUIRE(cudaGetDeviceProperties(&d, 0));
+    REQUIRE(cudaStreamCreateWithFlags(&context.stream, cudaStreamNonBlocking));
+    context.compute_capability = d.major * 10 + d.minor;
+    context.multiprocessors = d.multiProcessorCount;
+    context.shared_bytes_per_block = d.sharedMemPerBlockOptin;
+  }
+};
+
+struct Random {
+  uint32_t state;
+  int operator()(int n) { return static_cast<int>(hash(++state, 77) % static_cast<uint32_t>(n)); }
+  template <class T, size_t N> T pick(const T (&from)[N]) { return from[(*this)(N)]; }
+};
+
+int failures = 0, checks = 0;
+double worst[3][3] = {};  // by weight kind and act dtype
+
+double limit(WeightKind kind, DType dtype) {
+  if (dtype == DType::f32) return kind == WeightKind::int8 ? 1e-5 : 1e-5;
+  return dtype == DType::f16 ? 1e-3 : 8e-3;
+}
+
+void check_case(Machine& m, const LinearArgs& a, const Tensor& out, int64_t columns, const std::string& what, bool forced_fallback) {
+  const size_t bytes = a.rows * columns * size_of(out.dtype);
+  Memory memory;
+  Tensor residual{};
+  if (a.residual) {
+    residual = memory.empty(out.dtype, a.rows * columns);
+    REQUIRE(cudaMemcpy(residual.data, a.residual.data, bytes, cudaMemcpyDeviceToDevice));
+  }
+  const bool alias = a.residual.data == out.data;
+  const std::vector<double> expected = linear(a, residual);
+  std::vector<char> first(bytes), second(bytes);
+  for (GemmPath path : {GemmPath::automatic, GemmPath::bnb4, GemmPath::tma, GemmPath::cublas, GemmPath::mma, GemmPath::plain}) {
+    if (forced_fallback && path != GemmPath::automatic) continue;
+    if (path == GemmPath::mma && out.dtype == DType::f32 && a.parts[0].kind != 2) continue;
+    if (path == GemmPath::plain && (a.rows > 200 || a.parts[0].kind == 2)) continue;
+    bool ran = true;
+    for (int run = 0; run < 2 && ran; ++run) {
+      REQUIRE(cudaMemset(out.data, 0xff, bytes + 16));
+      if (alias) REQUIRE(cudaMemcpy(out.data, residual.data, bytes, cudaMemcpyDeviceToDevice));
+      m.workspace.reset();
+      try {
+        gemm_by(path, a, m.context);
+      } catch (const CommandError& e) {
+        if (path == GemmPath::automatic || !std::strstr(e.what(), "the path asked for")) {
+          std::printf("FAIL %s %s: %s\n", what.c_str(), path_name(path), e.what());
+          ++failures;
+        }
+        ran = false;
+        break;
+      }
+      REQUIRE(cudaStreamSynchronize(m.context.stream));
+      REQUIRE(cudaMemcpy((run ? second : first).data(), out.data, bytes, cudaMemcpyDeviceToHost));
+      char tail[16];
+      REQUIRE(cudaMemcpy(tail, static_cast<char*>(out.data) + bytes, 16, cudaMemcpyDeviceToHost));
+      for (char c : tail) {
+        if (c != char(0xff)) {
+          std::printf("FAIL %s %s: wrote past the end\n", what.c_str(), path_name(path));
+          ++failures;
+          break;
+        }
+      }
+    }
+    if (!ran) continue;
+    const double error = relative_error(out.dtype, first, expected);
+    ++checks;
+    DType coarsest = out.dtype;  // a compute dtype of fewer bits than act's decides
+    for (int i = 0; i < a.parts_count; ++i) {
+      if (a.parts[i].kind == 1) coarsest = static_cast<DType>(std::max(static_cast<int>(coarsest), static_cast<int>(a.parts[i].compute_dtype)));
+    }
+    double& w = worst[a.parts[0].kind][static_cast<int>(coarsest)];
+    w = std::max(w, error);
+    const bool wrong = !(error <= limit(static_cast<WeightKind>(a.parts[0].kind), coarsest)), moves = first != second;
+    if (wrong || moves) {
+      ++failures;
+      if (failures < 60) std::printf("FAIL %s %s: error %.3g%s\n", what.c_str(), path_name(path), error, moves ? ", runs differ" : "");
+    }
+  }
+}
+
+void check_random(Machine& hopper, Machine& older, int cases) {
+  Random random{12345};
+  for (int i = 0; i < cases; ++i) {
+    Memory memory;
+    LinearArgs a{};
+    const DType dtype = random.pick({DType::f16, DType::f16, DType::bf16, DType::f32});
+    const auto kind = static_cast<WeightKind>(random(3));
+    const bool odd = random(4) == 0;
+    a.rows = random.pick({1, 17, 65, 80, 96, 97, 128, 129, 200, 257, 300, 513});
+    a.k = odd ? 1 + random(400) : random.pick({64, 128, 256, 512, 576, 1024, 1088, 2048});
+    a.gated = random(4) == 0;
+    a.parts_count = a.gated ? 2 : random.pick({1, 1, 1, 2, 3, 4});
+    a.activation = random(2) ? random(8) : 0;
+    const int shared_n = odd ? 1 + random(300) : random.pick({64, 128, 136, 192, 256, 384, 520});
+    const bool same_n = a.gated || random(2), nested = random(2), mixed = random(12) == 0, biased = random(2);
+    const int64_t block = random.pick({64, 64, 128, 256, 32});
+    const DType compute = random(8) == 0 ? random.pick({DType::f16, DType::bf16, DType::f32}) : dtype;
+    const double threshold = random.pick({0.0, 2.5, 2.5, 1.0, 0.1});
+    const int64_t quant_type = random(2);
+    const DType dense = random(10) == 0 ? DType::f32 : dtype;
+    int64_t width = 0;
+    for (int j = 0; j < a.parts_count; ++j) {
+      LinearArgsItem& p = a.parts[j];
+      p.kind = mixed ? random(3) : static_cast<int64_t>(kind);
+      p.n = same_n ? shared_n : shared_n + 8 * j;
+      p.block_size = block;
+      p.nested_block_size = 256;
+      p.quant_type = quant_type;
+      p.compute_dtype = static_cast<int64_t>(compute);
+      p.threshold = threshold;
+      draw_weight(memory, p, a.k, dense, nested, 1000 * i + 10 * j);
+      if (biased) p.bias = memory.make(random(3) ? dtype : DType::f32, p.n, Draw::normal, 0.5f, 5 * i + j);
+      width += p.n;
+    }
+    const int64_t columns = a.gated ? a.parts[0].n : width;
+    a.x = memory.make(dtype, a.rows * a.k, Draw::normal, 1.f, i);
+    a.out = memory.empty(dtype, a.rows * columns);
+    if (random(3) == 0) a.residual = random(2) ? a.out : memory.make(dtype, a.rows * columns, Draw::normal, 1.f, i + 7);
+    if (a.residual.data == a.out.data && a.residual) {
+      const Tensor r = memory.make(dtype, a.rows * columns, Draw::normal, 1.f, i + 9);
+      REQUIRE(cudaMemcpy(a.out.data, r.data, a.out.bytes, cudaMemcpyDeviceToDevice));
+    }
+    char what[200];
+    std::snprintf(what, sizeof what, "case %d: kind %d%s dtype %d rows %d k %d n %dx%d gated %d act %d nested %d block %d thr %g bias %d residual %d compute %d", i, static_cast<int>(kind), mixed ? " mixed" : "",
+                  static_cast<int>(dtype), static_cast<int>(a.rows), static_cast<int>(a.k), static_cast<int>(a.parts_count), shared_n, static_cast<int>(a.gated), static_cast<int>(a.activation), nested, static_cast<int>(block),
+                  threshold, biased, a.residual ? (a.residual.data == a.out.data ? 2 : 1) : 0, static_cast<int>(compute));
+    check_case(hopper, a, a.out, columns, what, false);
+    check_case(older, a, a.out, columns, std::string("sm_80 rules, ") + what, true);
+  }
+}
+
+/// A row's bits must not depend on the other rows.
+void check_neighbours(Machine& m) {
+  for (int kind = 0; kind < 3; ++kind) {
+    for (int64_t rows : {100, 700}) {
+      Memory memory;
+      LinearArgs a{};
+      a.rows = rows;
+      a.k = 1024;
+      a.parts_count = 1;
+      LinearArgsItem& p = a.parts[0];
+      p = {};
+      p.kind = kind;
+      p.n = 512;
+      p.block_size = 64;
+      p.compute_dtype = static_cast<int64_t>(DType::f16);
+      p.threshold = 3.0;
+      draw_weight(memory, p, a.k, DType::f16, false, 3);
+      a.x = memory.make(DType::f16, rows * a.k, Draw::normal, 1.f, 1);
+      a.out = memory.empty(DType::f16, rows * p.n);
+      std::vector<char> one(p.n * 2), two(p.n * 2);
+      m.workspace.reset();
+      gemm(a, m.context);
+      REQUIRE(cudaStreamSynchronize(m.context.stream));
+      REQUIRE(cudaMemcpy(one.data(), a.out.as<char>() + 7 * p.n * 2, one.size(), cudaMemcpyDeviceToHost));
+      Tensor other = memory.make(DType::f16, rows * a.k, Draw::normal, 2.f, 2);
+      REQUIRE(cudaMemcpy(other.as<char>() + 7 * a.k * 2, a.x.as<char>() + 7 * a.k * 2, a.k * 2, cudaMemcpyDeviceToDevice));
+      a.x = other;
+      m.workspace.reset();
+      gemm(a, m.context);
+      REQUIRE(cudaStreamSynchronize(m.context.stream));
+      REQUIRE(cudaMemcpy(two.data(), a.out.as<char>() + 7 * p.n * 2, two.size(), cudaMemcpyDeviceToHost));
+      ++checks;
+      int differ = 0;
+      for (size_t i = 0; i < one.size(); ++i) differ += one[i] != two[i];
+      if (differ) {
+        ++failures;
+        std::printf("FAIL neighbours: kind %d rows %d: %d bytes differ\n", kind, static_cast<int>(rows), differ);
+      }
+    }
+  }
+}
+
+/// Records written from bitsandbytes' results: 16 int64 of header, then the tensors' bytes, each prefixed by its length.
+void check_golden(Machine& m, const char* file) {
+  FILE* f = std::fopen(file, "rb");
+  if (!f) {
+    std::printf("FAIL no golden file %s\n", file);
+    ++failures;
+    return;
+  }
+  int64_t h[16];
+  int count = 0;
+  while (std::fread(h, sizeof h, 1, f) == 1) {  // kind quant dtype rows n k blockSize nestedBlockSize threshold*1000 tolerance*1e9
+    Memory memory;
+    auto read = [&](DType dtype) {
+      int64_t bytes;
+      if (std::fread(&bytes, 8, 1, f) != 1) std::exit(2);
+      if (bytes == 0) return Tensor{};
+      std::vector<char> v(bytes);
+      if (std::fread(v.data(), 1, bytes, f) != static_cast<size_t>(bytes)) std::exit(2);
+      Tensor t = memory.empty(dtype, bytes / size_of(dtype));
+      REQUIRE(cudaMemcpy(t.data, v.data(), bytes, cudaMemcpyHostToDevice));
+      return t;
+    };
+    const DType dtype = static_cast<DType>(h[2]);
+    LinearArgs a{};
+    a.rows = h[3];
+    a.k = h[5];
+    a.parts_count = 1;
+    LinearArgsItem& p = a.parts[0];
+    p.kind = h[0];
+    p.n = h[4];
+    p.block_size = h[6];
+    p.nested_block_size = h[7];
+    p.quant_type = h[1];
+    p.compute_dtype = h[2];
+    p.threshold = h[8] / 1000.0;
+    a.x = read(dtype);
+    p.weight = read(h[0] == 2 ? DType::i8 : DType::u8);
+    p.absmax = read(h[0] == 2 ? DType::f32 : DType::u8);
+    p.nested_absmax = read(DType::f32);
+    p.nested_code = read(DType::f32);
+    p.offset = read(DType::f32);
+    p.bias = read(dtype);
+    const Tensor y = read(DType::f32);
+    std::vector<float> yf(a.rows * p.n);
+    REQUIRE(cudaMemcpy(yf.data(), y.data, yf.size() * 4, cudaMemcpyDeviceToHost));
+    const std::vector<double> expected(yf.begin(), yf.end());
+    a.out = memory.empty(dtype, a.rows * p.n);
+    std::vector<char> out(a.rows * p.n * size_of(dtype));
+    for (GemmPath path : {GemmPath::automatic, GemmPath::tma, GemmPath::mma}) {
+      if (path != GemmPath::automatic && dtype == DType::f32) continue;
+      REQUIRE(cudaMemset(a.out.data, 0xff, out.size()));
+      m.workspace.reset();
+      gemm_by(path, a, m.context);
+      REQUIRE(cudaStreamSynchronize(m.context.stream));
+      REQUIRE(cudaMemcpy(out.data(), a.out.data, out.size(), cudaMemcpyDeviceToHost));
+      const double error = relative_error(dtype, out, expected);
+      std::printf("golden kind %d quant %d dtype %d rows %d threshold %g %s: %.3g (at most %g)\n", static_cast<int>(h[0]), static_cast<int>(h[1]), static_cast<int>(h[2]), static_cast<int>(h[3]), p.threshold,
+                  path_name(path), error, h[9] * 1e-9);
+      ++count;
+      if (!(error <= h[9] * 1e-9)) ++failures;
+    }
+  }
+  std::fclose(f);
+  std::printf("golden: %d results\n", count);
+}
+
+/// Microseconds of one launch; `call(i)` uses the i-th copy of the weights.
+double time_us(Machine& m, int copies, const std::function<void(int)>& call) {
+  const int launches = std::max(copies, 6);
+  m.workspace.reset();
+  call(0);
+  REQUIRE(cudaStreamSynchronize(m.context.stream));
+  cudaGraph_t graph;
+  cudaGraphExec_t exec;
+  REQUIRE(cudaStreamBeginCapture(m.context.stream, cudaStreamCaptureModeThreadLocal));
+  for (int i = 0; i < launches; ++i) {
+    m.workspace.reset();
+    call(i % copies);
+  }
+  REQUIRE(cudaStreamEndCapture(m.context.stream, &graph));
+  REQUIRE(cudaGraphInstantiate(&exec, graph, 0));
+  cudaEvent_t a, b;
+  cudaEventCreate(&a);
+  cudaEventCreate(&b);
+  std::vector<float> times;
+  for (int i = 0; i < 12; ++i) {
+    REQUIRE(cudaEventRecord(a, m.context.stream));
+    REQUIRE(cudaGraphLaunch(exec, m.context.stream));
+    REQUIRE(cudaEventRecord(b, m.context.stream));
+    REQUIRE(cudaEventSynchronize(b));
+    float ms;
+    cudaEventElapsedTime(&ms, a, b);
+    if (i >= 3) times.push_back(ms);
+  }
+  std::sort(times.begin(), times.end());
+  cudaGraphExecDestroy(exec);
+  cudaGraphDestroy(graph);
+  return times[times.size() / 2] * 1000.0 / launches;
+}
+
+struct Shape {
+  const char* name;
+  int parts;
+  int64_t n, k;
+  int gated;
+};
+
+struct Variant {
+  const char* name;
+  WeightKind kind;
+  GemmPath path;
+  bool nested;
+  double threshold;
+  int64_t most_rows;
+};
+
+double bench_one(Machine& m, const Shape& s, const Variant& v, int64_t rows, bool residual) {
+  Memory memory;
+  const int64_t weight_bytes = s.parts * s.n * s.k * (v.kind == WeightKind::dense ? 4 : v.kind == WeightKind::int8 ? 2 : 1) / 2;
+  const int copies = static_cast<int>(std::min<int64_t>(12, 1 + 300000000 / weight_bytes));
+  std::vector<LinearArgs> args(copies);
+  for (int c = 0; c < copies; ++c) {
+    LinearArgs& a = args[c];
+    a = {};
+    a.rows = rows;
+    a.k = s.k;
+    a.gated = s.gated;
+    a.activation = s.gated ? 1 : 0;
+    a.parts_count = s.parts;
+    for (int i = 0; i < s.parts; ++i) {
+      LinearArgsItem& p = a.parts[i];
+      p.kind = static_cast<int64_t>(v.kind);
+      p.n = s.n;
+      p.block_size = 64;
+      p.nested_block_size = 256;
+      p.compute_dtype = static_cast<int64_t>(DType::f16);
+      p.threshold = v.threshold;
+      draw_weight(memory, p, s.k, DType::f16, v.nested, 100 * c + 10 * i);
+    }
+    if (c == 0) {
+      a.x = memory.make(DType::f16, rows * s.k, Draw::normal, 1.f, 1);
+      a.out = memory.empty(DType::f16, rows * s.n * (s.gated ? 1 : s.parts));
+      if (residual) a.residual = memory.make(DType::f16, rows * s.n * (s.gated ? 1 : s.parts), Draw::normal, 1.f, 2);
+    } else {
+      a.x = args[0].x;
+      a.out = args[0].out;
+      a.residual = args[0].residual;
+    }
+  }
+  try {
+    return time_us(m, copies, [&](int i) { gemm_by(v.path, args[i], m.context); });
+  } catch (const CommandError& e) {
+    std::printf("(%s)\n", e.what());
+    return -1;
+  }
+}
+
+void bench(Machine& m) {
+  const Variant variants[] = {
+      {"f16 cublas", WeightKind::dense, GemmPath::cublas, false, 0, 1 << 20}, {"f16 tma", WeightKind::dense, GemmPath::tma, false, 0, 1 << 20},
+      {"nf4 fused", WeightKind::bnb4, GemmPath::bnb4, false, 0, 4096},        {"nf4 nested fused", WeightKind::bnb4, GemmPath::bnb4, true, 0, 512},
+      {"nf4 + tma", WeightKind::bnb4, GemmPath::tma, false, 0, 1 << 20},      {"nf4 + cublas", WeightKind::bnb4, GemmPath::cublas, false, 0, 1 << 20},
+      {"int8", WeightKind::int8, GemmPath::tma, false, 0, 1 << 20},           {"int8 thr 5", WeightKind::int8, GemmPath::tma, false, 5.0, 1 << 20},
+  };
+  std::printf("clusters at a time:");
+  for (int i = 1; i <= 8; ++i) std::printf(" %d of %d,", bnb4_clusters(i), i);
+  const Shape wide{"11008x4096", 1, 11008, 4096, 0};
+  std::printf("\n%s, f16, us (TFLOP/s, ratio to cuBLAS f16)\n%-18s", wide.name, "rows");
+  const int64_t all_rows[] = {65, 128, 256, 512, 1024, 2048, 4096};
+  for (int64_t rows : all_rows) std::printf("%20lld", static_cast<long long>(rows));
+  std::printf("\n");
+  double base[7] = {};
+  for (const Variant& v : variants) {
+    std::printf("%-18s", v.name);
+    for (int i = 0; i < 7; ++i) {
+      if (all_rows[i] > v.most_rows) continue;
+      const double us = bench_one(m, wide, v, all_rows[i], false);
+      if (&v == variants) base[i] = us;
+      std::printf("%8.1f (%4.0f, %4.2f)", us, 2.0 * all_rows[i] * wide.n * wide.k / us * 1e-6, us / base[i]);
+    }
+    std::printf("\n");
+    std::fflush(stdout);
+  }
+  const Shape layer[] = {{"qkv 3x4096x4096", 3, 4096, 4096, 0}, {"o 4096x4096", 1, 4096, 4096, 0}, {"gate+up 2x11008x4096", 2, 11008, 4096, 1}, {"down 4096x11008", 1, 4096, 11008, 0}};
+  for (int64_t rows : {128, 2048}) {
+    std::printf("\nLlama-2-7B layer, %lld rows, us\n%-18s", static_cast<long long>(rows), "");
+    for (const Shape& s : layer) std::printf("%22s", s.name);
+    std::printf("%12s%18s\n", "layer", "products tok/s");
+    for (const Variant& v : variants) {
+      if (rows > v.most_rows) continue;
+      double sum = 0;
+      std::printf("%-18s", v.name);
+      for (const Shape& s : layer) {
+        const double us = bench_one(m, s, v, rows, s.parts == 1);
+        sum += us;
+        std::printf("%22.1f", us);
+      }
+      std::printf("%12.1f%18.0f\n", sum, rows / (32 * sum * 1e-6));
+      std::fflush(stdout);
+    }
+  }
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  const std::string mode = argc > 1 ? argv[1] : "check";
+  CublasLt* lt = open_cublaslt(0);
+  std::printf("cuBLASLt: %s\n", lt ? "yes" : "no");
+  {
+    Machine machine(lt);
+    if (mode == "check") {
+      Machine older(nullptr);
+      const bool hopper = machine.context.compute_capability == 90;
+      older.context.compute_capability = hopper ? 80 : machine.context.compute_capability;
+      check_random(machine, older, argc > 3 ? std::atoi(argv[3]) : 250);
+      check_neighbours(machine);
+      if (argc > 2) check_golden(machine, argv[2]);
+      for (int k = 0; k < 3; ++k) std::printf("worst relative error, kind %d: f32 %.3g, f16 %.3g, bf16 %.3g\n", k, worst[k][0], worst[k][1], worst[k][2]);
+      std::printf("%d checks, %d failures\n", checks, failures);
+    } else {
+      bench(machine);
+    }
+  }
+  close_cublaslt(lt);
+  return failures ? 1 : 0;
+}
