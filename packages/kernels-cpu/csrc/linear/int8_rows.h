@@ -47,7 +47,14 @@ void quantize(const linear::Plan& plan, const linear::QuantizedRows& q, float th
       return int32_t((v * scale + 12582912.0f) - 12582912.0f);  // 1.5 * 2^23: rounds to even
     };
     if (kTiles) {
-      for (int64_t k = 0; k < q.k; ++k) tile[k / 4 * 64 + k % 4] = int8_t(code(k));
+      alignas(64) int8_t codes[256];  // made in a row, then dealt out four at a time
+      for (int64_t k0 = 0; k0 < q.k; k0 += 256) {
+        const int64_t count = std::min<int64_t>(256, q.k - k0);
+        for (int64_t i = 0; i < count; ++i) codes[i] = int8_t(code(k0 + i));
+        int64_t i = 0;
+        for (; i + 4 <= count; i += 4) std::memcpy(tile + (k0 + i) * 16, codes + i, 4);
+        if (i < count) std::memcpy(tile + (k0 + i) * 16, codes + i, size_t(count - i));
+      }
     } else {
       for (int64_t k = 0; k < q.k; ++k) row[k] = int8_t(code(k)), sum += row[k];
       std::memset(row + q.k, 0, size_t(q.ld - q.k));

@@ -47,6 +47,11 @@ export class ReferenceDriver implements Driver {
     this.#memory.bytes(buffer, offset, data.byteLength).set(data);
   }
 
+  /** The bytes of a buffer now; what a real device cannot do. */
+  peek(buffer: number, offset: number, bytes: number): Uint8Array {
+    return this.#memory.bytes(buffer, offset, bytes).slice();
+  }
+
   async read(buffer: number, offset: number, bytes: number): Promise<ArrayBuffer> {
     const copy = this.#memory.bytes(buffer, offset, bytes).slice().buffer;
     await this.flush();

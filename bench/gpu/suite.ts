@@ -1,0 +1,184 @@
+// Everything that must hold on a GPU, in one file for a machine without node_modules: the conformance suite, the bitsandbytes goldens,
+// the model goldens, perplexities, and that memory returns. Bundled by bundle.mjs.
+// Usage: node suite.mjs [--device cuda:0] [--data FOLDER] [--out FILE.json] [--only conformance,blockwise,checkpoints,models,perplexity,cycles]
+import { readFileSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { parseArgs } from 'node:util';
+import {
+  AutoModelForCausalLM, BitsAndBytesConfig, freeMemory, openCheckpoint, openDevice, perplexityOf, type CausalModel, type LoadModelOptions,
+} from '@q/transformers';
+import { decodeBytes, dequantizeBnb4, parseDType, quantizeBnb4, quantizeInt8, weightTensors, type Backend, type FloatDType, type Tensor } from '@q/tensor';
+import { relativeError, runConformance } from '@q/tensor/conformance';
+
+const { values: args } = parseArgs({ options: { device: { type: 'string', default: 'cuda:0' }, data: { type: 'string' }, out: { type: 'string' }, only: { type: 'string' } } });
+const { device, data } = args;
+const report: Record<string, unknown> = {};
+
+async function section(name: string, needsData: boolean, run: () => Promise<unknown>): Promise<void> {
+  if (args.only && !args.only.split(',').includes(name)) return;
+  if (needsData && !data) return;
+  const started = performance.now();
+  try {
+    report[name] = await run();
+  } catch (error) {
+    report[name] = { error: (error as Error).stack };
+  }
+  console.log(name, `${((performance.now() - started) / 1000).toFixed(1)} s`, JSON.stringify(report[name]).slice(0, 3000));
+}
+
+/** A safetensors file as a reader of tensors. */
+async function tensorsOf(folder: string, baseName: string) {
+  const checkpoint = await openCheckpoint(folder, { baseName });
+  const bytes = (name: string) => checkpoint.read(name);
+  const numbers = async (name: string) => Array.from(decodeBytes(checkpoint.tensor(name).dtype, await bytes(name)) as ArrayLike<number | bigint>, Number);
+  return { checkpoint, bytes, numbers };
+}
+
+interface BlockwiseCase {
+  key: string;
+  weight: string;
+  quant_type: 'nf4' | 'fp4';
+  blocksize: number;
+  nested: boolean;
+}
+
+/** Bytes that differ from bitsandbytes', for every case of blockwise_4bit. */
+async function blockwise(backend: Backend): Promise<unknown> {
+  const folder = join(data!, 'bitsandbytes');
+  const cases = JSON.parse(readFileSync(join(folder, 'blockwise_4bit.json'), 'utf8')) as BlockwiseCase[];
+  const { checkpoint, bytes } = await tensorsOf(folder, 'blockwise_4bit');
+  const different: string[] = [];
+  const compare = async (name: string, actual: Tensor, key: string) => {
+    const [got, wanted] = [await actual.toBytes(), await bytes(key)];
+    const count = wanted.reduce((sum, byte, i) => sum + Number(byte !== got[i]), 0);
+    if (count > 0 || got.length !== wanted.length) different.push(`${key}: ${name} differs in ${count} of ${wanted.length} bytes`);
+  };
+  for (const { key, weight: name, quant_type: quantType, blocksize: blockSize, nested } of cases) {
+    const { dtype, elements } = checkpoint.tensor(name);
+    const weight = backend.empty([1, elements], parseDType(dtype));
+    backend.upload(weight, await bytes(name));
+    const quantized = quantizeBnb4(weight, { quantType, blockSize, doubleQuant: nested });
+    await compare('packed', quantized.codes, `${key}.packed`);
+    if ('codebook' in quantized.absmax) {
+      await compare('absmax', quantized.absmax.codes, `${key}.absmax`);
+      await compare('nested', quantized.absmax.absmax, `${key}.nested_absmax`);
+      await compare('offset', quantized.absmax.offset, `${key}.offset`);
+    } else await compare('absmax', quantized.absmax, `${key}.absmax`);
+    await compare('dequant', dequantizeBnb4(quantized, weight.dtype as FloatDType), `${key}.dequant`);
+    for (const tensor of weightTensors(quantized)) tensor.dispose();
+  }
+  const int8 = await tensorsOf(folder, 'llm_int8');
+  const source = int8.checkpoint.tensor('weight');
+  const weight = backend.empty([source.shape[0], source.shape[1]], source.dtype);
+  backend.upload(weight, await int8.bytes('weight'));
+  const quantized = quantizeInt8(weight);
+  for (const [tensor, key] of [[quantized.codes, 'weight.CB'], [quantized.absmax, 'weight.SCB']] as const) {
+    const [got, wanted] = [await tensor.toBytes(), await int8.bytes(key)];
+    const count = wanted.reduce((sum, byte, i) => sum + Number(byte !== got[i]), 0);
+    if (count > 0) different.push(`${key} differs in ${count} of ${wanted.length} bytes`);
+  }
+  return { cases: cases.length, different: different.length, list: different.slice(0, 40) };
+}
+
+const load = (folder: string, options: LoadModelOptions = {}): Promise<CausalModel> => AutoModelForCausalLM.fromPretrained(folder, { deviceMap: device, ...options });
+
+/** Checkpoints that bitsandbytes saved: logits, greedy tokens, footprint. */
+async function checkpoints(): Promise<unknown> {
+  const folder = join(data!, 'bitsandbytes', 'checkpoints', 'llama');
+  const expected = await tensorsOf(folder, 'expected');
+  const ids = await expected.numbers('input_ids');
+  const length = expected.checkpoint.tensor('input_ids').shape[1];
+  const rows = [ids.slice(0, length), ids.slice(length)];
+  const results: Record<string, unknown> = {};
+  for (const variant of ['nf4', 'fp4', 'nf4-nested-bf16', 'int8', 'int8-skip']) {
+    await using model = await load(join(folder, variant));
+    using logits = model.forward({ inputIds: rows });
+    const greedy = await expected.numbers(`greedy.${variant}`);
+    const { sequences } = await model.generate({ inputIds: [greedy.slice(0, length)], maxNewTokens: greedy.length - length, doSample: false, eosTokenId: null });
+    results[variant] = {
+      logits: relativeError((await logits.data()) as Float32Array, await expected.numbers(`logits.${variant}`)),
+      sameTokens: sequences[0].filter((id, i) => id === greedy[i]).length - length, tokens: greedy.length - length,
+      footprint: model.getMemoryFootprint() === (await expected.numbers(`footprint.${variant}`))[0],
+    };
+  }
+  return results;
+}
+
+/** Model goldens in f32 on the GPU: largest absolute error of the logits, alone and padded. */
+async function models(): Promise<unknown> {
+  const results: Record<string, unknown> = {};
+  for (const name of ['llama', 'llama-rope-llama3', 'llama-rope-linear', 'llama-sharded', 'mistral', 'qwen2']) {
+    const folder = join(data!, 'models', name);
+    const expected = await tensorsOf(folder, 'expected');
+    const width = expected.checkpoint.tensor('input_ids').shape[1];
+    const [ids, mask] = [await expected.numbers('input_ids'), await expected.numbers('attention_mask')];
+    const split = (list: number[]) => [list.slice(0, width), list.slice(width)];
+    await using model = await load(folder, { torchDtype: 'float32' });
+    using alone = model.forward({ inputIds: [split(ids)[0]] });
+    using padded = model.forward({ inputIds: split(ids), attentionMask: split(mask) });
+    const largest = async (actual: Tensor, key: string) => {
+      const [got, wanted] = [(await actual.data()) as Float32Array, await expected.numbers(key)];
+      return wanted.reduce((max, value, i) => Math.max(max, Math.abs(value - got[i])), 0);
+    };
+    results[name] = { logits: await largest(alone, 'logits'), padded: await largest(padded, 'logits_padded') };
+  }
+  return results;
+}
+
+/** Perplexities of nano on the evaluation text. */
+async function perplexity(): Promise<unknown> {
+  const documents = JSON.parse(readFileSync(join(data!, 'evaluation.json'), 'utf8')) as string[];
+  const nf4 = (more: object) => ({ quantizationConfig: new BitsAndBytesConfig({ loadIn4bit: true, bnb4bitQuantType: 'nf4', ...more }) });
+  const variants: Record<string, LoadModelOptions> = {
+    fp32: { torchDtype: 'float32' }, fp16: { torchDtype: 'float16' }, bf16: {}, int8: { torchDtype: 'float16', loadIn8bit: true }, nf4: { torchDtype: 'float32', ...nf4({}) },
+    'nf4 fp16': { torchDtype: 'float16', ...nf4({ bnb4bitComputeDtype: 'float16' }) },
+    'nf4 double': { torchDtype: 'float32', ...nf4({ bnb4bitUseDoubleQuant: true }) }, fp4: { torchDtype: 'float32', ...nf4({ bnb4bitQuantType: 'fp4' }) },
+  };
+  const results: Record<string, unknown> = {};
+  for (const [name, options] of Object.entries(variants)) {
+    await using model = await load('@q/nano', options);
+    const ids = documents.flatMap((text) => model.tokenizer!.encode(text));
+    const windows = Array.from({ length: 200 }, (_, i) => ids.slice(i * 1024, (i + 1) * 1024));
+    const started = performance.now();
+    results[name] = { perplexity: perplexityOf(await model.score(windows)), seconds: (performance.now() - started) / 1000 };
+  }
+  return results;
+}
+
+/** Device memory before and after many generations that end, are left early, or are aborted. */
+async function cycles(): Promise<unknown> {
+  const before = await freeMemory();
+  const count = 1000;
+  let model = await load('@q/nano', { loadIn4bit: true, torchDtype: 'float16' });
+  for (let i = 0; i < count; i++) {
+    if (i % 50 === 49) {
+      await model.dispose();
+      model = await load('@q/nano', { loadIn4bit: true, torchDtype: 'float16' });
+    }
+    const abort = new AbortController();
+    const generation = model.generate({ prompt: 'const x = ', maxNewTokens: 8, signal: abort.signal });
+    if (i % 3 === 0) await generation;
+    else if (i % 3 === 1) for await (const step of generation) if (step.index === 2) break;
+    if (i % 3 === 2) {
+      abort.abort();
+      await generation.then(() => undefined, () => undefined);
+    }
+  }
+  await model.dispose();
+  return { cycles: count, before, after: await freeMemory() };
+}
+
+const backend = openDevice(device);
+report.device = backend.caps;
+console.log(JSON.stringify(report.device));
+await section('conformance', false, async () => {
+  const { passed, failures } = await runConformance(backend);
+  return { passed, failed: failures.length, failures: failures.slice(0, 60) };
+});
+await section('blockwise', true, () => blockwise(backend));
+await backend.close();
+await section('checkpoints', true, checkpoints);
+await section('models', true, models);
+await section('perplexity', true, perplexity);
+await section('cycles', false, cycles);
+if (args.out) writeFileSync(args.out, JSON.stringify(report, null, 2));
