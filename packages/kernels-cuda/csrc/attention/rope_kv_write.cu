@@ -2,7 +2,7 @@
 //   (a, b) -> (a cos - b sin, a sin + b cos), cos and sin of position * inverseFrequency in f32, times ropeScale
 // layout  as in tensor/src/driver/schema.ts: pairs (i, i + rotaryDim / 2), or (2i, 2i + 1) when interleaved
 // floor   T * (2 H + 4 Hkv) * D * bytes (queries read and written, keys and values read and written)
-// launch  one warp a head and token, 8 warps a block        exact  f32 inside, one rounding        ref  tensor/src/driver/schema.ts
+// launch  8 warps a block; a warp has one head of a token, or every 8th when there are many tokens        exact  f32 inside, one rounding        ref  tensor/src/driver/schema.ts
 #include "device.cuh"
 #include "launch.h"
 
@@ -28,13 +28,17 @@ template <int N> __device__ __forceinline__ void store_cache(void* cache, DType 
   else store(static_cast<bfloat_t*>(cache) + i, v);
 }
 
+constexpr int kMostPairs = 8;  // pairs of a lane: rotaryDim up to 512
+
 /// Rotates a head read from `from`; put(i, values) takes N values at element i of the head.
-template <int N, class T, class Put> __device__ void rotate_head(const RopeParams& p, const T* from, int position, const float* frequencies, Put put) {
+template <int N, class T, class Put>
+__device__ __forceinline__ void rotate_head(const RopeParams& p, const T* from, int rotated, const float (&sines)[kMostPairs], const float (&cosines)[kMostPairs], Put put) {
   const int lane = threadIdx.x & 31, half = p.rotary_dim / 2;
-  const int rotated = frequencies ? p.rotary_dim : 0;
-  for (int i = lane * N; i < rotated / 2; i += 32 * N) {
-    float a[N], b[N];
-    float both[2 * N];
+#pragma unroll
+  for (int k = 0; k < kMostPairs / N; ++k) {
+    const int i = (k * 32 + lane) * N;
+    if (i >= rotated / 2) break;
+    float a[N], b[N], both[2 * N];
     if (p.interleaved) {
       load(both, from + 2 * i);
 #pragma unroll
@@ -45,11 +49,7 @@ template <int N, class T, class Put> __device__ void rotate_head(const RopeParam
     }
 #pragma unroll
     for (int j = 0; j < N; ++j) {
-      float s, c;
-      sincosf(static_cast<float>(position) * frequencies[i + j], &s, &c);
-      s *= p.scale;
-      c *= p.scale;
-      const float x = a[j], y = b[j];
+      const float x = a[j], y = b[j], s = sines[k * N + j], c = cosines[k * N + j];
       a[j] = x * c - y * s;
       b[j] = x * s + y * c;
     }
@@ -69,29 +69,39 @@ template <int N, class T, class Put> __device__ void rotate_head(const RopeParam
   }
 }
 
+/// A warp has the heads first, first + step, ... of a token, and computes the token's sines and cosines once.
 template <class T, int N> __global__ void __launch_bounds__(256) rope_kernel(RopeParams p) {
   pdl_begin();
   const int64_t token = blockIdx.x;
-  const int head = blockIdx.y * 8 + (threadIdx.x >> 5);
-  if (head >= p.heads + 2 * p.kv_heads) return;
+  const int lane = threadIdx.x & 31, heads = p.heads + 2 * p.kv_heads, group_size = p.heads / p.kv_heads;
   const int position = p.positions[token], sequence = p.sequences[token];
   T* row = static_cast<T*>(p.qkv) + token * p.row_stride;
-  const float* frequencies = p.frequencies ? p.frequencies + (p.per_sequence ? int64_t(sequence) * (p.rotary_dim / 2) : 0) : nullptr;
-  if (head < p.heads) {
-    if (!frequencies) return;
-    const int group_size = p.heads / p.kv_heads;
-    T* q = row + p.q_offset + (head / group_size) * p.q_group_stride + int64_t(head % group_size) * p.head_dim;
-    // In place: a lane writes only what it alone has read; the part that is not rotated stays.
-    rotate_head<N>(p, q, position, frequencies, [&](int i, const auto& v) { if (i < p.rotary_dim) store(q + i, v); });
-    return;
-  }
-  const bool key = head < p.heads + p.kv_heads;
-  const int group = head - p.heads - (key ? 0 : p.kv_heads);
+  const int rotated = p.frequencies ? p.rotary_dim : 0;
+  const float* frequencies = p.frequencies + (p.per_sequence ? int64_t(sequence) * (p.rotary_dim / 2) : 0);
   const int64_t block = p.tables[int64_t(sequence) * p.max_blocks + position / p.block_size];
-  const int64_t slot = ((block * p.kv_heads + group) * p.block_size + position % p.block_size) * p.head_dim;
-  const T* from = row + (key ? p.k_offset : p.v_offset) + group * p.kv_stride;
-  void* cache = key ? p.keys : p.values;
-  rotate_head<N>(p, from, position, key ? frequencies : nullptr, [&](int i, const auto& v) { store_cache(cache, p.cache_dtype, slot + i, v); });
+  float sines[kMostPairs] = {}, cosines[kMostPairs] = {};
+#pragma unroll
+  for (int k = 0; k < kMostPairs; ++k) {
+    const int i = ((k / N) * 32 + lane) * N + k % N;
+    if (i >= rotated / 2) continue;
+    sincosf(static_cast<float>(position) * frequencies[i], &sines[k], &cosines[k]);
+    sines[k] *= p.scale;
+    cosines[k] *= p.scale;
+  }
+  for (int head = blockIdx.y * 8 + (threadIdx.x >> 5); head < heads; head += gridDim.y * 8) {
+    if (head < p.heads) {
+      T* q = row + p.q_offset + (head / group_size) * p.q_group_stride + int64_t(head % group_size) * p.head_dim;
+      // In place: a lane writes only what it alone has read; the part that is not rotated stays.
+      if (rotated) rotate_head<N>(p, q, rotated, sines, cosines, [&](int i, const auto& v) { if (i < rotated) store(q + i, v); });
+      continue;
+    }
+    const bool key = head < p.heads + p.kv_heads;
+    const int group = head - p.heads - (key ? 0 : p.kv_heads);
+    const int64_t slot = ((block * p.kv_heads + group) * p.block_size + position % p.block_size) * p.head_dim;
+    const T* from = row + (key ? p.k_offset : p.v_offset) + group * p.kv_stride;
+    void* cache = key ? p.keys : p.values;
+    rotate_head<N>(p, from, key ? rotated : 0, sines, cosines, [&](int i, const auto& v) { store_cache(cache, p.cache_dtype, slot + i, v); });
+  }
 }
 
 }  // namespace
@@ -100,6 +110,7 @@ void run(const RopeKvWriteArgs& a, Context& c) {
   require(is_float(a.key_cache.dtype) && a.key_cache.dtype == a.value_cache.dtype, "ropeKvWrite takes key and value caches of one float dtype");
   require(a.num_kv_heads > 0 && a.num_heads % a.num_kv_heads == 0, "ropeKvWrite: numHeads must be a multiple of numKvHeads");
   require(a.rotary_dim % 2 == 0 && a.rotary_dim <= a.head_dim, "ropeKvWrite: rotaryDim must be even and at most headDim");
+  require(a.rotary_dim <= 64 * kMostPairs, "ropeKvWrite: rotaryDim is at most 512");
   if (a.tokens == 0) return;
   RopeParams p{};
   p.qkv = a.qkv.data;
@@ -128,7 +139,8 @@ void run(const RopeKvWriteArgs& a, Context& c) {
   const int64_t units = a.q_offset | a.q_group_stride | a.k_offset | a.v_offset | a.kv_stride | a.row_stride | a.head_dim | (a.rotary_dim / 2);
   const bool pairs = units % 2 == 0 && a.head_dim % 4 == 0 && a.rotary_dim % 4 == 0 && (!p.interleaved || units % 4 == 0) && aligned16(p.qkv) &&
                      aligned16(p.keys) && aligned16(p.values);
-  const dim3 grid(static_cast<unsigned>(a.tokens), static_cast<unsigned>((p.heads + 2 * p.kv_heads + 7) / 8));
+  const int64_t blocks_a_token = (p.heads + 2 * p.kv_heads + 7) / 8, enough = 4ll * c.multiprocessors / a.tokens;
+  const dim3 grid(static_cast<unsigned>(a.tokens), static_cast<unsigned>(enough < 1 ? 1 : enough < blocks_a_token ? enough : blocks_a_token));
   with_float(a.qkv.dtype, "ropeKvWrite", [&](auto zero) {
     using T = decltype(zero);
     if (pairs) launch(c, "ropeKvWrite", rope_kernel<T, 2>, grid, 256, 0, p);

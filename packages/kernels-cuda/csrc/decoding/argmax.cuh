@@ -35,23 +35,32 @@ __device__ __forceinline__ unsigned long long block_best(unsigned long long best
   return warp_best(lane < warps ? shared[lane] : 0ull);
 }
 
-template <class T> __device__ int32_t block_argmax(const T* x, int64_t width, bool wide, unsigned long long* shared) {
-  constexpr int N = kPack<T>;
-  unsigned long long best = 0;
-  const int64_t packs = wide ? width / N : 0;
-  for (int64_t i = threadIdx.x; i < packs; i += blockDim.x) {
-    float v[N];
-    load(v, x + i * N);
+/// Calls take(value, index) for this thread's part of a row, several 16-byte loads under way at a time when `wide` (aligned rows).
+template <class T, class Take> __device__ __forceinline__ void each_value(const T* x, int64_t width, bool wide, Take take) {
+  constexpr int N = kPack<T>, kAhead = 4;
+  const int64_t packs = wide ? width / N : 0, step = blockDim.x;
+  for (int64_t first = threadIdx.x; first < packs; first += kAhead * step) {
+    Pack<T, N> ahead[kAhead];
 #pragma unroll
-    for (int j = 0; j < N; ++j) {
-      const unsigned long long other = candidate(v[j], i * N + j);
-      best = other > best ? other : best;
+    for (int u = 0; u < kAhead; ++u) {
+      if (first + u * step < packs) ahead[u] = reinterpret_cast<const Pack<T, N>*>(x)[first + u * step];
+    }
+#pragma unroll
+    for (int u = 0; u < kAhead; ++u) {
+      if (first + u * step >= packs) break;
+#pragma unroll
+      for (int j = 0; j < N; ++j) take(to_float(ahead[u].v[j]), (first + u * step) * N + j);
     }
   }
-  for (int64_t i = packs * N + threadIdx.x; i < width; i += blockDim.x) {
-    const unsigned long long other = candidate(to_float(x[i]), i);
+  for (int64_t i = packs * N + threadIdx.x; i < width; i += step) take(to_float(x[i]), i);
+}
+
+template <class T> __device__ int32_t block_argmax(const T* x, int64_t width, bool wide, unsigned long long* shared) {
+  unsigned long long best = 0;
+  each_value(x, width, wide, [&](float v, int64_t i) {
+    const unsigned long long other = candidate(v, i);
     best = other > best ? other : best;
-  }
+  });
   best = block_best(best, shared);
   return best == 0 ? 0 : candidate_index(best);
 }
