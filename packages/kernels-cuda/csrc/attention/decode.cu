@@ -2,8 +2,8 @@
 //   out = softmax(q K^T) V per head; the query heads of one key head are the rows of one tensor-core tile, so K and V are read once
 // layout  caches [blocks, kvHeads, blockSize, D] in act. A warp brings its own keys and values to shared memory with cp.async (16-byte
 //         pieces swizzled by row) and computes S = Q K^T and O^T = V^T P^T, whose second operand is S as it lies in registers
-// split   a function of the sequence's own context: 128 keys, or context / 64 above 8192. Splits are combined in order by the
-//         block that ends last, so the bits depend on nothing else
+// split   a function of the sequence's own context and of the number of key heads: 128 keys, or as many as make about 384 blocks a
+//         sequence (what an H200 runs at once). The block that ends last combines the splits in order: the bits depend on nothing else
 // floor   2 * context * kvHeads * D * 2 bytes; context 2048, 32 heads of 128: 33.5 MB = 7.8 us at 4.3 TB/s
 // launch  grid (splits at once, kvHeads * ceil(group / 16), sequences), 4 warps, a warp takes 16 of each 64 keys; idle blocks end at once
 // needs   sm_80, D % 8 == 0, D <= 256       exact  f32 sums in fixed order, weights rounded to act       ref  tensor/src/driver/schema.ts
@@ -14,16 +14,23 @@
 namespace q::cuda {
 namespace {
 
-constexpr int kSplit = 128;      // keys of a split, and what its size is a multiple of
-constexpr int kMostSplits = 64;
 constexpr int kWarps = 4;
 constexpr int kStep = 16 * kWarps;  // keys of a block's step
 constexpr int kStages = 2;
+constexpr int kSplit = 2 * kStep;   // the smallest split
+constexpr int kMostSplits = 64;
+constexpr int kBlocksASequence = 384;
 constexpr float kLog2e = 1.4426950408889634f;
 
-__host__ __device__ inline int split_keys(int context) {
-  const int even = (context + kMostSplits - 1) / kMostSplits;
-  return even <= kSplit ? kSplit : (even + kSplit - 1) / kSplit * kSplit;
+/// Most splits of a sequence; `units` is the number of blocks that share a split's keys.
+__host__ __device__ inline int most_splits(int units) {
+  const int fit = kBlocksASequence / units;
+  return fit < 1 ? 1 : fit < kMostSplits ? fit : kMostSplits;
+}
+/// Keys of a split.
+__host__ __device__ inline int split_keys(int context, int most) {
+  const int even = (context + most - 1) / most;
+  return even <= kSplit ? kSplit : (even + kStep - 1) / kStep * kStep;
 }
 
 struct DecodeWork {
@@ -108,11 +115,10 @@ __global__ void __launch_bounds__(kWarps * 32, D <= 128 ? 3 : 1) decode_kernel(A
   constexpr int kHalves = WIDE ? 2 : 1, kRows = 8 * kHalves, kTiles = D / 16;
   extern __shared__ float4 dynamic_shared[];  // per warp: stages of keys and values, then its part of O; after them the queries
   __shared__ float2 shared_s[kWarps][16];
-  __shared__ float weights[16][kMostSplits];
+  __shared__ int shared_stage[kWarps];  // where each warp's part of O is
   __shared__ bool is_last;
   const int warp = threadIdx.x >> 5, lane = threadIdx.x & 31, g = lane >> 2, c = lane & 3;
-  char* own_bytes = reinterpret_cast<char*>(dynamic_shared) + warp * kWarpBytes<D>;
-  const uint32_t own_shared = shared_address(own_bytes), shared_q = shared_address(dynamic_shared) + kWarps * kWarpBytes<D>;
+  const uint32_t own_shared = shared_address(dynamic_shared) + warp * kWarpBytes<D>, shared_q = shared_address(dynamic_shared) + kWarps * kWarpBytes<D>;
 
   Place at;
   at.sequence = blockIdx.z;
@@ -120,7 +126,7 @@ __global__ void __launch_bounds__(kWarps * 32, D <= 128 ? 3 : 1) decode_kernel(A
   at.context = p.contexts[at.sequence];
   at.token = start;
   at.table = p.tables + at.sequence * p.max_blocks;
-  const int query = at.context - 1, size = split_keys(at.context);
+  const int query = at.context - 1, size = split_keys(at.context, most_splits(static_cast<int>(gridDim.y)));
   at.first = p.first_key(query) / size;
   at.last = (at.context + size - 1) / size;
   int split = at.first + static_cast<int>(blockIdx.x);
@@ -137,28 +143,31 @@ __global__ void __launch_bounds__(kWarps * 32, D <= 128 ? 3 : 1) decode_kernel(A
     const T* from = static_cast<const T*>(p.qkv) + (valid ? p.query_offset(at.token, at.head0 + row) + piece * 8 : 0);
     copy_async16(shared_q + place<D>(row, piece), from, valid);
   }
-  bool have_queries = false;
+  bool started = false;  // a split's first step is asked for before the one before it is written out
+  int stage = 0;
   const float scale = MODIFIED ? kLog2e : p.scale * kLog2e;
+  const auto end_of = [&](int i) { return (i + 1) * size < at.context ? (i + 1) * size : at.context; };
+  const auto copy_step = [&](int base, int end, int to) {
+    if (base < end) copy_rows<T, D>(p, at, base, end, own_shared + to * 2 * kTileBytes<D>);
+    copy_async_commit();
+  };
 
   for (; split < at.last; split += gridDim.x) {
-    const int begin = split * size, end = begin + size < at.context ? begin + size : at.context;
+    const int begin = split * size, end = end_of(split);
     int next = begin + warp * 16;
-#pragma unroll
-    for (int i = 0; i < kStages; ++i, next += kStep) {
-      if (next < end) copy_rows<T, D>(p, at, next, end, own_shared + i * 2 * kTileBytes<D>);
-      copy_async_commit();
-    }
+    if (!started) copy_step(next, end, stage);
+    copy_step(next + kStep, end, stage ^ 1);
+    next += kStages * kStep;
     float o[kHalves][kTiles][4] = {};
     float largest[kHalves], total[kHalves];
 #pragma unroll
     for (int h = 0; h < kHalves; ++h) largest[h] = -INFINITY, total[h] = 0.f;
-    if (!have_queries) {
+    if (!started) {
       copy_async_wait<kStages - 1>();
       __syncthreads();
-      have_queries = true;
+      started = true;
     }
 
-    int stage = 0;
     for (int base = begin + warp * 16; base < end; base += kStep) {
       copy_async_wait<kStages - 1>();
       __syncwarp();
@@ -211,20 +220,23 @@ __global__ void __launch_bounds__(kWarps * 32, D <= 128 ? 3 : 1) decode_kernel(A
         for (int h = 0; h < kHalves; ++h) mma<T>(o[h][t], a[0], a[1], a[2], a[3], w[h][0], w[h][1]);
       }
       __syncwarp();
-      if (next < end) copy_rows<T, D>(p, at, next, end, own_shared + stage * 2 * kTileBytes<D>);
-      copy_async_commit();
+      copy_step(next, end, stage);
       next += kStep;
       stage ^= 1;
     }
 
-    // Each warp's part goes where its keys were; lane (g, c) holds d = 16 t + g and + 8 of heads 2c and 2c + 1 (+ 8 h).
-    copy_async_wait<0>();
-    __syncwarp();
-    float* own_o = reinterpret_cast<float*>(own_bytes);
+    // Each warp's part goes to the stage that the next split's first step does not use; lane (g, c) holds d = 16 t + g and + 8 of
+    // heads 2c and 2c + 1 (+ 8 h).
+    const int following = split + static_cast<int>(gridDim.x);
+    const bool more = following < at.last;
+    if (more) copy_step(following * size + warp * 16, end_of(following), stage);
+    const int o_at = warp * kWarpBytes<D>, o_stage = (stage ^ 1) * 2 * kTileBytes<D>;
+    float* own_o = reinterpret_cast<float*>(reinterpret_cast<char*>(dynamic_shared) + o_at + o_stage);
 #pragma unroll
     for (int h = 0; h < kHalves; ++h) {
       total[h] += __shfl_xor_sync(0xffffffffu, total[h], 1);
       total[h] += __shfl_xor_sync(0xffffffffu, total[h], 2);
+      if (lane == 0 && h == 0) shared_stage[warp] = o_stage;
       if (c == 0) shared_s[warp][g + 8 * h] = make_float2(largest[h] * scale, total[h]);
 #pragma unroll
       for (int e = 0; e < 2; ++e) {
@@ -240,7 +252,7 @@ __global__ void __launch_bounds__(kWarps * 32, D <= 128 ? 3 : 1) decode_kernel(A
     __syncthreads();
 
     const bool alone = at.last - at.first == 1;
-    static_assert(kRows * D * 4 <= kWarpBytes<D>, "a warp's part of O does not fit");
+    static_assert(kRows * D * 4 <= 2 * kTileBytes<D> && 16 * kMostSplits * 4 <= kWarps * kWarpBytes<D>, "shared memory is used again for O and the weights");
     for (int item = threadIdx.x; item < at.rows * D; item += blockDim.x) {
       const int row = item / D, d = item % D;
       float most = -INFINITY;
@@ -251,7 +263,7 @@ __global__ void __launch_bounds__(kWarps * 32, D <= 128 ? 3 : 1) decode_kernel(A
 #pragma unroll
       for (int i = 0; i < kWarps; ++i) {
         const float factor = exp2_fast(shared_s[i][row].x - safe);
-        sum += factor * reinterpret_cast<const float*>(reinterpret_cast<const char*>(dynamic_shared) + i * kWarpBytes<D>)[row * D + d];
+        sum += factor * reinterpret_cast<const float*>(reinterpret_cast<const char*>(dynamic_shared) + i * kWarpBytes<D> + shared_stage[i])[row * D + d];
         weight += factor * shared_s[i][row].y;
       }
       const int64_t part = (at.sequence * p.heads + at.head0 + row) * work.splits + split;
@@ -263,16 +275,16 @@ __global__ void __launch_bounds__(kWarps * 32, D <= 128 ? 3 : 1) decode_kernel(A
       }
     }
     if (alone) return;
-    __threadfence();
-    __syncthreads();
+    __syncthreads();  // what the block wrote is before thread 0's fence
     if (threadIdx.x == 0) {
+      __threadfence();
       unsigned* counter = work.counters + at.sequence * gridDim.y + blockIdx.y;
       is_last = atomicAdd(counter, 1u) == static_cast<unsigned>(at.last - at.first - 1);
       if (is_last) *counter = 0;
       __threadfence();
     }
     __syncthreads();
-    if (is_last) return combine<T, D>(p, work, at, weights);
+    if (is_last) return combine<T, D>(p, work, at, reinterpret_cast<float(*)[kMostSplits]>(dynamic_shared));
   }
 }
 
@@ -283,7 +295,7 @@ template <class T, int D> void decode(const AttentionParams& p, int max_context,
   require(int64_t(p.sequences) * units <= kCounters, "attention: more than 262144 sequences times key heads");
   DecodeWork work{};
   work.splits = (max_context + kSplit - 1) / kSplit;
-  if (work.splits > kMostSplits) work.splits = kMostSplits;
+  if (work.splits > most_splits(units)) work.splits = most_splits(units);
   if (work.splits < 1) return;
   work.counters = c.counters;
   if (work.splits > 1) {

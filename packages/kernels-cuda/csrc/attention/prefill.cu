@@ -11,12 +11,12 @@
 namespace q::cuda {
 namespace {
 
-constexpr int kWarps = 4, kThreads = 32 * kWarps;
 constexpr float kLog2e = 1.4426950408889634f;
 
 /// Sizes of the kernel for head sizes up to D.
 template <int D> struct Shape {
-  static constexpr int kTilesM = D <= 128 ? 2 : 1;              // m16 tiles of a warp
+  static constexpr int kWarps = D <= 128 ? 8 : 4, kThreads = 32 * kWarps;
+  static constexpr int kTilesM = 1;                             // m16 tiles of a warp
   static constexpr int kQueries = kWarps * 16 * kTilesM;
   static constexpr int kKeys = D <= 128 ? 64 : 32;
   static constexpr int kStride = (D + 63) / 64 * 64;            // elements of a row in shared memory
@@ -34,15 +34,15 @@ template <class T, int D>
 __device__ __forceinline__ void copy_tile(const AttentionParams& p, const T* cache, const int32_t* table, int group, int base, int end, uint32_t to) {
   using S = Shape<D>;
 #pragma unroll
-  for (int i = 0; i < S::kKeys * S::kPieces / kThreads; ++i) {
-    const int item = i * kThreads + threadIdx.x, row = item / S::kPieces, piece = item % S::kPieces;
+  for (int i = 0; i < S::kKeys * S::kPieces / S::kThreads; ++i) {
+    const int item = i * S::kThreads + threadIdx.x, row = item / S::kPieces, piece = item % S::kPieces;
     const bool valid = base + row < end && piece * 8 < p.head_dim;
     const T* from = valid ? cache + p.slot(table, base + row, group) + piece * 8 : cache;
     copy_async16(to + place<D>(row, piece), from, valid);
   }
 }
 
-template <class T, int D, bool MODIFIED> __global__ void __launch_bounds__(kThreads, D <= 128 ? 2 : 1) prefill_kernel(AttentionParams p) {
+template <class T, int D, bool MODIFIED> __global__ void __launch_bounds__(Shape<D>::kThreads, D <= 128 ? 2 : 1) prefill_kernel(AttentionParams p) {
   pdl_begin();
   using S = Shape<D>;
   constexpr int M = S::kTilesM, kKeyTiles = S::kKeys / 8;
@@ -67,7 +67,7 @@ template <class T, int D, bool MODIFIED> __global__ void __launch_bounds__(kThre
   const T* queries = static_cast<const T*>(p.qkv);
   const int warp = threadIdx.x >> 5, lane = threadIdx.x & 31, g = lane >> 2, c = lane & 3;
 
-  for (int item = threadIdx.x; item < S::kQueries * S::kPieces; item += kThreads) {
+  for (int item = threadIdx.x; item < S::kQueries * S::kPieces; item += S::kThreads) {
     const int row = item / S::kPieces, piece = item % S::kPieces;
     const bool valid = local + row < length && piece * 8 < p.head_dim;
     copy_async16(shared_q + place<D>(row, piece), valid ? queries + p.query_offset(int64_t(start) + local + row, head) + piece * 8 : queries, valid);
@@ -202,7 +202,7 @@ template <class T, int D> void prefill(const AttentionParams& p, int max_query, 
   const dim3 grid(static_cast<unsigned>(p.heads), blocks_for(max_query, S::kQueries), static_cast<unsigned>(p.sequences));
   const bool modified = p.modified();
   require(S::kSharedBytes <= c.shared_bytes_per_block, "attention: this head size needs more shared memory than the device has");
-  launch(c, "attention", modified ? prefill_kernel<T, D, true> : prefill_kernel<T, D, false>, grid, kThreads, S::kSharedBytes, p);
+  launch(c, "attention", modified ? prefill_kernel<T, D, true> : prefill_kernel<T, D, false>, grid, S::kThreads, S::kSharedBytes, p);
 }
 
 template <class T> void prefill(const AttentionParams& p, int max_query, Context& c) {

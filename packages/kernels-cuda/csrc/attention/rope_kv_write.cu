@@ -28,14 +28,12 @@ template <int N> __device__ __forceinline__ void store_cache(void* cache, DType 
   else store(static_cast<bfloat_t*>(cache) + i, v);
 }
 
-constexpr int kMostPairs = 8;  // pairs of a lane: rotaryDim up to 512
-
 /// Rotates a head read from `from`; put(i, values) takes N values at element i of the head.
-template <int N, class T, class Put>
-__device__ __forceinline__ void rotate_head(const RopeParams& p, const T* from, int rotated, const float (&sines)[kMostPairs], const float (&cosines)[kMostPairs], Put put) {
+template <int N, int PAIRS, class T, class Put>
+__device__ __forceinline__ void rotate_head(const RopeParams& p, const T* from, int rotated, const float (&sines)[PAIRS], const float (&cosines)[PAIRS], Put put) {
   const int lane = threadIdx.x & 31, half = p.rotary_dim / 2;
 #pragma unroll
-  for (int k = 0; k < kMostPairs / N; ++k) {
+  for (int k = 0; k < PAIRS / N; ++k) {
     const int i = (k * 32 + lane) * N;
     if (i >= rotated / 2) break;
     float a[N], b[N], both[2 * N];
@@ -70,7 +68,8 @@ __device__ __forceinline__ void rotate_head(const RopeParams& p, const T* from, 
 }
 
 /// A warp has the heads first, first + step, ... of a token, and computes the token's sines and cosines once.
-template <class T, int N> __global__ void __launch_bounds__(256) rope_kernel(RopeParams p) {
+/// PAIRS: pairs of a lane, so rotaryDim is at most 64 * PAIRS.
+template <class T, int N, int PAIRS> __global__ void __launch_bounds__(256) rope_kernel(RopeParams p) {
   pdl_begin();
   const int64_t token = blockIdx.x;
   const int lane = threadIdx.x & 31, heads = p.heads + 2 * p.kv_heads, group_size = p.heads / p.kv_heads;
@@ -79,9 +78,9 @@ template <class T, int N> __global__ void __launch_bounds__(256) rope_kernel(Rop
   const int rotated = p.frequencies ? p.rotary_dim : 0;
   const float* frequencies = p.frequencies + (p.per_sequence ? int64_t(sequence) * (p.rotary_dim / 2) : 0);
   const int64_t block = p.tables[int64_t(sequence) * p.max_blocks + position / p.block_size];
-  float sines[kMostPairs] = {}, cosines[kMostPairs] = {};
+  float sines[PAIRS] = {}, cosines[PAIRS] = {};
 #pragma unroll
-  for (int k = 0; k < kMostPairs; ++k) {
+  for (int k = 0; k < PAIRS; ++k) {
     const int i = ((k / N) * 32 + lane) * N + k % N;
     if (i >= rotated / 2) continue;
     sincosf(static_cast<float>(position) * frequencies[i], &sines[k], &cosines[k]);
@@ -92,7 +91,7 @@ template <class T, int N> __global__ void __launch_bounds__(256) rope_kernel(Rop
     if (head < p.heads) {
       T* q = row + p.q_offset + (head / group_size) * p.q_group_stride + int64_t(head % group_size) * p.head_dim;
       // In place: a lane writes only what it alone has read; the part that is not rotated stays.
-      if (rotated) rotate_head<N>(p, q, rotated, sines, cosines, [&](int i, const auto& v) { if (i < rotated) store(q + i, v); });
+      if (rotated) rotate_head<N, PAIRS>(p, q, rotated, sines, cosines, [&](int i, const auto& v) { if (i < rotated) store(q + i, v); });
       continue;
     }
     const bool key = head < p.heads + p.kv_heads;
@@ -100,7 +99,7 @@ template <class T, int N> __global__ void __launch_bounds__(256) rope_kernel(Rop
     const int64_t slot = ((block * p.kv_heads + group) * p.block_size + position % p.block_size) * p.head_dim;
     const T* from = row + (key ? p.k_offset : p.v_offset) + group * p.kv_stride;
     void* cache = key ? p.keys : p.values;
-    rotate_head<N>(p, from, key ? rotated : 0, sines, cosines, [&](int i, const auto& v) { store_cache(cache, p.cache_dtype, slot + i, v); });
+    rotate_head<N, PAIRS>(p, from, key ? rotated : 0, sines, cosines, [&](int i, const auto& v) { store_cache(cache, p.cache_dtype, slot + i, v); });
   }
 }
 
@@ -110,7 +109,7 @@ void run(const RopeKvWriteArgs& a, Context& c) {
   require(is_float(a.key_cache.dtype) && a.key_cache.dtype == a.value_cache.dtype, "ropeKvWrite takes key and value caches of one float dtype");
   require(a.num_kv_heads > 0 && a.num_heads % a.num_kv_heads == 0, "ropeKvWrite: numHeads must be a multiple of numKvHeads");
   require(a.rotary_dim % 2 == 0 && a.rotary_dim <= a.head_dim, "ropeKvWrite: rotaryDim must be even and at most headDim");
-  require(a.rotary_dim <= 64 * kMostPairs, "ropeKvWrite: rotaryDim is at most 512");
+  require(a.rotary_dim <= 512, "ropeKvWrite: rotaryDim is at most 512");
   if (a.tokens == 0) return;
   RopeParams p{};
   p.qkv = a.qkv.data;
@@ -139,12 +138,14 @@ void run(const RopeKvWriteArgs& a, Context& c) {
   const int64_t units = a.q_offset | a.q_group_stride | a.k_offset | a.v_offset | a.kv_stride | a.row_stride | a.head_dim | (a.rotary_dim / 2);
   const bool pairs = units % 2 == 0 && a.head_dim % 4 == 0 && a.rotary_dim % 4 == 0 && (!p.interleaved || units % 4 == 0) && aligned16(p.qkv) &&
                      aligned16(p.keys) && aligned16(p.values);
-  const int64_t blocks_a_token = (p.heads + 2 * p.kv_heads + 7) / 8, enough = 4ll * c.multiprocessors / a.tokens;
-  const dim3 grid(static_cast<unsigned>(a.tokens), static_cast<unsigned>(enough < 1 ? 1 : enough < blocks_a_token ? enough : blocks_a_token));
+  // Few tokens: a head a warp. Many: four, which share the sines and cosines.
+  const int64_t heads_a_warp = a.tokens * (p.heads + 2 * p.kv_heads) > 128ll * c.multiprocessors ? 4 : 1;
+  const dim3 grid(static_cast<unsigned>(a.tokens), blocks_for(p.heads + 2 * p.kv_heads, 8 * heads_a_warp));
   with_float(a.qkv.dtype, "ropeKvWrite", [&](auto zero) {
     using T = decltype(zero);
-    if (pairs) launch(c, "ropeKvWrite", rope_kernel<T, 2>, grid, 256, 0, p);
-    else launch(c, "ropeKvWrite", rope_kernel<T, 1>, grid, 256, 0, p);
+    const auto go = [&](auto kernel) { launch(c, "ropeKvWrite", kernel, grid, 256, 0, p); };
+    if (p.rotary_dim > 128) return pairs ? go(rope_kernel<T, 2, 8>) : go(rope_kernel<T, 1, 8>);
+    pairs ? go(rope_kernel<T, 2, 2>) : go(rope_kernel<T, 1, 2>);
   });
 }
 

@@ -56,12 +56,12 @@ template <class T, class Take> __device__ __forceinline__ void each_value(const 
 }
 
 template <class T> __device__ int32_t block_argmax(const T* x, int64_t width, bool wide, unsigned long long* shared) {
-  unsigned long long best = 0;
-  each_value(x, width, wide, [&](float v, int64_t i) {
-    const unsigned long long other = candidate(v, i);
-    best = other > best ? other : best;
+  float most = -INFINITY;
+  int64_t index = -1;
+  each_value(x, width, wide, [&](float v, int64_t i) {  // in a thread's order indices grow, so > keeps the lowest
+    if (v > most) most = v, index = i;
   });
-  best = block_best(best, shared);
+  const unsigned long long best = block_best(index < 0 ? 0ull : candidate(most, index), shared);
   return best == 0 ? 0 : candidate_index(best);
 }
 

@@ -217,8 +217,15 @@ struct SampleParams {
 };
 
 /// Scores of a row into the workspace: logits with the penalty on ids of the history (once an id), divided by the temperature.
-template <class T> __device__ void write_scores(const T* x, float* scores, const SampleParams& p, int64_t row, float penalty, float temperature) {
-  each_value(x, p.width, p.wide, [&](float v, int64_t i) { scores[i] = v / temperature; });
+template <class T> __device__ void write_scores(const T* __restrict__ x, float* __restrict__ scores, const SampleParams& p, int64_t row, float penalty, float temperature) {
+  const int64_t quads = p.wide ? p.width / 4 : 0;
+#pragma unroll 8
+  for (int64_t i = threadIdx.x; i < quads; i += kThreads) {
+    float v[4];
+    load(v, x + 4 * i);
+    *reinterpret_cast<float4*>(scores + 4 * i) = make_float4(v[0] / temperature, v[1] / temperature, v[2] / temperature, v[3] / temperature);
+  }
+  for (int64_t i = 4 * quads + threadIdx.x; i < p.width; i += kThreads) scores[i] = to_float(x[i]) / temperature;
   for (int64_t i = p.width + threadIdx.x; i < p.padded; i += kThreads) scores[i] = -INFINITY;
   if (penalty == 1.f || !p.history || !p.lengths) return;
   __syncthreads();

@@ -82,8 +82,8 @@ SlotCopier::~SlotCopier() {
   if (order_) cudaEventDestroy(order_);
 }
 
-void SlotCopier::prepare() {
-  if (order_) return;
+// The slots are pinned here, when the device is opened: pinning holds a lock of the CUDA runtime for milliseconds.
+SlotCopier::SlotCopier(cudaStream_t compute, cudaStream_t copy) : compute_(compute), copy_(copy) {
   for (auto& slot : slots_) {
     slot.data = static_cast<char*>(pinned(kSlotBytes));
     slot.done = quiet_event();
@@ -92,7 +92,6 @@ void SlotCopier::prepare() {
 }
 
 void SlotCopier::upload(char* to, size_t bytes, const std::function<void(char*, size_t, size_t)>& fill) {
-  prepare();
   check_device(cudaEventRecord(order_, compute_), "an upload");
   check_device(cudaStreamWaitEvent(copy_, order_, 0), "an upload");
   for (size_t at = 0, i = 0; at < bytes; at += kSlotBytes, ++i) {
@@ -108,7 +107,6 @@ void SlotCopier::upload(char* to, size_t bytes, const std::function<void(char*, 
 }
 
 void SlotCopier::download(const char* from, size_t bytes, char* to) {
-  prepare();
   const size_t chunks = (bytes + kSlotBytes - 1) / kSlotBytes;
   const auto size_of = [&](size_t i) { return std::min(kSlotBytes, bytes - i * kSlotBytes); };
   const auto collect = [&](size_t i) {

@@ -51,7 +51,7 @@ class WriteRing {
 class SlotCopier {
  public:
   static constexpr size_t kSlotBytes = 8u << 20;
-  SlotCopier(cudaStream_t compute, cudaStream_t copy) : compute_(compute), copy_(copy) {}
+  SlotCopier(cudaStream_t compute, cudaStream_t copy);
   ~SlotCopier();
   /// fill(to, at, bytes) provides source bytes [at, at + bytes). Ordered after all earlier work of the compute stream and before later work.
   void upload(char* to, size_t bytes, const std::function<void(char*, size_t, size_t)>& fill);
@@ -59,7 +59,6 @@ class SlotCopier {
   void download(const char* from, size_t bytes, char* to);
 
  private:
-  void prepare();
   struct Slot {
     char* data = nullptr;
     cudaEvent_t done = nullptr;
