@@ -47,8 +47,6 @@ struct AttentionParams {
   __device__ __forceinline__ int first_key(int query) const { return window > 0 && query - window + 1 > 0 ? query - window + 1 : 0; }
 };
 
-struct Context;
-
 /// Whether the tensor-core kernels take these dtypes and head size; if not, attention_any does.
 inline bool attention_fast(const AttentionParams& p, int compute_capability) {
   const bool dtypes = p.act == p.cache && (p.act == DType::f16 || (p.act == DType::bf16 && compute_capability >= 80));
@@ -60,6 +58,8 @@ inline bool attention_fast(const AttentionParams& p, int compute_capability) {
 void attention_any(const AttentionParams& p, int64_t tokens, Context& context);
 /// Sequences with more than one query.
 void attention_prefill(const AttentionParams& p, int max_query, Context& context);
+/// The same with wgmma where the device, the build and the arguments allow it; false: not launched.
+bool attention_prefill_hopper(const AttentionParams& p, int max_query, Context& context);
 /// Sequences with one query.
 void attention_decode(const AttentionParams& p, int max_context, Context& context);
 

@@ -216,6 +216,7 @@ template <class T> void prefill(const AttentionParams& p, int max_query, Context
 }  // namespace
 
 void attention_prefill(const AttentionParams& p, int max_query, Context& c) {
+  if (attention_prefill_hopper(p, max_query, c)) return;
   if (p.act == DType::f16) return prefill<half_t>(p, max_query, c);
   prefill<bfloat_t>(p, max_query, c);
 }
