@@ -21,6 +21,8 @@
 namespace q::cuda {
 
 constexpr int kWarps = 8, kStreamThreads = kWarps * 32, kSliceBytes = 128, kMostTiles = 6;
+/// Of each row, moved to the L2 ahead of use: with 42 rows a block and two blocks a multiprocessor 22 MB in all, under half of the L2.
+constexpr int kPrefetchBytes = 2048;
 
 /// Sizes of one variant; ColumnTiles: x rows / 8.
 template <WeightKind Kind, int ColumnTiles> struct StreamShape {
@@ -109,6 +111,7 @@ template <WeightKind Kind, class T, int ColumnTiles> struct StreamKernel {
   const QuantizedRows& quantized;
   const StreamLayout<S> at;
   uint8_t* shared;
+  uint32_t base;  // the same as an address of shared memory
   int warp, lane;
   int chunks;  // in which this warp has work
   bool direct;  // absmax is copied as it is stored; otherwise each value is looked up
@@ -122,16 +125,13 @@ template <WeightKind Kind, class T, int ColumnTiles> struct StreamKernel {
   __device__ int first_block(int chunk) const { return (chunk * kWarps + warp) * S::kBlocks; }
   __device__ int blocks_in(int chunk) const { return min(S::kBlocks, static_cast<int>(p.k >> 6) - first_block(chunk)); }
 
-  /// This warp's 16 rows of a stage; rows are `stride` apart.
-  __device__ __forceinline__ uint8_t* stage(int slot, int& stride) const {
-    if (S::kBnb4 && slot < 2) {
-      stride = 256;
-      return shared + 128 + (slot * kWarps + warp) * 16 * 256;
-    }
-    stride = kSliceBytes;
-    return shared + S::kTableBytes + ((slot - (S::kBnb4 ? 2 : 0)) * kWarps + warp) * 16 * kSliceBytes;
+  /// Offset of this warp's 16 rows of a stage; rows are `stride` apart.
+  __device__ __forceinline__ int stage(int slot, int& stride) const {
+    stride = S::kBnb4 && slot < 2 ? 256 : kSliceBytes;
+    if (S::kBnb4) return slot < 2 ? slot * (kWarps * 16 * 256) + warp * (16 * 256) + 128 : S::kTableBytes + (slot - 2) * S::kStageBytes + warp * (16 * kSliceBytes);
+    return slot * S::kStageBytes + warp * (16 * kSliceBytes);
   }
-  __device__ float* absmax_of(int slot) const { return reinterpret_cast<float*>(shared + at.absmax + (slot * kWarps + warp) * 256); }
+  __device__ __forceinline__ int absmax_of(int slot) const { return S::kTableBytes + S::kRingBytes + (slot * kWarps + warp) * 256; }
   /// 16-byte pieces of row r change places so that the lanes of one access (2 rows of 64 bytes; bnb4: 4 rows of 32) fill all banks.
   __device__ __forceinline__ static int swizzled(int r, int piece) { return (piece ^ (S::kBnb4 ? (r & 3) << 1 : (r & 1) << 2)) * 16; }
 
@@ -145,29 +145,20 @@ template <WeightKind Kind, class T, int ColumnTiles> struct StreamKernel {
     for (int i = 0; i < 8; ++i) *reinterpret_cast<uint4*>(shared + threadIdx.x * 256 + ((i + threadIdx.x) & 7) * 16) = make_uint4(word, word, word, word);
   }
 
-  __device__ const uint8_t* weight_row(int part, int row) const { return p.part[part].weight + static_cast<int64_t>(row) * (p.k >> 6) * S::kBlockBytes; }
 
-  /// Before earlier kernels are done only the L2 may be touched: the group's first stages.
-  __device__ void prefetch(const StreamGroup& group) const {
-#pragma unroll 1
-    for (int i = 0; i < kStages; ++i) {
-      const int chunk = i / group.tiles, tile = i % group.tiles;
-      if (chunk >= chunks) return;
-      int part, row;
-      if (lane < 16 && group.locate(p, tile, lane, part, row)) prefetch_l2(weight_row(part, row) + first_block(chunk) * S::kBlockBytes);
-    }
-  }
-
-  /// Fills the table of rows; the block synchronises after it.
+  /// Fills the table of rows and starts moving them to the L2, which is also what may be done before earlier kernels are done; the block
+  /// synchronises after it.
   __device__ void locate_rows(const StreamGroup& group) const {
+    const int64_t row_bytes = (p.k >> 6) * S::kBlockBytes;
     for (int i = threadIdx.x; i < group.tiles * 16; i += kStreamThreads) {
       int part, row;
       StreamRow r{};
       if (group.locate(p, i >> 4, i & 15, part, row)) {
         const LinearPartView& w = p.part[part];
         const int64_t first = row * (p.k >> 6);
-        r.weight = weight_row(part, row);
+        r.weight = w.weight + row * row_bytes;
         r.first_part = first << 2 | part;
+        prefetch_l2(r.weight, static_cast<uint32_t>(min(row_bytes, static_cast<int64_t>(kPrefetchBytes))));
         if constexpr (S::kBnb4) {
           r.absmax = static_cast<const uint8_t*>(w.absmax) + first * (w.nested_absmax ? 1 : 4);
           r.nested = w.nested_absmax;
@@ -177,34 +168,33 @@ template <WeightKind Kind, class T, int ColumnTiles> struct StreamKernel {
     }
   }
 
-  /// Starts the copies of one stage.
-  __device__ __forceinline__ void issue(int chunk, int tile, int slot) const {
+  /// Starts the copies of one stage. `offset`: of this lane's 16 bytes in a row of W.
+  __device__ __forceinline__ void issue(int chunk, int tile, int slot, int64_t offset) const {
     int stride;
-    uint8_t* to = stage(slot, stride);
-    const int piece = lane & 7, blocks = blocks_in(chunk), first = first_block(chunk);
+    const uint32_t to = base + stage(slot, stride);
+    const int piece = lane & 7, r0 = lane >> 3;
     const StreamRow* table = rows() + tile * 16;
-    if (piece * 16 < blocks * S::kBlockBytes) {
-      const int64_t offset = static_cast<int64_t>(first) * S::kBlockBytes + piece * 16;
+    if (piece * 16 < blocks_in(chunk) * S::kBlockBytes) {
+      const uint8_t* from[4];
 #pragma unroll
-      for (int i = 0; i < 4; ++i) {
-        const int r = (lane >> 3) + 4 * i;
-        const uint8_t* from = table[r].weight;
-        if (from) async_copy<16>(to + r * stride + swizzled(r, piece), from + offset);
-      }
+      for (int i = 0; i < 4; ++i) from[i] = table[r0 + 4 * i].weight;
+      // rows r and r + 4 are swizzled alike
+      const uint32_t first = to + r0 * stride + swizzled(r0, piece);
+#pragma unroll
+      for (int i = 0; i < 4; ++i)
+        if (from[i]) async_copy<16>(first + i * 4 * stride, from[i] + offset);
     }
     if constexpr (S::kBnb4) {
       const StreamRow& row = table[lane & 15];
-      float* values = absmax_of(slot);
-      if (row.weight) {
-        if (!direct) {
-          if (lane < 16) look_up_absmax(row, first, blocks, values + lane * 4);
-        } else if (!row.nested) {
-          if (lane < 16) async_copy<16>(values + lane * 4, row.absmax + first * 4);
-        } else if (lane < 16) {
-          async_copy<4>(values + lane, row.absmax + first);
-        } else {
-          async_copy<4>(values + lane, row.nested + (((row.first_part >> 2) + first) >> p.part[0].nested_shift));
+      const int values = absmax_of(slot), first = first_block(chunk);
+      if (direct) {
+        if (!plan.nested_parts) {
+          if (lane < 16 && row.weight) async_copy<16>(base + values + lane * 16, row.absmax + first * 4);
+        } else if (row.weight) {
+          async_copy<4>(base + values + lane * 4, lane < 16 ? row.absmax + first : reinterpret_cast<const uint8_t*>(row.nested + (((row.first_part >> 2) + first) >> p.part[0].nested_shift)));
         }
+      } else if (lane < 16 && row.weight) {
+        look_up_absmax(row, first, blocks_in(chunk), reinterpret_cast<float*>(shared + values) + lane * 4);
       }
     }
     async_commit();
@@ -215,16 +205,27 @@ template <WeightKind Kind, class T, int ColumnTiles> struct StreamKernel {
     for (int i = 0; i < blocks; ++i) to[i] = block_absmax(w, ((row.first_part >> 2) + first + i) >> (w.block_shift - 6));
   }
 
-  /// Nested absmax of a stage, u8 codes to f32 in place, two values a lane.
-  __device__ __forceinline__ void decode_absmax(int tile, float* values) const {
-    const int r = lane >> 1;
-    const float* table = nested_table(static_cast<int>(rows()[tile * 16 + r].first_part & 3));
-    const uint32_t codes = reinterpret_cast<const uint16_t*>(values)[lane];
-    const float scale = values[16 + r], offset = table[256];
-    const float2 decoded = make_float2(__fadd_rn(__fmul_rn(table[codes & 255], scale), offset), __fadd_rn(__fmul_rn(table[codes >> 8 & 255], scale), offset));
-    __syncwarp();
-    reinterpret_cast<float2*>(values)[lane] = decoded;
-    __syncwarp();
+  /// absmax of rows g and g + 8 for the blocks of a stage, in every lane. Nested: lane t decodes block t of both rows for its neighbours.
+  __device__ __forceinline__ void read_absmax(int slot, int tile, float (&s0)[4], float (&s1)[4]) const {
+    const int g = lane >> 2, t = lane & 3;
+    const float* values = reinterpret_cast<const float*>(shared + absmax_of(slot));
+    if (!direct || !plan.nested_parts) {
+      const float4 low = reinterpret_cast<const float4*>(values)[g], high = reinterpret_cast<const float4*>(values)[g + 8];
+      s0[0] = low.x, s0[1] = low.y, s0[2] = low.z, s0[3] = low.w;
+      s1[0] = high.x, s1[1] = high.y, s1[2] = high.z, s1[3] = high.w;
+      return;
+    }
+    const uint8_t* codes = reinterpret_cast<const uint8_t*>(values);
+    const auto decode = [&](int r) {
+      const float* table = nested_table(plan.nested_parts == 1 ? 0 : static_cast<int>(rows()[tile * 16 + r].first_part & 3));
+      return __fadd_rn(__fmul_rn(table[codes[r * 4 + t]], values[16 + r]), table[256]);
+    };
+    const float low = decode(g), high = decode(g + 8);
+#pragma unroll
+    for (int i = 0; i < 4; ++i) {
+      s0[i] = __shfl_sync(0xffffffffu, low, i, 4);
+      s1[i] = __shfl_sync(0xffffffffu, high, i, 4);
+    }
   }
 
   /// x of this warp's slice of one chunk as the second operand.
@@ -364,10 +365,11 @@ template <WeightKind Kind, class T, int ColumnTiles> struct StreamKernel {
     const int g = lane >> 2;
     // Where the copies are, kStages - 1 stages ahead of the products.
     int ahead_chunk = 0, ahead_tile = 0, ahead_slot = 0, slot = 0;
+    int64_t ahead_offset = static_cast<int64_t>(warp) * kSliceBytes + (lane & 7) * 16;
     const auto issue_next = [&] {
       if (ahead_chunk >= chunks) return async_commit();
-      issue(ahead_chunk, ahead_tile, ahead_slot);
-      if (++ahead_tile == group.tiles) ahead_tile = 0, ++ahead_chunk;
+      issue(ahead_chunk, ahead_tile, ahead_slot, ahead_offset);
+      if (++ahead_tile == group.tiles) ahead_tile = 0, ++ahead_chunk, ahead_offset += kWarps * kSliceBytes;
       if (++ahead_slot == kStages) ahead_slot = 0;
     };
 #pragma unroll 1
@@ -397,17 +399,12 @@ template <WeightKind Kind, class T, int ColumnTiles> struct StreamKernel {
         __syncwarp();
         issue_next();
         int stride;
-        const uint8_t* weights = stage(slot, stride);
-        float4 s0{}, s1{};
-        if constexpr (S::kBnb4) {
-          float* values = absmax_of(slot);
-          if (direct && plan.nested_parts) decode_absmax(tile, values);
-          s0 = reinterpret_cast<const float4*>(values)[g];
-          s1 = reinterpret_cast<const float4*>(values)[g + 8];
-        }
+        const uint8_t* weights = shared + stage(slot, stride);
+        float s0[4]{}, s1[4]{};
+        if constexpr (S::kBnb4) read_absmax(slot, tile, s0, s1);
         if (++slot == kStages) slot = 0;
         const auto block = [&](int i) {
-          multiply(weights + g * stride, stride, i, i == 0 ? s0.x : i == 1 ? s0.y : i == 2 ? s0.z : s0.w, i == 0 ? s1.x : i == 1 ? s1.y : i == 2 ? s1.z : s1.w, b[i], c);
+          multiply(weights + g * stride, stride, i, s0[i], s1[i], b[i], c);
         };
         if (blocks == S::kBlocks) {  // without branches between them the blocks overlap
 #pragma unroll
@@ -443,7 +440,7 @@ template <WeightKind Kind, class T, int ColumnTiles> struct StreamKernel {
         const LinearPartView& w = p.part[i];
         direct = direct && w.block_shift == 6 && (reinterpret_cast<uintptr_t>(w.absmax) & (w.nested_absmax ? 3 : 15)) == 0 && w.nested_shift == p.part[0].nested_shift && !w.nested_absmax == !p.part[0].nested_absmax;
       }
-    prefetch(StreamGroup(plan, blockIdx.x));
+    locate_rows(StreamGroup(plan, blockIdx.x));
     if constexpr (S::kBnb4) build_table();
     pdl_begin();
     for (int i = 0; i < plan.nested_parts; ++i) {
@@ -451,15 +448,16 @@ template <WeightKind Kind, class T, int ColumnTiles> struct StreamKernel {
       nested_table(i)[threadIdx.x] = p.part[i].nested_code[threadIdx.x];
       if (threadIdx.x == 0) nested_table(i)[256] = *p.part[i].offset;
     }
-#pragma unroll 1
-    for (int index = blockIdx.x; index < plan.groups; index += gridDim.x) {
+    __syncthreads();
+    for (int index = blockIdx.x;;) {
       const StreamGroup group(plan, index);
-      locate_rows(group);
-      __syncthreads();
       run_group(group);
-      if (index + static_cast<int>(gridDim.x) < plan.groups) prefetch(StreamGroup(plan, index + gridDim.x));
       __syncthreads();
+      index += gridDim.x;
+      if (index < plan.groups) locate_rows(StreamGroup(plan, index));
       finish(group);
+      if (index >= plan.groups) return;
+      __syncthreads();
     }
   }
 };
@@ -469,8 +467,10 @@ __global__ void __launch_bounds__(kStreamThreads, (StreamShape<Kind, ColumnTiles
     stream_linear(const __grid_constant__ LinearProblem p, const __grid_constant__ StreamPlan plan, const __grid_constant__ QuantizedRows quantized) {
   using Kernel = StreamKernel<Kind, T, ColumnTiles>;
   extern __shared__ __align__(128) uint8_t shared[];
-  Kernel kernel{p, plan, quantized, StreamLayout<typename Kernel::S>(plan.tiles, quantized.slices > 0, plan.nested_parts), shared, static_cast<int>(threadIdx.x >> 5),
-                static_cast<int>(threadIdx.x & 31), 0, false};
+  int lane;
+  asm volatile("mov.u32 %0, %%laneid;" : "=r"(lane));  // kept in a register: reading the thread index is slow
+  const int warp = __shfl_sync(0xffffffffu, static_cast<int>(threadIdx.x >> 5), 0);
+  Kernel kernel{p, plan, quantized, StreamLayout<typename Kernel::S>(plan.tiles, quantized.slices > 0, plan.nested_parts), shared, shared_address(shared), warp, lane, 0, false};
   kernel.run();
 }
 
