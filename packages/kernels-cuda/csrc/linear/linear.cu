@@ -114,8 +114,7 @@ LinearProblem problem_of(const LinearArgs& a) {
   return p;
 }
 
-template <class T> void run_stream(const LinearArgs& a, Context& context) {
-  const LinearProblem p = problem_of(a);
+template <class T> void run_stream(const LinearArgs& a, const LinearProblem& p, Context& context) {
   switch (static_cast<WeightKind>(a.parts[0].kind)) {
     case WeightKind::dense: return launch_stream<WeightKind::dense, T>(p, {}, context);
     case WeightKind::bnb4: return launch_stream<WeightKind::bnb4, T>(p, {}, context);
@@ -126,15 +125,39 @@ template <class T> void run_stream(const LinearArgs& a, Context& context) {
   }
 }
 
-template <class T> void run_simple(const LinearArgs& a, Context& context) {
+template <class T> void run_simple(const LinearArgs& a, const LinearProblem& linear, Context& context) {
   SimpleProblem p{};
-  p.linear = problem_of(a);
+  p.linear = linear;
   for (int i = 0; i < a.parts_count; ++i) {
     const LinearArgsItem& s = a.parts[i];
     p.part[i] = {static_cast<WeightKind>(s.kind), static_cast<QuantType>(s.quant_type), static_cast<DType>(s.compute_dtype), static_cast<float>(s.threshold)};
     if (p.part[i].kind == WeightKind::int8) p.quantized[i] = quantize_rows<T>(a.x.data, p.linear.rows, a.k, p.part[i].threshold, context);
   }
   launch_simple<T>(p, context);
+}
+
+void run_own(LinearRoute route, const LinearArgs& a, const LinearProblem& p, Context& context) {
+  if (route == LinearRoute::simple) return with_float(a.x.dtype, "linear", [&](auto zero) { run_simple<decltype(zero)>(a, p, context); });
+  return a.x.dtype == DType::f16 ? run_stream<half_t>(a, p, context) : run_stream<bfloat_t>(a, p, context);
+}
+
+/// Parts that differ in kind, each by its best few-row kernel into its columns of out.
+void run_parts(const LinearArgs& all, Context& context) {
+  const LinearProblem whole = problem_of(all);
+  const int64_t size = all.x.dtype == DType::f32 ? 4 : 2;
+  for (int i = 0; i < all.parts_count; ++i) {
+    LinearArgs one = all;
+    one.parts_count = 1;
+    one.parts[0] = all.parts[i];
+    if (one.parts[0].n == 0) continue;
+    LinearTraits traits = traits_of(one, context);
+    traits.gemm = false;  // it writes whole outputs only
+    LinearProblem p = problem_of(one);
+    p.columns = whole.columns;
+    p.out = static_cast<uint8_t*>(p.out) + whole.part[i].first * size;
+    if (p.residual) p.residual = static_cast<const uint8_t*>(p.residual) + whole.part[i].first * size;
+    run_own(choose_linear(traits), one, p, context);
+  }
 }
 
 }  // namespace
@@ -144,12 +167,11 @@ void run(const LinearArgs& args, Context& context) {
   for (int i = 0; i < args.parts_count; ++i) outputs += args.parts[i].n;
   if (args.rows == 0 || outputs == 0) return;
   check_args(args);
-  switch (choose_linear(traits_of(args, context))) {
-    case LinearRoute::gemm: return gemm(args, context);
-    case LinearRoute::stream: return args.x.dtype == DType::f16 ? run_stream<half_t>(args, context) : run_stream<bfloat_t>(args, context);
-    case LinearRoute::simple:
-      return with_float(args.x.dtype, "linear", [&](auto zero) { run_simple<decltype(zero)>(args, context); });
-  }
+  const LinearTraits traits = traits_of(args, context);
+  const LinearRoute route = choose_linear(traits);
+  if (route == LinearRoute::gemm) return gemm(args, context);
+  if (!traits.uniform && !args.gated && args.parts_count > 1) return run_parts(args, context);
+  run_own(route, args, problem_of(args), context);
 }
 
 }  // namespace q::cuda

@@ -14,12 +14,20 @@ namespace q::cuda {
 __device__ __forceinline__ uint32_t shared_address(const void* p) { return static_cast<uint32_t>(__cvta_generic_to_shared(p)); }
 
 /// cp.async: memory to shared memory without a register; Bytes 4 or 16, both ends aligned to them.
-template <int Bytes> __device__ __forceinline__ void async_copy(void* to, const void* from) {
+template <int Bytes> __device__ __forceinline__ void async_copy(uint32_t to, const void* from) {
 #if Q_HAS_MMA
   if constexpr (Bytes == 16)
-    asm volatile("cp.async.cg.shared.global.L2::128B [%0], [%1], 16;" ::"r"(shared_address(to)), "l"(from) : "memory");
+    asm volatile("cp.async.cg.shared.global.L2::128B [%0], [%1], 16;" ::"r"(to), "l"(from) : "memory");
   else
-    asm volatile("cp.async.ca.shared.global [%0], [%1], 4;" ::"r"(shared_address(to)), "l"(from) : "memory");
+    asm volatile("cp.async.ca.shared.global [%0], [%1], 4;" ::"r"(to), "l"(from) : "memory");
+#endif
+}
+/// Starts moving `bytes` (a multiple of 16, aligned to 16) to the L2.
+__device__ __forceinline__ void prefetch_l2(const uint8_t* from, uint32_t bytes) {
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
+  asm volatile("cp.async.bulk.prefetch.L2.global [%0], %1;" ::"l"(from), "r"(bytes) : "memory");
+#else
+  for (uint32_t i = 0; i < bytes; i += 128) prefetch_l2(from + i);
 #endif
 }
 __device__ __forceinline__ void async_commit() {

@@ -16,6 +16,9 @@ __constant__ float kBooks[2][16] = {
     {kNf4[0], kNf4[1], kNf4[2], kNf4[3], kNf4[4], kNf4[5], kNf4[6], kNf4[7], kNf4[8], kNf4[9], kNf4[10], kNf4[11], kNf4[12], kNf4[13], kNf4[14], kNf4[15]},
     {kFp4[0], kFp4[1], kFp4[2], kFp4[3], kFp4[4], kFp4[5], kFp4[6], kFp4[7], kFp4[8], kFp4[9], kFp4[10], kFp4[11], kFp4[12], kFp4[13], kFp4[14], kFp4[15]}};
 
+/// Columns that this launch computes; out may be wider.
+__host__ __device__ int64_t own_columns(const LinearProblem& p) { return p.gated ? p.part[0].n : p.part[p.parts - 1].first + p.part[p.parts - 1].n; }
+
 __device__ __forceinline__ float round_to(DType dtype, float x) {
   if (dtype == DType::f16) return to_float(from_float<half_t>(x));
   if (dtype == DType::bf16) return to_float(from_float<bfloat_t>(x));
@@ -104,7 +107,7 @@ template <class T, int V> __global__ void __launch_bounds__(kWarps * 32) simple_
   const LinearProblem& l = p.linear;
   const int64_t at = static_cast<int64_t>(blockIdx.x) * kWarps + (threadIdx.x >> 5);
   const int m0 = blockIdx.y * kRows;
-  if (at >= l.columns) return;
+  if (at >= own_columns(l)) return;
   int part = 0;
   if (!l.gated)
     while (part + 1 < l.parts && at >= l.part[part + 1].first) ++part;
@@ -126,7 +129,7 @@ template <class T, int V> __global__ void __launch_bounds__(kWarps * 32) simple_
 template <class T> void launch_simple(const SimpleProblem& p, Context& context) {
   bool wide = p.linear.k % 8 == 0 && aligned16(p.linear.x);
   for (int i = 0; i < p.linear.parts; ++i) wide = wide && aligned16(p.linear.part[i].weight) && p.linear.part[i].block_shift >= 3;
-  const dim3 grid(blocks_for(p.linear.columns, kWarps), blocks_for(p.linear.rows, kRows));
+  const dim3 grid(blocks_for(own_columns(p.linear), kWarps), blocks_for(p.linear.rows, kRows));
   launch(context, "linear", wide ? simple_linear<T, 8> : simple_linear<T, 1>, grid, kWarps * 32, 0, p);
 }
 

@@ -2,11 +2,13 @@
 // maths   tensor cores with W as the 16-row operand and x as the 8-column one, so 1..8 rows cost the same; f32 (int8: i32) sums
 // layout  a virtual row is one row of one part (gated: a tile holds 8 gate rows and the 8 up rows that belong to them). A block owns a group of virtual
 //         rows in tiles of at most 16 and walks k in chunks; each of its 8 warps takes 128 bytes of a row's chunk and has a ring of its own in shared
-//         memory that cp.async fills: no barrier until the warps' sums are added. 16-byte pieces are swizzled by row, so reads have no bank conflicts.
-//         bnb4 codes become f16/bf16 pairs through a table of 256 pairs, copied for each of the 32 banks (no conflicts); values are code * s, rounded,
-//         and each 64 values of k are summed apart and then multiplied by absmax in f32; 1 / s comes last.
+//         memory that cp.async fills: no barrier until the warps' sums, kept in shared memory, are added. 16-byte pieces are swizzled by row, so
+//         reads have no bank conflicts. x of a chunk stays in registers over all tiles. The loops are not unrolled: code must fit the instruction cache.
+//         bnb4 codes become f16/bf16 pairs through a table of 256 pairs, copied for each of the 32 banks (no conflicts) every 256 bytes, so that one
+//         byte permute makes the address; the ring lies in the gaps. Values are code * s, rounded; each 64 values of k are summed apart and then
+//         multiplied by absmax in f32; 1 / s comes last.
 // floor   bytes of the weight / 4.3 TB/s (H200): 11008 x 4096 f16 21 us, int8 10.5 us, nf4 5.9 us; 28672 x 8192 nf4 31 us
-// launch  one or two blocks a multiprocessor, rows of W spread evenly over them; 256 threads
+// launch  two blocks of 256 threads a multiprocessor (bnb4 with over 16 rows: one), rows of W spread evenly over them
 // needs   sm_80, k % 64 == 0, 16-byte aligned x and W, bnb4: blockSize a power of two from 64; int8: rows quantized by quantize_rows
 // exact   sums over k in a fixed order that depends on k only: same bits each run, whatever the other rows hold and however many there are
 // ref     tensor/src/ops (linear)        bench  csrc/test/linear_bench.cu
@@ -18,40 +20,53 @@
 
 namespace q::cuda {
 
-#ifndef Q_TUNE_STAGES
-#define Q_TUNE_STAGES 4
-#endif
-#ifndef Q_TUNE_AHEAD
-#define Q_TUNE_AHEAD 64
-#endif
-constexpr int kWarps = 8, kStreamThreads = kWarps * 32, kSliceBytes = 128, kStages = Q_TUNE_STAGES;
-constexpr int kTableBytes = 256 * 32 * 4;
+constexpr int kWarps = 8, kStreamThreads = kWarps * 32, kSliceBytes = 128, kMostTiles = 6;
+/// Of each row, moved to the L2 ahead of use: with 42 rows a block and two blocks a multiprocessor 22 MB in all, under half of the L2.
+constexpr int kPrefetchBytes = 2048;
 
 /// Sizes of one variant; ColumnTiles: x rows / 8.
 template <WeightKind Kind, int ColumnTiles> struct StreamShape {
   static constexpr bool kBnb4 = Kind == WeightKind::bnb4, kInt8 = Kind == WeightKind::int8;
-  static constexpr int kMaxTiles = ColumnTiles == 4 ? 3 : 6;
+  static constexpr int kBlocksPerMultiprocessor = kBnb4 && ColumnTiles == 4 ? 1 : 2;
+  static constexpr int kStages = kBnb4 ? (ColumnTiles == 4 ? 5 : 3) : ColumnTiles == 1 ? 4 : 3;
   static constexpr int kBlockBytes = kBnb4 ? 32 : kInt8 ? 64 : 128;  // of 64 values of k
   static constexpr int kBlocks = kSliceBytes / kBlockBytes;          // in a warp's slice of a row
-  static constexpr int kChunk = kWarps * kBlocks * 64;               // k values of all warps' slices
-  static constexpr int kWeightBytes = 16 * kSliceBytes;
-  static constexpr int kAbsmaxBytes = kBnb4 ? 16 * 16 + 16 * 8 : 0;  // f32 [16, 4]; nested: u8 [16, 4] and f32 [16]
-  static constexpr int kStageBytes = kWeightBytes + kAbsmaxBytes;
-  static constexpr int kSumStride = kMaxTiles * 16 + 4;
-  static constexpr int kSumBytes = ColumnTiles * 8 * kSumStride * 4 * (kInt8 ? 2 : 1);  // int8: dot products and outlier sums
-  static constexpr int kRingBytes = kStages * kStageBytes > kSumBytes ? kStages * kStageBytes : kSumBytes;  // of one warp; holds its sums in the end
   static constexpr int kOperands = kInt8 ? 4 : 8;                    // registers that 64 values of one x column take in a lane
-  static constexpr bool kLookAhead = kBlocks * kOperands * ColumnTiles <= Q_TUNE_AHEAD;
+  static constexpr bool kLookAhead = kBlocks * kOperands * ColumnTiles <= 32;
+  static constexpr int kTableBytes = kBnb4 ? 256 * 256 : 0;          // with two stages in its gaps
+  static constexpr int kStageBytes = kWarps * 16 * kSliceBytes;
+  static constexpr int kRingBytes = (kStages - (kBnb4 ? 2 : 0)) * kStageBytes;
+  static constexpr int kAbsmaxBytes = kBnb4 ? kStages * kWarps * 256 : 0;  // f32 [16, 4] a stage and warp; nested: u8 [16, 4] and f32 [16] before
+  static constexpr int kSumsBytes = kWarps * ColumnTiles * 512;            // of a tile
+};
+
+/// One row of a group: where it is, so that the copies need no search.
+struct StreamRow {
+  const uint8_t* weight;  // null: the slot is empty
+  const uint8_t* absmax;  // bnb4
+  const float* nested;
+  int64_t first_part;     // first block of the row (units of 64 values) << 2 | part
+};
+
+/// Where the pieces of dynamic shared memory start.
+template <class S> struct StreamLayout {
+  int absmax, sums, outliers, rows, nested, total;
+  __host__ __device__ StreamLayout(int tiles, bool has_outliers, int nested_parts) {
+    absmax = S::kTableBytes + S::kRingBytes;
+    sums = absmax + S::kAbsmaxBytes;
+    outliers = sums + tiles * S::kSumsBytes;
+    rows = outliers + (has_outliers ? tiles * S::kSumsBytes : 0);
+    nested = rows + tiles * 16 * static_cast<int>(sizeof(StreamRow));
+    total = nested + nested_parts * 1040;  // 256 values and the offset
+  }
 };
 
 struct StreamPlan {
   int group_rows, tile_rows;  // virtual rows; even when gated
   int virtual_rows, groups;
+  int tiles;         // of a whole group
+  int nested_parts;  // number of parts if absmax is nested
 };
-
-template <class S> constexpr int stream_shared_bytes(int nested_parts) {
-  return (S::kBnb4 ? kTableBytes : 0) + kWarps * S::kRingBytes + nested_parts * 1024;
-}
 
 static __constant__ float kCodeBooks[2][16] = {
     {kNf4[0], kNf4[1], kNf4[2], kNf4[3], kNf4[4], kNf4[5], kNf4[6], kNf4[7], kNf4[8], kNf4[9], kNf4[10], kNf4[11], kNf4[12], kNf4[13], kNf4[14], kNf4[15]},
@@ -89,121 +104,148 @@ template <WeightKind Kind, class T, int ColumnTiles> struct StreamKernel {
   using S = StreamShape<Kind, ColumnTiles>;
   using Sum = std::conditional_t<S::kInt8, int, float>;
   using Operands = uint32_t[S::kBlocks][ColumnTiles][S::kOperands];
-  static constexpr int kOutliersPerLane = ColumnTiles * 4;
+  static constexpr int kStages = S::kStages;
 
   const LinearProblem& p;
   const StreamPlan& plan;
   const QuantizedRows& quantized;
+  const StreamLayout<S> at;
   uint8_t* shared;
-  uint8_t* ring;  // of this warp
-  int warp, lane, chunks;  // chunks in which this warp has work
+  uint32_t base;  // the same as an address of shared memory
+  int warp, lane;
+  int chunks;  // in which this warp has work
+  bool direct;  // absmax is copied as it is stored; otherwise each value is looked up
 
-  __device__ float* nested_table(int part) const { return reinterpret_cast<float*>(shared + (S::kBnb4 ? kTableBytes : 0) + kWarps * S::kRingBytes) + part * 256; }
+  __device__ StreamRow* rows() const { return reinterpret_cast<StreamRow*>(shared + at.rows); }
+  __device__ float* nested_table(int part) const { return reinterpret_cast<float*>(shared + at.nested + part * 1040); }
+  /// Sums of column tile j of a tile, 4 a lane, as the products leave them.
+  __device__ Sum* sums(int w, int tile, int j) const { return reinterpret_cast<Sum*>(shared + at.sums + ((tile * kWarps + w) * ColumnTiles + j) * 512); }
+  __device__ float* outlier_sums(int w, int tile) const { return reinterpret_cast<float*>(shared + at.outliers + (tile * kWarps + w) * ColumnTiles * 512); }
   /// First block (64 values of k) of this warp's slice, and how many the slice holds.
   __device__ int first_block(int chunk) const { return (chunk * kWarps + warp) * S::kBlocks; }
   __device__ int blocks_in(int chunk) const { return min(S::kBlocks, static_cast<int>(p.k >> 6) - first_block(chunk)); }
-  /// absmax is copied as it is stored; otherwise each value is looked up.
-  __device__ bool direct_absmax(const LinearPartView& w) const { return w.block_shift == 6 && (p.k & 255) == 0 && (reinterpret_cast<uintptr_t>(w.absmax) & (w.nested_absmax ? 3 : 15)) == 0; }
 
-  /// Pairs of scaled codes by byte: the high nibble (even k) in the low half.
+  /// Offset of this warp's 16 rows of a stage; rows are `stride` apart.
+  __device__ __forceinline__ int stage(int slot, int& stride) const {
+    stride = S::kBnb4 && slot < 2 ? 256 : kSliceBytes;
+    if (S::kBnb4) return slot < 2 ? slot * (kWarps * 16 * 256) + warp * (16 * 256) + 128 : S::kTableBytes + (slot - 2) * S::kStageBytes + warp * (16 * kSliceBytes);
+    return slot * S::kStageBytes + warp * (16 * kSliceBytes);
+  }
+  __device__ __forceinline__ int absmax_of(int slot) const { return S::kTableBytes + S::kRingBytes + (slot * kWarps + warp) * 256; }
+  /// 16-byte pieces of row r change places so that the lanes of one access (2 rows of 64 bytes; bnb4: 4 rows of 32) fill all banks.
+  __device__ __forceinline__ static int swizzled(int r, int piece) { return (piece ^ (S::kBnb4 ? (r & 3) << 1 : (r & 1) << 2)) * 16; }
+
+  /// Pairs of scaled codes by byte: the high nibble (even k) in the low half. A thread an entry, rotated so that a quarter warp fills all banks.
   __device__ void build_table() {
     const float scale = p.quant_type == QuantType::nf4 ? kNf4Scale<T> : kFp4Scale;
     const float* codes = kCodeBooks[static_cast<int>(p.quant_type)];
-    const int high = threadIdx.x >> 4 & 15, low = threadIdx.x & 15;
-    const Pack<T, 2> pair{{from_float<T>(codes[high] * scale), from_float<T>(codes[low] * scale)}};
+    const Pack<T, 2> pair{{from_float<T>(codes[threadIdx.x >> 4] * scale), from_float<T>(codes[threadIdx.x & 15] * scale)}};
     const uint32_t word = *reinterpret_cast<const uint32_t*>(&pair);
-    // a thread an entry; 16-byte steps rotated by thread, so that a quarter warp fills all banks
 #pragma unroll
-    for (int i = 0; i < 8; ++i) reinterpret_cast<uint4*>(shared)[threadIdx.x * 8 + ((i + threadIdx.x) & 7)] = make_uint4(word, word, word, word);
+    for (int i = 0; i < 8; ++i) *reinterpret_cast<uint4*>(shared + threadIdx.x * 256 + ((i + threadIdx.x) & 7) * 16) = make_uint4(word, word, word, word);
   }
 
-  __device__ __forceinline__ const uint8_t* weight_row(int part, int row) const { return p.part[part].weight + static_cast<int64_t>(row) * (p.k >> 6) * S::kBlockBytes; }
 
-  /// Before earlier kernels are done only the L2 may be touched: the group's first stages.
-  __device__ void prefetch(const StreamGroup& group) const {
-    for (int i = 0; i < kStages; ++i) {
-      const int chunk = i / group.tiles, tile = i % group.tiles;
-      if (chunk >= chunks) return;
+  /// Fills the table of rows and starts moving them to the L2, which is also what may be done before earlier kernels are done; the block
+  /// synchronises after it.
+  __device__ void locate_rows(const StreamGroup& group) const {
+    const int64_t row_bytes = (p.k >> 6) * S::kBlockBytes;
+    for (int i = threadIdx.x; i < group.tiles * 16; i += kStreamThreads) {
       int part, row;
-      if (!group.locate(p, tile, lane & 15, part, row)) continue;
-      if (lane < 16)
-        prefetch_l2(weight_row(part, row) + first_block(chunk) * S::kBlockBytes);
-      else if (S::kBnb4)
-        prefetch_l2(static_cast<const uint8_t*>(p.part[part].absmax) + (((row * (p.k >> 6) + first_block(chunk)) << 6) >> p.part[part].block_shift) * (p.part[part].nested_absmax ? 1 : 4));
+      StreamRow r{};
+      if (group.locate(p, i >> 4, i & 15, part, row)) {
+        const LinearPartView& w = p.part[part];
+        const int64_t first = row * (p.k >> 6);
+        r.weight = w.weight + row * row_bytes;
+        r.first_part = first << 2 | part;
+        prefetch_l2(r.weight, static_cast<uint32_t>(min(row_bytes, static_cast<int64_t>(kPrefetchBytes))));
+        if constexpr (S::kBnb4) {
+          r.absmax = static_cast<const uint8_t*>(w.absmax) + first * (w.nested_absmax ? 1 : 4);
+          r.nested = w.nested_absmax;
+        }
+      }
+      rows()[i] = r;
     }
   }
 
-  /// Starts the copies of one stage.
-  __device__ __forceinline__ void issue(const StreamGroup& group, int chunk, int tile, int slot) const {
-    uint8_t* to = ring + slot * S::kStageBytes;
-    const int piece = lane & 7, blocks = blocks_in(chunk);
-    if (piece * 16 < blocks * S::kBlockBytes) {
+  /// Starts the copies of one stage. `offset`: of this lane's 16 bytes in a row of W.
+  __device__ __forceinline__ void issue(int chunk, int tile, int slot, int64_t offset) const {
+    int stride;
+    const uint32_t to = base + stage(slot, stride);
+    const int piece = lane & 7, r0 = lane >> 3;
+    const StreamRow* table = rows() + tile * 16;
+    if (piece * 16 < blocks_in(chunk) * S::kBlockBytes) {
+      const uint8_t* from[4];
 #pragma unroll
-      for (int i = 0; i < 4; ++i) {
-        const int r = (lane >> 3) + 4 * i;
-        int part, row;
-        if (group.locate(p, tile, r, part, row)) async_copy<16>(to + swizzled(r, piece), weight_row(part, row) + first_block(chunk) * S::kBlockBytes + piece * 16);
-      }
+      for (int i = 0; i < 4; ++i) from[i] = table[r0 + 4 * i].weight;
+      // rows r and r + 4 are swizzled alike
+      const uint32_t first = to + r0 * stride + swizzled(r0, piece);
+#pragma unroll
+      for (int i = 0; i < 4; ++i)
+        if (from[i]) async_copy<16>(first + i * 4 * stride, from[i] + offset);
     }
     if constexpr (S::kBnb4) {
-      int part, row;
-      const int r = lane & 15;
-      if (group.locate(p, tile, r, part, row)) issue_absmax(p.part[part], row * (p.k >> 6) + first_block(chunk), blocks, r, to + S::kWeightBytes);
+      const StreamRow& row = table[lane & 15];
+      const int values = absmax_of(slot), first = first_block(chunk);
+      if (direct) {
+        if (!plan.nested_parts) {
+          if (lane < 16 && row.weight) async_copy<16>(base + values + lane * 16, row.absmax + first * 4);
+        } else if (row.weight) {
+          async_copy<4>(base + values + lane * 4, lane < 16 ? row.absmax + first : reinterpret_cast<const uint8_t*>(row.nested + (((row.first_part >> 2) + first) >> p.part[0].nested_shift)));
+        }
+      } else if (lane < 16 && row.weight) {
+        look_up_absmax(row, first, blocks_in(chunk), reinterpret_cast<float*>(shared + values) + lane * 4);
+      }
     }
     async_commit();
   }
 
-  /// Lanes r and r + 16 share row r; `first`: its first block, in units of 64 values.
-  __device__ __forceinline__ void issue_absmax(const LinearPartView& w, int64_t first, int blocks, int r, uint8_t* to) const {
-    float* values = reinterpret_cast<float*>(to) + r * 4;
-    if (direct_absmax(w)) {
-      if (!w.nested_absmax) {
-        if (lane < 16) async_copy<16>(values, static_cast<const float*>(w.absmax) + first);
-      } else if (lane < 16) {
-        async_copy<4>(to + 256 + r * 4, static_cast<const uint8_t*>(w.absmax) + first);
-      } else {
-        async_copy<4>(to + 320 + r * 4, w.nested_absmax + (first >> w.nested_shift));
-      }
-    } else if (lane < 16) {
-      for (int i = 0; i < blocks; ++i) values[i] = block_absmax(w, (first + i) >> (w.block_shift - 6));
-    }
+  __device__ __noinline__ void look_up_absmax(const StreamRow& row, int first, int blocks, float* to) const {
+    const LinearPartView& w = p.part[row.first_part & 3];
+    for (int i = 0; i < blocks; ++i) to[i] = block_absmax(w, ((row.first_part >> 2) + first + i) >> (w.block_shift - 6));
   }
 
-  /// 16-byte pieces of row r change places so that the lanes of one access (2 rows of 64 bytes; bnb4: 4 rows of 32) fill all banks.
-  __device__ __forceinline__ static int swizzled(int r, int piece) { return r * kSliceBytes + (piece ^ (S::kBnb4 ? (r & 3) << 1 : (r & 1) << 2)) * 16; }
-
-  /// Nested absmax of a stage, u8 codes to f32, two values a lane.
-  __device__ __forceinline__ void decode_absmax(const StreamGroup& group, int tile, uint8_t* absmax) const {
-    int part, row;
-    const int r = lane >> 1, half = lane & 1;
-    if (group.locate(p, tile, r, part, row) && direct_absmax(p.part[part])) {
-      const uint32_t codes = reinterpret_cast<const uint16_t*>(absmax + 256)[lane];
-      const float scale = reinterpret_cast<const float*>(absmax + 320)[r], offset = *p.part[part].offset;
-      const float* table = nested_table(part);
-      reinterpret_cast<float2*>(absmax)[r * 2 + half] =
-          make_float2(__fadd_rn(__fmul_rn(table[codes & 255], scale), offset), __fadd_rn(__fmul_rn(table[codes >> 8], scale), offset));
+  /// absmax of rows g and g + 8 for the blocks of a stage, in every lane. Nested: lane t decodes block t of both rows for its neighbours.
+  __device__ __forceinline__ void read_absmax(int slot, int tile, float (&s0)[4], float (&s1)[4]) const {
+    const int g = lane >> 2, t = lane & 3;
+    const float* values = reinterpret_cast<const float*>(shared + absmax_of(slot));
+    if (!direct || !plan.nested_parts) {
+      const float4 low = reinterpret_cast<const float4*>(values)[g], high = reinterpret_cast<const float4*>(values)[g + 8];
+      s0[0] = low.x, s0[1] = low.y, s0[2] = low.z, s0[3] = low.w;
+      s1[0] = high.x, s1[1] = high.y, s1[2] = high.z, s1[3] = high.w;
+      return;
     }
-    __syncwarp();
+    const uint8_t* codes = reinterpret_cast<const uint8_t*>(values);
+    const auto decode = [&](int r) {
+      const float* table = nested_table(plan.nested_parts == 1 ? 0 : static_cast<int>(rows()[tile * 16 + r].first_part & 3));
+      return __fadd_rn(__fmul_rn(table[codes[r * 4 + t]], values[16 + r]), table[256]);
+    };
+    const float low = decode(g), high = decode(g + 8);
+#pragma unroll
+    for (int i = 0; i < 4; ++i) {
+      s0[i] = __shfl_sync(0xffffffffu, low, i, 4);
+      s1[i] = __shfl_sync(0xffffffffu, high, i, 4);
+    }
   }
 
   /// x of this warp's slice of one chunk as the second operand.
   __device__ __forceinline__ void load_x(int chunk, Operands& b) const {
     const int g = lane >> 2, t = lane & 3;
 #pragma unroll
-    for (int i = 0; i < S::kBlocks; ++i) {
-      const int64_t k = static_cast<int64_t>(first_block(chunk) + i) * 64;
+    for (int j = 0; j < ColumnTiles; ++j) {
+      const int m = j * 8 + g;
+      const int64_t row = m * p.k + static_cast<int64_t>(first_block(chunk)) * 64;
+      const int blocks = m < p.rows ? blocks_in(chunk) : 0;
 #pragma unroll
-      for (int j = 0; j < ColumnTiles; ++j) {
-        const int m = j * 8 + g;
-        const bool valid = m < p.rows && k < p.k;
+      for (int i = 0; i < S::kBlocks; ++i) {
 #pragma unroll
         for (int h = 0; h < S::kOperands / 4; ++h) {
           uint4 v = make_uint4(0, 0, 0, 0);
           if constexpr (S::kInt8) {
-            if (valid) v = *reinterpret_cast<const uint4*>(quantized.codes + m * p.k + k + t * 16);
+            if (i < blocks) v = *reinterpret_cast<const uint4*>(quantized.codes + row + i * 64 + t * 16);
           } else {
-            const int offset = S::kBnb4 ? t * 16 + h * 8 : t * 8 + h * 32;
-            if (valid) v = *reinterpret_cast<const uint4*>(static_cast<const T*>(p.x) + m * p.k + k + offset);
+            const int offset = i * 64 + (S::kBnb4 ? t * 16 + h * 8 : t * 8 + h * 32);
+            if (i < blocks) v = *reinterpret_cast<const uint4*>(static_cast<const T*>(p.x) + row + offset);
           }
           b[i][j][4 * h] = v.x, b[i][j][4 * h + 1] = v.y, b[i][j][4 * h + 2] = v.z, b[i][j][4 * h + 3] = v.w;
         }
@@ -212,16 +254,15 @@ template <WeightKind Kind, class T, int ColumnTiles> struct StreamKernel {
   }
 
   template <int Byte> __device__ __forceinline__ uint32_t pair(uint32_t codes) const {
-    const uint32_t at = Byte == 0 ? codes << 7 : codes >> (8 * Byte - 7);
-    return *reinterpret_cast<const uint32_t*>(shared + ((at & 0x7f80u) | (lane * 4)));
+    return *reinterpret_cast<const uint32_t*>(shared + __byte_perm(codes, lane * 4, 0x5504 | Byte << 4));
   }
 
-  /// Adds one tile times one block of 64 values of k.
-  __device__ __forceinline__ void multiply(const uint8_t* tile, int block, float s0, float s1, const uint32_t (&b)[ColumnTiles][S::kOperands], Sum (&c)[ColumnTiles][4]) const {
+  /// Adds one tile times one block of 64 values of k; `row`: row g of the stage.
+  __device__ __forceinline__ void multiply(const uint8_t* row, int stride, int block, float s0, float s1, const uint32_t (&b)[ColumnTiles][S::kOperands], Sum (&c)[ColumnTiles][4]) const {
     const int g = lane >> 2, t = lane & 3;
     if constexpr (S::kBnb4) {
-      const int at = swizzled(g, block * 2 + (t >> 1)) + (t & 1) * 8;
-      const uint2 w0 = *reinterpret_cast<const uint2*>(tile + at), w1 = *reinterpret_cast<const uint2*>(tile + at + 8 * kSliceBytes);
+      const uint8_t* low = row + swizzled(g, block * 2 + (t >> 1)) + (t & 1) * 8;
+      const uint2 w0 = *reinterpret_cast<const uint2*>(low), w1 = *reinterpret_cast<const uint2*>(low + 8 * stride);
       const uint32_t a[4][4] = {{pair<0>(w0.x), pair<0>(w1.x), pair<1>(w0.x), pair<1>(w1.x)},
                                 {pair<2>(w0.x), pair<2>(w1.x), pair<3>(w0.x), pair<3>(w1.x)},
                                 {pair<0>(w0.y), pair<0>(w1.y), pair<1>(w0.y), pair<1>(w1.y)},
@@ -237,8 +278,8 @@ template <WeightKind Kind, class T, int ColumnTiles> struct StreamKernel {
     } else {
 #pragma unroll
       for (int h = 0; h < S::kBlockBytes / 64; ++h) {
-        const int at = swizzled(g, (block * S::kBlockBytes / 64 + h) * 4 + t);
-        const uint4 w0 = *reinterpret_cast<const uint4*>(tile + at), w1 = *reinterpret_cast<const uint4*>(tile + at + 8 * kSliceBytes);
+        const uint8_t* low = row + swizzled(g, (block * S::kBlockBytes / 64 + h) * 4 + t);
+        const uint4 w0 = *reinterpret_cast<const uint4*>(low), w1 = *reinterpret_cast<const uint4*>(low + 8 * stride);
         const uint32_t a[2][4] = {{w0.x, w1.x, w0.y, w1.y}, {w0.z, w1.z, w0.w, w1.w}};
 #pragma unroll
         for (int i = 0; i < 2; ++i)
@@ -255,22 +296,24 @@ template <WeightKind Kind, class T, int ColumnTiles> struct StreamKernel {
 
   /// x's outliers in this warp's slice times the dequantized weight. A lane holds one row of the tile and every second row of x; a row of x adds
   /// its own outliers in order of k.
-  __device__ void multiply_outliers(const StreamGroup& group, const uint8_t* stage, int chunk, int tile, float (&c)[kOutliersPerLane]) const {
-    const int r = lane & 15, slices = quantized.slices;
-    int part, row;
-    if (!group.locate(p, tile, r, part, row)) return;
-    const float scale = static_cast<const float*>(p.part[part].absmax)[row];
-    const int slice = chunk * kWarps + warp, first = first_block(chunk) * 64;
-#pragma unroll
-    for (int i = 0; i < kOutliersPerLane; ++i) {
-      const int m = (lane >> 4) + 2 * i;
-      if (m >= p.rows) continue;
-      const int* starts = quantized.outlier_starts + static_cast<int64_t>(m) * (slices + 1) + slice;
-      for (int j = starts[0]; j < starts[1]; ++j) {
+  __device__ __forceinline__ void multiply_outliers(const uint8_t* weights, int chunk, int tile) const {
+    const int r = lane & 15;
+    const StreamRow& row = rows()[tile * 16 + r];
+    if (!row.weight) return;
+    const int n = static_cast<int>((row.first_part >> 2) / (p.k >> 6)), slice = chunk * kWarps + warp, first = first_block(chunk) * 64;
+    const float scale = static_cast<const float*>(p.part[row.first_part & 3].absmax)[n];
+    float* to = outlier_sums(warp, tile) + lane;
+    for (int m = lane >> 4, i = 0; m < p.rows; m += 2, ++i) {
+      const int* starts = quantized.outlier_starts + static_cast<int64_t>(m) * (quantized.slices + 1) + slice;
+      const int end = starts[1];
+      if (starts[0] == end) continue;
+      float sum = to[i * 32];
+      for (int j = starts[0]; j < end; ++j) {
         const int k = quantized.outlier_columns[m * p.k + j] - first;
-        const int code = static_cast<int8_t>(stage[swizzled(r, k >> 4) + (k & 15)]);
-        c[i] = fmaf(to_float(from_float<T>(static_cast<float>(code) * scale * (1.f / 127.f))), quantized.outlier_values[m * p.k + j], c[i]);
+        const int code = static_cast<int8_t>(weights[r * kSliceBytes + swizzled(r, k >> 4) + (k & 15)]);
+        sum = fmaf(to_float(from_float<T>(static_cast<float>(code) * scale * (1.f / 127.f))), quantized.outlier_values[m * p.k + j], sum);
       }
+      to[i * 32] = sum;
     }
   }
 
@@ -281,85 +324,99 @@ template <WeightKind Kind, class T, int ColumnTiles> struct StreamKernel {
     return __any_sync(0xffffffffu, lane < p.rows && starts[0] != starts[1]);
   }
 
-  /// Adds the warps' sums in warp order and stores the outputs of a group. int8 keeps outlier sums behind the dot products.
-  __device__ void finish(const StreamGroup& group) const {
-    const uint8_t* rings = shared + (S::kBnb4 ? kTableBytes : 0);
-    const auto total = [&](int m, int r, int part, int row) {
-      Sum s = 0;
-      float outliers = 0.f;
-      for (int w = 0; w < kWarps; ++w) {
-        const Sum* sums = reinterpret_cast<const Sum*>(rings + w * S::kRingBytes);
-        s += sums[m * S::kSumStride + r];
-        if (S::kInt8) outliers += reinterpret_cast<const float*>(sums)[(p.rows + m) * S::kSumStride + r];
+  /// One output before bias: the warps' sums in warp order. Row m of x, slot r of a tile.
+  __device__ float total(int m, int tile, int r, float scale) const {
+    Sum s = 0;
+    const int holder = (r & 7) << 2 | (m & 7) >> 1, element = (m & 1) | (r >> 3) << 1;
+#pragma unroll
+    for (int w = 0; w < kWarps; ++w) s += sums(w, tile, m >> 3)[holder * 4 + element];
+    float y = static_cast<float>(s);
+    if constexpr (S::kInt8) {
+      y *= quantized.scales[m] * scale * (1.f / (127.f * 127.f));
+      if (quantized.slices) {
+        float outliers = 0.f;
+        for (int w = 0; w < kWarps; ++w) outliers += outlier_sums(w, tile)[(m >> 1) * 32 + (m & 1) * 16 + r];
+        y += outliers;
       }
-      float y = static_cast<float>(s);
-      if constexpr (S::kInt8) y = y * (quantized.scales[m] * static_cast<const float*>(p.part[part].absmax)[row] * (1.f / (127.f * 127.f))) + outliers;
-      if constexpr (S::kBnb4) y *= 1.f / (p.quant_type == QuantType::nf4 ? kNf4Scale<T> : kFp4Scale);
-      return with_bias(p.part[part], row, y);
-    };
+    }
+    if constexpr (S::kBnb4) y *= 1.f / (p.quant_type == QuantType::nf4 ? kNf4Scale<T> : kFp4Scale);
+    return y;
+  }
+
+  /// Adds the warps' sums and stores the outputs of a group.
+  __device__ void finish(const StreamGroup& group) const {
     const int per_tile = p.gated ? 8 : 16, width = group.tiles * per_tile;
+#pragma unroll 1
     for (int i = threadIdx.x; i < width * p.rows; i += kStreamThreads) {
       const int m = i / width, slot = i - m * width, tile = slot / per_tile, r = slot % per_tile;
       int part, row;
       if (!group.locate(p, tile, r, part, row)) continue;
-      float y = activate(p.activation, total(m, tile * 16 + r, part, row));
-      if (p.gated) y *= total(m, tile * 16 + r + 8, 1, row);
+      const auto output = [&](int in_tile, int of) {
+        const LinearPartView& w = p.part[of];
+        return with_bias(w, row, total(m, tile, in_tile, S::kInt8 ? static_cast<const float*>(w.absmax)[row] : 0.f));
+      };
+      float y = activate(p.activation, output(r, part));
+      if (p.gated) y *= output(r + 8, 1);
       store_output<T>(p, m, p.gated ? row : p.part[part].first + row, y);
     }
   }
 
-  __device__ void run_group(int index) {
-    const int g = lane >> 2, t = lane & 3;
-    const StreamGroup group(plan, index);
+  __device__ void run_group(const StreamGroup& group) {
+    const int g = lane >> 2;
     // Where the copies are, kStages - 1 stages ahead of the products.
     int ahead_chunk = 0, ahead_tile = 0, ahead_slot = 0, slot = 0;
+    int64_t ahead_offset = static_cast<int64_t>(warp) * kSliceBytes + (lane & 7) * 16;
     const auto issue_next = [&] {
-      if (ahead_chunk < chunks) {
-        issue(group, ahead_chunk, ahead_tile, ahead_slot);
-        if (++ahead_tile == group.tiles) ahead_tile = 0, ++ahead_chunk;
-        ahead_slot = ahead_slot + 1 == kStages ? 0 : ahead_slot + 1;
-      } else {
-        async_commit();
-      }
+      if (ahead_chunk >= chunks) return async_commit();
+      issue(ahead_chunk, ahead_tile, ahead_slot, ahead_offset);
+      if (++ahead_tile == group.tiles) ahead_tile = 0, ++ahead_chunk, ahead_offset += kWarps * kSliceBytes;
+      if (++ahead_slot == kStages) ahead_slot = 0;
     };
-#pragma unroll
+#pragma unroll 1
     for (int i = 0; i < kStages - 1; ++i) issue_next();
-    Sum c[S::kMaxTiles][ColumnTiles][4];
-    float outliers[S::kInt8 ? S::kMaxTiles : 1][kOutliersPerLane];
-#pragma unroll
-    for (int i = 0; i < S::kMaxTiles; ++i) {
-#pragma unroll
-      for (int j = 0; j < ColumnTiles; ++j) c[i][j][0] = c[i][j][1] = c[i][j][2] = c[i][j][3] = 0;
-      if constexpr (S::kInt8)
-#pragma unroll
-        for (int j = 0; j < kOutliersPerLane; ++j) outliers[i][j] = 0.f;
-    }
     Operands b, ahead;
     if (chunks > 0) load_x(0, b);
+#pragma unroll 1
+    for (int tile = 0; tile < group.tiles; ++tile) {
+#pragma unroll
+      for (int j = 0; j < ColumnTiles; ++j) {
+        if (chunks == 0) *reinterpret_cast<uint4*>(sums(warp, tile, j) + lane * 4) = make_uint4(0, 0, 0, 0);
+        if (S::kInt8 && quantized.slices) *reinterpret_cast<uint4*>(outlier_sums(warp, tile) + j * 128 + lane * 4) = make_uint4(0, 0, 0, 0);
+      }
+    }
+#pragma unroll 1
     for (int chunk = 0; chunk < chunks; ++chunk) {
       if (S::kLookAhead && chunk + 1 < chunks) load_x(chunk + 1, ahead);
       const bool has_outliers = any_outliers(chunk);
       const int blocks = blocks_in(chunk);
+#pragma unroll 1
+      for (int tile = 0; tile < group.tiles; ++tile) {
+        Sum c[ColumnTiles][4] = {};
+        if (chunk > 0)
 #pragma unroll
-      for (int tile = 0; tile < S::kMaxTiles; ++tile) {
-        if (tile >= group.tiles) continue;
+          for (int j = 0; j < ColumnTiles; ++j) *reinterpret_cast<uint4*>(c[j]) = *reinterpret_cast<const uint4*>(sums(warp, tile, j) + lane * 4);
         async_wait<kStages - 2>();
         __syncwarp();
         issue_next();
-        uint8_t* stage = ring + slot * S::kStageBytes;
-        slot = slot + 1 == kStages ? 0 : slot + 1;
-        float4 s0{}, s1{};
-        if constexpr (S::kBnb4) {
-          if (p.part[0].nested_absmax) decode_absmax(group, tile, stage + S::kWeightBytes);
-          s0 = reinterpret_cast<const float4*>(stage + S::kWeightBytes)[g];
-          s1 = reinterpret_cast<const float4*>(stage + S::kWeightBytes)[g + 8];
-        }
+        int stride;
+        const uint8_t* weights = shared + stage(slot, stride);
+        float s0[4]{}, s1[4]{};
+        if constexpr (S::kBnb4) read_absmax(slot, tile, s0, s1);
+        if (++slot == kStages) slot = 0;
+        const auto block = [&](int i) {
+          multiply(weights + g * stride, stride, i, s0[i], s1[i], b[i], c);
+        };
+        if (blocks == S::kBlocks) {  // without branches between them the blocks overlap
 #pragma unroll
-        for (int block = 0; block < S::kBlocks; ++block)
-          if (block < blocks)
-            multiply(stage, block, block == 0 ? s0.x : block == 1 ? s0.y : block == 2 ? s0.z : s0.w, block == 0 ? s1.x : block == 1 ? s1.y : block == 2 ? s1.z : s1.w, b[block], c[tile]);
-        if constexpr (S::kInt8)
-          if (has_outliers) multiply_outliers(group, stage, chunk, tile, outliers[tile]);
+          for (int i = 0; i < S::kBlocks; ++i) block(i);
+        } else {
+#pragma unroll
+          for (int i = 0; i < S::kBlocks - 1; ++i)
+            if (i < blocks) block(i);
+        }
+        if (has_outliers) multiply_outliers(weights, chunk, tile);
+#pragma unroll
+        for (int j = 0; j < ColumnTiles; ++j) *reinterpret_cast<uint4*>(sums(warp, tile, j) + lane * 4) = *reinterpret_cast<const uint4*>(c[j]);
       }
       if constexpr (S::kLookAhead) {
 #pragma unroll
@@ -372,52 +429,48 @@ template <WeightKind Kind, class T, int ColumnTiles> struct StreamKernel {
         load_x(chunk + 1, b);
       }
     }
-    async_wait<0>();
-    __syncwarp();
-    if (index + static_cast<int>(gridDim.x) < plan.groups) prefetch(StreamGroup(plan, index + gridDim.x));
-    Sum* sums = reinterpret_cast<Sum*>(ring);
-#pragma unroll
-    for (int i = 0; i < S::kMaxTiles; ++i) {
-#pragma unroll
-      for (int j = 0; j < ColumnTiles; ++j)
-#pragma unroll
-        for (int e = 0; e < 4; ++e) {
-          const int m = j * 8 + 2 * t + (e & 1);
-          if (m < p.rows) sums[m * S::kSumStride + i * 16 + g + (e & 2) * 4] = c[i][j][e];
-        }
-      if constexpr (S::kInt8)
-#pragma unroll
-        for (int j = 0; j < kOutliersPerLane; ++j) {
-          const int m = (lane >> 4) + 2 * j;
-          if (m < p.rows) reinterpret_cast<float*>(ring)[(p.rows + m) * S::kSumStride + i * 16 + (lane & 15)] = outliers[i][j];
-        }
-    }
-    __syncthreads();
-    finish(group);
-    __syncthreads();
   }
 
   __device__ void run() {
     const int blocks = static_cast<int>(p.k >> 6), first = warp * S::kBlocks, step = kWarps * S::kBlocks;
     chunks = first < blocks ? (blocks - first + step - 1) / step : 0;
-    if (static_cast<int>(blockIdx.x) < plan.groups) prefetch(StreamGroup(plan, blockIdx.x));
+    direct = (p.k & 255) == 0;
+    if constexpr (S::kBnb4)
+      for (int i = 0; i < p.parts; ++i) {
+        const LinearPartView& w = p.part[i];
+        direct = direct && w.block_shift == 6 && (reinterpret_cast<uintptr_t>(w.absmax) & (w.nested_absmax ? 3 : 15)) == 0 && w.nested_shift == p.part[0].nested_shift && !w.nested_absmax == !p.part[0].nested_absmax;
+      }
+    locate_rows(StreamGroup(plan, blockIdx.x));
     if constexpr (S::kBnb4) build_table();
     pdl_begin();
-    if constexpr (S::kBnb4)
-      for (int part = 0; part < p.parts; ++part)
-        if (p.part[part].nested_absmax) nested_table(part)[threadIdx.x] = p.part[part].nested_code[threadIdx.x];
+    for (int i = 0; i < plan.nested_parts; ++i) {
+      if (!p.part[i].nested_absmax) continue;
+      nested_table(i)[threadIdx.x] = p.part[i].nested_code[threadIdx.x];
+      if (threadIdx.x == 0) nested_table(i)[256] = *p.part[i].offset;
+    }
     __syncthreads();
-    for (int group = blockIdx.x; group < plan.groups; group += gridDim.x) run_group(group);
+    for (int index = blockIdx.x;;) {
+      const StreamGroup group(plan, index);
+      run_group(group);
+      __syncthreads();
+      index += gridDim.x;
+      if (index < plan.groups) locate_rows(StreamGroup(plan, index));
+      finish(group);
+      if (index >= plan.groups) return;
+      __syncthreads();
+    }
   }
 };
 
 template <WeightKind Kind, class T, int ColumnTiles>
-__global__ void __launch_bounds__(kStreamThreads, ColumnTiles == 1 ? 2 : 1)
+__global__ void __launch_bounds__(kStreamThreads, (StreamShape<Kind, ColumnTiles>::kBlocksPerMultiprocessor))
     stream_linear(const __grid_constant__ LinearProblem p, const __grid_constant__ StreamPlan plan, const __grid_constant__ QuantizedRows quantized) {
   using Kernel = StreamKernel<Kind, T, ColumnTiles>;
   extern __shared__ __align__(128) uint8_t shared[];
-  const int warp = threadIdx.x >> 5;
-  Kernel kernel{p, plan, quantized, shared, shared + (Kernel::S::kBnb4 ? kTableBytes : 0) + warp * Kernel::S::kRingBytes, warp, static_cast<int>(threadIdx.x & 31), 0};
+  int lane;
+  asm volatile("mov.u32 %0, %%laneid;" : "=r"(lane));  // kept in a register: reading the thread index is slow
+  const int warp = __shfl_sync(0xffffffffu, static_cast<int>(threadIdx.x >> 5), 0);
+  Kernel kernel{p, plan, quantized, StreamLayout<typename Kernel::S>(plan.tiles, quantized.slices > 0, plan.nested_parts), shared, shared_address(shared), warp, lane, 0, false};
   kernel.run();
 }
 

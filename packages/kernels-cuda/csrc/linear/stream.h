@@ -7,16 +7,8 @@ namespace q::cuda {
 /// Most rows of x that one launch takes.
 constexpr int kStreamRows = 32;
 
-/// Residency of a launch. The default is what measured best on an H200 (csrc/test/linear_bench.cu).
-struct StreamTuning {
-#ifndef Q_TUNE_BLOCKS
-#define Q_TUNE_BLOCKS 1
-#endif
-  int blocks_per_multiprocessor = Q_TUNE_BLOCKS;
-};
-
 /// p.rows may be anything; more than kStreamRows go in several launches. Throws CommandError when shared memory does not suffice.
-template <WeightKind Kind, class T> void launch_stream(const LinearProblem& p, const QuantizedRows& quantized, Context& context, const StreamTuning& tuning = {});
+template <WeightKind Kind, class T> void launch_stream(const LinearProblem& p, const QuantizedRows& quantized, Context& context);
 
 /// x [rows, k] of dtype T to int8, row by row: scale = 127 / absmax over |x| < threshold (threshold 0: over all), outliers are 0 and go to the lists.
 template <class T> QuantizedRows quantize_rows(const void* x, int rows, int64_t k, float threshold, Context& context);

@@ -9,30 +9,39 @@ namespace q::cuda {
 /// Rows of W spread evenly over `blocks` blocks, in as few rounds as `most_tiles` tiles a block allow.
 inline StreamPlan plan_stream(const LinearProblem& p, int64_t blocks, int most_tiles) {
   StreamPlan plan{};
-  for (int i = 0; i < p.parts; ++i) plan.virtual_rows += p.part[i].n;
+  for (int i = 0; i < p.parts; ++i) {
+    plan.virtual_rows += p.part[i].n;
+    if (p.part[i].nested_absmax) plan.nested_parts = p.parts;
+  }
   const int64_t most = blocks * most_tiles * 16;
   blocks *= std::max<int64_t>(1, (plan.virtual_rows + most - 1) / most);
-  const int rows = static_cast<int>(std::max<int64_t>(1, (plan.virtual_rows + blocks - 1) / blocks)), tiles = (rows + 15) / 16;
-  plan.tile_rows = (rows + tiles - 1) / tiles;
+  const int rows = static_cast<int>(std::max<int64_t>(1, (plan.virtual_rows + blocks - 1) / blocks));
+  plan.tiles = (rows + 15) / 16;
+  plan.tile_rows = (rows + plan.tiles - 1) / plan.tiles;
   if (p.gated) plan.tile_rows = (plan.tile_rows + 1) / 2 * 2;
-  plan.group_rows = plan.tile_rows * tiles;
+  plan.group_rows = plan.tile_rows * plan.tiles;
   plan.groups = (plan.virtual_rows + plan.group_rows - 1) / plan.group_rows;
   return plan;
 }
 
-template <WeightKind Kind, class T, int ColumnTiles> bool try_stream(const LinearProblem& p, const QuantizedRows& quantized, Context& context, const StreamTuning& tuning) {
+template <WeightKind Kind, class T, int ColumnTiles> bool try_stream(const LinearProblem& p, const QuantizedRows& quantized, Context& context) {
   using S = StreamShape<Kind, ColumnTiles>;
-  bool nested = false;
-  for (int i = 0; i < p.parts; ++i) nested = nested || p.part[i].nested_absmax;
-  const int bytes = stream_shared_bytes<S>(nested ? p.parts : 0);
-  if (static_cast<size_t>(bytes) > context.shared_bytes_per_block) return false;
-  const int resident = context.multiprocessors * (ColumnTiles == 1 ? tuning.blocks_per_multiprocessor : 1);
-  const StreamPlan plan = plan_stream(p, resident, S::kMaxTiles);
-  launch(context, "linear", stream_linear<Kind, T, ColumnTiles>, std::min(plan.groups, resident), kStreamThreads, bytes, p, plan, quantized);
+  // 113 KiB: half of what a multiprocessor of sm_90 has. Where there is less, blocks simply run one after the other.
+  const int limit = static_cast<int>(std::min<size_t>(context.shared_bytes_per_block, S::kBlocksPerMultiprocessor == 2 ? 113 * 1024 : SIZE_MAX));
+  int nested_parts = 0;
+  for (int i = 0; i < p.parts; ++i)
+    if (p.part[i].nested_absmax) nested_parts = p.parts;
+  int tiles = kMostTiles;
+  while (tiles > 0 && StreamLayout<S>(tiles, quantized.slices > 0, nested_parts).total > limit) --tiles;
+  if (tiles == 0) return false;
+  const int blocks = context.multiprocessors * S::kBlocksPerMultiprocessor;
+  const StreamPlan plan = plan_stream(p, blocks, tiles);
+  launch(context, "linear", stream_linear<Kind, T, ColumnTiles>, std::min(plan.groups, blocks), kStreamThreads,
+         StreamLayout<S>(plan.tiles, quantized.slices > 0, nested_parts).total, p, plan, quantized);
   return true;
 }
 
-template <WeightKind Kind, class T> void launch_stream(const LinearProblem& problem, const QuantizedRows& quantized, Context& context, const StreamTuning& tuning) {
+template <WeightKind Kind, class T> void launch_stream(const LinearProblem& problem, const QuantizedRows& quantized, Context& context) {
   int rows = 0;
   for (int first = 0; first < problem.rows; first += rows) {
     LinearProblem p = problem;
@@ -49,7 +58,7 @@ template <WeightKind Kind, class T> void launch_stream(const LinearProblem& prob
     }
     const auto attempt = [&](auto tiles) {
       p.rows = rows = std::min(problem.rows - first, tiles.value * 8);
-      return try_stream<Kind, T, tiles.value>(p, q, context, tuning);
+      return try_stream<Kind, T, tiles.value>(p, q, context);
     };
     const int left = problem.rows - first;
     if (left > 16 && attempt(std::integral_constant<int, 4>{})) continue;
