@@ -68,7 +68,7 @@ bool bnb4_takes(const Product& p, const Context& context) {
   const LinearArgsItem& first = p.args->parts[0];
   if (first.block_size % 64 != 0 || p.k % first.block_size != 0) return false;
   for (int i = 0; i < p.parts; ++i) {
-    if (!aligned(p.args->parts[i].weight.data)) return false;
+    if (!aligned(p.args->parts[i].weight.data) || p.args->parts[i].n * (p.k / first.block_size) > INT32_MAX) return false;
   }
   return true;
 }
