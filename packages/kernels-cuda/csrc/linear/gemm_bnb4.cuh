@@ -1,8 +1,8 @@
 // gemm_bnb4: out = finish(x[rows, k] . dequant(W)[n, k]^T) for 65 to some hundred rows on Hopper          nf4 / fp4, plain or nested
-// maths   W = round_T(code[nibble] * absmax), the value bitsandbytes' dequantization gives; f32 sums of T products
+// maths   W = round_T(f16(code[nibble]) * absmax), bitsandbytes' dequantization but for the code's own rounding (2^-12); f32 sums of T products
 // layout  out^T = W x^T: W is the A operand, dequantized straight into wgmma's A registers; x [rows, k] is B, by TMA, 128-byte swizzle.
 //         A byte holds k = 2j (high nibble) and 2j + 1: exactly the pair of one A register, so a thread picks one byte in four of
-//         each row (lane % 4) and never exchanges anything. A byte looks up its two f32 values in shared memory.
+//         each row (lane % 4) and never exchanges anything. Codes are looked up in registers.
 // tile    128 outputs x TR rows per block: 1 warpgroup loads (a thread issues TMA for x and codes, two warps fetch and denest absmax, eight K steps at a time),
 //         2 warpgroups multiply 64 outputs each; gated: one has the gate, the other the up outputs. K steps of 64.
 // launch  clusters of `split` blocks share a tile, each a part of K; their f32 sums meet in distributed shared memory, in rank order
@@ -29,7 +29,7 @@ struct Bnb4Params {
   CUtensorMap codes[kMaxRepeat];  // bytes [n, k / 2], boxes of 32 x 64
   Bnb4Part quant[kMaxRepeat];
   Finish finish;
-  float table[16];
+  uint32_t table[8];  // bytes of the 16 codes as f16: low bytes of codes 0-3, 4-7, 8-11, 12-15, then high bytes
   int64_t blocks_per_row;  // k / blockSize
   int steps_per_block;  // blockSize / 64
   int nested_block_size;
@@ -39,11 +39,10 @@ struct Bnb4Params {
 };
 
 constexpr int kBnb4Threads = 384;
-constexpr int bnb4_stages(int tr) { return tr > 192 ? 5 : tr > 128 ? 6 : 8; }
-constexpr int kBnb4TableBytes = 256 * 16 * 8;  // both values of every byte, 16 copies: the lanes of a half warp never meet in a bank
+constexpr int bnb4_stages(int tr) { return tr > 192 ? 5 : tr > 128 ? 7 : 8; }
 constexpr int kBnb4CodeBytes = 128 * 32;
 constexpr int kBnb4ScaleBytes = 8 * 128 * 4;  // eight K steps of absmax; two of these
-constexpr int bnb4_shared_bytes(int tr) { return 1024 + kBnb4TableBytes + 2048 + 2 * (kBnb4ScaleBytes + 16) + bnb4_stages(tr) * (tr * 128 + kBnb4CodeBytes + 16); }
+constexpr int bnb4_shared_bytes(int tr) { return 1024 + 2048 + 2 * (kBnb4ScaleBytes + 16) + bnb4_stages(tr) * (tr * 128 + kBnb4CodeBytes + 16); }
 
 /// The absmax of one output row for the next eight K steps: fetched long before they are wanted, then denested into shared memory.
 struct AbsmaxReader {
@@ -78,12 +77,25 @@ struct AbsmaxReader {
   }
 };
 
-/// One A register from byte `select` of a word of codes: W(row, 2j) in the low half, W(row, 2j + 1) in the high. `table` is this lane's copy.
-template <class T> __device__ __forceinline__ uint32_t dequantize_byte(uint32_t word, uint32_t select, uint32_t table, float scale) {
-  const uint32_t address = table + __byte_perm(word, 0, select) * 128;
-  float a, b;
-  asm volatile("ld.shared.v2.f32 {%0, %1}, [%2];" : "=f"(a), "=f"(b) : "r"(address));
-  return Pair<T>::pack(a * scale, b * scale);
+__device__ __forceinline__ uint32_t permute_bytes(uint32_t a, uint32_t b, uint32_t select) {
+  uint32_t r;
+  asm("prmt.b32 %0, %1, %2, %3;" : "=r"(r) : "r"(a), "r"(b), "r"(select));
+  return r;
+}
+
+/// Two A registers from one byte of each of two words of codes (`select` names the byte): W(row, 2j) in the low half, W(row, 2j + 1) in the high.
+/// The 16 codes stand in eight registers, the low and the high bytes of their f16 forms apart: four nibbles look up four bytes at once
+/// (permutations pick by three bits, the nibbles' top bits then choose between codes 0-7 and 8-15). Nothing passes through shared memory,
+/// whose bandwidth x and its products need.
+template <class T> __device__ __forceinline__ void dequantize_two(uint32_t first, uint32_t second, uint32_t select, const uint32_t (&t)[8], float scale, uint32_t& a, uint32_t& b) {
+  const uint32_t nibbles = permute_bytes(first, second, select), index = nibbles & 0x7777;
+  const uint32_t top = permute_bytes(nibbles << 4, nibbles, 0xd9c8);  // each nibble's top bit, spread over a byte
+  const uint32_t low = (permute_bytes(t[0], t[1], index) & ~top) | (permute_bytes(t[2], t[3], index) & top);
+  const uint32_t high = (permute_bytes(t[4], t[5], index) & ~top) | (permute_bytes(t[6], t[7], index) & top);
+  const uint32_t x = permute_bytes(low, high, 0x4051), y = permute_bytes(low, high, 0x6273);
+  const float2 u = __half22float2(*reinterpret_cast<const __half2*>(&x)), v = __half22float2(*reinterpret_cast<const __half2*>(&y));
+  a = Pair<T>::pack(u.x * scale, u.y * scale);
+  b = Pair<T>::pack(v.x * scale, v.y * scale);
 }
 
 __device__ __forceinline__ uint4 load_shared16(uint32_t address) {
@@ -154,11 +166,10 @@ template <class T, int TR> __global__ void __launch_bounds__(kBnb4Threads, 1) ge
   constexpr int kStages = bnb4_stages(TR), kStage = TR * 128;
   static_assert(kStages * kStage >= TR * 132 * 4, "the partial tile overlays the stages");
   extern __shared__ uint8_t raw[];
-  const uint32_t table = (sm90::shared_address(raw) + 1023) & ~1023u;
-  const uint32_t tiles = table + kBnb4TableBytes, codes = tiles + kStages * kStage, scales = codes + kStages * kBnb4CodeBytes;
+  const uint32_t tiles = (sm90::shared_address(raw) + 1023) & ~1023u, codes = tiles + kStages * kStage, scales = codes + kStages * kBnb4CodeBytes;
   const uint32_t nested = scales + 2 * kBnb4ScaleBytes, barriers = nested + 2048, scale_barriers = barriers + kStages * 16;
-  uint8_t* shared = raw + (table - sm90::shared_address(raw));
-  float* nested_code = reinterpret_cast<float*>(shared + (nested - table));
+  uint8_t* shared = raw + (tiles - sm90::shared_address(raw));
+  float* nested_code = reinterpret_cast<float*>(shared + (nested - tiles));
   const int rank = p.split == 1 ? 0 : sm90::cluster_rank();
   const int tile = blockIdx.x / p.split, column_tile = tile / p.row_tiles, row0 = tile % p.row_tiles * TR;
   int part = 0;
@@ -166,7 +177,6 @@ template <class T, int TR> __global__ void __launch_bounds__(kBnb4Threads, 1) ge
   const int n0 = (column_tile - p.finish.part[part].first_tile) * (p.finish.gated ? 64 : 128);
   const int begin = static_cast<int>(static_cast<int64_t>(p.k_steps) * rank / p.split), end = static_cast<int>(static_cast<int64_t>(p.k_steps) * (rank + 1) / p.split);
 
-  for (int i = threadIdx.x; i < 256 * 16; i += kBnb4Threads) reinterpret_cast<float2*>(shared)[i] = make_float2(p.table[i / 256], p.table[i / 16 % 16]);
   if (threadIdx.x == 0) {
     for (int s = 0; s < kStages; ++s) {
       sm90::barrier_init(barriers + s * 16, 1);
@@ -218,7 +228,7 @@ template <class T, int TR> __global__ void __launch_bounds__(kBnb4Threads, 1) ge
       for (int step = begin; step < end; step += 8) {
         const uint32_t full = scale_barriers + stage * 16;
         sm90::barrier_wait(full + 8, parity ^ 1);
-        float* to = reinterpret_cast<float*>(shared + (scales - table)) + stage * 1024 + t;
+        float* to = reinterpret_cast<float*>(shared + (scales - tiles)) + stage * 1024 + t;
         low.put(to);
         high.put(to + 64);
         __syncwarp();
@@ -234,7 +244,10 @@ template <class T, int TR> __global__ void __launch_bounds__(kBnb4Threads, 1) ge
     sm90::more_registers<216>();
     const int lane = threadIdx.x & 31, g = lane >> 2, c = lane & 3;
     const int line = (threadIdx.x / 32 - 4) * 16 + g;  // of the 128 outputs; the thread's other one is 8 further
-    const uint32_t select = 0x4440 | c, bank = table + (lane & 15) * 8;
+    const uint32_t select = c | (c + 4) << 4;
+    uint32_t table[8];
+#pragma unroll
+    for (int i = 0; i < 8; ++i) table[i] = p.table[i];
     float acc[TR / 2];
     uint32_t a[2][4][4];
     uint32_t previous = 0;
@@ -257,10 +270,8 @@ template <class T, int TR> __global__ void __launch_bounds__(kBnb4Threads, 1) ge
 #pragma unroll
         for (int half = 0; half < 2; ++half) {
           const uint4 w = load_shared16(at + h * 256 + half * 16);
-          fragments[2 * half][h] = dequantize_byte<T>(w.x, select, bank, scale[h]);
-          fragments[2 * half][h + 2] = dequantize_byte<T>(w.y, select, bank, scale[h]);
-          fragments[2 * half + 1][h] = dequantize_byte<T>(w.z, select, bank, scale[h]);
-          fragments[2 * half + 1][h + 2] = dequantize_byte<T>(w.w, select, bank, scale[h]);
+          dequantize_two<T>(w.x, w.y, select, table, scale[h], fragments[2 * half][h], fragments[2 * half][h + 2]);
+          dequantize_two<T>(w.z, w.w, select, table, scale[h], fragments[2 * half + 1][h], fragments[2 * half + 1][h + 2]);
         }
       }
       const uint64_t b = sm90::tile_descriptor(tiles + stage * kStage);
@@ -285,7 +296,7 @@ template <class T, int TR> __global__ void __launch_bounds__(kBnb4Threads, 1) ge
     if (i < end) step(a[1], false);
     sm90::wgmma_wait<0>();
     sm90::named_barrier(1, 256);  // both warpgroups are done with the stages: the partial tile takes their place
-    float* partial = reinterpret_cast<float*>(shared + kBnb4TableBytes);
+    float* partial = reinterpret_cast<float*>(shared);
 #pragma unroll
     for (int j = 0; j < TR / 8; ++j) {
       float* to = partial + (8 * j + 2 * c) * 132 + line;
