@@ -94,7 +94,7 @@ void multiply_mma(Context& context, const Product& p, DType weight_dtype, bool p
     m.x = a.codes;
     m.x_pitch = a.pitch;
     m.row_scale = a.scale;
-    m.outliers = a.outliers;
+    m.groups = a.groups;
     m.x_float = p.x;
     m.threshold = static_cast<float>(p.args->parts[0].threshold);
     for (int i = 0; i < p.parts; ++i) m.scale[i] = p.args->parts[i].absmax.as<float>();

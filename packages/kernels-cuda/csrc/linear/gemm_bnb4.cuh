@@ -1,13 +1,13 @@
 // gemm_bnb4: out = finish(x[rows, k] . dequant(W)[n, k]^T) for 65 to some hundred rows on Hopper          nf4 / fp4, plain or nested
-// maths   W = round_T(code[nibble] * absmax), the value bitsandbytes' dequantization gives; f32 sums of T products
+// maths   W = round_T(f16(code[nibble]) * absmax), bitsandbytes' dequantization but for the code's own rounding (2^-12); f32 sums of T products
 // layout  out^T = W x^T: W is the A operand, dequantized straight into wgmma's A registers; x [rows, k] is B, by TMA, 128-byte swizzle.
 //         A byte holds k = 2j (high nibble) and 2j + 1: exactly the pair of one A register, so a thread picks one byte in four of
-//         each row (lane % 4) and never exchanges anything. A byte looks up its two f32 values in shared memory.
-// tile    128 outputs x TR rows per block: 1 warpgroup loads (TMA for x and codes; its threads fetch and denest one absmax each),
+//         each row (lane % 4) and never exchanges anything. Codes are looked up in registers.
+// tile    128 outputs x TR rows per block: 1 warpgroup loads (a thread issues TMA for x and codes, two warps fetch and denest absmax, eight K steps at a time),
 //         2 warpgroups multiply 64 outputs each; gated: one has the gate, the other the up outputs. K steps of 64.
 // launch  clusters of `split` blocks share a tile, each a part of K; their f32 sums meet in distributed shared memory, in rank order
 // floor   max(n k / 2 bytes / 4.3 TB/s, 2 rows n k / 785e12 s): 11008 x 4096 x 128 rows 15 us (H200)
-// needs   sm_90a; k % 64 == 0, blockSize % 64 == 0, k % blockSize == 0; 16-byte aligned x and codes; activation none, silu or relu
+// needs   sm_90a; k % 64 == 0, blockSize % 64 == 0, k % blockSize == 0, under 2^32 blocks; 16-byte aligned x and codes; activation none, silu or relu
 // exact   fixed order for a given number of rows; a row's bits do not depend on the other rows' values
 // ref     q::reference::linear in csrc/test/gemm.cu          bench  the same file
 #pragma once
@@ -29,7 +29,7 @@ struct Bnb4Params {
   CUtensorMap codes[kMaxRepeat];  // bytes [n, k / 2], boxes of 32 x 64
   Bnb4Part quant[kMaxRepeat];
   Finish finish;
-  float table[16];
+  uint32_t table[8];  // bytes of the 16 codes as f16: low bytes of codes 0-3, 4-7, 8-11, 12-15, then high bytes
   int64_t blocks_per_row;  // k / blockSize
   int steps_per_block;  // blockSize / 64
   int nested_block_size;
@@ -39,47 +39,63 @@ struct Bnb4Params {
 };
 
 constexpr int kBnb4Threads = 384;
-constexpr int bnb4_stages(int tr) { return tr > 192 ? 5 : tr > 128 ? 6 : 8; }
-constexpr int kBnb4TableBytes = 256 * 16 * 8;  // both values of every byte, 16 copies: the lanes of a half warp never meet in a bank
-constexpr int kBnb4CodeBytes = 128 * 32, kBnb4ScaleBytes = 128 * 4;
-constexpr int bnb4_shared_bytes(int tr) { return 1024 + kBnb4TableBytes + 2048 + bnb4_stages(tr) * (tr * 128 + kBnb4CodeBytes + kBnb4ScaleBytes + 16); }
+constexpr int bnb4_stages(int tr) { return tr > 192 ? 5 : tr > 128 ? 7 : 8; }
+constexpr int kBnb4CodeBytes = 128 * 32;
+constexpr int kBnb4ScaleBytes = 8 * 128 * 4;  // eight K steps of absmax; two of these
+constexpr int bnb4_shared_bytes(int tr) { return 1024 + 2048 + 2 * (kBnb4ScaleBytes + 16) + bnb4_stages(tr) * (tr * 128 + kBnb4CodeBytes + 16); }
 
-/// The absmax of one output row, K step after K step, read eight steps ahead.
+/// The absmax of one output row for the next eight K steps: fetched long before they are wanted, then denested into shared memory.
 struct AbsmaxReader {
-  const Bnb4Params& p;
-  const Bnb4Part& q;
-  const float* code;  // nested code in shared memory
-  int64_t first;
+  const void* absmax;
+  const float* nested_absmax;
+  const float* code;  // nested code, in shared memory
+  uint32_t first;
   float offset;
+  uint32_t steps_per_block, nested_block_size;
   bool valid;
   float plain[8];
-  uint8_t nested[8];
+  int nested[8];
 
   __device__ __forceinline__ void fetch(int step, int last) {
 #pragma unroll
     for (int i = 0; i < 8; ++i) {
+      plain[i] = 0.f;
+      nested[i] = 0;
       if (!valid || step + i >= last) continue;
-      const int64_t block = first + (step + i) / p.steps_per_block;
-      if (q.nested_absmax) {
-        nested[i] = static_cast<const uint8_t*>(q.absmax)[block];
-        plain[i] = q.nested_absmax[block / p.nested_block_size];
+      const uint32_t block = first + static_cast<uint32_t>(step + i) / steps_per_block;
+      if (nested_absmax) {
+        nested[i] = static_cast<const uint8_t*>(absmax)[block];
+        plain[i] = nested_absmax[block / nested_block_size];
       } else {
-        plain[i] = static_cast<const float*>(q.absmax)[block];
+        plain[i] = static_cast<const float*>(absmax)[block];
       }
     }
   }
-  __device__ __forceinline__ float value(int i) const {
-    if (!valid) return 0.f;
-    return q.nested_absmax ? code[nested[i]] * plain[i] + offset : plain[i];
+  __device__ __forceinline__ void put(float* to) const {
+#pragma unroll
+    for (int i = 0; i < 8; ++i) to[i * 128] = nested_absmax ? code[nested[i]] * plain[i] + offset : plain[i];
   }
 };
 
-/// One A register from byte `select` of a word of codes: W(row, 2j) in the low half, W(row, 2j + 1) in the high. `table` is this lane's copy.
-template <class T> __device__ __forceinline__ uint32_t dequantize_byte(uint32_t word, uint32_t select, uint32_t table, float scale) {
-  const uint32_t address = table + __byte_perm(word, 0, select) * 128;
-  float a, b;
-  asm volatile("ld.shared.v2.f32 {%0, %1}, [%2];" : "=f"(a), "=f"(b) : "r"(address));
-  return Pair<T>::pack(a * scale, b * scale);
+__device__ __forceinline__ uint32_t permute_bytes(uint32_t a, uint32_t b, uint32_t select) {
+  uint32_t r;
+  asm("prmt.b32 %0, %1, %2, %3;" : "=r"(r) : "r"(a), "r"(b), "r"(select));
+  return r;
+}
+
+/// Two A registers from one byte of each of two words of codes (`select` names the byte): W(row, 2j) in the low half, W(row, 2j + 1) in the high.
+/// The 16 codes stand in eight registers, the low and the high bytes of their f16 forms apart: four nibbles look up four bytes at once
+/// (permutations pick by three bits, the nibbles' top bits then choose between codes 0-7 and 8-15). Nothing passes through shared memory,
+/// whose bandwidth x and its products need.
+template <class T> __device__ __forceinline__ void dequantize_two(uint32_t first, uint32_t second, uint32_t select, const uint32_t (&t)[8], float scale, uint32_t& a, uint32_t& b) {
+  const uint32_t nibbles = permute_bytes(first, second, select), index = nibbles & 0x7777;
+  const uint32_t top = permute_bytes(nibbles << 4, nibbles, 0xd9c8);  // each nibble's top bit, spread over a byte
+  const uint32_t low = (permute_bytes(t[0], t[1], index) & ~top) | (permute_bytes(t[2], t[3], index) & top);
+  const uint32_t high = (permute_bytes(t[4], t[5], index) & ~top) | (permute_bytes(t[6], t[7], index) & top);
+  const uint32_t x = permute_bytes(low, high, 0x4051), y = permute_bytes(low, high, 0x6273);
+  const float2 u = __half22float2(*reinterpret_cast<const __half2*>(&x)), v = __half22float2(*reinterpret_cast<const __half2*>(&y));
+  a = Pair<T>::pack(u.x * scale, u.y * scale);
+  b = Pair<T>::pack(v.x * scale, v.y * scale);
 }
 
 __device__ __forceinline__ uint4 load_shared16(uint32_t address) {
@@ -150,11 +166,10 @@ template <class T, int TR> __global__ void __launch_bounds__(kBnb4Threads, 1) ge
   constexpr int kStages = bnb4_stages(TR), kStage = TR * 128;
   static_assert(kStages * kStage >= TR * 132 * 4, "the partial tile overlays the stages");
   extern __shared__ uint8_t raw[];
-  const uint32_t table = (sm90::shared_address(raw) + 1023) & ~1023u;
-  const uint32_t tiles = table + kBnb4TableBytes, codes = tiles + kStages * kStage, scales = codes + kStages * kBnb4CodeBytes;
-  const uint32_t nested = scales + kStages * kBnb4ScaleBytes, barriers = nested + 2048;
-  uint8_t* shared = raw + (table - sm90::shared_address(raw));
-  float* nested_code = reinterpret_cast<float*>(shared + (nested - table));
+  const uint32_t tiles = (sm90::shared_address(raw) + 1023) & ~1023u, codes = tiles + kStages * kStage, scales = codes + kStages * kBnb4CodeBytes;
+  const uint32_t nested = scales + 2 * kBnb4ScaleBytes, barriers = nested + 2048, scale_barriers = barriers + kStages * 16;
+  uint8_t* shared = raw + (tiles - sm90::shared_address(raw));
+  float* nested_code = reinterpret_cast<float*>(shared + (nested - tiles));
   const int rank = p.split == 1 ? 0 : sm90::cluster_rank();
   const int tile = blockIdx.x / p.split, column_tile = tile / p.row_tiles, row0 = tile % p.row_tiles * TR;
   int part = 0;
@@ -162,11 +177,14 @@ template <class T, int TR> __global__ void __launch_bounds__(kBnb4Threads, 1) ge
   const int n0 = (column_tile - p.finish.part[part].first_tile) * (p.finish.gated ? 64 : 128);
   const int begin = static_cast<int>(static_cast<int64_t>(p.k_steps) * rank / p.split), end = static_cast<int>(static_cast<int64_t>(p.k_steps) * (rank + 1) / p.split);
 
-  for (int i = threadIdx.x; i < 256 * 16; i += kBnb4Threads) reinterpret_cast<float2*>(shared)[i] = make_float2(p.table[i / 256], p.table[i / 16 % 16]);
   if (threadIdx.x == 0) {
     for (int s = 0; s < kStages; ++s) {
-      sm90::barrier_init(barriers + s * 16, 5);
+      sm90::barrier_init(barriers + s * 16, 1);
       sm90::barrier_init(barriers + s * 16 + 8, 8);
+    }
+    for (int s = 0; s < 2; ++s) {
+      sm90::barrier_init(scale_barriers + s * 16, 2);
+      sm90::barrier_init(scale_barriers + s * 16 + 8, 8);
     }
     sm90::barrier_init_fence();
     sm90::prefetch_map(&p.x);
@@ -180,60 +198,80 @@ template <class T, int TR> __global__ void __launch_bounds__(kBnb4Threads, 1) ge
 
   int stage = 0, parity = 0;
   if (threadIdx.x < 128) {
-    sm90::fewer_registers<56>();
-    const int half = threadIdx.x / 64;
-    const int which = p.finish.gated ? half : part;
-    const int n = n0 + (p.finish.gated ? threadIdx.x % 64 : threadIdx.x);
-    const Bnb4Part& q = p.quant[which];
-    AbsmaxReader ahead{p, q, nested_code + (p.finish.gated ? half * 256 : 0), n * p.blocks_per_row, q.nested_absmax ? *q.offset : 0.f, n < p.finish.part[which].n, {}, {}};
-    ahead.fetch(begin, end);
-    for (int step0 = begin; step0 < end; step0 += 8) {
-      const AbsmaxReader now = ahead;
-      ahead.fetch(step0 + 8, end);
-#pragma unroll
-      for (int i = 0; i < 8; ++i) {
-        const int step = step0 + i;
-        if (step >= end) break;
-        const uint32_t full = barriers + stage * 16;
+    sm90::fewer_registers<72>();
+    if (threadIdx.x == 0) {
+      const CUtensorMap *low = &p.codes[part], *high = &p.codes[p.finish.gated ? 1 : part];
+      const int n1 = p.finish.gated ? n0 : n0 + 64;
+      for (int step = begin; step < end; ++step) {
+        const uint32_t full = barriers + stage * 16, at = codes + stage * kBnb4CodeBytes;
         sm90::barrier_wait(full + 8, parity ^ 1);
-        if (threadIdx.x == 0) {
-          sm90::barrier_expect(full, kStage + kBnb4CodeBytes);
-          sm90::tensor_load(codes + stage * kBnb4CodeBytes, &p.codes[part], full, step * 32, n0);
-          sm90::tensor_load(codes + stage * kBnb4CodeBytes + 2048, &p.codes[p.finish.gated ? 1 : part], full, step * 32, p.finish.gated ? n0 : n0 + 64);
-          sm90::tensor_load(tiles + stage * kStage, &p.x, full, step * 64, row0);
-        }
-        reinterpret_cast<float*>(shared + (scales - table))[stage * 128 + threadIdx.x] = now.value(i);
-        __syncwarp();
-        if (threadIdx.x % 32 == 0) sm90::barrier_arrive(full);
+        sm90::barrier_expect(full, kStage + kBnb4CodeBytes);
+        sm90::tensor_load(at, low, full, step * 32, n0);
+        sm90::tensor_load(at + 2048, high, full, step * 32, n1);
+        sm90::tensor_load(tiles + stage * kStage, &p.x, full, step * 64, row0);
         if (++stage == kStages) {
           stage = 0;
           parity ^= 1;
         }
       }
+    } else if (threadIdx.x >= 64) {  // one output of each half a thread
+      const int t = threadIdx.x - 64;
+      auto reader = [&](int half) {
+        const int which = p.finish.gated ? half : part, n = n0 + t + (p.finish.gated ? 0 : half * 64);
+        const Bnb4Part& q = p.quant[which];
+        return AbsmaxReader{q.absmax, q.nested_absmax, nested_code + (p.finish.gated ? half * 256 : 0), static_cast<uint32_t>(n * p.blocks_per_row), q.nested_absmax ? *q.offset : 0.f, static_cast<uint32_t>(p.steps_per_block), static_cast<uint32_t>(p.nested_block_size),
+                            n < p.finish.part[which].n, {}, {}};
+      };
+      AbsmaxReader low = reader(0), high = reader(1);
+      low.fetch(begin, end);
+      high.fetch(begin, end);
+      for (int step = begin; step < end; step += 8) {
+        const uint32_t full = scale_barriers + stage * 16;
+        sm90::barrier_wait(full + 8, parity ^ 1);
+        float* to = reinterpret_cast<float*>(shared + (scales - tiles)) + stage * 1024 + t;
+        low.put(to);
+        high.put(to + 64);
+        __syncwarp();
+        if (threadIdx.x % 32 == 0) sm90::barrier_arrive(full);
+        low.fetch(step + 8, end);
+        high.fetch(step + 8, end);
+        parity ^= stage;
+        stage ^= 1;
+      }
     }
     if (p.split > 1) sm90::cluster_sync();
   } else {
-    sm90::more_registers<224>();
+    sm90::more_registers<216>();
     const int lane = threadIdx.x & 31, g = lane >> 2, c = lane & 3;
     const int line = (threadIdx.x / 32 - 4) * 16 + g;  // of the 128 outputs; the thread's other one is 8 further
-    const uint32_t select = 0x4440 | c, bank = table + (lane & 15) * 8;
+    const uint32_t select = c | (c + 4) << 4;
+    uint32_t table[8];
+#pragma unroll
+    for (int i = 0; i < 8; ++i) table[i] = p.table[i];
     float acc[TR / 2];
     uint32_t a[2][4][4];
     uint32_t previous = 0;
+    int group = 0, group_parity = 0, eighth = 0;  // where in the absmax of eight K steps
     auto step = [&](uint32_t (&fragments)[4][4], bool first) {
       const uint32_t full = barriers + stage * 16;
+      if (eighth == 0) sm90::barrier_wait(scale_barriers + group * 16, group_parity);
       sm90::barrier_wait(full, parity);
-      const uint32_t at = codes + stage * kBnb4CodeBytes + line * 32, scale_at = scales + stage * kBnb4ScaleBytes + line * 4;
+      const uint32_t at = codes + stage * kBnb4CodeBytes + line * 32, scale_at = scales + group * kBnb4ScaleBytes + eighth * 512 + line * 4;
+      const float scale[2] = {load_shared(scale_at), load_shared(scale_at + 32)};
+      if (++eighth == 8) {
+        __syncwarp();
+        if (lane == 0) sm90::barrier_arrive(scale_barriers + group * 16 + 8);
+        eighth = 0;
+        group_parity ^= group;
+        group ^= 1;
+      }
 #pragma unroll
       for (int h = 0; h < 2; ++h) {
-        const float scale = load_shared(scale_at + h * 32);
 #pragma unroll
         for (int half = 0; half < 2; ++half) {
           const uint4 w = load_shared16(at + h * 256 + half * 16);
-          fragments[2 * half][h] = dequantize_byte<T>(w.x, select, bank, scale);
-          fragments[2 * half][h + 2] = dequantize_byte<T>(w.y, select, bank, scale);
-          fragments[2 * half + 1][h] = dequantize_byte<T>(w.z, select, bank, scale);
-          fragments[2 * half + 1][h + 2] = dequantize_byte<T>(w.w, select, bank, scale);
+          dequantize_two<T>(w.x, w.y, select, table, scale[h], fragments[2 * half][h], fragments[2 * half][h + 2]);
+          dequantize_two<T>(w.z, w.w, select, table, scale[h], fragments[2 * half + 1][h], fragments[2 * half + 1][h + 2]);
         }
       }
       const uint64_t b = sm90::tile_descriptor(tiles + stage * kStage);
@@ -258,7 +296,7 @@ template <class T, int TR> __global__ void __launch_bounds__(kBnb4Threads, 1) ge
     if (i < end) step(a[1], false);
     sm90::wgmma_wait<0>();
     sm90::named_barrier(1, 256);  // both warpgroups are done with the stages: the partial tile takes their place
-    float* partial = reinterpret_cast<float*>(shared + kBnb4TableBytes);
+    float* partial = reinterpret_cast<float*>(shared);
 #pragma unroll
     for (int j = 0; j < TR / 8; ++j) {
       float* to = partial + (8 * j + 2 * c) * 132 + line;

@@ -2,6 +2,7 @@
 #include <cudaTypedefs.h>
 #include <algorithm>
 #include <array>
+#include <cstring>
 #include "gemm_bnb4.cuh"
 #include "gemm_plan.h"
 #include "gemm_quantize.cuh"
@@ -68,7 +69,7 @@ bool bnb4_takes(const Product& p, const Context& context) {
   const LinearArgsItem& first = p.args->parts[0];
   if (first.block_size % 64 != 0 || p.k % first.block_size != 0) return false;
   for (int i = 0; i < p.parts; ++i) {
-    if (!aligned(p.args->parts[i].weight.data)) return false;
+    if (!aligned(p.args->parts[i].weight.data) || p.args->parts[i].n * (p.k / first.block_size) > INT32_MAX) return false;
   }
   return true;
 }
@@ -98,18 +99,11 @@ void multiply_tma(Context& context, const Product& p) {
     const Int8Activations a = quantize_activations(context, *p.args, true);
     t.x = tensor_map(DType::i8, a.codes, p.rows, p.k, a.pitch, 128, 128, true);
     t.int8.row_scale = a.scale;
-    t.int8.x = p.x;
-    t.int8.outliers = a.outliers;
-    t.int8.gathered = a.gathered;
-    t.int8.threshold = static_cast<float>(p.args->parts[0].threshold);
-    t.int8.k = p.k;
-    for (int i = 0; i < p.parts; ++i) {
-      t.int8.scale[i] = p.args->parts[i].absmax.as<float>();
-      t.int8.weight[i] = p.args->parts[i].weight.as<int8_t>();
-    }
-    if (a.outliers) {
-      t.x_extra = tensor_map(p.dtype, a.x_extra, p.rows, a.gathered, a.gathered, 128, 64, true);
-      t.weight_extra = tensor_map(p.dtype, a.weight_extra, total_columns(p.finish), a.gathered, a.gathered, width / 2, 64, true);
+    t.int8.groups = a.groups;
+    for (int i = 0; i < p.parts; ++i) t.int8.scale[i] = p.args->parts[i].absmax.as<float>();
+    if (a.groups) {
+      t.x_extra = tensor_map(p.dtype, a.x_extra, p.rows, a.room, a.room, 128, 64, true);
+      t.weight_extra = tensor_map(p.dtype, a.weight_extra, total_columns(p.finish), a.room, a.room, width / 2, 64, true);
     }
   } else {
     t.x = tensor_map(p.dtype, p.x, p.rows, p.k, p.k, 128, 64, true);
@@ -125,7 +119,15 @@ void multiply_bnb4(Context& context, const Product& p) {
   Bnb4Params b{};
   b.finish = p.finish;
   const LinearArgsItem& first = p.args->parts[0];
-  code_table(first.quant_type, b.table);
+  float codes[16];
+  code_table(first.quant_type, codes);
+  for (int i = 0; i < 16; ++i) {
+    const __half value = __float2half_rn(codes[i]);
+    uint16_t bits;
+    std::memcpy(&bits, &value, 2);
+    b.table[i / 4] |= static_cast<uint32_t>(bits & 0xff) << (8 * (i % 4));
+    b.table[4 + i / 4] |= static_cast<uint32_t>(bits >> 8) << (8 * (i % 4));
+  }
   b.blocks_per_row = p.k / first.block_size;
   b.steps_per_block = static_cast<int>(first.block_size / 64);
   b.nested_block_size = static_cast<int>(first.nested_block_size > 0 ? first.nested_block_size : 1);

@@ -118,7 +118,7 @@ template <class E, class T> __global__ void __launch_bounds__(256) gemm_mma_kern
     if (step + 1 < steps) keep((step + 1) & 1);
     __syncthreads();
   }
-  const int columns = sizeof(E) == 1 && p.outliers ? p.outliers[0] : 0;
+  const int columns = sizeof(E) == 1 && p.groups ? 16 * p.groups[0] : 0;
 #pragma unroll
   for (int i = 0; i < 4; ++i) {
 #pragma unroll
@@ -134,7 +134,8 @@ template <class E, class T> __global__ void __launch_bounds__(256) gemm_mma_kern
           value *= p.row_scale[row] * (1.f / 16129.f) * scale;
           const int8_t* weight = static_cast<const int8_t*>(p.weight[part]) + n * p.k;
           for (int o = 0; o < columns; ++o) {
-            const int column = p.outliers[1 + o];
+            const int64_t column = p.groups[1 + o / 16] * 16 + o % 16;
+            if (column >= p.k) continue;
             const float v = to_float(static_cast<const T*>(p.x_float)[row * p.k + column]);
             if (fabsf(v) >= p.threshold) value += v * to_float(from_float<T>(static_cast<float>(weight[column]) * (scale / 127.f)));
           }

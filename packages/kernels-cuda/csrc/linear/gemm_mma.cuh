@@ -17,7 +17,7 @@ struct MmaParams {
   // int8 only: out = sums * row_scale * scale / 127^2 + outliers (see gemm_quantize.cuh)
   const float* row_scale;
   const float* scale[kMaxRepeat];
-  const int* outliers;
+  const int* groups;
   const void* x_float;
   float threshold;
 };

@@ -6,7 +6,8 @@
 //   exact   bit-equal to bitsandbytes' dequantization
 // quantize_rows       CA = rint(x * 127 / SCA), SCA = row absmax without outliers; one block a row, the row read twice (second time from L1)
 //   floor   rows * k * 3 bytes (f16): 2048 x 4096 25 MB = 6 us
-// gather_outliers     the outlier columns of x and of W side by side, for the product's last K steps; every block scans the k flags itself
+// gather_outliers     the groups of 16 columns that hold outliers, of x and of W, side by side for the product's last K steps; every block scans
+//                     the flags itself
 // ref     q::reference in csrc/test/gemm.cu
 #include "gemm_quantize.cuh"
 
@@ -42,8 +43,11 @@ template <class T> __global__ void __launch_bounds__(256) dequantize_kernel(cons
   const bool words = (q.block_size & 31) == 0 && (reinterpret_cast<uintptr_t>(q.codes) & 15) == 0 && (reinterpret_cast<uintptr_t>(out) & 15) == 0;
   const int64_t stride = static_cast<int64_t>(gridDim.x) * 256;
   const int64_t whole = words ? count / 32 : 0;
+  // From the end to the start: the product begins at the start, which is then what the L2 still holds.
   // A warp takes 32 x 16 bytes of codes; a lane's four words are 128 words apart, so that loads and stores both run along the lanes.
-  for (int64_t w0 = (blockIdx.x * 256ll + threadIdx.x - lane) * 4; w0 < whole * 4; w0 += stride * 4) {
+  const int64_t rounds = (whole + stride - 1) / stride;
+  for (int64_t round = rounds - 1; round >= 0; --round) {
+    const int64_t w0 = (round * stride + blockIdx.x * 256ll + threadIdx.x - lane) * 4;
     uint32_t word[4];
     float scale[4];
 #pragma unroll
@@ -103,7 +107,7 @@ template <class T> __global__ void __launch_bounds__(256) quantize_rows_kernel(c
   const float scale = largest > 0.f ? 127.f / largest : 0.f;
   auto quantize = [&](float v, int64_t i) -> int {
     if (threshold > 0.f && fabsf(v) >= threshold) {
-      flags[i] = 1;
+      flags[i / 16] = 1;
       return 0;
     }
     return __float2int_rn(v * scale);
@@ -124,26 +128,26 @@ template <class T> __global__ void __launch_bounds__(256) quantize_rows_kernel(c
 }
 
 struct Gather {
-  const uint8_t* flags;
-  int* outliers;
+  const uint8_t* flags;  // of each group of 16 columns
+  int* groups;
   const void* x;
   void* x_extra;
   void* weight_extra;
   const int8_t* weight[kMaxRepeat];
   const float* scale[kMaxRepeat];
   int64_t first[kMaxRepeat + 1];  // rows of W before each part, then all
-  int64_t rows, k;
-  int parts, room;
+  int64_t rows, k, room;
+  int parts, all_groups, gather;
   float threshold;
 };
 
 template <class T> __global__ void __launch_bounds__(256) gather_outliers_kernel(const __grid_constant__ Gather p) {
-  __shared__ int columns[kGatheredOutliers];
+  extern __shared__ int list[];  // all_groups
   __shared__ int counts[256];
   pdl_begin();
-  const int64_t share = (p.k + 255) / 256, begin = threadIdx.x * share, end = begin + share < p.k ? begin + share : p.k;
+  const int share = (p.all_groups + 255) / 256, begin = threadIdx.x * share, end = min(begin + share, p.all_groups);
   int count = 0;
-  for (int64_t i = begin; i < end; ++i) count += p.flags[i];
+  for (int i = begin; i < end; ++i) count += p.flags[i];
   counts[threadIdx.x] = count;
   __syncthreads();
   for (int step = 1; step < 256; step *= 2) {
@@ -154,32 +158,37 @@ template <class T> __global__ void __launch_bounds__(256) gather_outliers_kernel
   }
   const int total = counts[255];
   int at = counts[threadIdx.x] - count;
-  for (int64_t i = begin; count != 0 && i < end; ++i) {
+  for (int i = begin; count != 0 && i < end; ++i) {
     if (!p.flags[i]) continue;
-    if (at < p.room) columns[at] = static_cast<int>(i);
-    if (blockIdx.x == 0) p.outliers[1 + at] = static_cast<int>(i);
+    list[at] = i;
+    if (blockIdx.x == 0) p.groups[1 + at] = i;
     ++at;
   }
-  if (blockIdx.x == 0 && threadIdx.x == 0) p.outliers[0] = total;
+  if (blockIdx.x == 0 && threadIdx.x == 0) p.groups[0] = total;
   __syncthreads();
-  const int used = total < p.room ? total : p.room, padded = (used + 63) / 64 * 64;
-  const int lane = threadIdx.x & 31;
+  if (!p.gather || total == 0) return;
+  const int padded = (total + 3) / 4 * 4, lane = threadIdx.x & 31;
   const int64_t weights = p.first[p.parts];
   for (int64_t r = blockIdx.x * 8 + threadIdx.x / 32; r < weights + p.rows; r += gridDim.x * 8) {
-    if (r < weights) {
-      int part = 0;
-      while (r >= p.first[part + 1]) ++part;
-      const int64_t n = r - p.first[part];
-      const float scale = used ? p.scale[part][n] / 127.f : 0.f;
-      T* to = static_cast<T*>(p.weight_extra) + r * p.room;
-      for (int o = lane; o < padded; o += 32) to[o] = from_float<T>(o < used ? static_cast<float>(p.weight[part][n * p.k + columns[o]]) * scale : 0.f);
-    } else {
-      const T* from = static_cast<const T*>(p.x) + (r - weights) * p.k;
-      T* to = static_cast<T*>(p.x_extra) + (r - weights) * p.room;
-      for (int o = lane; o < padded; o += 32) {
-        const float v = o < used ? to_float(from[columns[o]]) : 0.f;
-        to[o] = from_float<T>(fabsf(v) >= p.threshold ? v : 0.f);
+    const bool is_weight = r < weights;
+    int part = 0;
+    while (is_weight && r >= p.first[part + 1]) ++part;
+    const int64_t n = is_weight ? r - p.first[part] : 0;
+    const float scale = is_weight && total ? p.scale[part][n] / 127.f : 0.f;
+    T* to = is_weight ? static_cast<T*>(p.weight_extra) + r * p.room : static_cast<T*>(p.x_extra) + (r - weights) * p.room;
+    for (int o = lane; o < 2 * padded; o += 32) {  // half a group: 8 columns
+      float v[8] = {};
+      if (o < 2 * total) {
+        const int64_t column = list[o / 2] * 16 + (o & 1) * 8;
+        for (int i = 0; i < 8; ++i) {
+          if (column + i >= p.k) continue;
+          if (is_weight) v[i] = static_cast<float>(p.weight[part][n * p.k + column + i]) * scale;
+          else v[i] = to_float(static_cast<const T*>(p.x)[(r - weights) * p.k + column + i]);
+          if (!is_weight && !(fabsf(v[i]) >= p.threshold)) v[i] = 0.f;
+        }
       }
+#pragma unroll
+      for (int i = 0; i < 8; ++i) to[o * 8 + i] = from_float<T>(v[i]);
     }
   }
 }
@@ -227,32 +236,32 @@ Int8Activations quantize_activations(Context& context, const LinearArgs& args, b
   a.pitch = (k + 15) / 16 * 16;
   a.codes = context.workspace.take_array<int8_t>(rows * a.pitch);
   a.scale = context.workspace.take_array<float>(rows);
+  const int64_t all_groups = (k + 15) / 16;
   uint8_t* flags = nullptr;
   if (threshold > 0.f) {
-    flags = context.workspace.take_array<uint8_t>(k);
-    a.outliers = context.workspace.take_array<int>(1 + k);
-    check(cudaMemsetAsync(flags, 0, k, context.stream), "linear (int8)");
+    flags = context.workspace.take_array<uint8_t>(all_groups);
+    a.groups = context.workspace.take_array<int>(1 + all_groups);
+    check(cudaMemsetAsync(flags, 0, all_groups, context.stream), "linear (int8)");
   }
   with_float(args.x.dtype, "linear", [&](auto zero) {
     using T = decltype(zero);
     launch(context, "linear (quantize rows)", quantize_rows_kernel<T>, dim3(static_cast<unsigned>(rows)), dim3(256), 0, args.x.as<T>(), k, threshold, a.codes, a.pitch, a.scale, flags);
   });
   if (!flags) return a;
-  Gather p{flags, a.outliers, args.x.data, nullptr, nullptr, {}, {}, {}, rows, k, static_cast<int>(args.parts_count), 0, threshold};
+  a.room = (k + 63) / 64 * 64;
+  Gather p{flags, a.groups, args.x.data, nullptr, nullptr, {}, {}, {}, rows, k, a.room, static_cast<int>(args.parts_count), static_cast<int>(all_groups), gather ? 1 : 0, threshold};
   for (int i = 0; i < p.parts; ++i) {
     p.weight[i] = args.parts[i].weight.as<int8_t>();
     p.scale[i] = args.parts[i].absmax.as<float>();
     p.first[i + 1] = p.first[i] + args.parts[i].n;
   }
   if (gather) {
-    const int64_t room = (k + 63) / 64 * 64;
-    a.gathered = p.room = static_cast<int>(room < kGatheredOutliers ? room : kGatheredOutliers);
-    a.x_extra = p.x_extra = context.workspace.take(rows * p.room * element);
-    a.weight_extra = p.weight_extra = context.workspace.take(p.first[p.parts] * p.room * element);
+    a.x_extra = p.x_extra = context.workspace.take(rows * a.room * element);
+    a.weight_extra = p.weight_extra = context.workspace.take(p.first[p.parts] * a.room * element);
   }
   with_float(args.x.dtype, "linear", [&](auto zero) {
     using T = decltype(zero);
-    launch(context, "linear (outliers)", gather_outliers_kernel<T>, dim3(gather ? context.multiprocessors * 2 : 1), dim3(256), 0, p);
+    launch(context, "linear (outliers)", gather_outliers_kernel<T>, dim3(gather ? context.multiprocessors * 4 : 1), dim3(256), all_groups * 4, p);
   });
   return a;
 }

@@ -1,6 +1,7 @@
 // gemm_tma: out = finish(x[rows, k] . W[n, k]^T) for many rows on Hopper          dense f16 / bf16, and int8 (LLM.int8)
 // maths   dense: f32 sums of 16-bit products. int8: exact i32 sums of CA . CB^T, times SCA SCB / 127^2, plus the outlier product
-//         x_out . W_out^T in act precision, which continues in the same accumulators as further K steps.
+//         x_out . W_out^T in act precision, which continues in the same accumulators as further K steps: groups of 16 columns, the K of one
+//         instruction, so that the groups other rows need add exact zeros here and change no bit.
 // layout  row-major x [rows, k], W [n, k]; one tensor map for x, one for each weight; K steps of 128 bytes, 128-byte swizzle
 // tile    128 x TN per block of 3 warpgroups: one loads (TMA, 4 stages), two multiply (64 x TN each, wgmma m64nTNk16 / k32).
 //         gated: TN / 2 columns of gate and the same TN / 2 of up, combined before they are written.
@@ -22,19 +23,14 @@ namespace q::cuda {
 struct Int8Finish {
   const float* row_scale;  // SCA [rows]
   const float* scale[kMaxRepeat];  // SCB [n] of each part
-  const int8_t* weight[kMaxRepeat];
-  const void* x;  // act [rows, k]: the outliers' values
-  const int* outliers;  // [1 + k]: how many columns hold outliers, then which; null: none
-  int gathered;  // of these, at most so many are in the maps `extra`; the rest is added one by one
-  float threshold;
-  int64_t k;
+  const int* groups;  // [0]: groups of 16 columns that hold outliers, side by side in the maps `extra`; null: none
 };
 
 struct TmaParams {
   CUtensorMap x;
   CUtensorMap weight[kMaxRepeat];
-  CUtensorMap x_extra;  // act [rows, gathered]: outlier values, 0 elsewhere
-  CUtensorMap weight_extra;  // act [sum of n, gathered]: dequantized outlier columns
+  CUtensorMap x_extra;  // act [rows, 16 a group]: outlier values, 0 elsewhere
+  CUtensorMap weight_extra;  // act [sum of n, 16 a group]: these columns, dequantized
   Finish finish;
   Int8Finish int8;
   int k_steps;
@@ -132,10 +128,6 @@ __device__ __forceinline__ void scale_in_place(int& sum, float scale) {
   asm volatile("{.reg .f32 t; cvt.rn.f32.s32 t, %0; mul.f32 t, t, %1; mov.b32 %0, t;}" : "+r"(sum) : "f"(scale));
 }
 
-__device__ __forceinline__ void add_in_place(int& bits, float term) {
-  asm volatile("{.reg .f32 t; mov.b32 t, %0; add.f32 t, t, %1; mov.b32 %0, t;}" : "+r"(bits) : "f"(term));
-}
-
 /// i32 sums to the bits of scaled f32.
 template <int TN> __device__ __forceinline__ void scale_int8(int (&sums)[TN / 2], const TmaParams& p, int part, int row, int n0) {
   const int lane = threadIdx.x & 31, g = lane >> 2, c = lane & 3;
@@ -153,36 +145,6 @@ template <int TN> __device__ __forceinline__ void scale_int8(int (&sums)[TN / 2]
     for (int h = 0; h < 2; ++h) {
       scale_in_place(sums[4 * j + 2 * h], scale[h] * lo);
       scale_in_place(sums[4 * j + 2 * h + 1], scale[h] * hi);
-    }
-  }
-}
-
-/// Outlier columns beyond the gathered ones, one after the other: slow, for inputs that are mostly outliers.
-template <class T, int TN> __device__ __forceinline__ void add_outliers(int (&acc)[TN / 2], const TmaParams& p, int part, int row, int n0, int columns) {
-  const int lane = threadIdx.x & 31, g = lane >> 2, c = lane & 3;
-  const T* x = static_cast<const T*>(p.int8.x);
-  for (int o = p.int8.gathered; o < columns; ++o) {
-    const int column = p.int8.outliers[1 + o];
-    float value[2];
-#pragma unroll
-    for (int h = 0; h < 2; ++h) {
-      const int64_t r = row + g + 8 * h;
-      value[h] = r < p.finish.rows ? to_float(x[r * p.int8.k + column]) : 0.f;
-      if (!(fabsf(value[h]) >= p.int8.threshold)) value[h] = 0.f;
-    }
-    if (!__any_sync(0xffffffffu, value[0] != 0.f || value[1] != 0.f)) continue;
-#pragma unroll
-    for (int j = 0; j < TN / 8; ++j) {
-      const bool second = p.finish.gated && j >= TN / 16;
-      const int which = second ? 1 : part;
-      const int n = n0 + 8 * (second ? j - TN / 16 : j) + 2 * c;
-#pragma unroll
-      for (int e = 0; e < 2; ++e) {
-        if (n + e >= p.finish.part[which].n) continue;
-        const float w = to_float(from_float<T>(static_cast<float>(p.int8.weight[which][(n + e) * p.int8.k + column]) * (p.int8.scale[which][n + e] / 127.f)));
-        add_in_place(acc[4 * j + e], value[0] * w);
-        add_in_place(acc[4 * j + 2 + e], value[1] * w);
-      }
     }
   }
 }
@@ -243,11 +205,7 @@ template <class E, class T, int TN, int Cluster> __global__ void __launch_bounds
   else sm90::cluster_sync();
   pdl_begin();
 
-  int columns = 0, extra = 0;
-  if (kInt8 && p.int8.outliers) {
-    columns = p.int8.outliers[0];
-    extra = (min(columns, p.int8.gathered) + 63) / 64;
-  }
+  const int extra = kInt8 && p.int8.groups ? (p.int8.groups[0] + 3) / 4 : 0;  // K steps of four groups
   const int first = blockIdx.x / Cluster, stride = gridDim.x / Cluster;
   const int width = p.finish.gated ? TN / 2 : TN;
   auto locate = [&](int tile, int& part, int& n0, int& row) {
@@ -304,7 +262,6 @@ template <class E, class T, int TN, int Cluster> __global__ void __launch_bounds
         multiply<E, TN, Cluster>(sums, p.k_steps, true, tiles, barriers, stage, parity);
         scale_int8<TN>(sums, p, part, row + warp_row, n0);
         multiply<T, TN, Cluster>(sums, extra, false, tiles, barriers, stage, parity);
-        if (columns > p.int8.gathered) add_outliers<T, TN>(sums, p, part, row + warp_row, n0, columns);
 #pragma unroll
         for (int i = 0; i < TN / 2; ++i) acc[i] = __int_as_float(sums[i]);
       } else {
