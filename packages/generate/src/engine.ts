@@ -14,11 +14,11 @@ export interface EngineOptions {
   readonly kvDtype?: FloatDType;
   /** Most sequences that decode together. Default 32. */
   readonly maxBatchSize?: number;
-  /** Most prompt tokens of one forward pass. Default 512. */
+  /** Most prompt tokens of one forward pass. Default 512 on a CPU, so that an abort takes effect soon, and 4096 on a GPU, to fill it. */
   readonly prefillChunk?: number;
 }
 
-export const engineDefaults = { maxBatchSize: 32, prefillChunk: 512 } as const;
+export const engineDefaults = { maxBatchSize: 32, prefillChunk: { cpu: 512, cuda: 4096 } } as const;
 
 interface Clock {
   prefillMs: number;
@@ -111,7 +111,7 @@ export class Engine {
 
   /** The next prompt tokens in order, at most `prefillChunk`; sequences at the front are completed first. */
   #nextChunk(waiting: readonly Sequence[]): { sequence: Sequence; slice: Slice }[] {
-    let room = this.options.prefillChunk ?? engineDefaults.prefillChunk;
+    let room = this.options.prefillChunk ?? engineDefaults.prefillChunk[this.backend.device.type];
     const chunk: { sequence: Sequence; slice: Slice }[] = [];
     for (const sequence of waiting) {
       if (room === 0) break;

@@ -132,7 +132,8 @@ const independence: ConformanceCase[] = Object.entries(formats).map(([name, form
 }));
 
 // 16-bit weights have values exactly between two fp4 codes; bitsandbytes on CUDA decides them by an approximate reciprocal, the reference by an
-// exact one. Fewer than one in 10,000 values is such a tie, each worth less than a sixth of the absmax: 2e-3 of the norm.
+// exact one. About one bfloat16 value in 10,000 is such a tie, worth at most a third of the absmax, which is 2.5 times the root mean square:
+// sqrt(1e-4) * 2.5 / 3 = 0.8 % of the norm.
 const roundTrips: ConformanceCase[] = (['f32', 'f16', 'bf16'] as const).flatMap((dtype) =>
   [64, 65, 1000, 64 * 300].flatMap((count) => {
     const weight = (backend: Backend) => backend.tensor(numbers(count).normals(count), [1, count], dtype);
@@ -145,7 +146,7 @@ const roundTrips: ConformanceCase[] = (['f32', 'f16', 'bf16'] as const).flatMap(
             const quantized = quantizeBnb4(weight(backend), { quantType });
             const dense = dequantizeBnb4(quantized, dtype);
             return quantType === 'fp4' && dtype !== 'f32' ? [dense] : [...parts(quantized), dense];
-          }, quantType === 'fp4' && dtype !== 'f32' ? { tolerance: 2e-3 } : { exact: true }),
+          }, quantType === 'fp4' && dtype !== 'f32' ? { tolerance: 1e-2 } : { exact: true }),
       })),
       {
         name: `quantize nf4 nested of ${count} ${dtype}`,
