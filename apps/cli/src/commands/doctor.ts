@@ -1,6 +1,6 @@
 import { spawnSync } from 'node:child_process';
 import { arch, availableParallelism, cpus, platform, release, totalmem } from 'node:os';
-import { addonCandidates, hubEnvironment, listDevices, tensor } from '@q/transformers';
+import { addonCandidates, findDevices, hubEnvironment, QError, tensor, type DeviceFact } from '@q/transformers';
 import type { Command } from 'commander';
 import pc from 'picocolors';
 import { addOutputFlags } from '../flags.js';
@@ -9,8 +9,8 @@ import type { Context } from '../program.js';
 import { version } from '../version.js';
 
 export function addDoctor(program: Command, _: Context): void {
-  addOutputFlags(program.command('doctor').description('Check what this machine has: CPU features, native addons, compiler, GPUs.')).action(({ json }: { json?: boolean }) => {
-    const report = examine();
+  addOutputFlags(program.command('doctor').description('Check what this machine has: CPU features, native addons, compiler, GPUs.')).action(async ({ json }: { json?: boolean }) => {
+    const report = await examine();
     if (report.problems.length > 0) process.exitCode = 1;
     if (json) return printJson(report);
     show(report);
@@ -29,46 +29,53 @@ function nvccRelease(): string | undefined {
   return status === 0 ? (/release [\d.]+/.exec(stdout)?.[0] ?? 'unknown release') : undefined;
 }
 
-function examine() {
-  const devices = listDevices();
-  const cpu = devices.find(({ type }) => type === 'cpu')!;
+/** Devices, or why asking for them failed; a missing GPU is no failure. */
+async function devicesOrWhy(): Promise<{ devices: DeviceFact[]; noGpu?: string; failure?: string }> {
+  try {
+    const { devices, problem } = await findDevices();
+    return { devices, ...(problem !== undefined && { noGpu: problem }) };
+  } catch (error) {
+    if (error instanceof QError) return { devices: [], failure: error.message };
+    throw error;
+  }
+}
+
+async function examine() {
+  const { devices, noGpu, failure } = await devicesOrWhy();
   const { cacheDir, offline, endpoint } = hubEnvironment();
-  const found = {
+  const [major, minor] = process.versions.node.split('.').map(Number);
+  const problems = [
+    ...(major > 20 || (major === 20 && minor >= 17) ? [] : [`Node.js ${process.version} is too old; install 20.17 or newer`]),
+    ...(failure === undefined ? [] : [failure]),
+  ];
+  return {
     q: version,
     node: process.version,
     system: `${platform()} ${release()} ${arch()}`,
     cpu: { name: cpus()[0]?.model ?? 'unknown', threads: availableParallelism(), memoryBytes: totalmem() },
-    addon: { loaded: cpu.devices.length > 0, abi: tensor.abiHash, candidates: addonCandidates() },
+    addon: { loaded: devices.some(({ type }) => type === 'cpu'), abi: tensor.abiHash, candidates: addonCandidates() },
     devices,
+    noGpu,
     tools: { compiler: versionOf('c++') ?? versionOf('g++') ?? versionOf('clang++'), cmake: versionOf('cmake'), make: versionOf('make') ?? versionOf('ninja'), nvcc: nvccRelease() },
-    gpus: versionOf('nvidia-smi', ['--query-gpu=name,memory.total,driver_version', '--format=csv,noheader']),
+    driver: versionOf('nvidia-smi', ['--query-gpu=name,memory.total,driver_version', '--format=csv,noheader']),
     hub: { cacheDir, offline, endpoint },
+    problems,
   };
-  const [major, minor] = process.versions.node.split('.').map(Number);
-  const problems = [
-    ...(major > 20 || (major === 20 && minor >= 17) ? [] : [`Node.js ${process.version} is too old; install 20.17 or newer`]),
-    ...(cpu.devices.length > 0 ? [] : [cpu.problem ?? 'the CPU addon reports no device']),
-  ];
-  return { ...found, problems };
 }
 
-type Report = ReturnType<typeof examine>;
+type Report = Awaited<ReturnType<typeof examine>>;
 
-function show({ q, node, system, cpu, addon, devices, tools, gpus, hub, problems }: Report): void {
-  const missing = (value: string | undefined, fix: string) => value ?? `${pc.yellow('not found')} (${fix})`;
+function show({ q, node, system, cpu, addon, devices, noGpu, tools, driver, hub, problems }: Report): void {
+  const needed = (value: string | undefined, packageName: string) => value ?? `${pc.yellow('not found')} (only a build from source needs it: apt-get install ${packageName})`;
   printFields([
     ['q', q], ['node', node], ['system', system], ['cpu', `${cpu.name}, ${cpu.threads} threads, ${bytes(cpu.memoryBytes)}`], ['cpu addon', addon.loaded ? `loaded (${addon.abi})` : pc.red('not loaded')],
-    ['compiler', missing(tools.compiler, 'needed only to build from source: apt-get install g++')], ['cmake', missing(tools.cmake, 'needed only to build from source: apt-get install cmake')],
-    ['make', missing(tools.make, 'needed only to build from source: apt-get install make')], ['nvcc', missing(tools.nvcc, 'needed only to build CUDA kernels from source')],
-    ['gpus', gpus ?? 'none: nvidia-smi is missing or finds no device'], ['hub cache', `${hub.cacheDir}${hub.offline ? ' (offline)' : ''}`],
+    ['compiler', needed(tools.compiler, 'g++')], ['cmake', needed(tools.cmake, 'cmake')], ['make', needed(tools.make, 'make')], ['nvcc', tools.nvcc ?? 'not found (only a build of the CUDA kernels needs it)'],
+    ['nvidia-smi', driver ?? 'not found, or it finds no GPU'], ['cuda', noGpu ?? 'ready'], ['hub cache', `${hub.cacheDir}${hub.offline ? ' (offline)' : ''}`],
   ]);
-  for (const { type, devices: found, problem } of devices) {
+  for (const { type, index, name, totalBytes, freeBytes, features } of devices) {
     print();
-    for (const device of found) {
-      print(`${pc.bold(tensor.deviceName({ type: device.type, index: device.index }))}  ${device.name}, ${bytes(device.totalBytes)}`);
-      printFields(Object.entries(device.features).map(([name, value]) => [`  ${name}`, String(value)] as const));
-    }
-    if (problem !== undefined) print(`${pc.bold(type)}  ${problem}`);
+    print(`${pc.bold(tensor.deviceName({ type, index }))}  ${name}, ${bytes(totalBytes)}, ${bytes(freeBytes)} free`);
+    printFields(Object.entries(features).map(([feature, value]) => [`  ${feature}`, String(value)] as const));
   }
   print();
   print(problems.length === 0 ? pc.green('No problems found.') : pc.red(problems.join('\n')));
