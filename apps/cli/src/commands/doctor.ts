@@ -1,6 +1,6 @@
 import { spawnSync } from 'node:child_process';
 import { arch, availableParallelism, cpus, platform, release, totalmem } from 'node:os';
-import { addonCandidates, findDevices, hubEnvironment, QError, tensor, type DeviceFact } from '@q/transformers';
+import { addonCandidates, hubEnvironment, listDevices, tensor } from '@q/transformers';
 import type { Command } from 'commander';
 import pc from 'picocolors';
 import { addOutputFlags } from '../flags.js';
@@ -9,8 +9,8 @@ import type { Context } from '../program.js';
 import { version } from '../version.js';
 
 export function addDoctor(program: Command, _: Context): void {
-  addOutputFlags(program.command('doctor').description('Check what this machine has: CPU features, native addons, compiler, GPUs.')).action(async ({ json }: { json?: boolean }) => {
-    const report = await examine();
+  addOutputFlags(program.command('doctor').description('Check what this machine has: CPU features, native addons, compiler, GPUs.')).action(({ json }: { json?: boolean }) => {
+    const report = examine();
     if (report.problems.length > 0) process.exitCode = 1;
     if (json) return printJson(report);
     show(report);
@@ -29,33 +29,24 @@ function nvccRelease(): string | undefined {
   return status === 0 ? (/release [\d.]+/.exec(stdout)?.[0] ?? 'unknown release') : undefined;
 }
 
-/** Devices, or why asking for them failed; a missing GPU is no failure. */
-async function devicesOrWhy(): Promise<{ devices: DeviceFact[]; noGpu?: string; failure?: string }> {
-  try {
-    const { devices, problem } = await findDevices();
-    return { devices, ...(problem !== undefined && { noGpu: problem }) };
-  } catch (error) {
-    if (error instanceof QError) return { devices: [], failure: error.message };
-    throw error;
-  }
-}
-
-async function examine() {
-  const { devices, noGpu, failure } = await devicesOrWhy();
+function examine() {
+  const reports = listDevices();
+  const [cpuDevices, gpus] = (['cpu', 'cuda'] as const).map((wanted) => reports.find(({ type }) => type === wanted)!);
+  const devices = [...cpuDevices.devices, ...gpus.devices];
   const { cacheDir, offline, endpoint } = hubEnvironment();
   const [major, minor] = process.versions.node.split('.').map(Number);
   const problems = [
     ...(major > 20 || (major === 20 && minor >= 17) ? [] : [`Node.js ${process.version} is too old; install 20.17 or newer`]),
-    ...(failure === undefined ? [] : [failure]),
+    ...(cpuDevices.devices.length > 0 ? [] : [cpuDevices.problem ?? 'the CPU addon reports no device']),
   ];
   return {
     q: version,
     node: process.version,
     system: `${platform()} ${release()} ${arch()}`,
     cpu: { name: cpus()[0]?.model ?? 'unknown', threads: availableParallelism(), memoryBytes: totalmem() },
-    addon: { loaded: devices.some(({ type }) => type === 'cpu'), abi: tensor.abiHash, candidates: addonCandidates() },
+    addon: { loaded: cpuDevices.devices.length > 0, abi: tensor.abiHash, candidates: addonCandidates() },
     devices,
-    noGpu,
+    noGpu: gpus.problem,
     tools: { compiler: versionOf('c++') ?? versionOf('g++') ?? versionOf('clang++'), cmake: versionOf('cmake'), make: versionOf('make') ?? versionOf('ninja'), nvcc: nvccRelease() },
     driver: versionOf('nvidia-smi', ['--query-gpu=name,memory.total,driver_version', '--format=csv,noheader']),
     hub: { cacheDir, offline, endpoint },
@@ -63,7 +54,7 @@ async function examine() {
   };
 }
 
-type Report = Awaited<ReturnType<typeof examine>>;
+type Report = ReturnType<typeof examine>;
 
 function show({ q, node, system, cpu, addon, devices, noGpu, tools, driver, hub, problems }: Report): void {
   const needed = (value: string | undefined, packageName: string) => value ?? `${pc.yellow('not found')} (only a build from source needs it: apt-get install ${packageName})`;
@@ -72,9 +63,9 @@ function show({ q, node, system, cpu, addon, devices, noGpu, tools, driver, hub,
     ['compiler', needed(tools.compiler, 'g++')], ['cmake', needed(tools.cmake, 'cmake')], ['make', needed(tools.make, 'make')], ['nvcc', tools.nvcc ?? 'not found (only a build of the CUDA kernels needs it)'],
     ['nvidia-smi', driver ?? 'not found, or it finds no GPU'], ['cuda', noGpu ?? 'ready'], ['hub cache', `${hub.cacheDir}${hub.offline ? ' (offline)' : ''}`],
   ]);
-  for (const { type, index, name, totalBytes, freeBytes, features } of devices) {
+  for (const { type, index, name, totalBytes, features } of devices) {
     print();
-    print(`${pc.bold(tensor.deviceName({ type, index }))}  ${name}, ${bytes(totalBytes)}, ${bytes(freeBytes)} free`);
+    print(`${pc.bold(tensor.deviceName({ type, index }))}  ${name}, ${bytes(totalBytes)}`);
     printFields(Object.entries(features).map(([feature, value]) => [`  ${feature}`, String(value)] as const));
   }
   print();
