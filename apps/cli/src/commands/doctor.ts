@@ -2,9 +2,8 @@ import { spawnSync } from 'node:child_process';
 import { arch, availableParallelism, cpus, platform, release, totalmem } from 'node:os';
 import { addonCandidates, hubEnvironment, listDevices, tensor } from '@q/transformers';
 import type { Command } from 'commander';
-import pc from 'picocolors';
 import { addOutputFlags } from '../flags.js';
-import { bytes, print, printFields, printJson } from '../output.js';
+import { bytes, colors, print, printFields, printJson } from '../output.js';
 import type { Context } from '../program.js';
 import { version } from '../version.js';
 
@@ -57,17 +56,17 @@ function examine() {
 type Report = ReturnType<typeof examine>;
 
 function show({ q, node, system, cpu, addon, devices, noGpu, tools, driver, hub, problems }: Report): void {
-  const needed = (value: string | undefined, packageName: string) => value ?? `${pc.yellow('not found')} (only a build from source needs it: apt-get install ${packageName})`;
+  const needed = (value: string | undefined, packageName: string) => value ?? `${colors.yellow('not found')} (only a build from source needs it: apt-get install ${packageName})`;
   printFields([
-    ['q', q], ['node', node], ['system', system], ['cpu', `${cpu.name}, ${cpu.threads} threads, ${bytes(cpu.memoryBytes)}`], ['cpu addon', addon.loaded ? `loaded (${addon.abi})` : pc.red('not loaded')],
+    ['q', q], ['node', node], ['system', system], ['cpu', `${cpu.name}, ${cpu.threads} threads, ${bytes(cpu.memoryBytes)}`], ['cpu addon', addon.loaded ? `loaded (${addon.abi})` : colors.red('not loaded')],
     ['compiler', needed(tools.compiler, 'g++')], ['cmake', needed(tools.cmake, 'cmake')], ['make', needed(tools.make, 'make')], ['nvcc', tools.nvcc ?? 'not found (only a build of the CUDA kernels needs it)'],
     ['nvidia-smi', driver ?? 'not found, or it finds no GPU'], ['cuda', noGpu ?? 'ready'], ['hub cache', `${hub.cacheDir}${hub.offline ? ' (offline)' : ''}`],
   ]);
   for (const { type, index, name, totalBytes, features } of devices) {
     print();
-    print(`${pc.bold(tensor.deviceName({ type, index }))}  ${name}, ${bytes(totalBytes)}`);
+    print(`${colors.bold(tensor.deviceName({ type, index }))}  ${name}, ${bytes(totalBytes)}`);
     printFields(Object.entries(features).map(([feature, value]) => [`  ${feature}`, String(value)] as const));
   }
   print();
-  print(problems.length === 0 ? pc.green('No problems found.') : pc.red(problems.join('\n')));
+  print(problems.length === 0 ? colors.green('No problems found.') : colors.red(problems.join('\n')));
 }
