@@ -1,6 +1,6 @@
 // Sets up everything, then runs lint, type check, tests and package checks of all packages, one after the other.
-import { setup } from './lib/setup.mjs';
+import { buildEnvironment, setup } from './lib/setup.mjs';
 import { step, turboCommand } from './lib/commands.mjs';
 
 setup({ all: true });
-step('Checking all packages', turboCommand(['run', 'lint', 'typecheck', 'test', 'package', '--concurrency=1', '--output-logs=new-only', '--ui=stream', ...process.argv.slice(2)]), { show: true });
+step('Checking all packages', turboCommand(['run', 'lint', 'typecheck', 'test', 'package', '--concurrency=1', '--output-logs=new-only', '--ui=stream', ...process.argv.slice(2)]), { env: buildEnvironment(), show: true });

@@ -31,6 +31,9 @@ function checkTools() {
   );
 }
 
+/** Compiling the CUDA kernels takes minutes, so without an NVIDIA driver set-up leaves them out, unless Q_CUDA_BUILD=on asks for them. */
+export const buildEnvironment = () => ({ Q_CUDA_BUILD: process.env.Q_CUDA_BUILD ?? (existsSync('/proc/driver/nvidia/version') || has('nvidia-smi') ? 'on' : 'off') });
+
 /** @param all build every package instead of what the CLI needs */
 export function setup({ all = false } = {}) {
   checkNode();
@@ -45,6 +48,6 @@ export function setup({ all = false } = {}) {
     writeStamp({ dependencies, cli: undefined, all: undefined });
   }
   const filter = all ? [] : ['--filter=@q/cli...'];
-  step(all ? 'Building all packages' : 'Building the CLI and its packages', turboCommand(['run', 'build', ...filter, '--concurrency=2', '--output-logs=errors-only', '--ui=stream']));
+  step(all ? 'Building all packages' : 'Building the CLI and its packages', turboCommand(['run', 'build', ...filter, '--concurrency=2', '--output-logs=errors-only', '--ui=stream']), { env: buildEnvironment() });
   writeStamp({ [all ? 'all' : 'cli']: sourceHash() });
 }

@@ -1,6 +1,11 @@
 import Table from 'cli-table3';
 import pc from 'picocolors';
 
+const forced = process.env.FORCE_COLOR !== undefined && process.env.FORCE_COLOR !== '0';
+
+/** Colours of what goes to stdout: none in pipes, also under CI, unless FORCE_COLOR asks for them. */
+export const colors = pc.createColors(pc.isColorSupported && (process.stdout.isTTY || forced));
+
 /** Bytes with three digits: 14.7 MB. */
 export function bytes(count: number): string {
   const units = ['B', 'kB', 'MB', 'GB', 'TB'];
@@ -28,14 +33,14 @@ export const printJson = (value: unknown): void => print(JSON.stringify(value, n
 export function printFields(rows: readonly (readonly [string, string | number | undefined])[], to: (line: string) => void = print): void {
   const shown = rows.filter(([, value]) => value !== undefined);
   const width = Math.max(...shown.map(([name]) => name.length));
-  for (const [name, value] of shown) to(`${pc.dim(name.padEnd(width))}  ${String(value)}`);
+  for (const [name, value] of shown) to(`${colors.dim(name.padEnd(width))}  ${String(value)}`);
 }
 
 /** A table without borders; columns whose heading ends in `>` are aligned right. */
 export function printTable(headings: readonly string[], rows: readonly (readonly (string | number)[])[]): void {
   const none = Object.fromEntries(['top', 'top-mid', 'top-left', 'top-right', 'bottom', 'bottom-mid', 'bottom-left', 'bottom-right', 'left', 'left-mid', 'mid', 'mid-mid', 'right', 'right-mid'].map((key) => [key, '']));
   const table = new Table({
-    head: headings.map((heading) => pc.dim(heading.replace(/>$/, ''))),
+    head: headings.map((heading) => colors.dim(heading.replace(/>$/, ''))),
     colAligns: headings.map((heading) => (heading.endsWith('>') ? 'right' : 'left')),
     chars: { ...none, middle: '  ' },
     style: { 'padding-left': 0, 'padding-right': 0, head: [], border: [] },

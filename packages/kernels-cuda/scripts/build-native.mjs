@@ -18,7 +18,9 @@ const nvcc = [process.env.CUDACXX, home && join(home, 'bin', 'nvcc'), 'nvcc', '/
   .filter(Boolean)
   .find((path) => spawnSync(path, ['--version'], { stdio: 'ignore' }).status === 0);
 
-if (!nvcc) {
+if (process.env.Q_CUDA_BUILD === 'off') {
+  console.log('kernels-cuda: the CUDA driver is not built (Q_CUDA_BUILD is off)');
+} else if (!nvcc) {
   console.log('kernels-cuda: no nvcc found, the CUDA driver is not built (install the CUDA toolkit 12.8 or newer, or set CUDA_HOME)');
 } else {
   const defines = {

@@ -22,6 +22,13 @@ export async function measurePeaks(backend: Backend, threads: number): Promise<P
   return { flops, readBytesPerSecond: await copyBandwidth(backend), readMethod: 'copies of 1 GiB, bytes read and written, best of 5' };
 }
 
+/** The better of two measurements, figure by figure: other programs only take away. */
+export const higherOf = (a: Peaks, b: Peaks): Peaks => ({
+  readMethod: a.readMethod,
+  readBytesPerSecond: Math.max(a.readBytesPerSecond, b.readBytesPerSecond),
+  flops: Object.fromEntries(Object.keys(a.flops).map((dtype) => [dtype, Math.max(a.flops[dtype], b.flops[dtype])])),
+});
+
 const [rows, width] = [512, 4096];
 
 /** y[512, 4096] = x[512, 4096] · W[4096, 4096], the best of 4. */

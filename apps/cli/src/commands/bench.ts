@@ -2,7 +2,7 @@ import { AutoModelForCausalLM, ConfigError, type CausalModel, type GenerationSta
 import { Option, type Command } from 'commander';
 import { withLoopDelay, type LoopDelay } from '../bench/delay.js';
 import { machine } from '../bench/machine.js';
-import { measurePeaks } from '../bench/peaks.js';
+import { higherOf, measurePeaks, type Peaks } from '../bench/peaks.js';
 import { shapeConfig, shapeNames } from '../bench/shapes.js';
 import { addModelFlags, loadOptions, modelArgument, type ModelFlags } from '../flags.js';
 import { quantizationName } from '../load.js';
@@ -38,13 +38,16 @@ export function addBench(program: Command, { signal }: Context): void {
     const { result: { model, loadMs }, delay: loading } = await withLoopDelay(() => load(id, flags, signal));
     await using _ = model;
     const runs: GenerationStats[] = [];
+    note('measuring what the device can do, before and after ...');
+    const threads = Number(model.backend.caps.features.threads ?? 1);
+    const before = await measurePeaks(model.backend, threads);
+    signal.throwIfAborted();
     await generateOnce(model, { ...flags, promptTokens: Math.min(flags.promptTokens, 64), newTokens: 4 }, signal); // warm-up
     const { delay: generating } = await withLoopDelay(async () => {
       for (let i = 0; i < flags.repeat; i++) runs.push(await generateOnce(model, flags, signal));
     });
-    note('measuring what the device can do ...');
-    const threads = Number(model.backend.caps.features.threads ?? 1);
-    const result = { name: id ?? flags.shape!, ...figures(model, flags, runs, await measurePeaks(model.backend, threads)), loadMs, eventLoop: { loading, generating }, machine: machine() };
+    const peaks = higherOf(before, await measurePeaks(model.backend, threads));
+    const result = { name: id ?? flags.shape!, ...figures(model, flags, runs, peaks), loadMs, eventLoop: { loading, generating }, machine: machine() };
     if (flags.json) printJson(result);
     else show(result);
   });
@@ -80,7 +83,7 @@ const median = (values: readonly number[]): number => {
 };
 const spread = (values: readonly number[]) => ({ min: Math.min(...values), max: Math.max(...values) });
 
-function figures(model: CausalModel, { batch, promptTokens, newTokens, repeat }: BenchFlags, runs: readonly GenerationStats[], peaks: Awaited<ReturnType<typeof measurePeaks>>) {
+function figures(model: CausalModel, { batch, promptTokens, newTokens, repeat }: BenchFlags, runs: readonly GenerationStats[], peaks: Peaks) {
   const prefill = runs.map((run) => run.prefillTokensPerSecond);
   const decode = runs.map((run) => run.decodeTokensPerSecond);
   const stepMs = median(runs.map((run) => run.decodeMs)) / (newTokens - 1);

@@ -1,9 +1,8 @@
 import { AutoModelForCausalLM, BitsAndBytesConfig, type GenerationStats } from '@q/transformers';
 import type { Command } from 'commander';
-import pc from 'picocolors';
 import { addOutputFlags, defaultModel } from '../flags.js';
 import { quantizationName } from '../load.js';
-import { bytes, count, print, printFields, printJson, printTable } from '../output.js';
+import { bytes, colors, count, print, printFields, printJson, printTable } from '../output.js';
 import { positiveInteger } from '../parse.js';
 import type { Context } from '../program.js';
 import { statsLine } from './run.js';
@@ -43,7 +42,7 @@ export function addDemo(program: Command, { signal }: Context): void {
     print();
     printTable(['weights', 'linear layers>', 'bytes>'], Object.entries(sizes).map(([format, size]) => [format === 'other' ? 'embedding and norms' : format, linears[format] ?? '', bytes(size)]));
     print();
-    process.stdout.write(pc.dim(prompt));
+    process.stdout.write(colors.dim(prompt));
     let stats: GenerationStats | undefined;
     for await (const step of generation) {
       process.stdout.write(step.text);

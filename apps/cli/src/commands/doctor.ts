@@ -2,9 +2,8 @@ import { spawnSync } from 'node:child_process';
 import { arch, availableParallelism, cpus, platform, release, totalmem } from 'node:os';
 import { addonCandidates, hubEnvironment, listDevices, tensor } from '@q/transformers';
 import type { Command } from 'commander';
-import pc from 'picocolors';
 import { addOutputFlags } from '../flags.js';
-import { bytes, print, printFields, printJson } from '../output.js';
+import { bytes, colors, print, printFields, printJson } from '../output.js';
 import type { Context } from '../program.js';
 import { version } from '../version.js';
 
@@ -30,46 +29,44 @@ function nvccRelease(): string | undefined {
 }
 
 function examine() {
-  const devices = listDevices();
-  const cpu = devices.find(({ type }) => type === 'cpu')!;
+  const reports = listDevices();
+  const [cpuDevices, gpus] = (['cpu', 'cuda'] as const).map((wanted) => reports.find(({ type }) => type === wanted)!);
+  const devices = [...cpuDevices.devices, ...gpus.devices];
   const { cacheDir, offline, endpoint } = hubEnvironment();
-  const found = {
+  const [major, minor] = process.versions.node.split('.').map(Number);
+  const problems = [
+    ...(major > 20 || (major === 20 && minor >= 17) ? [] : [`Node.js ${process.version} is too old; install 20.17 or newer`]),
+    ...(cpuDevices.devices.length > 0 ? [] : [cpuDevices.problem ?? 'the CPU addon reports no device']),
+  ];
+  return {
     q: version,
     node: process.version,
     system: `${platform()} ${release()} ${arch()}`,
     cpu: { name: cpus()[0]?.model ?? 'unknown', threads: availableParallelism(), memoryBytes: totalmem() },
-    addon: { loaded: cpu.devices.length > 0, abi: tensor.abiHash, candidates: addonCandidates() },
+    addon: { loaded: cpuDevices.devices.length > 0, abi: tensor.abiHash, candidates: addonCandidates() },
     devices,
+    noGpu: gpus.problem,
     tools: { compiler: versionOf('c++') ?? versionOf('g++') ?? versionOf('clang++'), cmake: versionOf('cmake'), make: versionOf('make') ?? versionOf('ninja'), nvcc: nvccRelease() },
-    gpus: versionOf('nvidia-smi', ['--query-gpu=name,memory.total,driver_version', '--format=csv,noheader']),
+    driver: versionOf('nvidia-smi', ['--query-gpu=name,memory.total,driver_version', '--format=csv,noheader']),
     hub: { cacheDir, offline, endpoint },
+    problems,
   };
-  const [major, minor] = process.versions.node.split('.').map(Number);
-  const problems = [
-    ...(major > 20 || (major === 20 && minor >= 17) ? [] : [`Node.js ${process.version} is too old; install 20.17 or newer`]),
-    ...(cpu.devices.length > 0 ? [] : [cpu.problem ?? 'the CPU addon reports no device']),
-  ];
-  return { ...found, problems };
 }
 
 type Report = ReturnType<typeof examine>;
 
-function show({ q, node, system, cpu, addon, devices, tools, gpus, hub, problems }: Report): void {
-  const missing = (value: string | undefined, fix: string) => value ?? `${pc.yellow('not found')} (${fix})`;
+function show({ q, node, system, cpu, addon, devices, noGpu, tools, driver, hub, problems }: Report): void {
+  const needed = (value: string | undefined, packageName: string) => value ?? `${colors.yellow('not found')} (only a build from source needs it: apt-get install ${packageName})`;
   printFields([
-    ['q', q], ['node', node], ['system', system], ['cpu', `${cpu.name}, ${cpu.threads} threads, ${bytes(cpu.memoryBytes)}`], ['cpu addon', addon.loaded ? `loaded (${addon.abi})` : pc.red('not loaded')],
-    ['compiler', missing(tools.compiler, 'needed only to build from source: apt-get install g++')], ['cmake', missing(tools.cmake, 'needed only to build from source: apt-get install cmake')],
-    ['make', missing(tools.make, 'needed only to build from source: apt-get install make')], ['nvcc', missing(tools.nvcc, 'needed only to build CUDA kernels from source')],
-    ['gpus', gpus ?? 'none: nvidia-smi is missing or finds no device'], ['hub cache', `${hub.cacheDir}${hub.offline ? ' (offline)' : ''}`],
+    ['q', q], ['node', node], ['system', system], ['cpu', `${cpu.name}, ${cpu.threads} threads, ${bytes(cpu.memoryBytes)}`], ['cpu addon', addon.loaded ? `loaded (${addon.abi})` : colors.red('not loaded')],
+    ['compiler', needed(tools.compiler, 'g++')], ['cmake', needed(tools.cmake, 'cmake')], ['make', needed(tools.make, 'make')], ['nvcc', tools.nvcc ?? 'not found (only a build of the CUDA kernels needs it)'],
+    ['nvidia-smi', driver ?? 'not found, or it finds no GPU'], ['cuda', noGpu ?? 'ready'], ['hub cache', `${hub.cacheDir}${hub.offline ? ' (offline)' : ''}`],
   ]);
-  for (const { type, devices: found, problem } of devices) {
+  for (const { type, index, name, totalBytes, features } of devices) {
     print();
-    for (const device of found) {
-      print(`${pc.bold(tensor.deviceName({ type: device.type, index: device.index }))}  ${device.name}, ${bytes(device.totalBytes)}`);
-      printFields(Object.entries(device.features).map(([name, value]) => [`  ${name}`, String(value)] as const));
-    }
-    if (problem !== undefined) print(`${pc.bold(type)}  ${problem}`);
+    print(`${colors.bold(tensor.deviceName({ type, index }))}  ${name}, ${bytes(totalBytes)}`);
+    printFields(Object.entries(features).map(([feature, value]) => [`  ${feature}`, String(value)] as const));
   }
   print();
-  print(problems.length === 0 ? pc.green('No problems found.') : pc.red(problems.join('\n')));
+  print(problems.length === 0 ? colors.green('No problems found.') : colors.red(problems.join('\n')));
 }

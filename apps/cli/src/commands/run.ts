@@ -1,10 +1,9 @@
 import { text as readAll } from 'node:stream/consumers';
 import { ConfigError, type CausalModel, type GenerateOptions, type GenerationStats } from '@q/transformers';
 import type { Command } from 'commander';
-import pc from 'picocolors';
 import { addModelFlags, defaultModel, modelArgument, type ModelFlags } from '../flags.js';
 import { loadModel, quantizationName } from '../load.js';
-import { count, note, printJson, rate, seconds } from '../output.js';
+import { colors, count, note, printJson, rate, seconds } from '../output.js';
 import { collect, positiveInteger, positiveNumber, probability, wholeNumber } from '../parse.js';
 import type { Context } from '../program.js';
 
@@ -83,14 +82,14 @@ async function run(id: string, model: CausalModel, prompt: string, flags: RunFla
     printJson({ model: id, device: model.backend.name, quantization: quantizationName(model), prompt, text, newTokens: newTokens[0], finishReason: finishReasons[0], loadMs, stats });
     return;
   }
-  if (process.stdout.isTTY && !flags.chat) process.stdout.write(pc.dim(prompt));
+  if (process.stdout.isTTY && !flags.chat) process.stdout.write(colors.dim(prompt));
   let stats: GenerationStats | undefined;
   for await (const step of generation) {
     process.stdout.write(step.text);
     stats = step.stats ?? stats;
   }
   process.stdout.write('\n');
-  note(pc.dim(statsLine(stats!, loadMs)));
+  note(colors.dim(statsLine(stats!, loadMs)));
 }
 
 /** `load 0.10 s, prompt 12 tokens at 800 tok/s, 64 new tokens at 120 tok/s`. */

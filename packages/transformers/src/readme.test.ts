@@ -1,0 +1,47 @@
+import { mkdtemp, readFile, rm, stat } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterAll, beforeAll, expect, it, vi } from 'vitest';
+import * as config from '@q/config';
+import * as models from '@q/models';
+import * as nano from '@q/nano';
+import * as tensor from '@q/tensor';
+import ts from 'typescript';
+import * as transformers from './index.js';
+
+// Runs every TypeScript snippet of the READMEs that have no test of their own, in a temporary folder.
+const packages: Readonly<Record<string, unknown>> = { '@q/config': config, '@q/models': models, '@q/nano': nano, '@q/tensor': tensor, '@q/transformers': transformers };
+const before = process.cwd();
+let folder: string;
+beforeAll(async () => {
+  folder = await mkdtemp(join(tmpdir(), 'q-readme-'));
+  process.chdir(folder);
+});
+afterAll(async () => {
+  process.chdir(before);
+  await rm(folder, { recursive: true, force: true });
+});
+
+const AsyncFunction = (async () => {}).constructor as new (...names: string[]) => (...values: unknown[]) => Promise<void>;
+
+async function runSnippets(path: string): Promise<{ snippets: number; printed: string }> {
+  const readme = await readFile(new URL(`../../../${path}`, import.meta.url), 'utf8');
+  const snippets = [...readme.matchAll(/```ts\n([\s\S]*?)```/g)].map(([, code]) => code);
+  let printed = '';
+  const print = vi.fn((...values: unknown[]) => void (printed += values.map((value) => (typeof value === 'string' ? value : JSON.stringify(value))).join(' ')));
+  for (const code of snippets) {
+    const body = code.replace(/^import (\{[^}]*\}) from '(@q\/[a-z-]+)';$/gm, "const $1 = packages['$2'];");
+    const { outputText } = ts.transpileModule(`async function run() {\n${body}\n}`, { compilerOptions: { target: ts.ScriptTarget.ES2022, module: ts.ModuleKind.ESNext } });
+    await new AsyncFunction('packages', 'console', 'process', `${outputText}\nawait run();`)(packages, { log: print }, { stdout: { write: print } });
+  }
+  expect(print).toHaveBeenCalled();
+  return { snippets: snippets.length, printed };
+}
+
+it.each([['README.md', 1], ['packages/transformers/README.md', 2], ['packages/models/README.md', 1], ['packages/tensor/README.md', 1], ['packages/nano/README.md', 1]])('%s', async (path, snippets) => {
+  expect((await runSnippets(path)).snippets).toBe(snippets);
+});
+
+it('the quick start wrote a model', async () => {
+  expect((await stat(join(folder, 'nano-nf4', 'model.safetensors'))).size).toBeLessThan(6e6);
+});
