@@ -63,7 +63,7 @@ export class Backend {
   /** A temporary from the pool, content undefined. */
   empty<D extends DType>(shape: Shape, dtype: D): Tensor<D> {
     const bytes = countOf(shape) * dtypeBytes(dtype);
-    const buffer = this.#guard('alloc', () => this.#pool.take(Math.max(bytes, 1)));
+    const buffer = this.#alloc(() => this.#pool.take(Math.max(bytes, 1)));
     this.#notePeak();
     return new Tensor(new Storage(this, buffer, bytes, (id) => this.#closed || this.#pool.give(id)), 0, dtype, shape);
   }
@@ -71,16 +71,7 @@ export class Backend {
   /** Memory of exactly this size for weights and caches, content undefined; given back to the device on dispose. */
   allocate<D extends DType>(shape: Shape, dtype: D): Tensor<D> {
     const bytes = Math.max(countOf(shape) * dtypeBytes(dtype), 1);
-    const buffer = this.#guard('alloc', () => {
-      try {
-        return this.driver.alloc(bytes);
-      } catch (error) {
-        if ((error as DriverFailure).code !== 'out_of_memory') throw error;
-        this.#pool.trim();
-        return this.driver.alloc(bytes);
-      }
-    });
-    return this.#persistent(buffer, bytes, shape, dtype);
+    return this.#persistent(this.#alloc(() => this.driver.alloc(bytes)), bytes, shape, dtype);
   }
 
   /** A tensor of the given numbers (rounded to a 16-bit dtype to nearest even). @throws ShapeError when the count differs. */
@@ -154,16 +145,7 @@ export class Backend {
    * from outside must outlive it. Run `fn` once before, so that the pool holds what it needs.
    */
   capture(fn: () => void): Program {
-    this.#pool.beginCapture();
-    this.driver.beginCapture();
-    let id: number;
-    let owned: number[];
-    try {
-      this.scope(fn);
-    } finally {
-      id = this.driver.endCapture();
-      owned = this.#pool.endCapture();
-    }
+    const { id, owned } = this.#record(fn);
     let live = true;
     const dispose = () => {
       if (!live || this.#closed) return;
@@ -176,6 +158,21 @@ export class Backend {
       this.#guard('replay', () => this.driver.replay(id));
     };
     return { replay, dispose, [Symbol.dispose]: dispose };
+  }
+
+  #record(fn: () => void): { id: number; owned: readonly number[] } {
+    this.#pool.beginCapture();
+    this.driver.beginCapture();
+    const end = () => ({ id: this.driver.endCapture(), owned: this.#pool.endCapture() });
+    try {
+      this.scope(fn);
+    } catch (error) {
+      const { id, owned } = end();
+      this.driver.releaseProgram(id);
+      this.#pool.adopt(owned);
+      throw error;
+    }
+    return end();
   }
 
   /** Resolves when everything queued so far is done; rejects with the first error since the last promise. */
@@ -249,6 +246,19 @@ export class Backend {
       if (!this.#closed) this.driver.release(id);
     };
     return new Tensor(new Storage(this, buffer, bytes, release), 0, dtype, shape);
+  }
+
+  /** Allocates; when memory runs out, once more after giving back what is idle. */
+  #alloc(take: () => number): number {
+    return this.#guard('alloc', () => {
+      try {
+        return take();
+      } catch (error) {
+        if ((error as DriverFailure).code !== 'out_of_memory') throw error;
+        this.#pool.trim();
+        return take();
+      }
+    });
   }
 
   #notePeak(): void {
