@@ -248,13 +248,13 @@ export class Backend {
     return new Tensor(new Storage(this, buffer, bytes, release), 0, dtype, shape);
   }
 
-  /** Allocates; when memory runs out, once more after giving back what is idle. */
+  /** Allocates; when memory runs out, once more after giving back what is idle (a recording may use that). */
   #alloc(take: () => number): number {
     return this.#guard('alloc', () => {
       try {
         return take();
       } catch (error) {
-        if ((error as DriverFailure).code !== 'out_of_memory') throw error;
+        if ((error as DriverFailure).code !== 'out_of_memory' || this.#pool.capturing) throw error;
         this.#pool.trim();
         return take();
       }

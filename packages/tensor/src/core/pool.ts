@@ -46,6 +46,10 @@ export class Pool {
     this.#captured = new Set();
   }
 
+  get capturing(): boolean {
+    return this.#captured !== undefined;
+  }
+
   /** Takes the recorded program's buffers out of circulation and returns them; {@link adopt} puts them back. */
   endCapture(): number[] {
     const owned = this.#captured!;
