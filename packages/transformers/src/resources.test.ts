@@ -34,7 +34,7 @@ it('100 cycles of load, generate and dispose end within 20 MB of where they bega
 }, 120_000);
 
 /** 99th percentile of the time between two ticks of a 1 ms timer, the millisecond included. */
-async function delayDuring(work: () => Promise<unknown>): Promise<number> {
+async function delayDuring(work: () => PromiseLike<unknown>): Promise<number> {
   const monitor = monitorEventLoopDelay({ resolution: 1 });
   monitor.enable();
   await work();
@@ -48,7 +48,7 @@ const bound = 10;
  * Best of a few runs, since other programs of the machine also delay the timer: their share differs from run to run, Q's does not.
  * The baseline is the delay of the same time without work.
  */
-async function expectFreeLoop(what: string, work: () => Promise<unknown>): Promise<void> {
+async function expectFreeLoop(what: string, work: () => PromiseLike<unknown>): Promise<void> {
   const runs: { delay: number; baseline: number }[] = [];
   for (let run = 0; run < 4; run++) {
     const baseline = await delayDuring(() => sleep(300));
