@@ -82,6 +82,18 @@ describe('batches', () => {
     for (const i of [0, 6]) expect((await wide.generate({ inputIds: [many[i]], maxNewTokens: 12, eosTokenId: null })).newTokens).toEqual([newTokens[i]]);
   });
 
+  it.each(['bnb-nf4', 'bnb-int8', 'bnb-fp16'])('%s: gives the same bits with one thread and with two', async (name) => {
+    const folder = await unpackCheckpoint(name, await temporary(name));
+    const results = [];
+    for (const threads of [1, 2]) {
+      await using model = await AutoModelForCausalLM.fromPretrained(folder, { threads });
+      using logits = model.forward({ inputIds: [Array.from({ length: 90 }, (_, i) => (i * 13) % 500)] });
+      const { newTokens } = await model.generate({ inputIds: prompts, maxNewTokens: 50, eosTokenId: null });
+      results.push({ logits: await logits.data(), newTokens });
+    }
+    expect(results[1]).toEqual(results[0]);
+  });
+
   it('gives every requested sequence of a prompt', async () => {
     await using model = await load();
     const options = { maxNewTokens: 12, doSample: true, temperature: 1.5, seed: 7, numReturnSequences: 3, eosTokenId: null } as const;
