@@ -26,7 +26,7 @@ export const workspaces = () =>
 /** Hash of what decides which packages are installed. */
 export function dependencyHash() {
   const hash = createHash('sha256').update(`${process.platform} ${process.arch}`);
-  for (const path of ['pnpm-lock.yaml', 'pnpm-workspace.yaml', '.npmrc', 'package.json', ...workspaces().map((folder) => `${folder}/package.json`)]) {
+  for (const path of ['pnpm-lock.yaml', 'pnpm-workspace.yaml', 'package.json', ...workspaces().map((folder) => `${folder}/package.json`)]) {
     hash.update(`\0${path}\0`).update(readFileSync(join(root, path)));
   }
   return hash.digest('hex');
