@@ -8,8 +8,21 @@ import { abiHash, type Addon, type Driver } from '@q/tensor';
 /** Instruction sets that the kernels come in; on ARM, `scalar` is what the compiler makes of NEON. */
 export type CpuIsa = 'scalar' | 'avx2' | 'avx512';
 
+/** What a machine can do at most, per second and with all threads; 0 where it has no such instruction. */
+export interface CpuCeilings {
+  readonly readBytesPerSecond: number;
+  /** Multiplications and additions of f32, in registers. */
+  readonly f32FlopsPerSecond: number;
+  /** The same of 8-bit integers with AVX-512 VNNI. */
+  readonly vnniOpsPerSecond: number;
+  /** The same with AMX tiles. */
+  readonly amxOpsPerSecond: number;
+}
+
 /** The CPU's addon: one device, index 0. */
 export interface CpuAddon extends Addon {
+  /** Measures the machine, best of several passes: about 2 seconds and 1 GiB. @param threads default: the physical cores */
+  ceilings(threads?: number): Promise<CpuCeilings>;
   /**
    * A driver with its own queue.
    * @param options.threads threads that compute; default: the physical cores this process may use

@@ -1,6 +1,6 @@
 import { QError, UnsupportedError } from '@q/config';
 import type { DeviceReport as FreeMemory } from '@q/device-map';
-import { cpuAddon } from '@q/kernels-cpu';
+import { cpuAddon, type CpuCeilings } from '@q/kernels-cpu';
 import { loadCuda } from '@q/kernels-cuda';
 import { openBackend, parseDevice, type Addon, type Backend, type DriverInfo } from '@q/tensor';
 
@@ -50,3 +50,6 @@ export async function freeMemory(): Promise<FreeMemory> {
   }
   return pairs;
 }
+
+/** What this machine's CPU can do at most, measured: about 2 seconds and 1 GiB. @param threads default: the physical cores */
+export const measureCpuCeilings = (threads?: number): Promise<CpuCeilings> => cpuAddon().ceilings(threads);

@@ -1,39 +1,42 @@
-import { tensor, type Backend, type FloatDType, type Tensor } from '@q/transformers';
-import { readBandwidth } from './read-bandwidth.js';
+import { measureCpuCeilings, tensor, type Backend, type FloatDType, type Tensor } from '@q/transformers';
 
 /** What a device can do at most, measured now. */
 export interface Peaks {
   /** Bytes read per second. */
   readonly readBytesPerSecond: number;
-  /** How it was measured. */
-  readonly readMethod: string;
-  /** Floating point operations per second of a large dense product in the activation dtype, by dtype of the weight. */
-  readonly flops: Readonly<Record<string, number>>;
+  /** Operations per second by arithmetic: on a CPU in registers (`f32`, `vnni`, `amx`), on a GPU of a large dense product in the activation dtype. */
+  readonly opsPerSecond: Readonly<Record<string, number>>;
+  /** How they were measured. */
+  readonly method: string;
 }
 
-/** Measures bandwidth and the speed of large dense products. @param threads threads of the CPU device */
-export async function measurePeaks(backend: Backend, threads: number): Promise<Peaks> {
-  const flops: Record<string, number> = {};
-  const dtypes: FloatDType[] = backend.device.type === 'cpu' ? ['f32', 'bf16'] : [backend.caps.activationDtypes[0]];
-  for (const dtype of dtypes) flops[dtype] = await denseFlops(backend, dtype);
-  if (backend.device.type === 'cpu') {
-    return { flops, readBytesPerSecond: await readBandwidth(threads), readMethod: `${threads} threads adding up 512 MiB each in 16-byte steps, best of 6 passes` };
+/** Measures bandwidth and arithmetic. @param threads threads of the CPU device; @param dtype activation dtype of the GPU */
+export async function measurePeaks(backend: Backend, threads: number, dtype: FloatDType): Promise<Peaks> {
+  if (backend.device.type === 'cuda') {
+    return {
+      readBytesPerSecond: await copyBandwidth(backend), opsPerSecond: { [dtype]: await denseFlops(backend, dtype) },
+      method: 'copies of 1 GiB, bytes read and written, best of 5; a dense product of 4096 x 8192 x 8192, best of 4',
+    };
   }
-  return { flops, readBytesPerSecond: await copyBandwidth(backend), readMethod: 'copies of 1 GiB, bytes read and written, best of 5' };
+  const { readBytesPerSecond, f32FlopsPerSecond: f32, vnniOpsPerSecond: vnni, amxOpsPerSecond: amx } = await measureCpuCeilings(threads);
+  return {
+    readBytesPerSecond, opsPerSecond: { f32, ...(vnni > 0 && { vnni }), ...(amx > 0 && { amx }) },
+    method: `${threads} threads reading 1 GiB, best of 6 passes; multiply-adds in registers, best of 3`,
+  };
 }
 
 /** The better of two measurements, figure by figure: other programs only take away. */
 export const higherOf = (a: Peaks, b: Peaks): Peaks => ({
-  readMethod: a.readMethod,
+  method: a.method,
   readBytesPerSecond: Math.max(a.readBytesPerSecond, b.readBytesPerSecond),
-  flops: Object.fromEntries(Object.keys(a.flops).map((dtype) => [dtype, Math.max(a.flops[dtype], b.flops[dtype])])),
+  opsPerSecond: Object.fromEntries(Object.keys(a.opsPerSecond).map((name) => [name, Math.max(a.opsPerSecond[name], b.opsPerSecond[name])])),
 });
 
-const [rows, width] = [512, 4096];
+const [rows, width] = [4096, 8192];
 
-/** y[512, 4096] = x[512, 4096] · W[4096, 4096], the best of 4. */
+/** y[rows, width] = x[rows, width] · W[width, width], the best of 4. */
 async function denseFlops(backend: Backend, dtype: FloatDType): Promise<number> {
-  const x = random(backend, [rows, width], backend.caps.activationDtypes[0]);
+  const x = random(backend, [rows, width], dtype);
   const values = random(backend, [width, width], dtype);
   const once = () => tensor.linear(x, [{ weight: { kind: 'dense', shape: [width, width], values } }]).dispose();
   const ms = await bestMs(backend, once, 4);

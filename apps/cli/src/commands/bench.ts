@@ -39,14 +39,14 @@ export function addBench(program: Command, { signal }: Context): void {
     await using _ = model;
     const runs: GenerationStats[] = [];
     note('measuring what the device can do, before and after ...');
-    const threads = Number(model.backend.caps.features.threads ?? 1);
-    const before = await measurePeaks(model.backend, threads);
+    const measure = () => measurePeaks(model.backend, Number(model.backend.caps.features.threads ?? 1), model.dtype);
+    const before = await measure();
     signal.throwIfAborted();
     await generateOnce(model, { ...flags, promptTokens: Math.min(flags.promptTokens, 64), newTokens: 4 }, signal); // warm-up
     const { delay: generating } = await withLoopDelay(async () => {
       for (let i = 0; i < flags.repeat; i++) runs.push(await generateOnce(model, flags, signal));
     });
-    const peaks = higherOf(before, await measurePeaks(model.backend, threads));
+    const peaks = higherOf(before, await measure());
     const result = { name: id ?? flags.shape!, ...figures(model, flags, runs, peaks), loadMs, eventLoop: { loading, generating }, machine: machine() };
     if (flags.json) printJson(result);
     else show(result);
@@ -90,11 +90,12 @@ function figures(model: CausalModel, { batch, promptTokens, newTokens, repeat }:
   const weightBytes = model.decodeWeightBytes;
   const cacheBytes = model.cacheBytesPerToken * (promptTokens + newTokens / 2) * batch;
   const perSecond = (count: number) => count / (stepMs / 1000);
-  const prefillFlops = flopsPerPromptToken(model, promptTokens) * median(prefill);
+  const prefillOps = flopsPerPromptToken(model, promptTokens) * median(prefill);
+  const arithmetic = arithmeticOf(model, peaks);
   return {
     device: model.backend.caps.name, quantization: quantizationName(model), parameters: model.summary().parameters, weightBytes: model.weightBytes, memoryFootprint: model.getMemoryFootprint(),
     batch, promptTokens, newTokens, repeat,
-    prefill: { tokensPerSecond: median(prefill), ...spread(prefill), flopsPerSecond: prefillFlops, shareOfPeak: prefillFlops / peaks.flops[model.backend.caps.activationDtypes[0]] },
+    prefill: { tokensPerSecond: median(prefill), ...spread(prefill), opsPerSecond: prefillOps, arithmetic, shareOfPeak: prefillOps / peaks.opsPerSecond[arithmetic] },
     decode: {
       tokensPerSecond: median(decode), ...spread(decode), stepMs, weightBytesPerStep: weightBytes, cacheBytesPerStep: cacheBytes, bytesPerSecond: perSecond(weightBytes),
       bytesPerSecondWithCache: perSecond(weightBytes + cacheBytes), shareOfBandwidth: perSecond(weightBytes) / peaks.readBytesPerSecond,
@@ -102,6 +103,12 @@ function figures(model: CausalModel, { batch, promptTokens, newTokens, repeat }:
     peaks,
     peakBytes: Math.max(...runs.map((run) => run.peakBytes)),
   };
+}
+
+/** The peak that prefill is compared with: 8-bit products where the CPU has them, else that of the activations. */
+function arithmeticOf(model: CausalModel, { opsPerSecond }: Peaks): string {
+  if (model.backend.device.type === 'cuda') return model.dtype;
+  return quantizationName(model) === 'int8' && 'vnni' in opsPerSecond ? 'vnni' : 'f32';
 }
 
 /** Two operations per weight of the layers (the head runs for the last token only), and attention over half the prompt on average. */
@@ -121,9 +128,9 @@ function show({ name, device, quantization, weightBytes, batch, promptTokens, ne
   const percent = (share: number) => `${(100 * share).toFixed(0)} %`;
   printFields([
     ['model', `${name}, ${quantization}, ${bytes(weightBytes)}`], ['device', device], ['run', `batch ${batch}, prompt ${promptTokens} tokens, ${newTokens} new tokens`], ['load', seconds(loadMs)],
-    ['prefill', `${rate(prefill.tokensPerSecond)} tok/s, ${(prefill.flopsPerSecond / 1e9).toFixed(0)} GFLOP/s: ${percent(prefill.shareOfPeak)} of a large dense product`],
+    ['prefill', `${rate(prefill.tokensPerSecond)} tok/s, ${(prefill.opsPerSecond / 1e9).toFixed(0)} GOP/s: ${percent(prefill.shareOfPeak)} of the ${prefill.arithmetic} peak`],
     ['decode', `${rate(decode.tokensPerSecond)} tok/s, ${decode.stepMs.toFixed(2)} ms per step, ${bytes(decode.bytesPerSecond)}/s of weights: ${percent(decode.shareOfBandwidth)} of the read bandwidth`],
-    ['peaks', `${bytes(peaks.readBytesPerSecond)}/s read; ${Object.entries(peaks.flops).map(([dtype, flops]) => `${(flops / 1e9).toFixed(0)} GFLOP/s ${dtype}`).join(', ')}`],
+    ['peaks', `${bytes(peaks.readBytesPerSecond)}/s read; ${Object.entries(peaks.opsPerSecond).map(([name, ops]) => `${(ops / 1e9).toFixed(0)} GOP/s ${name}`).join(', ')}`],
     ['event loop p99', `${eventLoop.loading.p99Ms} ms while loading, ${eventLoop.generating.p99Ms} ms while generating`],
   ]);
 }

@@ -9,7 +9,7 @@
 #include <sstream>
 #include "../driver/features.h"
 #include "../driver/workers.h"
-#include "ceilings.h"
+#include "../ceilings/ceilings.h"
 #include "support.h"
 
 using namespace q;
@@ -137,35 +137,33 @@ int main(int argc, char** argv) {
     for (int format = 0; format < 8; ++format) {
       if (!chosen(only_formats, formats[format])) continue;
       if (filled != (format < 3)) fill_memory(format < 3), filled = format < 3;
-      double total = 0, total_bytes = 0, total_flops = 0, floor = 0;
-      const auto report = [&](const char* name, double s, double bytes, double flops, double bandwidth, double peak) {
+      const Ceilings top = measure_ceilings(pool, features);
+      const double bandwidth = top.read_bytes / 1e9, peak = top.f32_flops / 1e9;
+      double total = 0, total_bytes = 0, total_flops = 0;
+      const auto report = [&](const char* name, double s, double bytes, double flops) {
         std::printf("%-8s %-7s %5lld %10.1f %9.2f %12.1f   %3.0f %% of %.1f GB/s, %3.0f %% of %.0f GFLOP/s f32", name, formats[format], (long long)rows, s * 1e6, bytes / s / 1e9,
                     flops / s / 1e9, bytes / s / 1e7 / bandwidth, bandwidth, flops / s / 1e7 / peak, peak);
-        if (format >= 6 && rows > 16) std::printf(", %3.0f %% of VNNI, %3.0f %% of AMX", flops / s / 1e7 / vnni_peak(*workers), features.amx_int8 ? flops / s / 1e7 / amx_peak(*workers) : 0.0);
+        if (format >= 6 && rows > 16) std::printf(", %3.0f %% of VNNI, %3.0f %% of AMX", 100 * flops / s / top.vnni_ops, top.amx_ops > 0 ? 100 * flops / s / top.amx_ops : 0.0);
         std::printf("\n");
       };
-      double last_bandwidth = 0, last_peak = 0;
       for (const Shape& shape : shapes) {
         if (!chosen(only_shapes, shape.name)) continue;
         Case c(shape, format, rows);
         double flops = 0;
         for (int64_t n : shape.n) flops += 2.0 * double(rows) * double(n) * double(shape.k);
         int64_t at = 0;
-        std::vector<double> times, bandwidths, peaks;
+        std::vector<double> times;
         for (int repeat = 0; repeat < 3; ++repeat) {
-          bandwidths.push_back(read_bandwidth(*workers, memory, kMemory / 2));
-          peaks.push_back(fma_peak(*workers));
           c.run_at(at);
           const double end = now() + 0.25;
           do times.push_back(c.run_at(at)); while (now() < end);
         }
         const double s = median(times);
-        last_bandwidth = median(bandwidths), last_peak = median(peaks);
-        report(shape.name, s, double(c.bytes), flops, last_bandwidth, last_peak);
+        report(shape.name, s, double(c.bytes), flops);
         const int layers = std::string(shape.name) == "head" ? 1 : 22;
-        total += s * layers, total_bytes += double(c.bytes) * layers, total_flops += flops * layers, floor += double(c.bytes) * layers / last_bandwidth / 1e9;
+        total += s * layers, total_bytes += double(c.bytes) * layers, total_flops += flops * layers;
       }
-      if (only_shapes.empty()) report("model", total, total_bytes, total_flops, total_bytes / floor / 1e9, last_peak);
+      if (only_shapes.empty()) report("model", total, total_bytes, total_flops);
     }
   }
 }

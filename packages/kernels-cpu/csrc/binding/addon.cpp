@@ -1,7 +1,36 @@
 // The module: what `Addon` of @q/tensor asks for, one instance per JavaScript environment and no other state.
+#include "../ceilings/ceilings.h"
+#include "../driver/workers.h"
 #include "driver.h"
 
 namespace {
+
+/// Measures off the JavaScript thread, with threads of its own.
+class CeilingsWorker final : public Napi::AsyncWorker {
+ public:
+  CeilingsWorker(Napi::Env env, int threads) : AsyncWorker(env), deferred_(Napi::Promise::Deferred::New(env)), threads_(threads) {}
+  Napi::Promise promise() const { return deferred_.Promise(); }
+
+ protected:
+  void Execute() override {
+    q::cpu::ThreadPool pool(threads_);
+    result_ = q::cpu::measure_ceilings(pool, q::cpu::detect_features());
+  }
+  void OnOK() override {
+    Napi::Object result = Napi::Object::New(Env());
+    result.Set("readBytesPerSecond", result_.read_bytes);
+    result.Set("f32FlopsPerSecond", result_.f32_flops);
+    result.Set("vnniOpsPerSecond", result_.vnni_ops);
+    result.Set("amxOpsPerSecond", result_.amx_ops);
+    deferred_.Resolve(result);
+  }
+  void OnError(const Napi::Error& error) override { deferred_.Reject(error.Value()); }
+
+ private:
+  Napi::Promise::Deferred deferred_;
+  int threads_;
+  q::cpu::Ceilings result_{};
+};
 
 class CpuAddon final : public Napi::Addon<CpuAddon> {
  public:
@@ -11,6 +40,7 @@ class CpuAddon final : public Napi::Addon<CpuAddon> {
       InstanceValue("abi", Napi::String::New(env, q::kAbi)),
       InstanceMethod<&CpuAddon::devices>("devices"),
       InstanceMethod<&CpuAddon::open>("open"),
+      InstanceMethod<&CpuAddon::ceilings>("ceilings"),
     });
   }
 
@@ -29,6 +59,14 @@ class CpuAddon final : public Napi::Addon<CpuAddon> {
     const Napi::Value wanted = options.Get("threads");
     const int threads = wanted.IsNumber() ? wanted.As<Napi::Number>().Int32Value() : q::cpu::physical_cores();
     return constructor_.New({Napi::Number::New(info.Env(), threads), options.Get("isa")});
+  }
+
+  /// (threads?): a promise of what the machine can do.
+  Napi::Value ceilings(const Napi::CallbackInfo& info) {
+    auto* worker = new CeilingsWorker(info.Env(), info[0].IsNumber() ? info[0].As<Napi::Number>().Int32Value() : q::cpu::physical_cores());
+    const Napi::Promise promise = worker->promise();
+    worker->Queue();
+    return promise;
   }
 
   Napi::FunctionReference constructor_;
