@@ -1,22 +1,23 @@
 // Everything that must hold on a GPU, in one file for a machine without node_modules: the conformance suite, the bitsandbytes goldens,
 // the model goldens, perplexities, and that memory returns. Bundled by bundle.mjs.
-// Usage: node suite.mjs [--device cuda:0] [--data FOLDER] [--out FILE.json] [--only conformance,blockwise,checkpoints,models,perplexity,cycles]
+// Usage: node suite.mjs [--device cuda:0] [--data FOLDER] [--scratch FOLDER] [--out FILE.json] [--only conformance,blockwise,checkpoints,models,perplexity,cycles,load]
+// --data: the goldens and evaluation.json; --scratch: a folder with 14 GB free, for loading a Llama-2-7B checkpoint of random weights.
 import { readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { monitorEventLoopDelay } from 'node:perf_hooks';
 import { parseArgs } from 'node:util';
 import {
-  AutoModelForCausalLM, BitsAndBytesConfig, freeMemory, openCheckpoint, openDevice, perplexityOf, type CausalModel, type LoadModelOptions,
+  AutoModelForCausalLM, BitsAndBytesConfig, freeMemory, openCheckpoint, openDevice, parseModelConfig, perplexityOf, type CausalModel, type LoadModelOptions,
 } from '@q/transformers';
 import { decodeBytes, dequantizeBnb4, parseDType, quantizeBnb4, quantizeInt8, weightTensors, type Backend, type FloatDType, type Tensor } from '@q/tensor';
 import { relativeError, runConformance } from '@q/tensor/conformance';
 
-const { values: args } = parseArgs({ options: { device: { type: 'string', default: 'cuda:0' }, data: { type: 'string' }, out: { type: 'string' }, only: { type: 'string' } } });
-const { device, data } = args;
+const { values: args } = parseArgs({ options: { device: { type: 'string', default: 'cuda:0' }, data: { type: 'string' }, scratch: { type: 'string' }, out: { type: 'string' }, only: { type: 'string' } } });
+const { device, data, scratch } = args;
 const report: Record<string, unknown> = {};
 
-async function section(name: string, needsData: boolean, run: () => Promise<unknown>): Promise<void> {
-  if (args.only && !args.only.split(',').includes(name)) return;
-  if (needsData && !data) return;
+async function section(name: string, possible: unknown, run: () => Promise<unknown>): Promise<void> {
+  if (!possible || (args.only && !args.only.split(',').includes(name))) return;
   const started = performance.now();
   try {
     report[name] = await run();
@@ -168,17 +169,51 @@ async function cycles(): Promise<unknown> {
   return { cycles: count, before, after: await freeMemory() };
 }
 
+/** Seconds and host memory of loading a 13.5 GB checkpoint of the Llama-2-7B shape from the page cache, quantizing it on the way. */
+async function loading(): Promise<unknown> {
+  const folder = join(scratch!, 'llama-7b');
+  const config = parseModelConfig({
+    model_type: 'llama', architectures: ['LlamaForCausalLM'], vocab_size: 32000, hidden_size: 4096, intermediate_size: 11008, num_hidden_layers: 32, num_attention_heads: 32, num_key_value_heads: 32,
+    hidden_act: 'silu', max_position_embeddings: 4096, rms_norm_eps: 1e-5, rope_theta: 10000, tie_word_embeddings: false, torch_dtype: 'float16', bos_token_id: 1, eos_token_id: 2,
+  });
+  const results: Record<string, unknown> = {};
+  {
+    await using model = await AutoModelForCausalLM.fromConfig(config, { deviceMap: device });
+    const started = performance.now();
+    await model.savePretrained(folder);
+    results.saveSeconds = (performance.now() - started) / 1000;
+  }
+  const variants: Record<string, LoadModelOptions> = {
+    nf4: { quantizationConfig: new BitsAndBytesConfig({ loadIn4bit: true, bnb4bitQuantType: 'nf4', bnb4bitComputeDtype: 'float16' }) }, int8: { loadIn8bit: true }, fp16: {},
+  };
+  for (const [name, options] of Object.entries(variants)) {
+    const before = process.memoryUsage().rss;
+    let peak = before;
+    const timer = setInterval(() => (peak = Math.max(peak, process.memoryUsage().rss)), 5);
+    const delay = monitorEventLoopDelay({ resolution: 1 });
+    delay.enable();
+    const started = performance.now();
+    await using model = await load(folder, options);
+    const seconds = (performance.now() - started) / 1000;
+    clearInterval(timer);
+    delay.disable();
+    results[name] = { seconds, hostPeakBytes: peak - before, eventLoopP99Ms: delay.percentile(99) / 1e6, weightBytes: model.weightBytes };
+  }
+  return results;
+}
+
 const backend = openDevice(device);
 report.device = backend.caps;
 console.log(JSON.stringify(report.device));
-await section('conformance', false, async () => {
+await section('conformance', true, async () => {
   const { passed, failures } = await runConformance(backend);
   return { passed, failed: failures.length, failures: failures.slice(0, 60) };
 });
-await section('blockwise', true, () => blockwise(backend));
+await section('blockwise', data, () => blockwise(backend));
 await backend.close();
-await section('checkpoints', true, checkpoints);
-await section('models', true, models);
-await section('perplexity', true, perplexity);
-await section('cycles', false, cycles);
+await section('checkpoints', data, checkpoints);
+await section('models', data, models);
+await section('perplexity', data, perplexity);
+await section('cycles', true, cycles);
+await section('load', scratch, loading);
 if (args.out) writeFileSync(args.out, JSON.stringify(report, null, 2));
