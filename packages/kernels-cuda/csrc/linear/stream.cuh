@@ -27,12 +27,13 @@ constexpr int kPrefetchBytes = 2048;
 /// Sizes of one variant; ColumnTiles: x rows / 8.
 template <WeightKind Kind, int ColumnTiles> struct StreamShape {
   static constexpr bool kBnb4 = Kind == WeightKind::bnb4, kInt8 = Kind == WeightKind::int8;
-  static constexpr int kBlocksPerMultiprocessor = kBnb4 && ColumnTiles == 4 ? 1 : 2;
+  /// Blocks that share a multiprocessor. Two hide each other's latencies; bnb4 needs the registers for x, and x is read once a block.
+  static constexpr int kBlocksPerMultiprocessor = kBnb4 && ColumnTiles > 1 ? 1 : 2;
   static constexpr int kStages = kBnb4 ? (ColumnTiles == 4 ? 5 : 3) : ColumnTiles == 1 ? 4 : 3;
   static constexpr int kBlockBytes = kBnb4 ? 32 : kInt8 ? 64 : 128;  // of 64 values of k
   static constexpr int kBlocks = kSliceBytes / kBlockBytes;          // in a warp's slice of a row
   static constexpr int kOperands = kInt8 ? 4 : 8;                    // registers that 64 values of one x column take in a lane
-  static constexpr bool kLookAhead = kBlocks * kOperands * ColumnTiles <= 32;
+  static constexpr bool kLookAhead = kBlocks * kOperands * ColumnTiles <= (kBlocksPerMultiprocessor == 1 ? 64 : 32);
   static constexpr int kTableBytes = kBnb4 ? 256 * 256 : 0;          // with two stages in its gaps
   static constexpr int kStageBytes = kWarps * 16 * kSliceBytes;
   static constexpr int kRingBytes = (kStages - (kBnb4 ? 2 : 0)) * kStageBytes;
@@ -166,6 +167,73 @@ template <WeightKind Kind, class T, int ColumnTiles> struct StreamKernel {
       }
       rows()[i] = r;
     }
+  }
+
+  /// Rows of a group that lie in one part (gated: in both parts side by side) are at even distances: where this lane's copies of the next stage come
+  /// from, moved along instead of looked up. Rows lane / 8 and + 4 of the tile come from `low`, + 8 and + 12 from `high`.
+  struct Walk {
+    const uint8_t *low, *high;
+    const uint8_t* absmax;  // row lane % 16
+    const float* nested;    // of lanes 16 .. 31, with `block`, the row's first block in this slice
+    int64_t block;
+    bool even;              // false: the rows are looked up
+  };
+
+  __device__ Walk walk(const StreamGroup& group) const {
+    Walk w{};
+    int part = 0, last = 0, row = 0, unused;
+    group.locate(p, 0, 0, part, row);
+    group.locate(p, group.tiles - 1, min(group.tile_rows, group.rows - (group.tiles - 1) * group.tile_rows) - 1, last, unused);
+    w.even = (p.gated || part == last) && (!S::kBnb4 || direct);
+    const int64_t row_blocks = p.k >> 6, row_bytes = row_blocks * S::kBlockBytes;
+    const int64_t offset = static_cast<int64_t>(warp) * kSliceBytes + (lane & 7) * 16;
+    w.low = p.part[part].weight + (row + (lane >> 3)) * row_bytes + offset;
+    w.high = p.gated ? p.part[1].weight + (row + (lane >> 3)) * row_bytes + offset : w.low + 8 * row_bytes;
+    if constexpr (S::kBnb4) {
+      const bool up = p.gated && (lane & 8);
+      const LinearPartView& v = p.part[up ? 1 : part];
+      w.block = (row + (lane & (p.gated ? 7 : 15))) * row_blocks + first_block(0);
+      w.nested = v.nested_absmax;
+      w.absmax = static_cast<const uint8_t*>(v.absmax) + w.block * (v.nested_absmax ? 1 : 4);
+    }
+    return w;
+  }
+
+  /// Moves on by `rows` rows (per part), then by `chunks` chunks.
+  __device__ __forceinline__ void move(Walk& w, int64_t rows, int moved_chunks) const {
+    const int64_t blocks = rows * (p.k >> 6) + moved_chunks * (kWarps * S::kBlocks), bytes = blocks * S::kBlockBytes;
+    w.low += bytes;
+    w.high += bytes;
+    if constexpr (S::kBnb4) {
+      w.block += blocks;
+      w.absmax += blocks * (plan.nested_parts ? 1 : 4);
+    }
+  }
+
+  /// Starts the copies of one stage from the walk's place; `count`: rows of the tile.
+  __device__ __forceinline__ void issue_even(const Walk& w, int chunk, int count, int slot) const {
+    int stride;
+    const uint32_t to = base + stage(slot, stride);
+    const int piece = lane & 7, r0 = lane >> 3;
+    const int64_t step = (p.k >> 6) * (4 * S::kBlockBytes);
+    const int low = (p.gated ? count >> 1 : count) - r0, high = (p.gated ? count >> 1 : count - 8) - r0;
+    if (piece * 16 < blocks_in(chunk) * S::kBlockBytes) {
+      const uint32_t first = to + r0 * stride + swizzled(r0, piece);
+      if (low > 0) async_copy<16>(first, w.low);
+      if (low > 4) async_copy<16>(first + 4 * stride, w.low + step);
+      if (high > 0) async_copy<16>(first + 8 * stride, w.high);
+      if (high > 4) async_copy<16>(first + 12 * stride, w.high + step);
+    }
+    if constexpr (S::kBnb4) {
+      const uint32_t values = base + absmax_of(slot);
+      const bool valid = p.gated ? (lane & 7) < count >> 1 : (lane & 15) < count;
+      if (!plan.nested_parts) {
+        if (valid && lane < 16) async_copy<16>(values + lane * 16, w.absmax);
+      } else if (valid) {
+        async_copy<4>(values + lane * 4, lane < 16 ? w.absmax : reinterpret_cast<const uint8_t*>(w.nested + (w.block >> p.part[0].nested_shift)));
+      }
+    }
+    async_commit();
   }
 
   /// Starts the copies of one stage. `offset`: of this lane's 16 bytes in a row of W.
@@ -366,10 +434,20 @@ template <WeightKind Kind, class T, int ColumnTiles> struct StreamKernel {
     // Where the copies are, kStages - 1 stages ahead of the products.
     int ahead_chunk = 0, ahead_tile = 0, ahead_slot = 0, slot = 0;
     int64_t ahead_offset = static_cast<int64_t>(warp) * kSliceBytes + (lane & 7) * 16;
+    Walk ahead_walk = walk(group);
+    const int tile_rows = p.gated ? group.tile_rows >> 1 : group.tile_rows;
     const auto issue_next = [&] {
       if (ahead_chunk >= chunks) return async_commit();
-      issue(ahead_chunk, ahead_tile, ahead_slot, ahead_offset);
-      if (++ahead_tile == group.tiles) ahead_tile = 0, ++ahead_chunk, ahead_offset += kWarps * kSliceBytes;
+      if (ahead_walk.even)
+        issue_even(ahead_walk, ahead_chunk, min(group.tile_rows, group.rows - ahead_tile * group.tile_rows), ahead_slot);
+      else
+        issue(ahead_chunk, ahead_tile, ahead_slot, ahead_offset);
+      if (++ahead_tile == group.tiles) {
+        move(ahead_walk, -static_cast<int64_t>(tile_rows) * (group.tiles - 1), 1);
+        ahead_tile = 0, ++ahead_chunk, ahead_offset += kWarps * kSliceBytes;
+      } else {
+        move(ahead_walk, tile_rows, 0);
+      }
       if (++ahead_slot == kStages) ahead_slot = 0;
     };
 #pragma unroll 1
