@@ -5,7 +5,7 @@
 //         memory that cp.async fills: no barrier until the warps' sums, kept in shared memory, are added. 16-byte pieces are swizzled by row, so
 //         reads have no bank conflicts. x of a chunk stays in registers over all tiles. The loops are not unrolled: code must fit the instruction cache.
 //         bnb4 codes become f16/bf16 pairs through a table of 256 pairs, copied for each of the 32 banks (no conflicts) every 256 bytes, so that one
-//         byte permute makes the address; the ring lies in the gaps. Values are code * s, rounded; each 64 values of k are summed apart and then
+//         byte permute makes the address; the ring's rows lie in the gaps. Values are code * s, rounded; each 64 values of k are summed apart and then
 //         multiplied by absmax in f32; 1 / s comes last.
 // floor   bytes of the weight / 4.3 TB/s (H200): 11008 x 4096 f16 21 us, int8 10.5 us, nf4 5.9 us; 28672 x 8192 nf4 31 us
 // launch  two blocks of 256 threads a multiprocessor (bnb4 with over 16 rows: one), rows of W spread evenly over them
@@ -29,15 +29,16 @@ template <WeightKind Kind, int ColumnTiles> struct StreamShape {
   static constexpr bool kBnb4 = Kind == WeightKind::bnb4, kInt8 = Kind == WeightKind::int8;
   /// Blocks that share a multiprocessor. Two hide each other's latencies; bnb4 needs the registers for x, and x is read once a block.
   static constexpr int kBlocksPerMultiprocessor = kBnb4 && ColumnTiles > 1 ? 1 : 2;
-  static constexpr int kStages = kBnb4 ? (ColumnTiles == 4 ? 5 : 3) : ColumnTiles == 1 ? 4 : 3;
+  static constexpr int kStages = kBnb4 ? 3 : ColumnTiles == 1 ? 4 : 3;
   static constexpr int kBlockBytes = kBnb4 ? 32 : kInt8 ? 64 : 128;  // of 64 values of k
   static constexpr int kBlocks = kSliceBytes / kBlockBytes;          // in a warp's slice of a row
   static constexpr int kOperands = kInt8 ? 4 : 8;                    // registers that 64 values of one x column take in a lane
   static constexpr bool kLookAhead = kBlocks * kOperands * ColumnTiles <= (kBlocksPerMultiprocessor == 1 ? 64 : 32);
-  static constexpr int kTableBytes = kBnb4 ? 256 * 256 : 0;          // with two stages in its gaps
-  static constexpr int kStageBytes = kWarps * 16 * kSliceBytes;
-  static constexpr int kRingBytes = (kStages - (kBnb4 ? 2 : 0)) * kStageBytes;
-  static constexpr int kAbsmaxBytes = kBnb4 ? kStages * kWarps * 256 : 0;  // f32 [16, 4] a stage and warp; nested: u8 [16, 4] and f32 [16] before
+  static constexpr int kRowStride = kBnb4 ? 256 : kSliceBytes;       // of a row in the ring
+  static constexpr int kStageBytes = kWarps * 16 * kRowStride;
+  static constexpr int kRingBytes = kStages * kStageBytes;
+  static constexpr bool kSumsInGaps = kBnb4 && ColumnTiles == 1;     // of the third stage; at most 4 tiles
+  static constexpr int kAbsmaxBytes = kBnb4 ? kStages * kWarps * 256 : 0;  // f32 [16, 4] a stage and warp
   static constexpr int kSumsBytes = kWarps * ColumnTiles * 512;            // of a tile
 };
 
@@ -53,9 +54,9 @@ struct StreamRow {
 template <class S> struct StreamLayout {
   int absmax, sums, outliers, rows, nested, total;
   __host__ __device__ StreamLayout(int tiles, bool has_outliers, int nested_parts) {
-    absmax = S::kTableBytes + S::kRingBytes;
+    absmax = S::kRingBytes;
     sums = absmax + S::kAbsmaxBytes;
-    outliers = sums + tiles * S::kSumsBytes;
+    outliers = sums + (S::kSumsInGaps ? 0 : tiles * S::kSumsBytes);
     rows = outliers + (has_outliers ? tiles * S::kSumsBytes : 0);
     nested = rows + tiles * 16 * static_cast<int>(sizeof(StreamRow));
     total = nested + nested_parts * 1040;  // 256 values and the offset
@@ -119,20 +120,19 @@ template <WeightKind Kind, class T, int ColumnTiles> struct StreamKernel {
 
   __device__ StreamRow* rows() const { return reinterpret_cast<StreamRow*>(shared + at.rows); }
   __device__ float* nested_table(int part) const { return reinterpret_cast<float*>(shared + at.nested + part * 1040); }
-  /// Sums of column tile j of a tile, 4 a lane, as the products leave them.
-  __device__ Sum* sums(int w, int tile, int j) const { return reinterpret_cast<Sum*>(shared + at.sums + ((tile * kWarps + w) * ColumnTiles + j) * 512); }
+  /// A lane's 4 sums of column tile j of a tile, as the products leave them.
+  __device__ __forceinline__ Sum* sums(int w, int tile, int j, int of_lane) const {
+    if (S::kSumsInGaps) return reinterpret_cast<Sum*>(shared + 2 * S::kStageBytes + ((tile * kWarps + w) * 4 + (of_lane >> 3)) * 256 + (of_lane & 7) * 16);
+    return reinterpret_cast<Sum*>(shared + at.sums + ((tile * kWarps + w) * ColumnTiles + j) * 512 + of_lane * 16);
+  }
   __device__ float* outlier_sums(int w, int tile) const { return reinterpret_cast<float*>(shared + at.outliers + (tile * kWarps + w) * ColumnTiles * 512); }
   /// First block (64 values of k) of this warp's slice, and how many the slice holds.
   __device__ int first_block(int chunk) const { return (chunk * kWarps + warp) * S::kBlocks; }
   __device__ int blocks_in(int chunk) const { return min(S::kBlocks, static_cast<int>(p.k >> 6) - first_block(chunk)); }
 
-  /// Offset of this warp's 16 rows of a stage; rows are `stride` apart.
-  __device__ __forceinline__ int stage(int slot, int& stride) const {
-    stride = S::kBnb4 && slot < 2 ? 256 : kSliceBytes;
-    if (S::kBnb4) return slot < 2 ? slot * (kWarps * 16 * 256) + warp * (16 * 256) + 128 : S::kTableBytes + (slot - 2) * S::kStageBytes + warp * (16 * kSliceBytes);
-    return slot * S::kStageBytes + warp * (16 * kSliceBytes);
-  }
-  __device__ __forceinline__ int absmax_of(int slot) const { return S::kTableBytes + S::kRingBytes + (slot * kWarps + warp) * 256; }
+  /// Offset of this warp's 16 rows of a stage.
+  __device__ __forceinline__ int stage(int slot) const { return slot * S::kStageBytes + warp * (16 * S::kRowStride) + (S::kBnb4 ? 128 : 0); }
+  __device__ __forceinline__ int absmax_of(int slot) const { return S::kRingBytes + (slot * kWarps + warp) * 256; }
   /// 16-byte pieces of row r change places so that the lanes of one access (2 rows of 64 bytes; bnb4: 4 rows of 32) fill all banks.
   __device__ __forceinline__ static int swizzled(int r, int piece) { return (piece ^ (S::kBnb4 ? (r & 3) << 1 : (r & 1) << 2)) * 16; }
 
@@ -169,15 +169,46 @@ template <WeightKind Kind, class T, int ColumnTiles> struct StreamKernel {
     }
   }
 
+  /// Nested absmax on its way through registers: two blocks of row lane / 2. They are loaded with a stage's copies, and decoded into the stage one
+  /// step later, when the loads are done.
+  struct Nested {
+    uint32_t codes;
+    float scale;
+    int part, slot;  // slot -1: nothing to decode
+  };
+  __device__ __forceinline__ void load_nested(Nested& n, const uint8_t* codes, const float* nested, int64_t block, int part, int slot) const {
+    n.codes = __ldg(reinterpret_cast<const uint16_t*>(codes + (lane & 1) * 2));
+    n.scale = __ldg(nested + (block >> p.part[0].nested_shift));
+    n.part = part;
+    n.slot = slot;
+  }
+  __device__ __forceinline__ void store_nested(Nested& n) const {
+    if (n.slot < 0) return;
+    const float* table = nested_table(n.part);
+    const float offset = table[256];
+    reinterpret_cast<float2*>(shared + absmax_of(n.slot))[lane] =
+        make_float2(__fadd_rn(__fmul_rn(table[n.codes & 255], n.scale), offset), __fadd_rn(__fmul_rn(table[n.codes >> 8], n.scale), offset));
+    n.slot = -1;
+  }
+
   /// Rows of a group that lie in one part (gated: in both parts side by side) are at even distances: where this lane's copies of the next stage come
   /// from, moved along instead of looked up. Rows lane / 8 and + 4 of the tile come from `low`, + 8 and + 12 from `high`.
   struct Walk {
     const uint8_t *low, *high;
-    const uint8_t* absmax;  // row lane % 16
-    const float* nested;    // of lanes 16 .. 31, with `block`, the row's first block in this slice
-    int64_t block;
+    const uint8_t* absmax;  // row lane % 16; nested: lane / 2
+    const float* nested;
+    int64_t block;          // that row's first block in this slice
+    int part;
+    uint32_t full, last;    // what this lane copies of a tile, of the last tile: bits 0, 1 of low, 2, 3 of high, 4 absmax
     bool even;              // false: the rows are looked up
   };
+
+  __device__ uint32_t copies(int count) const {
+    const int r0 = lane >> 3, low = (p.gated ? count >> 1 : count) - r0, high = (p.gated ? count >> 1 : count - 8) - r0;
+    const int r = plan.nested_parts ? lane >> 1 : lane;
+    const bool absmax = S::kBnb4 && r < 16 && (p.gated ? (r & 7) < count >> 1 : r < count);
+    return (low > 0) | (low > 4) << 1 | (high > 0) << 2 | (high > 4) << 3 | absmax << 4;
+  }
 
   __device__ Walk walk(const StreamGroup& group) const {
     Walk w{};
@@ -188,11 +219,14 @@ template <WeightKind Kind, class T, int ColumnTiles> struct StreamKernel {
     const int64_t row_blocks = p.k >> 6, row_bytes = row_blocks * S::kBlockBytes;
     const int64_t offset = static_cast<int64_t>(warp) * kSliceBytes + (lane & 7) * 16;
     w.low = p.part[part].weight + (row + (lane >> 3)) * row_bytes + offset;
+    w.full = copies(group.tile_rows);
+    w.last = copies(group.rows - (group.tiles - 1) * group.tile_rows);
     w.high = p.gated ? p.part[1].weight + (row + (lane >> 3)) * row_bytes + offset : w.low + 8 * row_bytes;
     if constexpr (S::kBnb4) {
-      const bool up = p.gated && (lane & 8);
-      const LinearPartView& v = p.part[up ? 1 : part];
-      w.block = (row + (lane & (p.gated ? 7 : 15))) * row_blocks + first_block(0);
+      const int r = plan.nested_parts ? lane >> 1 : lane & 15;
+      w.part = p.gated && r >= 8 ? 1 : part;
+      const LinearPartView& v = p.part[w.part];
+      w.block = (row + (p.gated ? r & 7 : r)) * row_blocks + first_block(0);
       w.nested = v.nested_absmax;
       w.absmax = static_cast<const uint8_t*>(v.absmax) + w.block * (v.nested_absmax ? 1 : 4);
     }
@@ -210,36 +244,31 @@ template <WeightKind Kind, class T, int ColumnTiles> struct StreamKernel {
     }
   }
 
-  /// Starts the copies of one stage from the walk's place; `count`: rows of the tile.
-  __device__ __forceinline__ void issue_even(const Walk& w, int chunk, int count, int slot) const {
-    int stride;
-    const uint32_t to = base + stage(slot, stride);
+  /// Starts the copies of one stage from the walk's place.
+  __device__ __forceinline__ void issue_even(const Walk& w, int chunk, uint32_t copies, int slot, Nested& nested) const {
     const int piece = lane & 7, r0 = lane >> 3;
     const int64_t step = (p.k >> 6) * (4 * S::kBlockBytes);
-    const int low = (p.gated ? count >> 1 : count) - r0, high = (p.gated ? count >> 1 : count - 8) - r0;
+    const uint32_t to = base + stage(slot) + r0 * S::kRowStride + swizzled(r0, piece);
     if (piece * 16 < blocks_in(chunk) * S::kBlockBytes) {
-      const uint32_t first = to + r0 * stride + swizzled(r0, piece);
-      if (low > 0) async_copy<16>(first, w.low);
-      if (low > 4) async_copy<16>(first + 4 * stride, w.low + step);
-      if (high > 0) async_copy<16>(first + 8 * stride, w.high);
-      if (high > 4) async_copy<16>(first + 12 * stride, w.high + step);
+      if (copies & 1) async_copy<16>(to, w.low);
+      if (copies & 2) async_copy<16>(to + 4 * S::kRowStride, w.low + step);
+      if (copies & 4) async_copy<16>(to + 8 * S::kRowStride, w.high);
+      if (copies & 8) async_copy<16>(to + 12 * S::kRowStride, w.high + step);
     }
     if constexpr (S::kBnb4) {
-      const uint32_t values = base + absmax_of(slot);
-      const bool valid = p.gated ? (lane & 7) < count >> 1 : (lane & 15) < count;
       if (!plan.nested_parts) {
-        if (valid && lane < 16) async_copy<16>(values + lane * 16, w.absmax);
-      } else if (valid) {
-        async_copy<4>(values + lane * 4, lane < 16 ? w.absmax : reinterpret_cast<const uint8_t*>(w.nested + (w.block >> p.part[0].nested_shift)));
+        if (copies & 16) async_copy<16>(base + absmax_of(slot) + lane * 16, w.absmax);
+      } else {
+        store_nested(nested);
+        if (copies & 16) load_nested(nested, w.absmax, w.nested, w.block, w.part, slot);
       }
     }
     async_commit();
   }
 
   /// Starts the copies of one stage. `offset`: of this lane's 16 bytes in a row of W.
-  __device__ __forceinline__ void issue(int chunk, int tile, int slot, int64_t offset) const {
-    int stride;
-    const uint32_t to = base + stage(slot, stride);
+  __device__ __forceinline__ void issue(int chunk, int tile, int slot, int64_t offset, Nested& nested) const {
+    const uint32_t to = base + stage(slot);
     const int piece = lane & 7, r0 = lane >> 3;
     const StreamRow* table = rows() + tile * 16;
     if (piece * 16 < blocks_in(chunk) * S::kBlockBytes) {
@@ -247,22 +276,22 @@ template <WeightKind Kind, class T, int ColumnTiles> struct StreamKernel {
 #pragma unroll
       for (int i = 0; i < 4; ++i) from[i] = table[r0 + 4 * i].weight;
       // rows r and r + 4 are swizzled alike
-      const uint32_t first = to + r0 * stride + swizzled(r0, piece);
+      const uint32_t first = to + r0 * S::kRowStride + swizzled(r0, piece);
 #pragma unroll
       for (int i = 0; i < 4; ++i)
-        if (from[i]) async_copy<16>(first + i * 4 * stride, from[i] + offset);
+        if (from[i]) async_copy<16>(first + i * 4 * S::kRowStride, from[i] + offset);
     }
     if constexpr (S::kBnb4) {
-      const StreamRow& row = table[lane & 15];
-      const int values = absmax_of(slot), first = first_block(chunk);
-      if (direct) {
-        if (!plan.nested_parts) {
-          if (lane < 16 && row.weight) async_copy<16>(base + values + lane * 16, row.absmax + first * 4);
-        } else if (row.weight) {
-          async_copy<4>(base + values + lane * 4, lane < 16 ? row.absmax + first : reinterpret_cast<const uint8_t*>(row.nested + (((row.first_part >> 2) + first) >> p.part[0].nested_shift)));
-        }
-      } else if (lane < 16 && row.weight) {
-        look_up_absmax(row, first, blocks_in(chunk), reinterpret_cast<float*>(shared + values) + lane * 4);
+      const int first = first_block(chunk);
+      if (direct && plan.nested_parts) {
+        const StreamRow& row = table[lane >> 1];
+        store_nested(nested);
+        if (row.weight) load_nested(nested, row.absmax + first, row.nested, (row.first_part >> 2) + first, static_cast<int>(row.first_part & 3), slot);
+      } else if (const StreamRow& row = table[lane & 15]; lane < 16 && row.weight) {
+        if (direct)
+          async_copy<16>(base + absmax_of(slot) + lane * 16, row.absmax + first * 4);
+        else
+          look_up_absmax(row, first, blocks_in(chunk), reinterpret_cast<float*>(shared + absmax_of(slot)) + lane * 4);
       }
     }
     async_commit();
@@ -273,27 +302,12 @@ template <WeightKind Kind, class T, int ColumnTiles> struct StreamKernel {
     for (int i = 0; i < blocks; ++i) to[i] = block_absmax(w, ((row.first_part >> 2) + first + i) >> (w.block_shift - 6));
   }
 
-  /// absmax of rows g and g + 8 for the blocks of a stage, in every lane. Nested: lane t decodes block t of both rows for its neighbours.
-  __device__ __forceinline__ void read_absmax(int slot, int tile, float (&s0)[4], float (&s1)[4]) const {
-    const int g = lane >> 2, t = lane & 3;
-    const float* values = reinterpret_cast<const float*>(shared + absmax_of(slot));
-    if (!direct || !plan.nested_parts) {
-      const float4 low = reinterpret_cast<const float4*>(values)[g], high = reinterpret_cast<const float4*>(values)[g + 8];
-      s0[0] = low.x, s0[1] = low.y, s0[2] = low.z, s0[3] = low.w;
-      s1[0] = high.x, s1[1] = high.y, s1[2] = high.z, s1[3] = high.w;
-      return;
-    }
-    const uint8_t* codes = reinterpret_cast<const uint8_t*>(values);
-    const auto decode = [&](int r) {
-      const float* table = nested_table(plan.nested_parts == 1 ? 0 : static_cast<int>(rows()[tile * 16 + r].first_part & 3));
-      return __fadd_rn(__fmul_rn(table[codes[r * 4 + t]], values[16 + r]), table[256]);
-    };
-    const float low = decode(g), high = decode(g + 8);
-#pragma unroll
-    for (int i = 0; i < 4; ++i) {
-      s0[i] = __shfl_sync(0xffffffffu, low, i, 4);
-      s1[i] = __shfl_sync(0xffffffffu, high, i, 4);
-    }
+  /// absmax of rows g and g + 8 for the blocks of a stage, in every lane.
+  __device__ __forceinline__ void read_absmax(int slot, float (&s0)[4], float (&s1)[4]) const {
+    const float4* values = reinterpret_cast<const float4*>(shared + absmax_of(slot));
+    const float4 low = values[lane >> 2], high = values[(lane >> 2) + 8];
+    s0[0] = low.x, s0[1] = low.y, s0[2] = low.z, s0[3] = low.w;
+    s1[0] = high.x, s1[1] = high.y, s1[2] = high.z, s1[3] = high.w;
   }
 
   /// x of this warp's slice of one chunk as the second operand.
@@ -326,11 +340,11 @@ template <WeightKind Kind, class T, int ColumnTiles> struct StreamKernel {
   }
 
   /// Adds one tile times one block of 64 values of k; `row`: row g of the stage.
-  __device__ __forceinline__ void multiply(const uint8_t* row, int stride, int block, float s0, float s1, const uint32_t (&b)[ColumnTiles][S::kOperands], Sum (&c)[ColumnTiles][4]) const {
+  __device__ __forceinline__ void multiply(const uint8_t* row, int block, float s0, float s1, const uint32_t (&b)[ColumnTiles][S::kOperands], Sum (&c)[ColumnTiles][4]) const {
     const int g = lane >> 2, t = lane & 3;
     if constexpr (S::kBnb4) {
       const uint8_t* low = row + swizzled(g, block * 2 + (t >> 1)) + (t & 1) * 8;
-      const uint2 w0 = *reinterpret_cast<const uint2*>(low), w1 = *reinterpret_cast<const uint2*>(low + 8 * stride);
+      const uint2 w0 = *reinterpret_cast<const uint2*>(low), w1 = *reinterpret_cast<const uint2*>(low + 8 * S::kRowStride);
       const uint32_t a[4][4] = {{pair<0>(w0.x), pair<0>(w1.x), pair<1>(w0.x), pair<1>(w1.x)},
                                 {pair<2>(w0.x), pair<2>(w1.x), pair<3>(w0.x), pair<3>(w1.x)},
                                 {pair<0>(w0.y), pair<0>(w1.y), pair<1>(w0.y), pair<1>(w1.y)},
@@ -347,7 +361,7 @@ template <WeightKind Kind, class T, int ColumnTiles> struct StreamKernel {
 #pragma unroll
       for (int h = 0; h < S::kBlockBytes / 64; ++h) {
         const uint8_t* low = row + swizzled(g, (block * S::kBlockBytes / 64 + h) * 4 + t);
-        const uint4 w0 = *reinterpret_cast<const uint4*>(low), w1 = *reinterpret_cast<const uint4*>(low + 8 * stride);
+        const uint4 w0 = *reinterpret_cast<const uint4*>(low), w1 = *reinterpret_cast<const uint4*>(low + 8 * S::kRowStride);
         const uint32_t a[2][4] = {{w0.x, w1.x, w0.y, w1.y}, {w0.z, w1.z, w0.w, w1.w}};
 #pragma unroll
         for (int i = 0; i < 2; ++i)
@@ -397,7 +411,7 @@ template <WeightKind Kind, class T, int ColumnTiles> struct StreamKernel {
     Sum s = 0;
     const int holder = (r & 7) << 2 | (m & 7) >> 1, element = (m & 1) | (r >> 3) << 1;
 #pragma unroll
-    for (int w = 0; w < kWarps; ++w) s += sums(w, tile, m >> 3)[holder * 4 + element];
+    for (int w = 0; w < kWarps; ++w) s += sums(w, tile, m >> 3, holder)[element];
     float y = static_cast<float>(s);
     if constexpr (S::kInt8) {
       y *= quantized.scales[m] * scale * (1.f / (127.f * 127.f));
@@ -435,13 +449,17 @@ template <WeightKind Kind, class T, int ColumnTiles> struct StreamKernel {
     int ahead_chunk = 0, ahead_tile = 0, ahead_slot = 0, slot = 0;
     int64_t ahead_offset = static_cast<int64_t>(warp) * kSliceBytes + (lane & 7) * 16;
     Walk ahead_walk = walk(group);
+    Nested nested{0, 0.f, 0, -1};
     const int tile_rows = p.gated ? group.tile_rows >> 1 : group.tile_rows;
     const auto issue_next = [&] {
-      if (ahead_chunk >= chunks) return async_commit();
+      if (ahead_chunk >= chunks) {
+        if constexpr (S::kBnb4) store_nested(nested);
+        return async_commit();
+      }
       if (ahead_walk.even)
-        issue_even(ahead_walk, ahead_chunk, min(group.tile_rows, group.rows - ahead_tile * group.tile_rows), ahead_slot);
+        issue_even(ahead_walk, ahead_chunk, ahead_tile + 1 == group.tiles ? ahead_walk.last : ahead_walk.full, ahead_slot, nested);
       else
-        issue(ahead_chunk, ahead_tile, ahead_slot, ahead_offset);
+        issue(ahead_chunk, ahead_tile, ahead_slot, ahead_offset, nested);
       if (++ahead_tile == group.tiles) {
         move(ahead_walk, -static_cast<int64_t>(tile_rows) * (group.tiles - 1), 1);
         ahead_tile = 0, ++ahead_chunk, ahead_offset += kWarps * kSliceBytes;
@@ -458,7 +476,7 @@ template <WeightKind Kind, class T, int ColumnTiles> struct StreamKernel {
     for (int tile = 0; tile < group.tiles; ++tile) {
 #pragma unroll
       for (int j = 0; j < ColumnTiles; ++j) {
-        if (chunks == 0) *reinterpret_cast<uint4*>(sums(warp, tile, j) + lane * 4) = make_uint4(0, 0, 0, 0);
+        if (chunks == 0) *reinterpret_cast<uint4*>(sums(warp, tile, j, lane)) = make_uint4(0, 0, 0, 0);
         if (S::kInt8 && quantized.slices) *reinterpret_cast<uint4*>(outlier_sums(warp, tile) + j * 128 + lane * 4) = make_uint4(0, 0, 0, 0);
       }
     }
@@ -472,17 +490,16 @@ template <WeightKind Kind, class T, int ColumnTiles> struct StreamKernel {
         Sum c[ColumnTiles][4] = {};
         if (chunk > 0)
 #pragma unroll
-          for (int j = 0; j < ColumnTiles; ++j) *reinterpret_cast<uint4*>(c[j]) = *reinterpret_cast<const uint4*>(sums(warp, tile, j) + lane * 4);
+          for (int j = 0; j < ColumnTiles; ++j) *reinterpret_cast<uint4*>(c[j]) = *reinterpret_cast<const uint4*>(sums(warp, tile, j, lane));
         async_wait<kStages - 2>();
         __syncwarp();
         issue_next();
-        int stride;
-        const uint8_t* weights = shared + stage(slot, stride);
+        const uint8_t* weights = shared + stage(slot);
         float s0[4]{}, s1[4]{};
-        if constexpr (S::kBnb4) read_absmax(slot, tile, s0, s1);
+        if constexpr (S::kBnb4) read_absmax(slot, s0, s1);
         if (++slot == kStages) slot = 0;
         const auto block = [&](int i) {
-          multiply(weights + g * stride, stride, i, s0[i], s1[i], b[i], c);
+          multiply(weights + g * S::kRowStride, i, s0[i], s1[i], b[i], c);
         };
         if (blocks == S::kBlocks) {  // without branches between them the blocks overlap
 #pragma unroll
@@ -494,7 +511,7 @@ template <WeightKind Kind, class T, int ColumnTiles> struct StreamKernel {
         }
         if (has_outliers) multiply_outliers(weights, chunk, tile);
 #pragma unroll
-        for (int j = 0; j < ColumnTiles; ++j) *reinterpret_cast<uint4*>(sums(warp, tile, j) + lane * 4) = *reinterpret_cast<const uint4*>(c[j]);
+        for (int j = 0; j < ColumnTiles; ++j) *reinterpret_cast<uint4*>(sums(warp, tile, j, lane)) = *reinterpret_cast<const uint4*>(c[j]);
       }
       if constexpr (S::kLookAhead) {
 #pragma unroll
