@@ -51,8 +51,8 @@ template <class T, int V> __global__ void __launch_bounds__(kThreads) quantize_r
   const float limit = threshold > 0.f ? threshold : INFINITY;
   float absmax = 0.f;
   bool any = false;
+  float v[V];  // a row of one step is loaded once
   for (int64_t i = threadIdx.x * V; i < k; i += kThreads * V) {
-    float v[V];
     load(v, x + i);
 #pragma unroll
     for (int j = 0; j < V; ++j) {
@@ -68,10 +68,9 @@ template <class T, int V> __global__ void __launch_bounds__(kThreads) quantize_r
   int base = 0;
   for (int64_t first = 0; first < k; first += kThreads * V) {
     const int64_t i = first + threadIdx.x * V;
-    float v[V];
     int count = 0;
     if (i < k) {
-      load(v, x + i);
+      if (k > kThreads * V) load(v, x + i);
       Pack<int8_t, V> codes;
 #pragma unroll
       for (int j = 0; j < V; ++j) {

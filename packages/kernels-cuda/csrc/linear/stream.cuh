@@ -5,227 +5,60 @@
 //         memory that cp.async fills: no barrier until the warps' sums, kept in shared memory, are added. 16-byte pieces are swizzled by row, so
 //         reads have no bank conflicts. x of a chunk stays in registers over all tiles. The loops are not unrolled: code must fit the instruction cache.
 //         bnb4 codes become f16/bf16 pairs through a table of 256 pairs, copied for each of the 32 banks (no conflicts) every 256 bytes, so that one
-//         byte permute makes the address; the ring lies in the gaps. Values are code * s, rounded; each 64 values of k are summed apart and then
+//         byte permute makes the address; the ring's rows lie in the gaps. Values are code * s, rounded; each 64 values of k are summed apart and then
 //         multiplied by absmax in f32; 1 / s comes last.
 // floor   bytes of the weight / 4.3 TB/s (H200): 11008 x 4096 f16 21 us, int8 10.5 us, nf4 5.9 us; 28672 x 8192 nf4 31 us
-// launch  two blocks of 256 threads a multiprocessor (bnb4 with over 16 rows: one), rows of W spread evenly over them
+// launch  two blocks of 256 threads a multiprocessor (bnb4 with over 8 rows: one), rows of W spread evenly over them
 // needs   sm_80, k % 64 == 0, 16-byte aligned x and W, bnb4: blockSize a power of two from 64; int8: rows quantized by quantize_rows
 // exact   sums over k in a fixed order that depends on k only: same bits each run, whatever the other rows hold and however many there are
 // ref     tensor/src/ops (linear)        bench  csrc/test/linear_bench.cu
 #pragma once
-#include "../quant/codebook.h"
 #include "launch.h"
-#include "problem.h"
-#include "ptx.cuh"
+#include "stream_copies.cuh"
 
 namespace q::cuda {
 
-constexpr int kWarps = 8, kStreamThreads = kWarps * 32, kSliceBytes = 128, kMostTiles = 6;
-/// Of each row, moved to the L2 ahead of use: with 42 rows a block and two blocks a multiprocessor 22 MB in all, under half of the L2.
-constexpr int kPrefetchBytes = 2048;
+template <WeightKind Kind, class T, int ColumnTiles> struct StreamKernel : StreamCopies<Kind, T, ColumnTiles> {
+  using Base = StreamCopies<Kind, T, ColumnTiles>;
+  using typename Base::Nested;
+  using typename Base::Operands;
+  using typename Base::S;
+  using typename Base::Sum;
+  using typename Base::Walk;
+  using Base::kStages;
+  using Base::p;
+  using Base::plan;
+  using Base::quantized;
+  using Base::at;
+  using Base::shared;
+  using Base::base;
+  using Base::warp;
+  using Base::lane;
+  using Base::chunks;
+  using Base::direct;
+  using Base::rows;
+  using Base::sums;
+  using Base::outlier_sums;
+  using Base::first_block;
+  using Base::blocks_in;
+  using Base::stage;
+  using Base::absmax_of;
+  using Base::swizzled;
+  using Base::nested_table;
+  using Base::build_table;
+  using Base::locate_rows;
+  using Base::store_nested;
+  using Base::walk;
+  using Base::move;
+  using Base::issue_even;
+  using Base::issue;
 
-/// Sizes of one variant; ColumnTiles: x rows / 8.
-template <WeightKind Kind, int ColumnTiles> struct StreamShape {
-  static constexpr bool kBnb4 = Kind == WeightKind::bnb4, kInt8 = Kind == WeightKind::int8;
-  static constexpr int kBlocksPerMultiprocessor = kBnb4 && ColumnTiles == 4 ? 1 : 2;
-  static constexpr int kStages = kBnb4 ? (ColumnTiles == 4 ? 5 : 3) : ColumnTiles == 1 ? 4 : 3;
-  static constexpr int kBlockBytes = kBnb4 ? 32 : kInt8 ? 64 : 128;  // of 64 values of k
-  static constexpr int kBlocks = kSliceBytes / kBlockBytes;          // in a warp's slice of a row
-  static constexpr int kOperands = kInt8 ? 4 : 8;                    // registers that 64 values of one x column take in a lane
-  static constexpr bool kLookAhead = kBlocks * kOperands * ColumnTiles <= 32;
-  static constexpr int kTableBytes = kBnb4 ? 256 * 256 : 0;          // with two stages in its gaps
-  static constexpr int kStageBytes = kWarps * 16 * kSliceBytes;
-  static constexpr int kRingBytes = (kStages - (kBnb4 ? 2 : 0)) * kStageBytes;
-  static constexpr int kAbsmaxBytes = kBnb4 ? kStages * kWarps * 256 : 0;  // f32 [16, 4] a stage and warp; nested: u8 [16, 4] and f32 [16] before
-  static constexpr int kSumsBytes = kWarps * ColumnTiles * 512;            // of a tile
-};
-
-/// One row of a group: where it is, so that the copies need no search.
-struct StreamRow {
-  const uint8_t* weight;  // null: the slot is empty
-  const uint8_t* absmax;  // bnb4
-  const float* nested;
-  int64_t first_part;     // first block of the row (units of 64 values) << 2 | part
-};
-
-/// Where the pieces of dynamic shared memory start.
-template <class S> struct StreamLayout {
-  int absmax, sums, outliers, rows, nested, total;
-  __host__ __device__ StreamLayout(int tiles, bool has_outliers, int nested_parts) {
-    absmax = S::kTableBytes + S::kRingBytes;
-    sums = absmax + S::kAbsmaxBytes;
-    outliers = sums + tiles * S::kSumsBytes;
-    rows = outliers + (has_outliers ? tiles * S::kSumsBytes : 0);
-    nested = rows + tiles * 16 * static_cast<int>(sizeof(StreamRow));
-    total = nested + nested_parts * 1040;  // 256 values and the offset
-  }
-};
-
-struct StreamPlan {
-  int group_rows, tile_rows;  // virtual rows; even when gated
-  int virtual_rows, groups;
-  int tiles;         // of a whole group
-  int nested_parts;  // number of parts if absmax is nested
-};
-
-static __constant__ float kCodeBooks[2][16] = {
-    {kNf4[0], kNf4[1], kNf4[2], kNf4[3], kNf4[4], kNf4[5], kNf4[6], kNf4[7], kNf4[8], kNf4[9], kNf4[10], kNf4[11], kNf4[12], kNf4[13], kNf4[14], kNf4[15]},
-    {kFp4[0], kFp4[1], kFp4[2], kFp4[3], kFp4[4], kFp4[5], kFp4[6], kFp4[7], kFp4[8], kFp4[9], kFp4[10], kFp4[11], kFp4[12], kFp4[13], kFp4[14], kFp4[15]}};
-
-/// The tiles of one group of virtual rows.
-struct StreamGroup {
-  int begin, rows, tile_rows, tiles;
-  __device__ StreamGroup(const StreamPlan& plan, int group) {
-    begin = group * plan.group_rows;
-    rows = min(plan.group_rows, plan.virtual_rows - begin);
-    tile_rows = plan.tile_rows;
-    tiles = (rows + tile_rows - 1) / tile_rows;
-  }
-  /// Part and row of slot r (0..15) of a tile; false: the slot is empty.
-  __device__ __forceinline__ bool locate(const LinearProblem& p, int tile, int r, int& part, int& row) const {
-    const int n = min(tile_rows, rows - tile * tile_rows), v = begin + tile * tile_rows;
-    if (p.gated) {
-      part = r >> 3;
-      row = (v >> 1) + (r & 7);
-      return (r & 7) < (n >> 1);
-    }
-    part = 0;
-    row = v + r;
-    if (p.parts > 1) {
-#pragma unroll
-      for (int i = 1; i < kMaxRepeat; ++i) part += i < p.parts && v + r >= p.part[i].first;
-      row -= p.part[part].first;
-    }
-    return r < n;
-  }
-};
-
-template <WeightKind Kind, class T, int ColumnTiles> struct StreamKernel {
-  using S = StreamShape<Kind, ColumnTiles>;
-  using Sum = std::conditional_t<S::kInt8, int, float>;
-  using Operands = uint32_t[S::kBlocks][ColumnTiles][S::kOperands];
-  static constexpr int kStages = S::kStages;
-
-  const LinearProblem& p;
-  const StreamPlan& plan;
-  const QuantizedRows& quantized;
-  const StreamLayout<S> at;
-  uint8_t* shared;
-  uint32_t base;  // the same as an address of shared memory
-  int warp, lane;
-  int chunks;  // in which this warp has work
-  bool direct;  // absmax is copied as it is stored; otherwise each value is looked up
-
-  __device__ StreamRow* rows() const { return reinterpret_cast<StreamRow*>(shared + at.rows); }
-  __device__ float* nested_table(int part) const { return reinterpret_cast<float*>(shared + at.nested + part * 1040); }
-  /// Sums of column tile j of a tile, 4 a lane, as the products leave them.
-  __device__ Sum* sums(int w, int tile, int j) const { return reinterpret_cast<Sum*>(shared + at.sums + ((tile * kWarps + w) * ColumnTiles + j) * 512); }
-  __device__ float* outlier_sums(int w, int tile) const { return reinterpret_cast<float*>(shared + at.outliers + (tile * kWarps + w) * ColumnTiles * 512); }
-  /// First block (64 values of k) of this warp's slice, and how many the slice holds.
-  __device__ int first_block(int chunk) const { return (chunk * kWarps + warp) * S::kBlocks; }
-  __device__ int blocks_in(int chunk) const { return min(S::kBlocks, static_cast<int>(p.k >> 6) - first_block(chunk)); }
-
-  /// Offset of this warp's 16 rows of a stage; rows are `stride` apart.
-  __device__ __forceinline__ int stage(int slot, int& stride) const {
-    stride = S::kBnb4 && slot < 2 ? 256 : kSliceBytes;
-    if (S::kBnb4) return slot < 2 ? slot * (kWarps * 16 * 256) + warp * (16 * 256) + 128 : S::kTableBytes + (slot - 2) * S::kStageBytes + warp * (16 * kSliceBytes);
-    return slot * S::kStageBytes + warp * (16 * kSliceBytes);
-  }
-  __device__ __forceinline__ int absmax_of(int slot) const { return S::kTableBytes + S::kRingBytes + (slot * kWarps + warp) * 256; }
-  /// 16-byte pieces of row r change places so that the lanes of one access (2 rows of 64 bytes; bnb4: 4 rows of 32) fill all banks.
-  __device__ __forceinline__ static int swizzled(int r, int piece) { return (piece ^ (S::kBnb4 ? (r & 3) << 1 : (r & 1) << 2)) * 16; }
-
-  /// Pairs of scaled codes by byte: the high nibble (even k) in the low half. A thread an entry, rotated so that a quarter warp fills all banks.
-  __device__ void build_table() {
-    const float scale = p.quant_type == QuantType::nf4 ? kNf4Scale<T> : kFp4Scale;
-    const float* codes = kCodeBooks[static_cast<int>(p.quant_type)];
-    const Pack<T, 2> pair{{from_float<T>(codes[threadIdx.x >> 4] * scale), from_float<T>(codes[threadIdx.x & 15] * scale)}};
-    const uint32_t word = *reinterpret_cast<const uint32_t*>(&pair);
-#pragma unroll
-    for (int i = 0; i < 8; ++i) *reinterpret_cast<uint4*>(shared + threadIdx.x * 256 + ((i + threadIdx.x) & 7) * 16) = make_uint4(word, word, word, word);
-  }
-
-
-  /// Fills the table of rows and starts moving them to the L2, which is also what may be done before earlier kernels are done; the block
-  /// synchronises after it.
-  __device__ void locate_rows(const StreamGroup& group) const {
-    const int64_t row_bytes = (p.k >> 6) * S::kBlockBytes;
-    for (int i = threadIdx.x; i < group.tiles * 16; i += kStreamThreads) {
-      int part, row;
-      StreamRow r{};
-      if (group.locate(p, i >> 4, i & 15, part, row)) {
-        const LinearPartView& w = p.part[part];
-        const int64_t first = row * (p.k >> 6);
-        r.weight = w.weight + row * row_bytes;
-        r.first_part = first << 2 | part;
-        prefetch_l2(r.weight, static_cast<uint32_t>(min(row_bytes, static_cast<int64_t>(kPrefetchBytes))));
-        if constexpr (S::kBnb4) {
-          r.absmax = static_cast<const uint8_t*>(w.absmax) + first * (w.nested_absmax ? 1 : 4);
-          r.nested = w.nested_absmax;
-        }
-      }
-      rows()[i] = r;
-    }
-  }
-
-  /// Starts the copies of one stage. `offset`: of this lane's 16 bytes in a row of W.
-  __device__ __forceinline__ void issue(int chunk, int tile, int slot, int64_t offset) const {
-    int stride;
-    const uint32_t to = base + stage(slot, stride);
-    const int piece = lane & 7, r0 = lane >> 3;
-    const StreamRow* table = rows() + tile * 16;
-    if (piece * 16 < blocks_in(chunk) * S::kBlockBytes) {
-      const uint8_t* from[4];
-#pragma unroll
-      for (int i = 0; i < 4; ++i) from[i] = table[r0 + 4 * i].weight;
-      // rows r and r + 4 are swizzled alike
-      const uint32_t first = to + r0 * stride + swizzled(r0, piece);
-#pragma unroll
-      for (int i = 0; i < 4; ++i)
-        if (from[i]) async_copy<16>(first + i * 4 * stride, from[i] + offset);
-    }
-    if constexpr (S::kBnb4) {
-      const StreamRow& row = table[lane & 15];
-      const int values = absmax_of(slot), first = first_block(chunk);
-      if (direct) {
-        if (!plan.nested_parts) {
-          if (lane < 16 && row.weight) async_copy<16>(base + values + lane * 16, row.absmax + first * 4);
-        } else if (row.weight) {
-          async_copy<4>(base + values + lane * 4, lane < 16 ? row.absmax + first : reinterpret_cast<const uint8_t*>(row.nested + (((row.first_part >> 2) + first) >> p.part[0].nested_shift)));
-        }
-      } else if (lane < 16 && row.weight) {
-        look_up_absmax(row, first, blocks_in(chunk), reinterpret_cast<float*>(shared + values) + lane * 4);
-      }
-    }
-    async_commit();
-  }
-
-  __device__ __noinline__ void look_up_absmax(const StreamRow& row, int first, int blocks, float* to) const {
-    const LinearPartView& w = p.part[row.first_part & 3];
-    for (int i = 0; i < blocks; ++i) to[i] = block_absmax(w, ((row.first_part >> 2) + first + i) >> (w.block_shift - 6));
-  }
-
-  /// absmax of rows g and g + 8 for the blocks of a stage, in every lane. Nested: lane t decodes block t of both rows for its neighbours.
-  __device__ __forceinline__ void read_absmax(int slot, int tile, float (&s0)[4], float (&s1)[4]) const {
-    const int g = lane >> 2, t = lane & 3;
-    const float* values = reinterpret_cast<const float*>(shared + absmax_of(slot));
-    if (!direct || !plan.nested_parts) {
-      const float4 low = reinterpret_cast<const float4*>(values)[g], high = reinterpret_cast<const float4*>(values)[g + 8];
-      s0[0] = low.x, s0[1] = low.y, s0[2] = low.z, s0[3] = low.w;
-      s1[0] = high.x, s1[1] = high.y, s1[2] = high.z, s1[3] = high.w;
-      return;
-    }
-    const uint8_t* codes = reinterpret_cast<const uint8_t*>(values);
-    const auto decode = [&](int r) {
-      const float* table = nested_table(plan.nested_parts == 1 ? 0 : static_cast<int>(rows()[tile * 16 + r].first_part & 3));
-      return __fadd_rn(__fmul_rn(table[codes[r * 4 + t]], values[16 + r]), table[256]);
-    };
-    const float low = decode(g), high = decode(g + 8);
-#pragma unroll
-    for (int i = 0; i < 4; ++i) {
-      s0[i] = __shfl_sync(0xffffffffu, low, i, 4);
-      s1[i] = __shfl_sync(0xffffffffu, high, i, 4);
-    }
+  /// absmax of rows g and g + 8 for the blocks of a stage, in every lane.
+  __device__ __forceinline__ void read_absmax(int slot, float (&s0)[4], float (&s1)[4]) const {
+    const float4* values = reinterpret_cast<const float4*>(shared + absmax_of(slot));
+    const float4 low = values[lane >> 2], high = values[(lane >> 2) + 8];
+    s0[0] = low.x, s0[1] = low.y, s0[2] = low.z, s0[3] = low.w;
+    s1[0] = high.x, s1[1] = high.y, s1[2] = high.z, s1[3] = high.w;
   }
 
   /// x of this warp's slice of one chunk as the second operand.
@@ -258,11 +91,11 @@ template <WeightKind Kind, class T, int ColumnTiles> struct StreamKernel {
   }
 
   /// Adds one tile times one block of 64 values of k; `row`: row g of the stage.
-  __device__ __forceinline__ void multiply(const uint8_t* row, int stride, int block, float s0, float s1, const uint32_t (&b)[ColumnTiles][S::kOperands], Sum (&c)[ColumnTiles][4]) const {
+  __device__ __forceinline__ void multiply(const uint8_t* row, int block, float s0, float s1, const uint32_t (&b)[ColumnTiles][S::kOperands], Sum (&c)[ColumnTiles][4]) const {
     const int g = lane >> 2, t = lane & 3;
     if constexpr (S::kBnb4) {
       const uint8_t* low = row + swizzled(g, block * 2 + (t >> 1)) + (t & 1) * 8;
-      const uint2 w0 = *reinterpret_cast<const uint2*>(low), w1 = *reinterpret_cast<const uint2*>(low + 8 * stride);
+      const uint2 w0 = *reinterpret_cast<const uint2*>(low), w1 = *reinterpret_cast<const uint2*>(low + 8 * S::kRowStride);
       const uint32_t a[4][4] = {{pair<0>(w0.x), pair<0>(w1.x), pair<1>(w0.x), pair<1>(w1.x)},
                                 {pair<2>(w0.x), pair<2>(w1.x), pair<3>(w0.x), pair<3>(w1.x)},
                                 {pair<0>(w0.y), pair<0>(w1.y), pair<1>(w0.y), pair<1>(w1.y)},
@@ -279,7 +112,7 @@ template <WeightKind Kind, class T, int ColumnTiles> struct StreamKernel {
 #pragma unroll
       for (int h = 0; h < S::kBlockBytes / 64; ++h) {
         const uint8_t* low = row + swizzled(g, (block * S::kBlockBytes / 64 + h) * 4 + t);
-        const uint4 w0 = *reinterpret_cast<const uint4*>(low), w1 = *reinterpret_cast<const uint4*>(low + 8 * stride);
+        const uint4 w0 = *reinterpret_cast<const uint4*>(low), w1 = *reinterpret_cast<const uint4*>(low + 8 * S::kRowStride);
         const uint32_t a[2][4] = {{w0.x, w1.x, w0.y, w1.y}, {w0.z, w1.z, w0.w, w1.w}};
 #pragma unroll
         for (int i = 0; i < 2; ++i)
@@ -329,7 +162,7 @@ template <WeightKind Kind, class T, int ColumnTiles> struct StreamKernel {
     Sum s = 0;
     const int holder = (r & 7) << 2 | (m & 7) >> 1, element = (m & 1) | (r >> 3) << 1;
 #pragma unroll
-    for (int w = 0; w < kWarps; ++w) s += sums(w, tile, m >> 3)[holder * 4 + element];
+    for (int w = 0; w < kWarps; ++w) s += sums(w, tile, m >> 3, holder)[element];
     float y = static_cast<float>(s);
     if constexpr (S::kInt8) {
       y *= quantized.scales[m] * scale * (1.f / (127.f * 127.f));
@@ -366,10 +199,24 @@ template <WeightKind Kind, class T, int ColumnTiles> struct StreamKernel {
     // Where the copies are, kStages - 1 stages ahead of the products.
     int ahead_chunk = 0, ahead_tile = 0, ahead_slot = 0, slot = 0;
     int64_t ahead_offset = static_cast<int64_t>(warp) * kSliceBytes + (lane & 7) * 16;
+    Walk ahead_walk = walk(group);
+    Nested nested{0, 0.f, 0, -1};
+    const int tile_rows = p.gated ? group.tile_rows >> 1 : group.tile_rows;
     const auto issue_next = [&] {
-      if (ahead_chunk >= chunks) return async_commit();
-      issue(ahead_chunk, ahead_tile, ahead_slot, ahead_offset);
-      if (++ahead_tile == group.tiles) ahead_tile = 0, ++ahead_chunk, ahead_offset += kWarps * kSliceBytes;
+      if (ahead_chunk >= chunks) {
+        if constexpr (S::kBnb4) store_nested(nested);
+        return async_commit();
+      }
+      if (ahead_walk.even)
+        issue_even(ahead_walk, ahead_chunk, ahead_tile + 1 == group.tiles ? ahead_walk.last : ahead_walk.full, ahead_slot, nested);
+      else
+        issue(ahead_chunk, ahead_tile, ahead_slot, ahead_offset, nested);
+      if (++ahead_tile == group.tiles) {
+        move(ahead_walk, -static_cast<int64_t>(tile_rows) * (group.tiles - 1), 1);
+        ahead_tile = 0, ++ahead_chunk, ahead_offset += kWarps * kSliceBytes;
+      } else {
+        move(ahead_walk, tile_rows, 0);
+      }
       if (++ahead_slot == kStages) ahead_slot = 0;
     };
 #pragma unroll 1
@@ -380,7 +227,7 @@ template <WeightKind Kind, class T, int ColumnTiles> struct StreamKernel {
     for (int tile = 0; tile < group.tiles; ++tile) {
 #pragma unroll
       for (int j = 0; j < ColumnTiles; ++j) {
-        if (chunks == 0) *reinterpret_cast<uint4*>(sums(warp, tile, j) + lane * 4) = make_uint4(0, 0, 0, 0);
+        if (chunks == 0) *reinterpret_cast<uint4*>(sums(warp, tile, j, lane)) = make_uint4(0, 0, 0, 0);
         if (S::kInt8 && quantized.slices) *reinterpret_cast<uint4*>(outlier_sums(warp, tile) + j * 128 + lane * 4) = make_uint4(0, 0, 0, 0);
       }
     }
@@ -394,17 +241,16 @@ template <WeightKind Kind, class T, int ColumnTiles> struct StreamKernel {
         Sum c[ColumnTiles][4] = {};
         if (chunk > 0)
 #pragma unroll
-          for (int j = 0; j < ColumnTiles; ++j) *reinterpret_cast<uint4*>(c[j]) = *reinterpret_cast<const uint4*>(sums(warp, tile, j) + lane * 4);
+          for (int j = 0; j < ColumnTiles; ++j) *reinterpret_cast<uint4*>(c[j]) = *reinterpret_cast<const uint4*>(sums(warp, tile, j, lane));
         async_wait<kStages - 2>();
         __syncwarp();
         issue_next();
-        int stride;
-        const uint8_t* weights = shared + stage(slot, stride);
+        const uint8_t* weights = shared + stage(slot);
         float s0[4]{}, s1[4]{};
-        if constexpr (S::kBnb4) read_absmax(slot, tile, s0, s1);
+        if constexpr (S::kBnb4) read_absmax(slot, s0, s1);
         if (++slot == kStages) slot = 0;
         const auto block = [&](int i) {
-          multiply(weights + g * stride, stride, i, s0[i], s1[i], b[i], c);
+          multiply(weights + g * S::kRowStride, i, s0[i], s1[i], b[i], c);
         };
         if (blocks == S::kBlocks) {  // without branches between them the blocks overlap
 #pragma unroll
@@ -416,7 +262,7 @@ template <WeightKind Kind, class T, int ColumnTiles> struct StreamKernel {
         }
         if (has_outliers) multiply_outliers(weights, chunk, tile);
 #pragma unroll
-        for (int j = 0; j < ColumnTiles; ++j) *reinterpret_cast<uint4*>(sums(warp, tile, j) + lane * 4) = *reinterpret_cast<const uint4*>(c[j]);
+        for (int j = 0; j < ColumnTiles; ++j) *reinterpret_cast<uint4*>(sums(warp, tile, j, lane)) = *reinterpret_cast<const uint4*>(c[j]);
       }
       if constexpr (S::kLookAhead) {
 #pragma unroll

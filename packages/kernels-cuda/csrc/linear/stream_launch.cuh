@@ -31,7 +31,7 @@ template <WeightKind Kind, class T, int ColumnTiles> bool try_stream(const Linea
   int nested_parts = 0;
   for (int i = 0; i < p.parts; ++i)
     if (p.part[i].nested_absmax) nested_parts = p.parts;
-  int tiles = kMostTiles;
+  int tiles = S::kSumsInGaps ? 4 : kMostTiles;
   while (tiles > 0 && StreamLayout<S>(tiles, quantized.slices > 0, nested_parts).total > limit) --tiles;
   if (tiles == 0) return false;
   const int blocks = context.multiprocessors * S::kBlocksPerMultiprocessor;

@@ -19,6 +19,7 @@ struct Buffer {
   explicit Buffer(size_t n) : bytes(n) {
     CUDA_CHECK(cudaMalloc(&data, n + 256));
     CUDA_CHECK(cudaMemset(data, 0xff, n + 256));
+    CUDA_CHECK(cudaDeviceSynchronize());  // the device's stream does not wait for it
   }
   template <class T> explicit Buffer(const std::vector<T>& v) : Buffer(v.size() * sizeof(T)) { CUDA_CHECK(cudaMemcpy(data, v.data(), bytes, cudaMemcpyHostToDevice)); }
   Buffer(const Buffer&) = delete;

@@ -1,0 +1,208 @@
+// What brings W into shared memory for the streaming kernel (stream.cuh): the code table, the rows of a group, and each warp's copies.
+#pragma once
+#include "stream_shape.cuh"
+
+namespace q::cuda {
+
+template <WeightKind Kind, class T, int ColumnTiles> struct StreamCopies {
+  using S = StreamShape<Kind, ColumnTiles>;
+  using Sum = std::conditional_t<S::kInt8, int, float>;
+  using Operands = uint32_t[S::kBlocks][ColumnTiles][S::kOperands];
+  static constexpr int kStages = S::kStages;
+
+  const LinearProblem& p;
+  const StreamPlan& plan;
+  const QuantizedRows& quantized;
+  const StreamLayout<S> at;
+  uint8_t* shared;
+  uint32_t base;  // the same as an address of shared memory
+  int warp, lane;
+  int chunks;  // in which this warp has work
+  bool direct;  // absmax is copied as it is stored; otherwise each value is looked up
+
+  __device__ StreamRow* rows() const { return reinterpret_cast<StreamRow*>(shared + at.rows); }
+  __device__ float* nested_table(int part) const { return reinterpret_cast<float*>(shared + at.nested + part * 1040); }
+  /// A lane's 4 sums of column tile j of a tile, as the products leave them.
+  __device__ __forceinline__ Sum* sums(int w, int tile, int j, int of_lane) const {
+    if (S::kSumsInGaps) return reinterpret_cast<Sum*>(shared + 2 * S::kStageBytes + ((tile * kWarps + w) * 4 + (of_lane >> 3)) * 256 + (of_lane & 7) * 16);
+    return reinterpret_cast<Sum*>(shared + at.sums + ((tile * kWarps + w) * ColumnTiles + j) * 512 + of_lane * 16);
+  }
+  __device__ float* outlier_sums(int w, int tile) const { return reinterpret_cast<float*>(shared + at.outliers + (tile * kWarps + w) * ColumnTiles * 512); }
+  /// First block (64 values of k) of this warp's slice, and how many the slice holds.
+  __device__ int first_block(int chunk) const { return (chunk * kWarps + warp) * S::kBlocks; }
+  __device__ int blocks_in(int chunk) const { return min(S::kBlocks, static_cast<int>(p.k >> 6) - first_block(chunk)); }
+
+  /// Offset of this warp's 16 rows of a stage.
+  __device__ __forceinline__ int stage(int slot) const { return slot * S::kStageBytes + warp * (16 * S::kRowStride) + (S::kBnb4 ? 128 : 0); }
+  __device__ __forceinline__ int absmax_of(int slot) const { return S::kRingBytes + (slot * kWarps + warp) * 256; }
+  /// 16-byte pieces of row r change places so that the lanes of one access (2 rows of 64 bytes; bnb4: 4 rows of 32) fill all banks.
+  __device__ __forceinline__ static int swizzled(int r, int piece) { return (piece ^ (S::kBnb4 ? (r & 3) << 1 : (r & 1) << 2)) * 16; }
+
+  /// Pairs of scaled codes by byte: the high nibble (even k) in the low half. A thread an entry, rotated so that a quarter warp fills all banks.
+  __device__ void build_table() {
+    const float scale = p.quant_type == QuantType::nf4 ? kNf4Scale<T> : kFp4Scale;
+    const float* codes = kCodeBooks[static_cast<int>(p.quant_type)];
+    const Pack<T, 2> pair{{from_float<T>(codes[threadIdx.x >> 4] * scale), from_float<T>(codes[threadIdx.x & 15] * scale)}};
+    const uint32_t word = *reinterpret_cast<const uint32_t*>(&pair);
+#pragma unroll
+    for (int i = 0; i < 8; ++i) *reinterpret_cast<uint4*>(shared + threadIdx.x * 256 + ((i + threadIdx.x) & 7) * 16) = make_uint4(word, word, word, word);
+  }
+
+
+  /// Fills the table of rows and starts moving them to the L2, which is also what may be done before earlier kernels are done; the block
+  /// synchronises after it.
+  __device__ void locate_rows(const StreamGroup& group) const {
+    const int64_t row_bytes = (p.k >> 6) * S::kBlockBytes;
+    for (int i = threadIdx.x; i < group.tiles * 16; i += kStreamThreads) {
+      int part, row;
+      StreamRow r{};
+      if (group.locate(p, i >> 4, i & 15, part, row)) {
+        const LinearPartView& w = p.part[part];
+        const int64_t first = row * (p.k >> 6);
+        r.weight = w.weight + row * row_bytes;
+        r.first_part = first << 2 | part;
+        prefetch_l2(r.weight, static_cast<uint32_t>(min(row_bytes, static_cast<int64_t>(kPrefetchBytes))));
+        if constexpr (S::kBnb4) {
+          r.absmax = static_cast<const uint8_t*>(w.absmax) + first * (w.nested_absmax ? 1 : 4);
+          r.nested = w.nested_absmax;
+        }
+      }
+      rows()[i] = r;
+    }
+  }
+
+  /// Nested absmax on its way through registers: two blocks of row lane / 2. They are loaded with a stage's copies, and decoded into the stage one
+  /// step later, when the loads are done.
+  struct Nested {
+    uint32_t codes;
+    float scale;
+    int part, slot;  // slot -1: nothing to decode
+  };
+  __device__ __forceinline__ void load_nested(Nested& n, const uint8_t* codes, const float* nested, int64_t block, int part, int slot) const {
+    n.codes = __ldg(reinterpret_cast<const uint16_t*>(codes + (lane & 1) * 2));
+    n.scale = __ldg(nested + (block >> p.part[0].nested_shift));
+    n.part = part;
+    n.slot = slot;
+  }
+  __device__ __forceinline__ void store_nested(Nested& n) const {
+    if (n.slot < 0) return;
+    const float* table = nested_table(n.part);
+    const float offset = table[256];
+    reinterpret_cast<float2*>(shared + absmax_of(n.slot))[lane] =
+        make_float2(__fadd_rn(__fmul_rn(table[n.codes & 255], n.scale), offset), __fadd_rn(__fmul_rn(table[n.codes >> 8], n.scale), offset));
+    n.slot = -1;
+  }
+
+  /// Rows of a group that lie in one part (gated: in both parts side by side) are at even distances: where this lane's copies of the next stage come
+  /// from, moved along instead of looked up. Rows lane / 8 and + 4 of the tile come from `low`, + 8 and + 12 from `high`.
+  struct Walk {
+    const uint8_t *low, *high;
+    const uint8_t* absmax;  // row lane % 16; nested: lane / 2
+    const float* nested;
+    int64_t block;          // that row's first block in this slice
+    int part;
+    uint32_t full, last;    // what this lane copies of a tile, of the last tile: bits 0, 1 of low, 2, 3 of high, 4 absmax
+    bool even;              // false: the rows are looked up
+  };
+
+  __device__ uint32_t copies(int count) const {
+    const int r0 = lane >> 3, low = (p.gated ? count >> 1 : count) - r0, high = (p.gated ? count >> 1 : count - 8) - r0;
+    const int r = plan.nested_parts ? lane >> 1 : lane;
+    const bool absmax = S::kBnb4 && r < 16 && (p.gated ? (r & 7) < count >> 1 : r < count);
+    return (low > 0) | (low > 4) << 1 | (high > 0) << 2 | (high > 4) << 3 | absmax << 4;
+  }
+
+  __device__ Walk walk(const StreamGroup& group) const {
+    Walk w{};
+    int part = 0, last = 0, row = 0, unused;
+    group.locate(p, 0, 0, part, row);
+    group.locate(p, group.tiles - 1, min(group.tile_rows, group.rows - (group.tiles - 1) * group.tile_rows) - 1, last, unused);
+    w.even = (p.gated || part == last) && (!S::kBnb4 || direct);
+    const int64_t row_blocks = p.k >> 6, row_bytes = row_blocks * S::kBlockBytes;
+    const int64_t offset = static_cast<int64_t>(warp) * kSliceBytes + (lane & 7) * 16;
+    w.low = p.part[part].weight + (row + (lane >> 3)) * row_bytes + offset;
+    w.full = copies(group.tile_rows);
+    w.last = copies(group.rows - (group.tiles - 1) * group.tile_rows);
+    w.high = p.gated ? p.part[1].weight + (row + (lane >> 3)) * row_bytes + offset : w.low + 8 * row_bytes;
+    if constexpr (S::kBnb4) {
+      const int r = plan.nested_parts ? lane >> 1 : lane & 15;
+      w.part = p.gated && r >= 8 ? 1 : part;
+      const LinearPartView& v = p.part[w.part];
+      w.block = (row + (p.gated ? r & 7 : r)) * row_blocks + first_block(0);
+      w.nested = v.nested_absmax;
+      w.absmax = static_cast<const uint8_t*>(v.absmax) + w.block * (v.nested_absmax ? 1 : 4);
+    }
+    return w;
+  }
+
+  /// Moves on by `rows` rows (per part), then by `chunks` chunks.
+  __device__ __forceinline__ void move(Walk& w, int64_t rows, int moved_chunks) const {
+    const int64_t blocks = rows * (p.k >> 6) + moved_chunks * (kWarps * S::kBlocks), bytes = blocks * S::kBlockBytes;
+    w.low += bytes;
+    w.high += bytes;
+    if constexpr (S::kBnb4) {
+      w.block += blocks;
+      w.absmax += blocks * (plan.nested_parts ? 1 : 4);
+    }
+  }
+
+  /// Starts the copies of one stage from the walk's place.
+  __device__ __forceinline__ void issue_even(const Walk& w, int chunk, uint32_t copies, int slot, Nested& nested) const {
+    const int piece = lane & 7, r0 = lane >> 3;
+    const int64_t step = (p.k >> 6) * (4 * S::kBlockBytes);
+    const uint32_t to = base + stage(slot) + r0 * S::kRowStride + swizzled(r0, piece);
+    if (piece * 16 < blocks_in(chunk) * S::kBlockBytes) {
+      if (copies & 1) async_copy<16>(to, w.low);
+      if (copies & 2) async_copy<16>(to + 4 * S::kRowStride, w.low + step);
+      if (copies & 4) async_copy<16>(to + 8 * S::kRowStride, w.high);
+      if (copies & 8) async_copy<16>(to + 12 * S::kRowStride, w.high + step);
+    }
+    if constexpr (S::kBnb4) {
+      if (!plan.nested_parts) {
+        if (copies & 16) async_copy<16>(base + absmax_of(slot) + lane * 16, w.absmax);
+      } else {
+        store_nested(nested);
+        if (copies & 16) load_nested(nested, w.absmax, w.nested, w.block, w.part, slot);
+      }
+    }
+    async_commit();
+  }
+
+  /// Starts the copies of one stage. `offset`: of this lane's 16 bytes in a row of W.
+  __device__ __forceinline__ void issue(int chunk, int tile, int slot, int64_t offset, Nested& nested) const {
+    const uint32_t to = base + stage(slot);
+    const int piece = lane & 7, r0 = lane >> 3;
+    const StreamRow* table = rows() + tile * 16;
+    if (piece * 16 < blocks_in(chunk) * S::kBlockBytes) {
+      const uint8_t* from[4];
+#pragma unroll
+      for (int i = 0; i < 4; ++i) from[i] = table[r0 + 4 * i].weight;
+      // rows r and r + 4 are swizzled alike
+      const uint32_t first = to + r0 * S::kRowStride + swizzled(r0, piece);
+#pragma unroll
+      for (int i = 0; i < 4; ++i)
+        if (from[i]) async_copy<16>(first + i * 4 * S::kRowStride, from[i] + offset);
+    }
+    if constexpr (S::kBnb4) {
+      const int first = first_block(chunk);
+      if (direct && plan.nested_parts) {
+        const StreamRow& row = table[lane >> 1];
+        store_nested(nested);
+        if (row.weight) load_nested(nested, row.absmax + first, row.nested, (row.first_part >> 2) + first, static_cast<int>(row.first_part & 3), slot);
+      } else if (const StreamRow& row = table[lane & 15]; lane < 16 && row.weight) {
+        if (direct)
+          async_copy<16>(base + absmax_of(slot) + lane * 16, row.absmax + first * 4);
+        else
+          look_up_absmax(row, first, blocks_in(chunk), reinterpret_cast<float*>(shared + absmax_of(slot)) + lane * 4);
+      }
+    }
+    async_commit();
+  }
+
+  __device__ __noinline__ void look_up_absmax(const StreamRow& row, int first, int blocks, float* to) const {
+    const LinearPartView& w = p.part[row.first_part & 3];
+    for (int i = 0; i < blocks; ++i) to[i] = block_absmax(w, ((row.first_part >> 2) + first + i) >> (w.block_shift - 6));
+  }
+};
+
+}  // namespace q::cuda

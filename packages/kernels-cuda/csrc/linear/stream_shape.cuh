@@ -1,0 +1,92 @@
+// Sizes, shared-memory layout and row tables of the streaming kernel (stream.cuh).
+#pragma once
+#include "../quant/codebook.h"
+#include "problem.h"
+#include "ptx.cuh"
+
+namespace q::cuda {
+
+constexpr int kWarps = 8, kStreamThreads = kWarps * 32, kSliceBytes = 128, kMostTiles = 6;
+/// Of each row, moved to the L2 ahead of use: with 42 rows a block and two blocks a multiprocessor 22 MB in all, under half of the L2.
+constexpr int kPrefetchBytes = 2048;
+
+/// Sizes of one variant; ColumnTiles: x rows / 8.
+template <WeightKind Kind, int ColumnTiles> struct StreamShape {
+  static constexpr bool kBnb4 = Kind == WeightKind::bnb4, kInt8 = Kind == WeightKind::int8;
+  /// Blocks that share a multiprocessor. Two hide each other's latencies; bnb4 needs the registers for x, and x is read once a block.
+  static constexpr int kBlocksPerMultiprocessor = kBnb4 && ColumnTiles > 1 ? 1 : 2;
+  static constexpr int kStages = kBnb4 ? 3 : ColumnTiles == 1 ? 4 : 3;
+  static constexpr int kBlockBytes = kBnb4 ? 32 : kInt8 ? 64 : 128;  // of 64 values of k
+  static constexpr int kBlocks = kSliceBytes / kBlockBytes;          // in a warp's slice of a row
+  static constexpr int kOperands = kInt8 ? 4 : 8;                    // registers that 64 values of one x column take in a lane
+// x of the next chunk is loaded a chunk ahead where registers allow; with one column tile of bnb4 the products need them more (46.7 -> 44.2 us, 28672 x 8192)
+  static constexpr bool kLookAhead = kBlocks * kOperands * ColumnTiles <= (kBlocksPerMultiprocessor == 1 ? 64 : kBnb4 ? 0 : 32);
+  static constexpr int kRowStride = kBnb4 ? 256 : kSliceBytes;       // of a row in the ring
+  static constexpr int kStageBytes = kWarps * 16 * kRowStride;
+  static constexpr int kRingBytes = kStages * kStageBytes;
+  static constexpr bool kSumsInGaps = kBnb4 && ColumnTiles == 1;     // of the third stage; at most 4 tiles
+  static constexpr int kAbsmaxBytes = kBnb4 ? kStages * kWarps * 256 : 0;  // f32 [16, 4] a stage and warp
+  static constexpr int kSumsBytes = kWarps * ColumnTiles * 512;            // of a tile
+};
+
+/// One row of a group: where it is, so that the copies need no search.
+struct StreamRow {
+  const uint8_t* weight;  // null: the slot is empty
+  const uint8_t* absmax;  // bnb4
+  const float* nested;
+  int64_t first_part;     // first block of the row (units of 64 values) << 2 | part
+};
+
+/// Where the pieces of dynamic shared memory start.
+template <class S> struct StreamLayout {
+  int absmax, sums, outliers, rows, nested, total;
+  __host__ __device__ StreamLayout(int tiles, bool has_outliers, int nested_parts) {
+    absmax = S::kRingBytes;
+    sums = absmax + S::kAbsmaxBytes;
+    outliers = sums + (S::kSumsInGaps ? 0 : tiles * S::kSumsBytes);
+    rows = outliers + (has_outliers ? tiles * S::kSumsBytes : 0);
+    nested = rows + tiles * 16 * static_cast<int>(sizeof(StreamRow));
+    total = nested + nested_parts * 1040;  // 256 values and the offset
+  }
+};
+
+struct StreamPlan {
+  int group_rows, tile_rows;  // virtual rows; even when gated
+  int virtual_rows, groups;
+  int tiles;         // of a whole group
+  int nested_parts;  // number of parts if absmax is nested
+};
+
+static __constant__ float kCodeBooks[2][16] = {
+    {kNf4[0], kNf4[1], kNf4[2], kNf4[3], kNf4[4], kNf4[5], kNf4[6], kNf4[7], kNf4[8], kNf4[9], kNf4[10], kNf4[11], kNf4[12], kNf4[13], kNf4[14], kNf4[15]},
+    {kFp4[0], kFp4[1], kFp4[2], kFp4[3], kFp4[4], kFp4[5], kFp4[6], kFp4[7], kFp4[8], kFp4[9], kFp4[10], kFp4[11], kFp4[12], kFp4[13], kFp4[14], kFp4[15]}};
+
+/// The tiles of one group of virtual rows.
+struct StreamGroup {
+  int begin, rows, tile_rows, tiles;
+  __device__ StreamGroup(const StreamPlan& plan, int group) {
+    begin = group * plan.group_rows;
+    rows = min(plan.group_rows, plan.virtual_rows - begin);
+    tile_rows = plan.tile_rows;
+    tiles = (rows + tile_rows - 1) / tile_rows;
+  }
+  /// Part and row of slot r (0..15) of a tile; false: the slot is empty.
+  __device__ __forceinline__ bool locate(const LinearProblem& p, int tile, int r, int& part, int& row) const {
+    const int n = min(tile_rows, rows - tile * tile_rows), v = begin + tile * tile_rows;
+    if (p.gated) {
+      part = r >> 3;
+      row = (v >> 1) + (r & 7);
+      return (r & 7) < (n >> 1);
+    }
+    part = 0;
+    row = v + r;
+    if (p.parts > 1) {
+#pragma unroll
+      for (int i = 1; i < kMaxRepeat; ++i) part += i < p.parts && v + r >= p.part[i].first;
+      row -= p.part[part].first;
+    }
+    return r < n;
+  }
+};
+
+}  // namespace q::cuda
