@@ -252,7 +252,11 @@ template <class T, int TR> __global__ void __launch_bounds__(kBnb4Threads, 1) ge
     uint32_t a[2][4][4];
     uint32_t previous = 0;
     int group = 0, group_parity = 0, eighth = 0;  // where in the absmax of eight K steps
-    auto step = [&](uint32_t (&fragments)[4][4], bool first) {
+    const int warpgroup = threadIdx.x / 128 - 1;
+    // The warpgroups take turns at the tensor cores, so that one dequantizes while the other multiplies. Left alone they fall into step, and
+    // both do the same at the same time (a warp that multiplies from registers cannot go on until these are read).
+    if (warpgroup == 1) sm90::named_arrive(2, 256);
+    auto step = [&](uint32_t (&fragments)[4][4], bool first, bool last) {
       const uint32_t full = barriers + stage * 16;
       if (eighth == 0) sm90::barrier_wait(scale_barriers + group * 16, group_parity);
       sm90::barrier_wait(full, parity);
@@ -275,10 +279,12 @@ template <class T, int TR> __global__ void __launch_bounds__(kBnb4Threads, 1) ge
         }
       }
       const uint64_t b = sm90::tile_descriptor(tiles + stage * kStage);
+      sm90::named_barrier(2 + warpgroup, 256);
       sm90::wgmma_fence();
 #pragma unroll
       for (int i = 0; i < 4; ++i) Wgmma<T, TR>::rs(acc, fragments[i], b + 2 * i, !first || i != 0);
       sm90::wgmma_commit();
+      if (warpgroup == 0 || !last) sm90::named_arrive(3 - warpgroup, 256);
       sm90::wgmma_wait<1>();
       if (!first && lane == 0) sm90::barrier_arrive(previous);
       previous = full + 8;
@@ -288,12 +294,12 @@ template <class T, int TR> __global__ void __launch_bounds__(kBnb4Threads, 1) ge
       }
     };
     int i = begin;
-    step(a[0], true);
+    step(a[0], true, i + 1 == end);
     for (++i; i + 1 < end; i += 2) {
-      step(a[1], false);
-      step(a[0], false);
+      step(a[1], false, false);
+      step(a[0], false, i + 2 == end);
     }
-    if (i < end) step(a[1], false);
+    if (i < end) step(a[1], false, true);
     sm90::wgmma_wait<0>();
     sm90::named_barrier(1, 256);  // both warpgroups are done with the stages: the partial tile takes their place
     float* partial = reinterpret_cast<float*>(shared);

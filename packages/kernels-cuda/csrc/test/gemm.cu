@@ -364,6 +364,7 @@ void bench(Machine& m) {
       {"f16 cublas", WeightKind::dense, GemmPath::cublas, false, 0, 1 << 20}, {"f16 tma", WeightKind::dense, GemmPath::tma, false, 0, 1 << 20},
       {"nf4 fused", WeightKind::bnb4, GemmPath::bnb4, false, 0, 4096},        {"nf4 nested fused", WeightKind::bnb4, GemmPath::bnb4, true, 0, 512},
       {"nf4 + tma", WeightKind::bnb4, GemmPath::tma, false, 0, 1 << 20},      {"nf4 + cublas", WeightKind::bnb4, GemmPath::cublas, false, 0, 1 << 20},
+      {"nf4 as chosen", WeightKind::bnb4, GemmPath::automatic, false, 0, 1 << 20}, {"nf4 nested, chosen", WeightKind::bnb4, GemmPath::automatic, true, 0, 1 << 20}, {"f16 as chosen", WeightKind::dense, GemmPath::automatic, false, 0, 1 << 20},
       {"int8", WeightKind::int8, GemmPath::tma, false, 0, 1 << 20},           {"int8 thr 5", WeightKind::int8, GemmPath::tma, false, 5.0, 1 << 20},
   };
   {
@@ -380,7 +381,7 @@ void bench(Machine& m) {
   for (int i = 1; i <= 8; ++i) std::printf(" %d of %d,", bnb4_clusters(i), i);
   const Shape wide{"11008x4096", 1, 11008, 4096, 0};
   std::printf("\n%s, f16, us (TFLOP/s, ratio to cuBLAS f16)\n%-18s", wide.name, "rows");
-  const int64_t all_rows[] = {65, 128, 256, 512, 1024, 2048, 4096};
+  const int64_t all_rows[] = {65, 128, 192, 256, 512, 1024, 2048};
   for (int64_t rows : all_rows) std::printf("%20lld", static_cast<long long>(rows));
   std::printf("\n");
   for (const Variant& v : variants) {
