@@ -26,7 +26,7 @@ struct Bnb4Part {
 
 struct Bnb4Params {
   CUtensorMap x;  // boxes of 64 x TR
-  CUtensorMap codes[kMaxRepeat];  // bytes [n, k / 2], boxes of 32 x 64
+  CUtensorMap codes[kMaxRepeat];  // bytes [n, k / 2], boxes of 128 x 64, 128-byte swizzle
   Bnb4Part quant[kMaxRepeat];
   Finish finish;
   uint32_t table[8];  // bytes of the 16 codes as f16: low bytes of codes 0-3, 4-7, 8-11, 12-15, then high bytes
@@ -39,10 +39,10 @@ struct Bnb4Params {
 };
 
 constexpr int kBnb4Threads = 384;
-constexpr int bnb4_stages(int tr) { return tr > 192 ? 5 : tr > 128 ? 7 : 8; }
-constexpr int kBnb4CodeBytes = 128 * 32;
+constexpr int bnb4_stages(int tr) { return tr > 192 ? 5 : tr > 128 ? 6 : 8; }
+constexpr int kBnb4CodeBytes = 128 * 128, kBnb4CodeStages = 3;  // codes of four K steps: TMA is slow with rows of 32 bytes
 constexpr int kBnb4ScaleBytes = 8 * 128 * 4;  // eight K steps of absmax; two of these
-constexpr int bnb4_shared_bytes(int tr) { return 1024 + 2048 + 2 * (kBnb4ScaleBytes + 16) + bnb4_stages(tr) * (tr * 128 + kBnb4CodeBytes + 16); }
+constexpr int bnb4_shared_bytes(int tr) { return 1024 + 2048 + 2 * (kBnb4ScaleBytes + 16) + kBnb4CodeStages * (kBnb4CodeBytes + 16) + bnb4_stages(tr) * (tr * 128 + 16); }
 
 /// The absmax of one output row for the next eight K steps: fetched long before they are wanted, then denested into shared memory.
 struct AbsmaxReader {
@@ -166,8 +166,8 @@ template <class T, int TR> __global__ void __launch_bounds__(kBnb4Threads, 1) ge
   constexpr int kStages = bnb4_stages(TR), kStage = TR * 128;
   static_assert(kStages * kStage >= TR * 132 * 4, "the partial tile overlays the stages");
   extern __shared__ uint8_t raw[];
-  const uint32_t tiles = (sm90::shared_address(raw) + 1023) & ~1023u, codes = tiles + kStages * kStage, scales = codes + kStages * kBnb4CodeBytes;
-  const uint32_t nested = scales + 2 * kBnb4ScaleBytes, barriers = nested + 2048, scale_barriers = barriers + kStages * 16;
+  const uint32_t tiles = (sm90::shared_address(raw) + 1023) & ~1023u, codes = tiles + kStages * kStage, scales = codes + kBnb4CodeStages * kBnb4CodeBytes;
+  const uint32_t nested = scales + 2 * kBnb4ScaleBytes, barriers = nested + 2048, scale_barriers = barriers + kStages * 16, code_barriers = scale_barriers + 32;
   uint8_t* shared = raw + (tiles - sm90::shared_address(raw));
   float* nested_code = reinterpret_cast<float*>(shared + (nested - tiles));
   const int rank = p.split == 1 ? 0 : sm90::cluster_rank();
@@ -181,6 +181,10 @@ template <class T, int TR> __global__ void __launch_bounds__(kBnb4Threads, 1) ge
     for (int s = 0; s < kStages; ++s) {
       sm90::barrier_init(barriers + s * 16, 1);
       sm90::barrier_init(barriers + s * 16 + 8, 8);
+    }
+    for (int s = 0; s < kBnb4CodeStages; ++s) {
+      sm90::barrier_init(code_barriers + s * 16, 1);
+      sm90::barrier_init(code_barriers + s * 16 + 8, 8);
     }
     for (int s = 0; s < 2; ++s) {
       sm90::barrier_init(scale_barriers + s * 16, 2);
@@ -202,12 +206,22 @@ template <class T, int TR> __global__ void __launch_bounds__(kBnb4Threads, 1) ge
     if (threadIdx.x == 0) {
       const CUtensorMap *low = &p.codes[part], *high = &p.codes[p.finish.gated ? 1 : part];
       const int n1 = p.finish.gated ? n0 : n0 + 64;
+      int code_stage = 0, code_parity = 0;
       for (int step = begin; step < end; ++step) {
-        const uint32_t full = barriers + stage * 16, at = codes + stage * kBnb4CodeBytes;
+        if ((step - begin) % 4 == 0) {
+          const uint32_t full = code_barriers + code_stage * 16, at = codes + code_stage * kBnb4CodeBytes;
+          sm90::barrier_wait(full + 8, code_parity ^ 1);
+          sm90::barrier_expect(full, kBnb4CodeBytes);
+          sm90::tensor_load(at, low, full, step * 32, n0);
+          sm90::tensor_load(at + kBnb4CodeBytes / 2, high, full, step * 32, n1);
+          if (++code_stage == kBnb4CodeStages) {
+            code_stage = 0;
+            code_parity ^= 1;
+          }
+        }
+        const uint32_t full = barriers + stage * 16;
         sm90::barrier_wait(full + 8, parity ^ 1);
-        sm90::barrier_expect(full, kStage + kBnb4CodeBytes);
-        sm90::tensor_load(at, low, full, step * 32, n0);
-        sm90::tensor_load(at + 2048, high, full, step * 32, n1);
+        sm90::barrier_expect(full, kStage);
         sm90::tensor_load(tiles + stage * kStage, &p.x, full, step * 64, row0);
         if (++stage == kStages) {
           stage = 0;
@@ -252,33 +266,49 @@ template <class T, int TR> __global__ void __launch_bounds__(kBnb4Threads, 1) ge
     uint32_t a[2][4][4];
     uint32_t previous = 0;
     int group = 0, group_parity = 0, eighth = 0;  // where in the absmax of eight K steps
+    int code_stage = 0, code_parity = 0, quarter = 0;  // and in the codes of four
     const int warpgroup = threadIdx.x / 128 - 1;
     // The warpgroups take turns at the tensor cores, so that one dequantizes while the other multiplies. Left alone they fall into step, and
     // both do the same at the same time (a warp that multiplies from registers cannot go on until these are read).
     if (warpgroup == 1) sm90::named_arrive(2, 256);
     auto step = [&](uint32_t (&fragments)[4][4], bool first, bool last) {
-      const uint32_t full = barriers + stage * 16;
       if (eighth == 0) sm90::barrier_wait(scale_barriers + group * 16, group_parity);
-      sm90::barrier_wait(full, parity);
-      const uint32_t at = codes + stage * kBnb4CodeBytes + line * 32, scale_at = scales + group * kBnb4ScaleBytes + eighth * 512 + line * 4;
+      if (quarter == 0) sm90::barrier_wait(code_barriers + code_stage * 16, code_parity);
+      const uint32_t at = codes + code_stage * kBnb4CodeBytes + line * 128, scale_at = scales + group * kBnb4ScaleBytes + eighth * 512 + line * 4;
       const float scale[2] = {load_shared(scale_at), load_shared(scale_at + 32)};
-      if (++eighth == 8) {
-        __syncwarp();
-        if (lane == 0) sm90::barrier_arrive(scale_barriers + group * 16 + 8);
-        eighth = 0;
-        group_parity ^= group;
-        group ^= 1;
+      uint4 words[2][2];  // 16-byte chunk i of a row lies at place i ^ (row % 8)
+#pragma unroll
+      for (int h = 0; h < 2; ++h) {
+#pragma unroll
+        for (int half = 0; half < 2; ++half) words[h][half] = load_shared16(at + h * 1024 + ((2 * quarter + half) ^ g) * 16);
       }
 #pragma unroll
       for (int h = 0; h < 2; ++h) {
 #pragma unroll
         for (int half = 0; half < 2; ++half) {
-          const uint4 w = load_shared16(at + h * 256 + half * 16);
+          const uint4 w = words[h][half];
           dequantize_two<T>(w.x, w.y, select, table, scale[h], fragments[2 * half][h], fragments[2 * half][h + 2]);
           dequantize_two<T>(w.z, w.w, select, table, scale[h], fragments[2 * half + 1][h], fragments[2 * half + 1][h + 2]);
         }
       }
+      __syncwarp();  // every lane has its codes and absmax
+      if (++eighth == 8) {
+        if (lane == 0) sm90::barrier_arrive(scale_barriers + group * 16 + 8);
+        eighth = 0;
+        group_parity ^= group;
+        group ^= 1;
+      }
+      if (++quarter == 4) {
+        if (lane == 0) sm90::barrier_arrive(code_barriers + code_stage * 16 + 8);
+        quarter = 0;
+        if (++code_stage == kBnb4CodeStages) {
+          code_stage = 0;
+          code_parity ^= 1;
+        }
+      }
+      const uint32_t full = barriers + stage * 16;
       const uint64_t b = sm90::tile_descriptor(tiles + stage * kStage);
+      sm90::barrier_wait(full, parity);
       sm90::named_barrier(2 + warpgroup, 256);
       sm90::wgmma_fence();
 #pragma unroll

@@ -152,7 +152,7 @@ void multiply_bnb4(Context& context, const Product& p) {
   b.x = tensor_map(p.dtype, p.x, p.rows, p.k, p.k, tr, 64, true);
   for (int i = 0; i < p.parts; ++i) {
     const LinearArgsItem& part = p.args->parts[i];
-    b.codes[i] = tensor_map(DType::u8, part.weight.data, part.n, p.k / 2, p.k / 2, 64, 32, false);
+    b.codes[i] = tensor_map(DType::u8, part.weight.data, part.n, p.k / 2, p.k / 2, 64, 128, true);
     b.quant[i] = {part.absmax.data, part.nested_absmax.as<float>(), part.nested_code.as<float>(), part.offset.as<float>()};
   }
   if (p.dtype == DType::f16) launch_gemm_bnb4<half_t>(context, b, tr, tiles * b.split);

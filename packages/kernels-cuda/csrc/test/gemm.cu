@@ -1,9 +1,10 @@
 // Test and bench of the linear with many rows: every path against float64 over odd sizes, kinds and finishes (poisoned outputs, two runs
 // compared bit by bit, a row alone against the row in company), then bitsandbytes' own results, then times.
-//   q_test_gemm check [golden.bin]      q_test_gemm bench
+//   q_test_gemm check [golden.bin]      q_test_gemm bench      q_test_gemm profile (under ncu)
 // Times: CUDA graph of launches over copies of the weights beyond the L2, random values, median of replays.
 #include <algorithm>
 #include <functional>
+#include <tuple>
 #include "cublaslt.h"
 #include "gemm.h"
 #include "gemm_reference.cuh"
@@ -414,6 +415,28 @@ void bench(Machine& m) {
   }
 }
 
+/// A few plain launches, for a profiler.
+void profile(Machine& m) {
+  for (const auto& [kind, path, rows] : {std::tuple<int, GemmPath, int64_t>{1, GemmPath::bnb4, 128}, {1, GemmPath::bnb4, 256}, {0, GemmPath::tma, 2048}, {1, GemmPath::cublas, 2048}}) {
+    Memory memory;
+    LinearArgs a{};
+    a.rows = rows;
+    a.k = 4096;
+    a.parts_count = 1;
+    LinearArgsItem& p = a.parts[0];
+    p.kind = kind;
+    p.n = 11008;
+    p.block_size = 64;
+    p.compute_dtype = static_cast<int64_t>(DType::f16);
+    draw_weight(memory, p, a.k, DType::f16, false, 3);
+    a.x = memory.make(DType::f16, rows * a.k, Draw::normal, 1.f, 1);
+    a.out = memory.empty(DType::f16, rows * p.n);
+    m.workspace.reset();
+    gemm_by(path, a, m.context);
+    REQUIRE(cudaStreamSynchronize(m.context.stream));
+  }
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
@@ -431,6 +454,8 @@ int main(int argc, char** argv) {
       if (argc > 2) check_golden(machine, argv[2]);
       for (int k = 0; k < 3; ++k) std::printf("worst relative error, kind %d: f32 %.3g, f16 %.3g, bf16 %.3g\n", k, worst[k][0], worst[k][1], worst[k][2]);
       std::printf("%d checks, %d failures\n", checks, failures);
+    } else if (mode == "profile") {
+      profile(machine);
     } else {
       bench(machine);
     }
