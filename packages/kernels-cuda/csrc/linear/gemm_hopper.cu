@@ -2,7 +2,6 @@
 #include <cudaTypedefs.h>
 #include <algorithm>
 #include <array>
-#include <cstring>
 #include "gemm_bnb4.cuh"
 #include "gemm_plan.h"
 #include "gemm_quantize.cuh"
@@ -121,13 +120,7 @@ void multiply_bnb4(Context& context, const Product& p) {
   const LinearArgsItem& first = p.args->parts[0];
   float codes[16];
   code_table(first.quant_type, codes);
-  for (int i = 0; i < 16; ++i) {
-    const __half value = __float2half_rn(codes[i]);
-    uint16_t bits;
-    std::memcpy(&bits, &value, 2);
-    b.table[i / 4] |= static_cast<uint32_t>(bits & 0xff) << (8 * (i % 4));
-    b.table[4 + i / 4] |= static_cast<uint32_t>(bits >> 8) << (8 * (i % 4));
-  }
+  for (int i = 0; i < 16; ++i) b.table[i] = __float2half_rn(codes[i]);
   b.blocks_per_row = p.k / first.block_size;
   b.steps_per_block = static_cast<int>(first.block_size / 64);
   b.nested_block_size = static_cast<int>(first.nested_block_size > 0 ? first.nested_block_size : 1);

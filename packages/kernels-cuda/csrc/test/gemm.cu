@@ -70,6 +70,7 @@ void check_case(Machine& m, const LinearArgs& a, const Tensor& out, int64_t colu
     for (int run = 0; run < 2 && ran; ++run) {
       REQUIRE(cudaMemset(out.data, 0xff, bytes + 16));
       if (alias) REQUIRE(cudaMemcpy(out.data, residual.data, bytes, cudaMemcpyDeviceToDevice));
+      REQUIRE(cudaDeviceSynchronize());  // the command's stream does not wait for the default one
       m.workspace.reset();
       try {
         gemm_by(path, a, m.context);
@@ -182,6 +183,7 @@ void check_neighbours(Machine& m) {
       a.out = memory.empty(DType::f16, rows * p.n);
       std::vector<char> one(p.n * 2), two(p.n * 2);
       m.workspace.reset();
+      REQUIRE(cudaDeviceSynchronize());
       gemm(a, m.context);
       REQUIRE(cudaStreamSynchronize(m.context.stream));
       REQUIRE(cudaMemcpy(one.data(), a.out.as<char>() + 7 * p.n * 2, one.size(), cudaMemcpyDeviceToHost));
@@ -189,6 +191,7 @@ void check_neighbours(Machine& m) {
       REQUIRE(cudaMemcpy(other.as<char>() + 7 * a.k * 2, a.x.as<char>() + 7 * a.k * 2, a.k * 2, cudaMemcpyDeviceToDevice));
       a.x = other;
       m.workspace.reset();
+      REQUIRE(cudaDeviceSynchronize());
       gemm(a, m.context);
       REQUIRE(cudaStreamSynchronize(m.context.stream));
       REQUIRE(cudaMemcpy(two.data(), a.out.as<char>() + 7 * p.n * 2, two.size(), cudaMemcpyDeviceToHost));
@@ -254,6 +257,7 @@ void check_golden(Machine& m, const char* file) {
     for (GemmPath path : {GemmPath::automatic, GemmPath::tma, GemmPath::mma}) {
       if (path != GemmPath::automatic && dtype == DType::f32) continue;
       REQUIRE(cudaMemset(a.out.data, 0xff, out.size()));
+      REQUIRE(cudaDeviceSynchronize());
       m.workspace.reset();
       gemm_by(path, a, m.context);
       REQUIRE(cudaStreamSynchronize(m.context.stream));
@@ -352,6 +356,7 @@ double bench_one(Machine& m, const Shape& s, const Variant& v, int64_t rows, boo
       a.residual = args[0].residual;
     }
   }
+  REQUIRE(cudaDeviceSynchronize());
   try {
     return time_us(m, copies, [&](int i) { gemm_by(v.path, args[i], m.context); });
   } catch (const CommandError& e) {
