@@ -1,4 +1,4 @@
-// gemm_bnb4: out = finish(x[rows, k] . dequant(W)[n, k]^T) for 65 to some hundred rows on Hopper          nf4 / fp4, plain or nested
+// gemm_bnb4: out = finish(x[rows, k] . dequant(W)[n, k]^T) for 65 to 256 rows on Hopper          nf4 / fp4, plain or nested
 // maths   W = round_T(f16(code[nibble]) * absmax), bitsandbytes' dequantization but for the code's rounding (2^-12 of it); f16: absmax as a
 //         sum of two f16, one fused multiply-add; f32 sums of T products
 // layout  out^T = W x^T: W is the A operand, dequantized straight into wgmma's A registers; x [rows, k] is B, by TMA, 128-byte swizzle.
@@ -8,9 +8,11 @@
 //         2 warpgroups multiply 64 outputs each; gated: one has the gate, the other the up outputs. K steps of 64.
 // launch  clusters of `split` blocks share a tile, each a part of K; their f32 sums meet in distributed shared memory, in rank order
 // floor   max(n k / 2 bytes / 4.3 TB/s, 2 rows n k / 785e12 s): 11008 x 4096 x 128 rows 15 us (H200)
-// needs   sm_90a; k % 64 == 0, blockSize % 64 == 0, k % blockSize == 0, under 2^32 blocks; 16-byte aligned x and codes; activation none, silu or relu
+// needs   sm_90a; k % 64 == 0, blockSize and nestedBlockSize powers of two, blockSize >= 64, k % blockSize == 0, under 2^32 blocks; 16-byte aligned x and codes; activation none, silu or relu
 // exact   fixed order for a given number of rows; a row's bits do not depend on the other rows' values
-// ref     q::reference::linear in csrc/test/gemm.cu          bench  the same file
+// seen    H200, 11008 x 4096, CUDA graph: 65 rows 46 us, 128 rows 45-51, 256 rows 57; the dequantization bounds it (shared-memory look-ups and
+//         instruction issue of two warps a scheduler), not the tensor cores
+// ref     q::reference::linear in csrc/test/gemm_reference.cuh          bench  csrc/test/gemm.cu
 #pragma once
 #include "gemm_finish.cuh"
 #include "gemm_sm90.cuh"
@@ -32,8 +34,8 @@ struct Bnb4Params {
   Finish finish;
   __half table[16];
   int64_t blocks_per_row;  // k / blockSize
-  int steps_per_block;  // blockSize / 64
-  int nested_block_size;
+  int steps_shift;  // log2(blockSize / 64)
+  int nested_shift;  // log2(nestedBlockSize)
   int k_steps;  // k / 64
   int row_tiles;
   int split;  // blocks of a cluster
@@ -53,7 +55,7 @@ struct AbsmaxReader {
   const float* code;  // nested code, in shared memory
   uint32_t first;
   float offset;
-  uint32_t steps_per_block, nested_block_size;
+  int steps_shift, nested_shift;
   bool valid;
   float plain[8];
   int nested[8];
@@ -64,10 +66,10 @@ struct AbsmaxReader {
       plain[i] = 0.f;
       nested[i] = 0;
       if (!valid || step + i >= last) continue;
-      const uint32_t block = first + static_cast<uint32_t>(step + i) / steps_per_block;
+      const uint32_t block = first + (static_cast<uint32_t>(step + i) >> steps_shift);
       if (nested_absmax) {
         nested[i] = static_cast<const uint8_t*>(absmax)[block];
-        plain[i] = nested_absmax[block / nested_block_size];
+        plain[i] = nested_absmax[block >> nested_shift];
       } else {
         plain[i] = static_cast<const float*>(absmax)[block];
       }
@@ -257,7 +259,7 @@ template <class T, int TR> __global__ void __launch_bounds__(kBnb4Threads, 1) ge
       auto reader = [&](int half) {
         const int which = p.finish.gated ? half : part, n = n0 + t + (p.finish.gated ? 0 : half * 64);
         const Bnb4Part& q = p.quant[which];
-        return AbsmaxReader{q.absmax, q.nested_absmax, nested_code + (p.finish.gated ? half * 256 : 0), static_cast<uint32_t>(n * p.blocks_per_row), q.nested_absmax ? *q.offset : 0.f, static_cast<uint32_t>(p.steps_per_block), static_cast<uint32_t>(p.nested_block_size),
+        return AbsmaxReader{q.absmax, q.nested_absmax, nested_code + (p.finish.gated ? half * 256 : 0), static_cast<uint32_t>(n * p.blocks_per_row), q.nested_absmax ? *q.offset : 0.f, p.steps_shift, p.nested_shift,
                             n < p.finish.part[which].n, {}, {}};
       };
       AbsmaxReader low = reader(0), high = reader(1);

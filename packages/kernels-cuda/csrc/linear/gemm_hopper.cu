@@ -8,13 +8,18 @@
 #include "gemm_tma.cuh"
 
 namespace q::cuda {
-
-void code_table(int64_t quant_type, float (&table)[16]);
-
 namespace {
 
 bool aligned(const void* p) { return (reinterpret_cast<uintptr_t>(p) & 15) == 0; }
 int up(int64_t a, int64_t b) { return static_cast<int>((a + b - 1) / b); }
+
+/// -1 when it is no power of two.
+int log2_of(int64_t size) {
+  for (int s = 0; s < 31; ++s) {
+    if (size == int64_t(1) << s) return s;
+  }
+  return -1;
+}
 
 /// Row-major [rows, columns] read in boxes; elements outside the matrix come as zeros.
 CUtensorMap tensor_map(DType dtype, const void* base, int64_t rows, int64_t columns, int64_t pitch, int box_rows, int box_columns, bool swizzle) {
@@ -66,7 +71,8 @@ bool bnb4_takes(const Product& p, const Context& context) {
   if (context.compute_capability != 90 || (p.dtype != DType::f16 && p.dtype != DType::bf16) || !fuses(p.finish.activation)) return false;
   if (p.kind != WeightKind::bnb4 || p.rows > INT32_MAX / 2 || p.k % 64 != 0 || !aligned(p.x)) return false;
   const LinearArgsItem& first = p.args->parts[0];
-  if (first.block_size % 64 != 0 || p.k % first.block_size != 0) return false;
+  if (first.block_size % 64 != 0 || p.k % first.block_size != 0 || log2_of(first.block_size) < 0) return false;
+  if (first.nested_block_size > 0 && log2_of(first.nested_block_size) < 0) return false;
   for (int i = 0; i < p.parts; ++i) {
     if (!aligned(p.args->parts[i].weight.data) || p.args->parts[i].n * (p.k / first.block_size) > INT32_MAX) return false;
   }
@@ -122,8 +128,8 @@ void multiply_bnb4(Context& context, const Product& p) {
   code_table(first.quant_type, codes);
   for (int i = 0; i < 16; ++i) b.table[i] = __float2half_rn(codes[i]);
   b.blocks_per_row = p.k / first.block_size;
-  b.steps_per_block = static_cast<int>(first.block_size / 64);
-  b.nested_block_size = static_cast<int>(first.nested_block_size > 0 ? first.nested_block_size : 1);
+  b.steps_shift = log2_of(first.block_size / 64);
+  b.nested_shift = first.nested_block_size > 0 ? log2_of(first.nested_block_size) : 0;
   b.k_steps = static_cast<int>(p.k / 64);
   b.row_tiles = up(p.rows, 256);
   const int share = up(p.rows, b.row_tiles), tr = share <= 96 ? 96 : share <= 128 ? 128 : share <= 192 ? 192 : 256;
