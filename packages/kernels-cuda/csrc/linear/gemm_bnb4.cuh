@@ -1,18 +1,20 @@
-// gemm_bnb4: out = finish(x[rows, k] . dequant(W)[n, k]^T) for 65 to some hundred rows on Hopper          nf4 / fp4, plain or nested
-// maths   W = round_T(f16(code[nibble]) * absmax), bitsandbytes' dequantization but for the code's own rounding (2^-12); f32 sums of T products
+// gemm_bnb4: out = finish(x[rows, k] . dequant(W)[n, k]^T) for 65 to 256 rows on Hopper          nf4 / fp4, plain or nested
+// maths   W = round_T(f16(code[nibble]) * absmax), bitsandbytes' dequantization but for the code's rounding (2^-12 of it); f16: absmax as a
+//         sum of two f16, one fused multiply-add; f32 sums of T products
 // layout  out^T = W x^T: W is the A operand, dequantized straight into wgmma's A registers; x [rows, k] is B, by TMA, 128-byte swizzle.
 //         A byte holds k = 2j (high nibble) and 2j + 1: exactly the pair of one A register, so a thread picks one byte in four of
-//         each row (lane % 4) and never exchanges anything. Codes are looked up in registers.
+//         each row (lane % 4) and never exchanges anything. A byte looks up its two codes in shared memory.
 // tile    128 outputs x TR rows per block: 1 warpgroup loads (a thread issues TMA for x and codes, two warps fetch and denest absmax, eight K steps at a time),
 //         2 warpgroups multiply 64 outputs each; gated: one has the gate, the other the up outputs. K steps of 64.
 // launch  clusters of `split` blocks share a tile, each a part of K; their f32 sums meet in distributed shared memory, in rank order
 // floor   max(n k / 2 bytes / 4.3 TB/s, 2 rows n k / 785e12 s): 11008 x 4096 x 128 rows 15 us (H200)
-// needs   sm_90a; k % 64 == 0, blockSize % 64 == 0, k % blockSize == 0, under 2^32 blocks; 16-byte aligned x and codes; activation none, silu or relu
+// needs   sm_90a; k % 64 == 0, blockSize and nestedBlockSize powers of two, blockSize >= 64, k % blockSize == 0, under 2^32 blocks; 16-byte aligned x and codes; activation none, silu or relu
 // exact   fixed order for a given number of rows; a row's bits do not depend on the other rows' values
-// ref     q::reference::linear in csrc/test/gemm.cu          bench  the same file
+// seen    H200, 11008 x 4096, CUDA graph: 65 rows 46 us, 128 rows 45-51, 256 rows 57; the dequantization bounds it (shared-memory look-ups and
+//         instruction issue of two warps a scheduler), not the tensor cores
+// ref     q::reference::linear in csrc/test/gemm_reference.cuh          bench  csrc/test/gemm.cu
 #pragma once
-#include "gemm_finish.cuh"
-#include "gemm_sm90.cuh"
+#include "gemm_bnb4_codes.cuh"
 #include "launch.h"
 
 namespace q::cuda {
@@ -26,88 +28,24 @@ struct Bnb4Part {
 
 struct Bnb4Params {
   CUtensorMap x;  // boxes of 64 x TR
-  CUtensorMap codes[kMaxRepeat];  // bytes [n, k / 2], boxes of 32 x 64
+  CUtensorMap codes[kMaxRepeat];  // bytes [n, k / 2], boxes of 128 x 64, 128-byte swizzle
   Bnb4Part quant[kMaxRepeat];
   Finish finish;
-  uint32_t table[8];  // bytes of the 16 codes as f16: low bytes of codes 0-3, 4-7, 8-11, 12-15, then high bytes
+  __half table[16];
   int64_t blocks_per_row;  // k / blockSize
-  int steps_per_block;  // blockSize / 64
-  int nested_block_size;
+  int steps_shift;  // log2(blockSize / 64)
+  int nested_shift;  // log2(nestedBlockSize)
   int k_steps;  // k / 64
   int row_tiles;
   int split;  // blocks of a cluster
 };
 
 constexpr int kBnb4Threads = 384;
-constexpr int bnb4_stages(int tr) { return tr > 192 ? 5 : tr > 128 ? 7 : 8; }
-constexpr int kBnb4CodeBytes = 128 * 32;
+constexpr int bnb4_stages(int tr) { return tr > 192 ? 4 : tr > 128 ? 5 : 8; }
+constexpr int kBnb4TableBytes = 256 * 32 * 4;  // both codes of every byte as f16, one copy a lane: no two lanes meet in a bank
+constexpr int kBnb4CodeBytes = 128 * 128, kBnb4CodeStages = 3;  // codes of four K steps: TMA is slow with rows of 32 bytes
 constexpr int kBnb4ScaleBytes = 8 * 128 * 4;  // eight K steps of absmax; two of these
-constexpr int bnb4_shared_bytes(int tr) { return 1024 + 2048 + 2 * (kBnb4ScaleBytes + 16) + bnb4_stages(tr) * (tr * 128 + kBnb4CodeBytes + 16); }
-
-/// The absmax of one output row for the next eight K steps: fetched long before they are wanted, then denested into shared memory.
-struct AbsmaxReader {
-  const void* absmax;
-  const float* nested_absmax;
-  const float* code;  // nested code, in shared memory
-  uint32_t first;
-  float offset;
-  uint32_t steps_per_block, nested_block_size;
-  bool valid;
-  float plain[8];
-  int nested[8];
-
-  __device__ __forceinline__ void fetch(int step, int last) {
-#pragma unroll
-    for (int i = 0; i < 8; ++i) {
-      plain[i] = 0.f;
-      nested[i] = 0;
-      if (!valid || step + i >= last) continue;
-      const uint32_t block = first + static_cast<uint32_t>(step + i) / steps_per_block;
-      if (nested_absmax) {
-        nested[i] = static_cast<const uint8_t*>(absmax)[block];
-        plain[i] = nested_absmax[block / nested_block_size];
-      } else {
-        plain[i] = static_cast<const float*>(absmax)[block];
-      }
-    }
-  }
-  __device__ __forceinline__ void put(float* to) const {
-#pragma unroll
-    for (int i = 0; i < 8; ++i) to[i * 128] = nested_absmax ? code[nested[i]] * plain[i] + offset : plain[i];
-  }
-};
-
-__device__ __forceinline__ uint32_t permute_bytes(uint32_t a, uint32_t b, uint32_t select) {
-  uint32_t r;
-  asm("prmt.b32 %0, %1, %2, %3;" : "=r"(r) : "r"(a), "r"(b), "r"(select));
-  return r;
-}
-
-/// Two A registers from one byte of each of two words of codes (`select` names the byte): W(row, 2j) in the low half, W(row, 2j + 1) in the high.
-/// The 16 codes stand in eight registers, the low and the high bytes of their f16 forms apart: four nibbles look up four bytes at once
-/// (permutations pick by three bits, the nibbles' top bits then choose between codes 0-7 and 8-15). Nothing passes through shared memory,
-/// whose bandwidth x and its products need.
-template <class T> __device__ __forceinline__ void dequantize_two(uint32_t first, uint32_t second, uint32_t select, const uint32_t (&t)[8], float scale, uint32_t& a, uint32_t& b) {
-  const uint32_t nibbles = permute_bytes(first, second, select), index = nibbles & 0x7777;
-  const uint32_t top = permute_bytes(nibbles << 4, nibbles, 0xd9c8);  // each nibble's top bit, spread over a byte
-  const uint32_t low = (permute_bytes(t[0], t[1], index) & ~top) | (permute_bytes(t[2], t[3], index) & top);
-  const uint32_t high = (permute_bytes(t[4], t[5], index) & ~top) | (permute_bytes(t[6], t[7], index) & top);
-  const uint32_t x = permute_bytes(low, high, 0x4051), y = permute_bytes(low, high, 0x6273);
-  const float2 u = __half22float2(*reinterpret_cast<const __half2*>(&x)), v = __half22float2(*reinterpret_cast<const __half2*>(&y));
-  a = Pair<T>::pack(u.x * scale, u.y * scale);
-  b = Pair<T>::pack(v.x * scale, v.y * scale);
-}
-
-__device__ __forceinline__ uint4 load_shared16(uint32_t address) {
-  uint4 v;
-  asm volatile("ld.shared.v4.u32 {%0, %1, %2, %3}, [%4];" : "=r"(v.x), "=r"(v.y), "=r"(v.z), "=r"(v.w) : "r"(address));
-  return v;
-}
-__device__ __forceinline__ float load_shared(uint32_t address) {
-  float v;
-  asm volatile("ld.shared.f32 %0, [%1];" : "=f"(v) : "r"(address));
-  return v;
-}
+constexpr int bnb4_shared_bytes(int tr) { return 1024 + kBnb4TableBytes + 2048 + 2 * (kBnb4ScaleBytes + 16) + kBnb4CodeStages * (kBnb4CodeBytes + 16) + bnb4_stages(tr) * (tr * 128 + 16); }
 
 /// Adds the split's partial tiles (rows of 132 floats) and writes the rows that are this block's share.
 template <class T> __device__ __forceinline__ void finish_transposed(const Bnb4Params& p, uint32_t partial, int rank, int part, int n0, int row0, int valid) {
@@ -120,43 +58,50 @@ template <class T> __device__ __forceinline__ void finish_transposed(const Bnb4P
   if (mine.bias) {
     for (int i = 0; i < 4; ++i) bias[i] = n + i < mine.n ? bias_of(mine, n + i) : 0.f;
   }
-  for (int r = valid * rank / p.split + warp; r < valid * (rank + 1) / p.split; r += 8) {
-    float v[4] = {bias[0], bias[1], bias[2], bias[3]};
-    float sum[4] = {};
-    for (int s = 0; s < p.split; ++s) {
-      const float4 t = sm90::cluster_read(partial + (r * 132 + 4 * lane) * 4, s);
-      sum[0] += t.x;
-      sum[1] += t.y;
-      sum[2] += t.z;
-      sum[3] += t.w;
+  const int last = valid * (rank + 1) / p.split;
+  for (int first = valid * rank / p.split + warp; first < last; first += 32) {
+    float4 sums[4];
+#pragma unroll
+    for (int i = 0; i < 4; ++i) {  // four rows under way at a time
+      const uint32_t at = partial + (min(first + 8 * i, last - 1) * 132 + 4 * lane) * 4;
+      sums[i] = p.split == 1 ? load_shared_floats(at) : sm90::cluster_read(at, 0);
+      for (int s = 1; s < p.split; ++s) {
+        const float4 t = sm90::cluster_read(at, s);
+        sums[i].x += t.x;
+        sums[i].y += t.y;
+        sums[i].z += t.z;
+        sums[i].w += t.w;
+      }
     }
 #pragma unroll
-    for (int i = 0; i < 4; ++i) v[i] += sum[i];
-    if (f.gated) {
+    for (int i = 0; i < 4; ++i) {
+      const int r = first + 8 * i;
+      float v[4] = {sums[i].x + bias[0], sums[i].y + bias[1], sums[i].z + bias[2], sums[i].w + bias[3]};
+      if (f.gated) {
 #pragma unroll
-      for (int i = 0; i < 4; ++i) {
-        const float up = __shfl_down_sync(0xffffffffu, v[i], 16);
-        v[i] = activate_fused(f.activation, v[i]) * up;
+        for (int e = 0; e < 4; ++e) {
+          const float up = __shfl_down_sync(0xffffffffu, v[e], 16);
+          v[e] = activate_fused(f.activation, v[e]) * up;
+        }
+      } else {
+#pragma unroll
+        for (int e = 0; e < 4; ++e) v[e] = activate_fused(f.activation, v[e]);
       }
-      if (lane >= 16) continue;
-    } else {
+      if (r >= last || n >= mine.n || (f.gated && lane >= 16)) continue;
+      const int64_t at = static_cast<int64_t>(row0 + r) * f.ldo + (f.gated ? 0 : mine.column) + n;
+      T* out = static_cast<T*>(f.out) + at;
+      const T* residual = f.residual ? static_cast<const T*>(f.residual) + at : nullptr;
+      if (f.vectors) {
+        if (residual) {
+          float add[4];
+          load<T, 4>(add, residual);
 #pragma unroll
-      for (int i = 0; i < 4; ++i) v[i] = activate_fused(f.activation, v[i]);
-    }
-    const int64_t at = static_cast<int64_t>(row0 + r) * f.ldo + (f.gated ? 0 : mine.column) + n;
-    T* out = static_cast<T*>(f.out) + at;
-    const T* residual = f.residual ? static_cast<const T*>(f.residual) + at : nullptr;
-    if (f.vectors) {
-      if (n >= mine.n) continue;
-      if (residual) {
-        float add[4];
-        load<T, 4>(add, residual);
-#pragma unroll
-        for (int i = 0; i < 4; ++i) v[i] += add[i];
+          for (int e = 0; e < 4; ++e) v[e] += add[e];
+        }
+        store<T, 4>(out, v);
+      } else {
+        for (int e = 0; e < 4 && n + e < mine.n; ++e) out[e] = from_float<T>(v[e] + (residual ? to_float(residual[e]) : 0.f));
       }
-      store<T, 4>(out, v);
-    } else {
-      for (int i = 0; i < 4 && n + i < mine.n; ++i) out[i] = from_float<T>(v[i] + (residual ? to_float(residual[i]) : 0.f));
     }
   }
 }
@@ -164,10 +109,11 @@ template <class T> __device__ __forceinline__ void finish_transposed(const Bnb4P
 template <class T, int TR> __global__ void __launch_bounds__(kBnb4Threads, 1) gemm_bnb4_kernel(const __grid_constant__ Bnb4Params p) {
 #if Q_SM90A
   constexpr int kStages = bnb4_stages(TR), kStage = TR * 128;
-  static_assert(kStages * kStage >= TR * 132 * 4, "the partial tile overlays the stages");
+  static_assert(kStages * kStage + kBnb4CodeStages * kBnb4CodeBytes >= TR * 132 * 4, "the partial tile overlays the stages of x and codes");
   extern __shared__ uint8_t raw[];
-  const uint32_t tiles = (sm90::shared_address(raw) + 1023) & ~1023u, codes = tiles + kStages * kStage, scales = codes + kStages * kBnb4CodeBytes;
-  const uint32_t nested = scales + 2 * kBnb4ScaleBytes, barriers = nested + 2048, scale_barriers = barriers + kStages * 16;
+  const uint32_t tiles = (sm90::shared_address(raw) + 1023) & ~1023u, codes = tiles + kStages * kStage, scales = codes + kBnb4CodeStages * kBnb4CodeBytes;
+  const uint32_t nested = scales + 2 * kBnb4ScaleBytes, barriers = nested + 2048, scale_barriers = barriers + kStages * 16, code_barriers = scale_barriers + 32;
+  const uint32_t table = code_barriers + kBnb4CodeStages * 16;
   uint8_t* shared = raw + (tiles - sm90::shared_address(raw));
   float* nested_code = reinterpret_cast<float*>(shared + (nested - tiles));
   const int rank = p.split == 1 ? 0 : sm90::cluster_rank();
@@ -177,10 +123,19 @@ template <class T, int TR> __global__ void __launch_bounds__(kBnb4Threads, 1) ge
   const int n0 = (column_tile - p.finish.part[part].first_tile) * (p.finish.gated ? 64 : 128);
   const int begin = static_cast<int>(static_cast<int64_t>(p.k_steps) * rank / p.split), end = static_cast<int>(static_cast<int64_t>(p.k_steps) * (rank + 1) / p.split);
 
+  for (int i = threadIdx.x; i < 2048; i += kBnb4Threads) {
+    const __half2 pair = __halves2half2(p.table[i / 128], p.table[i / 8 % 16]);
+    const uint32_t bits = *reinterpret_cast<const uint32_t*>(&pair);
+    *reinterpret_cast<uint4*>(shared + (table - tiles) + i * 16) = make_uint4(bits, bits, bits, bits);
+  }
   if (threadIdx.x == 0) {
     for (int s = 0; s < kStages; ++s) {
       sm90::barrier_init(barriers + s * 16, 1);
       sm90::barrier_init(barriers + s * 16 + 8, 8);
+    }
+    for (int s = 0; s < kBnb4CodeStages; ++s) {
+      sm90::barrier_init(code_barriers + s * 16, 1);
+      sm90::barrier_init(code_barriers + s * 16 + 8, 8);
     }
     for (int s = 0; s < 2; ++s) {
       sm90::barrier_init(scale_barriers + s * 16, 2);
@@ -202,12 +157,22 @@ template <class T, int TR> __global__ void __launch_bounds__(kBnb4Threads, 1) ge
     if (threadIdx.x == 0) {
       const CUtensorMap *low = &p.codes[part], *high = &p.codes[p.finish.gated ? 1 : part];
       const int n1 = p.finish.gated ? n0 : n0 + 64;
+      int code_stage = 0, code_parity = 0;
       for (int step = begin; step < end; ++step) {
-        const uint32_t full = barriers + stage * 16, at = codes + stage * kBnb4CodeBytes;
+        if ((step - begin) % 4 == 0) {
+          const uint32_t full = code_barriers + code_stage * 16, at = codes + code_stage * kBnb4CodeBytes;
+          sm90::barrier_wait(full + 8, code_parity ^ 1);
+          sm90::barrier_expect(full, kBnb4CodeBytes);
+          sm90::tensor_load(at, low, full, step * 32, n0);
+          sm90::tensor_load(at + kBnb4CodeBytes / 2, high, full, step * 32, n1);
+          if (++code_stage == kBnb4CodeStages) {
+            code_stage = 0;
+            code_parity ^= 1;
+          }
+        }
+        const uint32_t full = barriers + stage * 16;
         sm90::barrier_wait(full + 8, parity ^ 1);
-        sm90::barrier_expect(full, kStage + kBnb4CodeBytes);
-        sm90::tensor_load(at, low, full, step * 32, n0);
-        sm90::tensor_load(at + 2048, high, full, step * 32, n1);
+        sm90::barrier_expect(full, kStage);
         sm90::tensor_load(tiles + stage * kStage, &p.x, full, step * 64, row0);
         if (++stage == kStages) {
           stage = 0;
@@ -219,7 +184,7 @@ template <class T, int TR> __global__ void __launch_bounds__(kBnb4Threads, 1) ge
       auto reader = [&](int half) {
         const int which = p.finish.gated ? half : part, n = n0 + t + (p.finish.gated ? 0 : half * 64);
         const Bnb4Part& q = p.quant[which];
-        return AbsmaxReader{q.absmax, q.nested_absmax, nested_code + (p.finish.gated ? half * 256 : 0), static_cast<uint32_t>(n * p.blocks_per_row), q.nested_absmax ? *q.offset : 0.f, static_cast<uint32_t>(p.steps_per_block), static_cast<uint32_t>(p.nested_block_size),
+        return AbsmaxReader{q.absmax, q.nested_absmax, nested_code + (p.finish.gated ? half * 256 : 0), static_cast<uint32_t>(n * p.blocks_per_row), q.nested_absmax ? *q.offset : 0.f, p.steps_shift, p.nested_shift,
                             n < p.finish.part[which].n, {}, {}};
       };
       AbsmaxReader low = reader(0), high = reader(1);
@@ -244,41 +209,62 @@ template <class T, int TR> __global__ void __launch_bounds__(kBnb4Threads, 1) ge
     sm90::more_registers<216>();
     const int lane = threadIdx.x & 31, g = lane >> 2, c = lane & 3;
     const int line = (threadIdx.x / 32 - 4) * 16 + g;  // of the 128 outputs; the thread's other one is 8 further
-    const uint32_t select = c | (c + 4) << 4;
-    uint32_t table[8];
-#pragma unroll
-    for (int i = 0; i < 8; ++i) table[i] = p.table[i];
+    const uint32_t select = 0x4440 | c, bank = table + lane * 4;
     float acc[TR / 2];
     uint32_t a[2][4][4];
     uint32_t previous = 0;
     int group = 0, group_parity = 0, eighth = 0;  // where in the absmax of eight K steps
-    auto step = [&](uint32_t (&fragments)[4][4], bool first) {
-      const uint32_t full = barriers + stage * 16;
+    int code_stage = 0, code_parity = 0, quarter = 0;  // and in the codes of four
+    const int warpgroup = threadIdx.x / 128 - 1;
+    // The warpgroups take turns at the tensor cores, so that one dequantizes while the other multiplies. Left alone they fall into step, and
+    // both do the same at the same time (a warp that multiplies from registers cannot go on until these are read).
+    if (warpgroup == 1) sm90::named_arrive(2, 256);
+    auto step = [&](uint32_t (&fragments)[4][4], bool first, bool last) {
       if (eighth == 0) sm90::barrier_wait(scale_barriers + group * 16, group_parity);
-      sm90::barrier_wait(full, parity);
-      const uint32_t at = codes + stage * kBnb4CodeBytes + line * 32, scale_at = scales + group * kBnb4ScaleBytes + eighth * 512 + line * 4;
-      const float scale[2] = {load_shared(scale_at), load_shared(scale_at + 32)};
-      if (++eighth == 8) {
-        __syncwarp();
-        if (lane == 0) sm90::barrier_arrive(scale_barriers + group * 16 + 8);
-        eighth = 0;
-        group_parity ^= group;
-        group ^= 1;
+      if (quarter == 0) sm90::barrier_wait(code_barriers + code_stage * 16, code_parity);
+      const uint32_t at = codes + code_stage * kBnb4CodeBytes + line * 128, scale_at = scales + group * kBnb4ScaleBytes + eighth * 512 + line * 4;
+      const Absmax<T> scale[2] = {Absmax<T>(load_shared(scale_at)), Absmax<T>(load_shared(scale_at + 32))};
+      uint4 words[2][2];  // 16-byte chunk i of a row lies at place i ^ (row % 8)
+#pragma unroll
+      for (int h = 0; h < 2; ++h) {
+#pragma unroll
+        for (int half = 0; half < 2; ++half) words[h][half] = load_shared16(at + h * 1024 + ((2 * quarter + half) ^ g) * 16);
       }
 #pragma unroll
       for (int h = 0; h < 2; ++h) {
 #pragma unroll
         for (int half = 0; half < 2; ++half) {
-          const uint4 w = load_shared16(at + h * 256 + half * 16);
-          dequantize_two<T>(w.x, w.y, select, table, scale[h], fragments[2 * half][h], fragments[2 * half][h + 2]);
-          dequantize_two<T>(w.z, w.w, select, table, scale[h], fragments[2 * half + 1][h], fragments[2 * half + 1][h + 2]);
+          const uint4 w = words[h][half];
+          fragments[2 * half][h] = dequantize_byte<T>(w.x, select, bank, scale[h]);
+          fragments[2 * half][h + 2] = dequantize_byte<T>(w.y, select, bank, scale[h]);
+          fragments[2 * half + 1][h] = dequantize_byte<T>(w.z, select, bank, scale[h]);
+          fragments[2 * half + 1][h + 2] = dequantize_byte<T>(w.w, select, bank, scale[h]);
         }
       }
+      __syncwarp();  // every lane has its codes and absmax
+      if (++eighth == 8) {
+        if (lane == 0) sm90::barrier_arrive(scale_barriers + group * 16 + 8);
+        eighth = 0;
+        group_parity ^= group;
+        group ^= 1;
+      }
+      if (++quarter == 4) {
+        if (lane == 0) sm90::barrier_arrive(code_barriers + code_stage * 16 + 8);
+        quarter = 0;
+        if (++code_stage == kBnb4CodeStages) {
+          code_stage = 0;
+          code_parity ^= 1;
+        }
+      }
+      const uint32_t full = barriers + stage * 16;
       const uint64_t b = sm90::tile_descriptor(tiles + stage * kStage);
+      sm90::barrier_wait(full, parity);
+      sm90::named_barrier(2 + warpgroup, 256);
       sm90::wgmma_fence();
 #pragma unroll
       for (int i = 0; i < 4; ++i) Wgmma<T, TR>::rs(acc, fragments[i], b + 2 * i, !first || i != 0);
       sm90::wgmma_commit();
+      if (warpgroup == 0 || !last) sm90::named_arrive(3 - warpgroup, 256);
       sm90::wgmma_wait<1>();
       if (!first && lane == 0) sm90::barrier_arrive(previous);
       previous = full + 8;
@@ -288,12 +274,12 @@ template <class T, int TR> __global__ void __launch_bounds__(kBnb4Threads, 1) ge
       }
     };
     int i = begin;
-    step(a[0], true);
+    step(a[0], true, i + 1 == end);
     for (++i; i + 1 < end; i += 2) {
-      step(a[1], false);
-      step(a[0], false);
+      step(a[1], false, false);
+      step(a[0], false, i + 2 == end);
     }
-    if (i < end) step(a[1], false);
+    if (i < end) step(a[1], false, true);
     sm90::wgmma_wait<0>();
     sm90::named_barrier(1, 256);  // both warpgroups are done with the stages: the partial tile takes their place
     float* partial = reinterpret_cast<float*>(shared);

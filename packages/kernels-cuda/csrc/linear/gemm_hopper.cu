@@ -2,20 +2,24 @@
 #include <cudaTypedefs.h>
 #include <algorithm>
 #include <array>
-#include <cstring>
 #include "gemm_bnb4.cuh"
 #include "gemm_plan.h"
 #include "gemm_quantize.cuh"
 #include "gemm_tma.cuh"
 
 namespace q::cuda {
-
-void code_table(int64_t quant_type, float (&table)[16]);
-
 namespace {
 
 bool aligned(const void* p) { return (reinterpret_cast<uintptr_t>(p) & 15) == 0; }
 int up(int64_t a, int64_t b) { return static_cast<int>((a + b - 1) / b); }
+
+/// -1 when it is no power of two.
+int log2_of(int64_t size) {
+  for (int s = 0; s < 31; ++s) {
+    if (size == int64_t(1) << s) return s;
+  }
+  return -1;
+}
 
 /// Row-major [rows, columns] read in boxes; elements outside the matrix come as zeros.
 CUtensorMap tensor_map(DType dtype, const void* base, int64_t rows, int64_t columns, int64_t pitch, int box_rows, int box_columns, bool swizzle) {
@@ -67,7 +71,8 @@ bool bnb4_takes(const Product& p, const Context& context) {
   if (context.compute_capability != 90 || (p.dtype != DType::f16 && p.dtype != DType::bf16) || !fuses(p.finish.activation)) return false;
   if (p.kind != WeightKind::bnb4 || p.rows > INT32_MAX / 2 || p.k % 64 != 0 || !aligned(p.x)) return false;
   const LinearArgsItem& first = p.args->parts[0];
-  if (first.block_size % 64 != 0 || p.k % first.block_size != 0) return false;
+  if (first.block_size % 64 != 0 || p.k % first.block_size != 0 || log2_of(first.block_size) < 0) return false;
+  if (first.nested_block_size > 0 && log2_of(first.nested_block_size) < 0) return false;
   for (int i = 0; i < p.parts; ++i) {
     if (!aligned(p.args->parts[i].weight.data) || p.args->parts[i].n * (p.k / first.block_size) > INT32_MAX) return false;
   }
@@ -121,16 +126,10 @@ void multiply_bnb4(Context& context, const Product& p) {
   const LinearArgsItem& first = p.args->parts[0];
   float codes[16];
   code_table(first.quant_type, codes);
-  for (int i = 0; i < 16; ++i) {
-    const __half value = __float2half_rn(codes[i]);
-    uint16_t bits;
-    std::memcpy(&bits, &value, 2);
-    b.table[i / 4] |= static_cast<uint32_t>(bits & 0xff) << (8 * (i % 4));
-    b.table[4 + i / 4] |= static_cast<uint32_t>(bits >> 8) << (8 * (i % 4));
-  }
+  for (int i = 0; i < 16; ++i) b.table[i] = __float2half_rn(codes[i]);
   b.blocks_per_row = p.k / first.block_size;
-  b.steps_per_block = static_cast<int>(first.block_size / 64);
-  b.nested_block_size = static_cast<int>(first.nested_block_size > 0 ? first.nested_block_size : 1);
+  b.steps_shift = log2_of(first.block_size / 64);
+  b.nested_shift = first.nested_block_size > 0 ? log2_of(first.nested_block_size) : 0;
   b.k_steps = static_cast<int>(p.k / 64);
   b.row_tiles = up(p.rows, 256);
   const int share = up(p.rows, b.row_tiles), tr = share <= 96 ? 96 : share <= 128 ? 128 : share <= 192 ? 192 : 256;
@@ -152,7 +151,7 @@ void multiply_bnb4(Context& context, const Product& p) {
   b.x = tensor_map(p.dtype, p.x, p.rows, p.k, p.k, tr, 64, true);
   for (int i = 0; i < p.parts; ++i) {
     const LinearArgsItem& part = p.args->parts[i];
-    b.codes[i] = tensor_map(DType::u8, part.weight.data, part.n, p.k / 2, p.k / 2, 64, 32, false);
+    b.codes[i] = tensor_map(DType::u8, part.weight.data, part.n, p.k / 2, p.k / 2, 64, 128, true);
     b.quant[i] = {part.absmax.data, part.nested_absmax.as<float>(), part.nested_code.as<float>(), part.offset.as<float>()};
   }
   if (p.dtype == DType::f16) launch_gemm_bnb4<half_t>(context, b, tr, tiles * b.split);

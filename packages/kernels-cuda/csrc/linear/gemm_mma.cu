@@ -5,7 +5,7 @@
 // launch  tile 128 rows x 128 outputs, 8 warps of 64 x 32
 // floor   2 rows n k / tensor rate of the machine; this kernel is the fall-back where neither wgmma nor cuBLASLt serves
 // needs   nothing: odd sizes and unaligned rows are read element by element
-// exact   f32 (i32) sums in K order; a row does not depend on the others          ref  q::reference::linear in csrc/test/gemm.cu
+// exact   f32 (i32) sums in K order; a row does not depend on the others          ref  q::reference::linear in csrc/test/gemm_reference.cuh
 #include "gemm_mma.cuh"
 
 namespace q::cuda {

@@ -1,7 +1,7 @@
 // gemm_plain: out = finish(x[rows, k] . W[n, k]^T) in f32 arithmetic          any float types
 // layout  row-major; tiles of 64 rows x 64 outputs, K steps of 16 in shared memory, 4 x 4 outputs a thread
 // floor   2 rows n k / 60e12 s (f32 rate of an H200); for f32 models and the f32 compute dtype, not a fast path
-// exact   f32 sums in K order          ref  q::reference::linear in csrc/test/gemm.cu
+// exact   f32 sums in K order          ref  q::reference::linear in csrc/test/gemm_reference.cuh
 // finish_rows: the elementwise rest of a linear (activation, gating, residual) after a product that could not fuse it
 //   floor  rows * columns * (product + out + residual) bytes: 2048 x 22016 gated f16 135 MB = 31 us
 #include "gemm_mma.cuh"

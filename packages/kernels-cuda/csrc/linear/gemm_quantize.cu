@@ -8,7 +8,7 @@
 //   floor   rows * k * 3 bytes (f16): 2048 x 4096 25 MB = 6 us
 // gather_outliers     the groups of 16 columns that hold outliers, of x and of W, side by side for the product's last K steps; every block scans
 //                     the flags itself
-// ref     q::reference in csrc/test/gemm.cu
+// ref     q::reference::linear in csrc/test/gemm_reference.cuh
 #include "gemm_quantize.cuh"
 
 namespace q::cuda {

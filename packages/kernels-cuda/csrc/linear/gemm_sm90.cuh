@@ -77,5 +77,7 @@ __device__ __forceinline__ float4 cluster_read(uint32_t address, int rank) {
 }
 __device__ __forceinline__ void named_barrier(int id, int threads) { Q_PTX("bar.sync %0, %1;" ::"r"(id), "r"(threads) : "memory"); }
 
+__device__ __forceinline__ void named_arrive(int id, int threads) { Q_PTX("bar.arrive %0, %1;" ::"r"(id), "r"(threads) : "memory"); }
+
 #undef Q_PTX
 }  // namespace q::cuda::sm90

@@ -1,9 +1,10 @@
 // Test and bench of the linear with many rows: every path against float64 over odd sizes, kinds and finishes (poisoned outputs, two runs
 // compared bit by bit, a row alone against the row in company), then bitsandbytes' own results, then times.
-//   q_test_gemm check [golden.bin]      q_test_gemm bench
+//   q_test_gemm check [golden.bin]      q_test_gemm bench      q_test_gemm profile (under ncu)
 // Times: CUDA graph of launches over copies of the weights beyond the L2, random values, median of replays.
 #include <algorithm>
 #include <functional>
+#include <tuple>
 #include "cublaslt.h"
 #include "gemm.h"
 #include "gemm_reference.cuh"
@@ -69,6 +70,7 @@ void check_case(Machine& m, const LinearArgs& a, const Tensor& out, int64_t colu
     for (int run = 0; run < 2 && ran; ++run) {
       REQUIRE(cudaMemset(out.data, 0xff, bytes + 16));
       if (alias) REQUIRE(cudaMemcpy(out.data, residual.data, bytes, cudaMemcpyDeviceToDevice));
+      REQUIRE(cudaDeviceSynchronize());  // the command's stream does not wait for the default one
       m.workspace.reset();
       try {
         gemm_by(path, a, m.context);
@@ -181,6 +183,7 @@ void check_neighbours(Machine& m) {
       a.out = memory.empty(DType::f16, rows * p.n);
       std::vector<char> one(p.n * 2), two(p.n * 2);
       m.workspace.reset();
+      REQUIRE(cudaDeviceSynchronize());
       gemm(a, m.context);
       REQUIRE(cudaStreamSynchronize(m.context.stream));
       REQUIRE(cudaMemcpy(one.data(), a.out.as<char>() + 7 * p.n * 2, one.size(), cudaMemcpyDeviceToHost));
@@ -188,6 +191,7 @@ void check_neighbours(Machine& m) {
       REQUIRE(cudaMemcpy(other.as<char>() + 7 * a.k * 2, a.x.as<char>() + 7 * a.k * 2, a.k * 2, cudaMemcpyDeviceToDevice));
       a.x = other;
       m.workspace.reset();
+      REQUIRE(cudaDeviceSynchronize());
       gemm(a, m.context);
       REQUIRE(cudaStreamSynchronize(m.context.stream));
       REQUIRE(cudaMemcpy(two.data(), a.out.as<char>() + 7 * p.n * 2, two.size(), cudaMemcpyDeviceToHost));
@@ -253,6 +257,7 @@ void check_golden(Machine& m, const char* file) {
     for (GemmPath path : {GemmPath::automatic, GemmPath::tma, GemmPath::mma}) {
       if (path != GemmPath::automatic && dtype == DType::f32) continue;
       REQUIRE(cudaMemset(a.out.data, 0xff, out.size()));
+      REQUIRE(cudaDeviceSynchronize());
       m.workspace.reset();
       gemm_by(path, a, m.context);
       REQUIRE(cudaStreamSynchronize(m.context.stream));
@@ -351,6 +356,7 @@ double bench_one(Machine& m, const Shape& s, const Variant& v, int64_t rows, boo
       a.residual = args[0].residual;
     }
   }
+  REQUIRE(cudaDeviceSynchronize());
   try {
     return time_us(m, copies, [&](int i) { gemm_by(v.path, args[i], m.context); });
   } catch (const CommandError& e) {
@@ -364,6 +370,7 @@ void bench(Machine& m) {
       {"f16 cublas", WeightKind::dense, GemmPath::cublas, false, 0, 1 << 20}, {"f16 tma", WeightKind::dense, GemmPath::tma, false, 0, 1 << 20},
       {"nf4 fused", WeightKind::bnb4, GemmPath::bnb4, false, 0, 4096},        {"nf4 nested fused", WeightKind::bnb4, GemmPath::bnb4, true, 0, 512},
       {"nf4 + tma", WeightKind::bnb4, GemmPath::tma, false, 0, 1 << 20},      {"nf4 + cublas", WeightKind::bnb4, GemmPath::cublas, false, 0, 1 << 20},
+      {"nf4 as chosen", WeightKind::bnb4, GemmPath::automatic, false, 0, 1 << 20}, {"nf4 nested, chosen", WeightKind::bnb4, GemmPath::automatic, true, 0, 1 << 20}, {"f16 as chosen", WeightKind::dense, GemmPath::automatic, false, 0, 1 << 20},
       {"int8", WeightKind::int8, GemmPath::tma, false, 0, 1 << 20},           {"int8 thr 5", WeightKind::int8, GemmPath::tma, false, 5.0, 1 << 20},
   };
   {
@@ -380,7 +387,7 @@ void bench(Machine& m) {
   for (int i = 1; i <= 8; ++i) std::printf(" %d of %d,", bnb4_clusters(i), i);
   const Shape wide{"11008x4096", 1, 11008, 4096, 0};
   std::printf("\n%s, f16, us (TFLOP/s, ratio to cuBLAS f16)\n%-18s", wide.name, "rows");
-  const int64_t all_rows[] = {65, 128, 256, 512, 1024, 2048, 4096};
+  const int64_t all_rows[] = {65, 128, 192, 256, 512, 1024, 2048};
   for (int64_t rows : all_rows) std::printf("%20lld", static_cast<long long>(rows));
   std::printf("\n");
   for (const Variant& v : variants) {
@@ -413,6 +420,28 @@ void bench(Machine& m) {
   }
 }
 
+/// A few plain launches, for a profiler.
+void profile(Machine& m) {
+  for (const auto& [kind, path, rows] : {std::tuple<int, GemmPath, int64_t>{1, GemmPath::bnb4, 128}, {1, GemmPath::bnb4, 256}, {0, GemmPath::tma, 2048}, {1, GemmPath::cublas, 2048}}) {
+    Memory memory;
+    LinearArgs a{};
+    a.rows = rows;
+    a.k = 4096;
+    a.parts_count = 1;
+    LinearArgsItem& p = a.parts[0];
+    p.kind = kind;
+    p.n = 11008;
+    p.block_size = 64;
+    p.compute_dtype = static_cast<int64_t>(DType::f16);
+    draw_weight(memory, p, a.k, DType::f16, false, 3);
+    a.x = memory.make(DType::f16, rows * a.k, Draw::normal, 1.f, 1);
+    a.out = memory.empty(DType::f16, rows * p.n);
+    m.workspace.reset();
+    gemm_by(path, a, m.context);
+    REQUIRE(cudaStreamSynchronize(m.context.stream));
+  }
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
@@ -430,6 +459,8 @@ int main(int argc, char** argv) {
       if (argc > 2) check_golden(machine, argv[2]);
       for (int k = 0; k < 3; ++k) std::printf("worst relative error, kind %d: f32 %.3g, f16 %.3g, bf16 %.3g\n", k, worst[k][0], worst[k][1], worst[k][2]);
       std::printf("%d checks, %d failures\n", checks, failures);
+    } else if (mode == "profile") {
+      profile(machine);
     } else {
       bench(machine);
     }
