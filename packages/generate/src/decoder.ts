@@ -5,60 +5,100 @@ import type { Sequence } from './sequence.js';
 
 const iota = (count: number) => Int32Array.from({ length: count }, (_, i) => i);
 
-/** Sampling options of sequences as device tensors, in the layout of the `sample` command. */
-export function samplingState(backend: Backend, sequences: readonly Sequence[], historyCapacity: number): SamplingState {
-  const count = sequences.length;
+/** Whether any sequence needs its earlier tokens on the device. */
+export const needsHistory = (sequences: readonly Sequence[]): boolean => sequences.some(({ request }) => request.sampling.repetitionPenalty !== 1);
+
+/** Sampling options of sequences as numbers, in the layout of the `sample` command. */
+function samplingValues(sequences: readonly Sequence[], historyCapacity: number) {
   const options = sequences.map(({ request }) => request.sampling);
-  const penalised = options.some(({ repetitionPenalty }) => repetitionPenalty !== 1);
-  const history = new Int32Array(penalised ? count * historyCapacity : 0);
-  if (penalised) sequences.forEach(({ request, newIds }, row) => history.set([...request.ids, ...newIds], row * historyCapacity));
+  const history = new Int32Array(sequences.length * historyCapacity);
+  if (historyCapacity > 0) sequences.forEach(({ request, newIds }, row) => history.set([...request.ids, ...newIds], row * historyCapacity));
   return {
-    floats: backend.tensor(options.flatMap(({ temperature, topP, minP, repetitionPenalty }) => [temperature, topP, minP, repetitionPenalty]), [count, 4], 'f32'),
-    ints: backend.tensor(options.flatMap(({ doSample, topK, seed }) => [Number(doSample), topK, seed | 0, Math.floor(seed / 2 ** 32)]), [count, 4], 'i32'),
-    counters: backend.tensor(sequences.map(({ newIds }) => newIds.length), [count], 'i32'),
-    history: penalised ? backend.tensor(history, [count, historyCapacity], 'i32') : undefined,
-    historyLengths: penalised ? backend.tensor(sequences.map(({ length }) => length), [count], 'i32') : undefined,
+    floats: options.flatMap(({ temperature, topP, minP, repetitionPenalty }) => [temperature, topP, minP, repetitionPenalty]),
+    ints: options.flatMap(({ doSample, topK, seed }) => [Number(doSample), topK, seed | 0, Math.floor(seed / 2 ** 32)]),
+    counters: sequences.map(({ newIds }) => newIds.length),
+    history,
+    historyLengths: sequences.map(({ length }) => length),
   };
 }
 
+/** Sampling options of sequences as device tensors of the current scope. */
+export function samplingState(backend: Backend, sequences: readonly Sequence[], historyCapacity: number): SamplingState {
+  const count = sequences.length;
+  const values = samplingValues(sequences, needsHistory(sequences) ? historyCapacity : 0);
+  const withHistory = values.history.length > 0;
+  return {
+    floats: backend.tensor(values.floats, [count, 4], 'f32'),
+    ints: backend.tensor(values.ints, [count, 4], 'i32'),
+    counters: backend.tensor(values.counters, [count], 'i32'),
+    history: withHistory ? backend.tensor(values.history, [count, historyCapacity], 'i32') : undefined,
+    historyLengths: withHistory ? backend.tensor(values.historyLengths, [count], 'i32') : undefined,
+  };
+}
+
+/** What a decoder is made for; sequences that fit can take turns in it. */
+export interface DecoderShape {
+  readonly count: number;
+  /** Cache blocks of a sequence. */
+  readonly maxBlocks: number;
+  /** Upper bound of the context lengths. */
+  readonly maxContext: number;
+  readonly withHistory: boolean;
+}
+
 /**
- * Decodes a fixed set of sequences, one token each per step, as one recorded program: its inputs live on the device, the sampled tokens
- * are fed back there, and the host only reads them.
+ * Decodes `count` sequences together, one token each per step, as one recorded program: its inputs live on the device, the sampled tokens
+ * are fed back there, and the host only reads them. {@link start} puts other sequences in; the program stays.
  */
 export class Decoder {
-  readonly #owned: Tensor[] = [];
   readonly #batch: Batch;
   readonly #state: SamplingState;
   readonly #sampled: Tensor<'i32'>;
   #program: Program | undefined;
-  readonly #lengths: readonly number[];
+  #lengths: readonly number[] = [];
+  #everRan = false;
   #steps = 0;
 
   constructor(
     private readonly model: CausalLM,
     private readonly backend: Backend,
-    sequences: readonly Sequence[],
-    private readonly options: { cache: KvCache; maxBlocks: number; maxContext: number; dtype: FloatDType },
+    private readonly options: DecoderShape & { cache: KvCache; dtype: FloatDType },
   ) {
-    const count = sequences.length;
-    this.#lengths = sequences.map(({ length }) => length);
-    const { maxBlocks, maxContext } = options;
-    const tables = new Int32Array(count * maxBlocks);
-    sequences.forEach(({ blocks }, row) => tables.set(blocks, row * maxBlocks));
-    const own = <T extends Tensor>(tensor: T): T => {
-      this.#owned.push(tensor.keep());
-      return tensor;
-    };
-    const i32 = (values: ArrayLike<number>, shape: readonly number[] = [values.length]) => own(backend.tensor(values, shape, 'i32'));
+    const { count, maxBlocks, maxContext, withHistory } = options;
+    const i32 = (shape: readonly number[]) => backend.allocate(shape, 'i32').keep();
     this.#batch = {
-      tokens: count, sequences: count, maxQuery: 1, maxContext,
-      tokenIds: i32(sequences.map(({ newIds }) => newIds[newIds.length - 1])), positions: i32(sequences.map(({ length }) => length - 1)),
-      sequenceOf: i32(iota(count)), sequenceStarts: i32(iota(count + 1)), contextLengths: i32(sequences.map(({ length }) => length)),
-      blockTables: i32(tables, [count, maxBlocks]),
+      tokens: count, sequences: count, maxQuery: 1, maxContext, tokenIds: i32([count]), positions: i32([count]), sequenceOf: i32([count]), sequenceStarts: i32([count + 1]),
+      contextLengths: i32([count]), blockTables: i32([count, maxBlocks]),
     };
-    this.#state = samplingState(backend, sequences, maxContext);
-    for (const tensor of Object.values(this.#state)) if (tensor) own(tensor as Tensor);
-    this.#sampled = own(backend.empty([count], 'i32'));
+    this.#state = {
+      floats: backend.allocate([count, 4], 'f32').keep(), ints: i32([count, 4]), counters: i32([count]),
+      history: withHistory ? i32([count, maxContext]) : undefined, historyLengths: withHistory ? i32([count]) : undefined,
+    };
+    this.#sampled = i32([count]) as Tensor<'i32'>;
+    backend.assign(this.#batch.sequenceOf, iota(count));
+    backend.assign(this.#batch.sequenceStarts, iota(count + 1));
+  }
+
+  /** Puts sequences in, each with its last token still to be run. */
+  start(sequences: readonly Sequence[]): void {
+    const { backend } = this;
+    const { maxBlocks, maxContext, withHistory } = this.options;
+    const tables = new Int32Array(sequences.length * maxBlocks);
+    sequences.forEach(({ blocks }, row) => tables.set(blocks, row * maxBlocks));
+    const values = samplingValues(sequences, withHistory ? maxContext : 0);
+    const { tokenIds, positions, contextLengths, blockTables } = this.#batch;
+    const { floats, ints, counters, history, historyLengths } = this.#state;
+    this.#lengths = sequences.map(({ length }) => length);
+    this.#steps = 0;
+    backend.assign(tokenIds, sequences.map(({ newIds }) => newIds[newIds.length - 1]));
+    backend.assign(positions, this.#lengths.map((length) => length - 1));
+    backend.assign(contextLengths, this.#lengths);
+    backend.assign(blockTables, tables);
+    backend.assign(floats, values.floats);
+    backend.assign(ints, values.ints);
+    backend.assign(counters, values.counters);
+    if (history) backend.assign(history, values.history);
+    if (historyLengths) backend.assign(historyLengths, values.historyLengths);
   }
 
   /** Queues one step; resolves with the token of each sequence. */
@@ -66,19 +106,21 @@ export class Decoder {
     if (this.model.preparesEachStep || this.#steps === 0) {
       this.model.prepare(this.backend, this.#lengths.map((length) => length + this.#steps));
     }
-    // The first step runs directly, so that the pool holds what the recording needs.
-    if (this.#steps === 0) this.#forward();
-    else {
+    // The very first step runs directly, so that the pool holds what the recording needs.
+    if (this.#everRan) {
       this.#program ??= this.backend.capture(() => this.#forward());
       this.#program.replay();
-    }
+    } else this.#forward();
+    this.#everRan = true;
     this.#steps += 1;
     return this.#sampled.data();
   }
 
   dispose(): void {
     this.#program?.dispose();
-    for (const tensor of this.#owned) tensor.dispose();
+    const { tokenIds, positions, sequenceOf, sequenceStarts, contextLengths, blockTables } = this.#batch;
+    for (const tensor of [tokenIds, positions, sequenceOf, sequenceStarts, contextLengths, blockTables, this.#sampled]) tensor.dispose();
+    for (const tensor of Object.values(this.#state)) (tensor as Tensor | undefined)?.dispose();
   }
 
   #forward(): void {

@@ -3,7 +3,8 @@ import type { CausalLM } from '@q/models';
 import { sample, selectRows, type Backend, type FloatDType } from '@q/tensor';
 import { lastRows, packBatch, type Slice } from './batch.js';
 import { blocksFor, KvCache } from './cache.js';
-import { Decoder, samplingState } from './decoder.js';
+import { samplingState } from './decoder.js';
+import { Decoders } from './decoders.js';
 import type { GenerationRequest, GenerationStats, GenerationStep, TokenDecoder } from './options.js';
 import { Sequence } from './sequence.js';
 
@@ -31,13 +32,16 @@ interface Clock {
  */
 export class Engine {
   #cache: KvCache | undefined;
+  readonly #decoders: Decoders;
   #busy = false;
 
   constructor(
     readonly model: CausalLM,
     readonly backend: Backend,
     readonly options: EngineOptions,
-  ) {}
+  ) {
+    this.#decoders = new Decoders(model, backend, options.dtype);
+  }
 
   /**
    * Generates for all requests and yields every token as it becomes known. Leaving the loop early frees the sequences.
@@ -61,6 +65,7 @@ export class Engine {
 
   /** Frees the cache. */
   dispose(): void {
+    this.#decoders.dispose();
     this.#cache?.dispose();
     this.#cache = undefined;
   }
@@ -148,7 +153,7 @@ export class Engine {
   /** Decodes until a sequence ends. The device is always one step ahead of the host. */
   async *#decode(sequences: readonly Sequence[], cache: KvCache, maxContext: number, clock: Clock, signal: AbortSignal | undefined): AsyncGenerator<GenerationStep, void> {
     let mark = performance.now();
-    const decoder = this.backend.scope(() => new Decoder(this.model, this.backend, sequences, { cache, maxBlocks: blocksFor(maxContext), maxContext, dtype: this.options.dtype }));
+    const decoder = this.#decoders.start(sequences, cache, maxContext);
     let ahead: Promise<Int32Array> | undefined;
     try {
       let current: Promise<Int32Array> | undefined = decoder.step();
@@ -166,7 +171,6 @@ export class Engine {
       }
     } finally {
       await ahead?.catch(() => undefined);
-      decoder.dispose();
     }
   }
 
@@ -175,8 +179,7 @@ export class Engine {
     const needs = sequences.map(({ capacity }) => blocksFor(capacity)).sort((a, b) => b - a);
     const blocks = needs.slice(0, maxBatchSize).reduce((a, b) => a + b, 0);
     if (this.#cache && this.#cache.options.blocks >= blocks) return this.#cache;
-    this.#cache?.dispose();
-    this.#cache = undefined;
+    this.dispose();
     this.#cache = new KvCache(this.model, this.backend, { blocks, dtype: this.options.kvDtype ?? this.options.dtype });
     return this.#cache;
   }
