@@ -15,7 +15,7 @@ export function openDevice(name: string | number, options: { threads?: number } 
   const device = parseDevice(name);
   const addon = addonOf(device.type);
   const { devices, problem } = addon.devices();
-  if (device.index >= devices.length) {
+  if (!devices.some(({ index }) => index === device.index)) {
     throw new UnsupportedError('device', `there is no device ${String(name)}`, { found: devices.map((info) => info.name), why: problem, fix: `use "cpu", or ${missingAddon(device.type) ?? 'see "q doctor"'}` });
   }
   return openBackend(addon.open(device.index, device.type === 'cpu' ? options : {}));
