@@ -44,8 +44,8 @@ function* filesIn(path) {
 
 /** Hash of names, sizes and times of all sources, of the Node version and of what the builds left behind. */
 export function sourceHash() {
-  const { CXX, CXXFLAGS, Q_CUDA_BUILD, Q_CUDA_ARCHS } = process.env;
-  const hash = createHash('sha256').update(JSON.stringify([process.version, CXX, CXXFLAGS, Q_CUDA_BUILD, Q_CUDA_ARCHS]));
+  const { CXX, CXXFLAGS, CUDACXX, CUDA_HOME, CUDA_PATH, Q_CUDA_BUILD, Q_CUDA_ARCHS } = process.env;
+  const hash = createHash('sha256').update(JSON.stringify([process.version, CXX, CXXFLAGS, CUDACXX, CUDA_HOME, CUDA_PATH, Q_CUDA_BUILD, Q_CUDA_ARCHS]));
   const paths = ['turbo.json', 'tooling', ...workspaces().flatMap((folder) => sources.map((name) => `${folder}/${name}`))];
   for (const path of paths) for (const [name, info] of filesIn(join(root, path))) if (!name.endsWith('.test.ts')) hash.update(`\0${name} ${info.size} ${info.mtimeMs}`);
   for (const folder of workspaces()) for (const output of ['dist', 'build/Release']) hash.update(`\0${existsSync(join(root, folder, output))}`);

@@ -1,12 +1,15 @@
-// Builds build/Release/q_cpu.node with cmake-js, unless it is already there for these sources. Headers come from the npm packages
-// node-api-headers and node-addon-api; nothing is downloaded.
+#!/usr/bin/env node
+// Builds build/Release/q_cpu.node with cmake-js, unless it is already there for these sources; in the repository, and as q-build-cpu in an
+// installed package. Headers come from the npm packages node-api-headers and node-addon-api; nothing is downloaded. Option: --verbose.
 import { spawnSync } from 'node:child_process';
 import { createHash } from 'node:crypto';
 import { existsSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
+import { parseArgs } from 'node:util';
 
+const { values: { verbose } } = parseArgs({ options: { verbose: { type: 'boolean', default: false } } });
 const root = fileURLToPath(new URL('..', import.meta.url));
 const require = createRequire(import.meta.url);
 const tensorNative = dirname(require.resolve('@q/tensor/native/q_ops.h'));
@@ -41,7 +44,6 @@ const now = fingerprint();
 if (existsSync(output) && existsSync(stampFile) && readFileSync(stampFile, 'utf8') === now) process.exit(0);
 checkTools();
 const cmakeJs = join(dirname(require.resolve('cmake-js/package.json')), 'bin/cmake-js');
-const verbose = process.argv.includes('--verbose');
 const { status, stdout, stderr } = spawnSync(process.execPath, [cmakeJs, 'compile', '-d', root, '--config', 'Release', '--parallel', '2', `--CDQ_TENSOR_NATIVE=${tensorNative}`], {
   stdio: verbose ? 'inherit' : ['ignore', 'pipe', 'pipe'],
   encoding: 'utf8',

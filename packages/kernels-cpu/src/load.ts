@@ -39,6 +39,9 @@ function packageRoot(): string {
   return folder;
 }
 
+/** Builds the addon where this package lies, from an installed package too (its bin `q-build-cpu`). */
+const buildCommand = (): string => `\`node ${join(packageRoot(), 'scripts', 'build-native.mjs')}\``;
+
 /** Where the addon may be, best first: the prebuilt package of this platform, then the package's own build. */
 export function addonCandidates(): string[] {
   const { platform, arch } = process;
@@ -62,12 +65,12 @@ export function loadAddon(candidates: readonly string[] = addonCandidates()): Cp
     }
     if (addon.abi === abiHash) return addon;
     throw new NativeError('kernels-cpu', 'the native addon was built for another version of @q/tensor', {
-      path: candidate, got: addon.abi, expected: abiHash, fix: 'reinstall, or rebuild with `pnpm build` in packages/kernels-cpu',
+      path: candidate, got: addon.abi, expected: abiHash, fix: `reinstall, or build it again: ${buildCommand()}`,
     });
   }
   throw new NativeError('kernels-cpu', 'no native addon could be loaded', {
     tried,
     why: `there is neither a prebuilt binary for ${process.platform}-${process.arch} nor a local build`,
-    fix: 'build it with `pnpm build` in packages/kernels-cpu (needs g++ 11 or clang 14, make and cmake 3.18, or newer)',
+    fix: `build it with ${buildCommand()} (or, in the repository, \`pnpm build\` in packages/kernels-cpu); that needs g++ 11 or clang 14, make and cmake 3.18, or newer`,
   });
 }

@@ -1,5 +1,6 @@
-// Compiles the addon with cmake-js into build/Release/q_cuda.node. Without nvcc it says so in one line and succeeds:
-// the package then reports zero devices. Options: --arch 90a | "80;90a" | release (default: $Q_CUDA_ARCHS, else 90a), --jobs N,
+#!/usr/bin/env node
+// Compiles the addon with cmake-js into build/Release/q_cuda.node; in the repository, and as q-build-cuda in an installed package. Without
+// nvcc it says so in one line and succeeds: the package then reports zero devices. Options: --arch 90a | "80;90a" | release (default: $Q_CUDA_ARCHS, else 90a), --jobs N,
 // --tests (the stand-alone GPU tests, build/q_test_*), --verbose.
 import { spawnSync } from 'node:child_process';
 import { existsSync } from 'node:fs';
@@ -17,6 +18,11 @@ const home = process.env.CUDA_HOME ?? process.env.CUDA_PATH;
 const nvcc = [process.env.CUDACXX, home && join(home, 'bin', 'nvcc'), 'nvcc', '/usr/local/cuda/bin/nvcc']
   .filter(Boolean)
   .find((path) => spawnSync(path, ['--version'], { stdio: 'ignore' }).status === 0);
+
+if (values.tests && !existsSync(join(root, 'csrc', 'test'))) {
+  console.error('kernels-cuda: --tests needs csrc/test, which only the repository has');
+  process.exit(2);
+}
 
 if (process.env.Q_CUDA_BUILD === 'off') {
   console.log('kernels-cuda: the CUDA driver is not built (Q_CUDA_BUILD is off)');

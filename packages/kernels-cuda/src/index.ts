@@ -8,6 +8,9 @@ const require = createRequire(import.meta.url);
 /** Where a source build leaves the addon. */
 export const addonPath: string = fileURLToPath(new URL('../build/Release/q_cuda.node', import.meta.url));
 
+/** The command that builds the addon where this package lies, from an installed package too (its bin `q-build-cuda`). */
+export const buildCommand: string = `node ${fileURLToPath(new URL('../scripts/build-native.mjs', import.meta.url))}`;
+
 /** An addon without devices; `open` throws with the same reason that `devices` gives. */
 const unavailable = (problem: string): Addon => ({
   abi: abiHash,
@@ -31,7 +34,7 @@ export function loadCuda(path: string = addonPath): Addon {
     return unavailable(`the addon cannot be loaded: ${error instanceof Error ? error.message : String(error)}`);
   }
   if (addon.abi !== abiHash) {
-    return unavailable(`the addon was built against command table ${addon.abi}, this is ${abiHash}; build the package again`);
+    return unavailable(`the addon was built against command table ${addon.abi}, this is ${abiHash}; build it again: ${buildCommand}`);
   }
   return addon;
 }

@@ -1,18 +1,22 @@
+import { existsSync } from 'node:fs';
 import { QError, UnsupportedError } from '@q/config';
 import type { DeviceReport as FreeMemory } from '@q/device-map';
 import { cpuAddon, type CpuCeilings } from '@q/kernels-cpu';
-import { loadCuda } from '@q/kernels-cuda';
+import { addonPath, buildCommand, loadCuda } from '@q/kernels-cuda';
 import { openBackend, parseDevice, type Addon, type Backend, type DriverInfo } from '@q/tensor';
 
 const addonOf = (type: 'cpu' | 'cuda'): Addon => (type === 'cpu' ? cpuAddon() : loadCuda());
+
+/** How to get the CUDA addon where there is none. */
+const missingAddon = (type: 'cpu' | 'cuda'): string | undefined => (type === 'cuda' && !existsSync(addonPath) ? `build it with the CUDA toolkit: ${buildCommand}` : undefined);
 
 /** Opens a device. @throws UnsupportedError when it does not exist or its driver cannot be loaded, saying why. */
 export function openDevice(name: string | number, options: { threads?: number } = {}): Backend {
   const device = parseDevice(name);
   const addon = addonOf(device.type);
   const { devices, problem } = addon.devices();
-  if (device.index >= devices.length) {
-    throw new UnsupportedError('device', `there is no device ${String(name)}`, { found: devices.map((info) => info.name), why: problem, fix: 'use "cpu", or see "q doctor"' });
+  if (!devices.some(({ index }) => index === device.index)) {
+    throw new UnsupportedError('device', `there is no device ${String(name)}`, { found: devices.map((info) => info.name), why: problem, fix: `use "cpu", or ${missingAddon(device.type) ?? 'see "q doctor"'}` });
   }
   return openBackend(addon.open(device.index, device.type === 'cpu' ? options : {}));
 }
@@ -23,6 +27,8 @@ export interface DeviceReport {
   readonly devices: readonly DriverInfo[];
   /** Why there is none, or why some are missing. */
   readonly problem?: string;
+  /** How to build the addon, where it is not built. */
+  readonly fix?: string;
 }
 
 /** What this machine has, for reports; a backend that cannot be loaded says why instead of throwing. */
@@ -30,7 +36,8 @@ export function listDevices(): DeviceReport[] {
   return (['cpu', 'cuda'] as const).map((type) => {
     try {
       const { devices, problem } = addonOf(type).devices();
-      return { type, devices, ...(problem !== undefined && { problem }) };
+      const fix = missingAddon(type);
+      return { type, devices, ...(problem !== undefined && { problem }), ...(fix !== undefined && { fix }) };
     } catch (error) {
       if (error instanceof QError) return { type, devices: [], problem: error.message };
       throw error;

@@ -3,6 +3,8 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, expect, it, vi } from 'vitest';
 import * as config from '@q/config';
+import * as kernelsCpu from '@q/kernels-cpu';
+import * as kernelsCuda from '@q/kernels-cuda';
 import * as models from '@q/models';
 import * as nano from '@q/nano';
 import * as tensor from '@q/tensor';
@@ -10,7 +12,7 @@ import ts from 'typescript';
 import * as transformers from './index.js';
 
 // Runs every TypeScript snippet of the READMEs that have no test of their own, in a temporary folder.
-const packages: Readonly<Record<string, unknown>> = { '@q/config': config, '@q/models': models, '@q/nano': nano, '@q/tensor': tensor, '@q/transformers': transformers };
+const packages: Readonly<Record<string, unknown>> = { '@q/config': config, '@q/kernels-cpu': kernelsCpu, '@q/kernels-cuda': kernelsCuda, '@q/models': models, '@q/nano': nano, '@q/tensor': tensor, '@q/transformers': transformers };
 const before = process.cwd();
 let folder: string;
 beforeAll(async () => {
@@ -38,7 +40,7 @@ async function runSnippets(path: string): Promise<{ snippets: number; printed: s
   return { snippets: snippets.length, printed };
 }
 
-it.each([['README.md', 1], ['packages/transformers/README.md', 2], ['packages/models/README.md', 1], ['packages/tensor/README.md', 1], ['packages/nano/README.md', 1]])('%s', async (path, snippets) => {
+it.each([['README.md', 1], ['packages/transformers/README.md', 2], ['packages/models/README.md', 1], ['packages/tensor/README.md', 1], ['packages/nano/README.md', 1], ['packages/kernels-cpu/README.md', 1], ['packages/kernels-cuda/README.md', 1]])('%s', async (path, snippets) => {
   expect((await runSnippets(path)).snippets).toBe(snippets);
 });
 

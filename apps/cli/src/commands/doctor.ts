@@ -45,7 +45,7 @@ function examine() {
     cpu: { name: cpus()[0]?.model ?? 'unknown', threads: availableParallelism(), memoryBytes: totalmem() },
     addon: { loaded: cpuDevices.devices.length > 0, abi: tensor.abiHash, candidates: addonCandidates() },
     devices,
-    noGpu: gpus.problem,
+    noGpu: gpus.problem === undefined ? undefined : [gpus.problem, gpus.fix].filter(Boolean).join('; '),
     tools: { compiler: versionOf('c++') ?? versionOf('g++') ?? versionOf('clang++'), cmake: versionOf('cmake'), make: versionOf('make') ?? versionOf('ninja'), nvcc: nvccRelease() },
     driver: versionOf('nvidia-smi', ['--query-gpu=name,memory.total,driver_version', '--format=csv,noheader']),
     hub: { cacheDir, offline, endpoint },

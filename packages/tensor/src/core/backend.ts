@@ -100,7 +100,7 @@ export class Backend {
 
   // ---- files
 
-  /** @throws CheckpointError-like NativeError when the file cannot be opened. */
+  /** @throws NativeError when the file cannot be opened. */
   openFile(path: string): DeviceFile & { readonly id: number } {
     const id = this.#guard('openFile', () => this.driver.openFile(path));
     let open = true;
@@ -135,7 +135,7 @@ export class Backend {
     this.#guard(name, () => this.driver.submit(commandCodes[name], encode(name, args)));
   }
 
-  /** Sees every command before it is queued (`Q_TRACE=ops`); undefined stops it. */
+  /** Sees every command before it is queued; undefined stops it. */
   trace(listener: ((name: CommandName, args: unknown) => void) | undefined): void {
     this.#onCommand = listener;
   }
