@@ -37,7 +37,7 @@ const linearPart = {
   nestedBlockSize: 'int',
   quantType: 'int', // quantTypes
   computeDtype: 'int', // dtype code in which dequantized weights and x are multiplied (CUDA); the CPU computes in f32
-  threshold: 'float', // int8: columns of x holding any |x| >= threshold are outliers, multiplied in act precision; 0: none
+  threshold: 'float', // int8: elements of x with |x| >= threshold are outliers, multiplied in act precision with dequantized weights (each row decides for itself); 0: none
 } as const satisfies Fields;
 
 export const commands = {

@@ -43,7 +43,7 @@ export interface Int8Weight {
   readonly shape: readonly [n: number, k: number];
   readonly codes: Tensor;
   readonly absmax: Tensor;
-  /** Columns of the input with any |x| at or above it are multiplied unquantized; 0: none. */
+  /** Elements of the input with |x| at or above it are multiplied unquantized; 0: none. bitsandbytes takes their whole columns, over all rows: a row here never depends on others. */
   readonly threshold: number;
 }
 
