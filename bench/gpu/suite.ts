@@ -1,6 +1,6 @@
 // Everything that must hold on a GPU, in one file for a machine without node_modules: the conformance suite, the bitsandbytes goldens,
 // the model goldens, perplexities, and that memory returns. Bundled by bundle.mjs.
-// Usage: node suite.mjs [--device cuda:0] [--data FOLDER] [--scratch FOLDER] [--out FILE.json] [--only conformance,blockwise,checkpoints,models,perplexity,cycles,load]
+// Usage: node suite.mjs [--device cuda:0] [--data FOLDER] [--scratch FOLDER] [--out FILE.json] [--only conformance,blockwise,checkpoints,models,perplexity,cycles,load] [--filter REGEXP of conformance cases]
 // --data: the goldens and evaluation.json; --scratch: a folder with 14 GB free, for loading a Llama-2-7B checkpoint of random weights.
 import { readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
@@ -12,7 +12,7 @@ import {
 import { decodeBytes, dequantizeBnb4, parseDType, quantizeBnb4, quantizeInt8, weightTensors, type Backend, type FloatDType, type Tensor } from '@q/tensor';
 import { relativeError, runConformance } from '@q/tensor/conformance';
 
-const { values: args } = parseArgs({ options: { device: { type: 'string', default: 'cuda:0' }, data: { type: 'string' }, scratch: { type: 'string' }, out: { type: 'string' }, only: { type: 'string' } } });
+const { values: args } = parseArgs({ options: { device: { type: 'string', default: 'cuda:0' }, data: { type: 'string' }, scratch: { type: 'string' }, out: { type: 'string' }, only: { type: 'string' }, filter: { type: 'string' } } });
 const { device, data, scratch } = args;
 const report: Record<string, unknown> = {};
 
@@ -206,7 +206,7 @@ const backend = openDevice(device);
 report.device = backend.caps;
 console.log(JSON.stringify(report.device));
 await section('conformance', true, async () => {
-  const { passed, failures } = await runConformance(backend);
+  const { passed, failures } = await runConformance(backend, { filter: args.filter === undefined ? undefined : new RegExp(args.filter) });
   return { passed, failed: failures.length, failures: failures.slice(0, 60) };
 });
 await section('blockwise', data, () => blockwise(backend));
@@ -217,3 +217,11 @@ await section('perplexity', data, perplexity);
 await section('cycles', true, cycles);
 await section('load', scratch, loading);
 if (args.out) writeFileSync(args.out, JSON.stringify(report, null, 2));
+
+/** A section is broken when it threw, a conformance case failed, or bytes differ from bitsandbytes'. */
+const isBroken = (result: { error?: string; failed?: number; different?: number }): boolean => result.error !== undefined || (result.failed ?? 0) > 0 || (result.different ?? 0) > 0;
+const broken = Object.keys(report).filter((name) => isBroken(report[name] as object));
+if (broken.length > 0) {
+  console.error(`failed: ${broken.join(', ')}`);
+  process.exitCode = 1;
+}

@@ -3,7 +3,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { abiHash } from '@q/tensor';
 import { afterAll, describe, expect, it } from 'vitest';
-import { addonPath, loadCuda } from './index.js';
+import { addonPath, buildCommand, loadCuda } from './index.js';
 
 const dir = mkdtempSync(join(tmpdir(), 'q-cuda-'));
 afterAll(() => rmSync(dir, { recursive: true }));
@@ -11,7 +11,7 @@ afterAll(() => rmSync(dir, { recursive: true }));
 describe('loadCuda', () => {
   it('gives no devices and the reason when it is not built', () => {
     const addon = loadCuda(join(dir, 'missing.node'));
-    expect(addon.devices()).toEqual({ devices: [], problem: 'not built: no nvcc was found when this package was built' });
+    expect(addon.devices()).toEqual({ devices: [], problem: `not built; build it with: ${buildCommand}` });
     expect(() => addon.open(0, {})).toThrow(/cuda:0 cannot be opened: not built/);
   });
 

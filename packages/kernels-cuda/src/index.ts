@@ -26,7 +26,7 @@ const unavailable = (problem: string): Addon => ({
  * the result has no devices and says why in `problem`. Loading it starts nothing on a GPU.
  */
 export function loadCuda(path: string = addonPath): Addon {
-  if (!existsSync(path)) return unavailable('not built: no nvcc was found when this package was built');
+  if (!existsSync(path)) return unavailable(`not built; build it with: ${buildCommand}`);
   let addon: Addon;
   try {
     addon = require(path) as Addon;
