@@ -1,18 +1,14 @@
 // linear: checks the arguments, chooses a kernel (choice.h) and lays out the problem for it.
+#include "arguments.h"
 #include "choice.h"
 #include "gemm.h"
+#include "lut.h"
 #include "simple.h"
 
 namespace q::cuda {
 namespace {
 
 [[noreturn]] void refuse(const std::string& what) { throw CommandError("linear: " + what); }
-
-int log2_exact(int64_t x) {
-  int shift = 0;
-  while ((int64_t{1} << shift) < x) ++shift;
-  return (int64_t{1} << shift) == x ? shift : -1;
-}
 
 bool is_float(DType t) { return t == DType::f32 || t == DType::f16 || t == DType::bf16; }
 
@@ -80,38 +76,8 @@ LinearTraits traits_of(const LinearArgs& a, Context& context) {
   t.k = a.k;
   t.capability = context.compute_capability;
   t.gemm = gemm_supports(a, context);
+  t.lut = lut_supports(a, context);
   return t;
-}
-
-LinearProblem problem_of(const LinearArgs& a) {
-  LinearProblem p{};
-  p.x = a.x.data;
-  p.out = a.out.data;
-  p.residual = a.residual.data;
-  p.rows = static_cast<int>(a.rows);
-  p.k = a.k;
-  p.gated = a.gated != 0;
-  p.activation = static_cast<ActivationKind>(a.activation);
-  p.quant_type = static_cast<QuantType>(a.parts[0].quant_type);
-  p.parts = static_cast<int>(a.parts_count);
-  for (int i = 0; i < p.parts; ++i) {
-    const LinearArgsItem& s = a.parts[i];
-    LinearPartView& w = p.part[i];
-    w.weight = s.weight.as<const uint8_t>();
-    w.weight_dtype = s.weight.dtype;
-    w.bias = s.bias.data;
-    w.bias_dtype = s.bias.dtype;
-    w.absmax = s.absmax.data;
-    w.nested_absmax = s.nested_absmax.as<const float>();
-    w.nested_code = s.nested_code.as<const float>();
-    w.offset = s.offset.as<const float>();
-    w.n = static_cast<int>(s.n);
-    w.first = p.gated ? 0 : static_cast<int>(p.columns);
-    w.block_shift = static_cast<WeightKind>(s.kind) == WeightKind::bnb4 ? log2_exact(s.block_size) : 6;
-    w.nested_shift = s.nested_absmax ? log2_exact(s.nested_block_size) : 0;
-    if (!p.gated || i == 0) p.columns += s.n;
-  }
-  return p;
 }
 
 template <class T> void run_stream(const LinearArgs& a, const LinearProblem& p, Context& context) {
