@@ -103,6 +103,7 @@ template <class T> void run_simple(const LinearArgs& a, const LinearProblem& lin
 }
 
 void run_own(LinearRoute route, const LinearArgs& a, const LinearProblem& p, Context& context) {
+  if (route == LinearRoute::lut) return lut_linear(a, context);
   if (route == LinearRoute::simple) return with_float(a.x.dtype, "linear", [&](auto zero) { run_simple<decltype(zero)>(a, p, context); });
   return a.x.dtype == DType::f16 ? run_stream<half_t>(a, p, context) : run_stream<bfloat_t>(a, p, context);
 }
