@@ -5,7 +5,7 @@
 
 namespace q::cuda {
 
-enum class LinearRoute : int { lut, stream, gemm, simple };
+enum class LinearRoute : int { stream, gemm, simple };
 
 struct LinearTraits {
   WeightKind kind;   // of all parts when uniform
@@ -14,7 +14,6 @@ struct LinearTraits {
                      // computed in act's dtype or f32, blockSize a power of two from 64
   bool aligned;      // x and weights start on 16 bytes
   bool gemm;         // gemm_supports said yes
-  bool lut;          // lut_supports said yes
   int64_t rows, k;
   int capability;
 };
@@ -27,16 +26,11 @@ struct StreamLimit {
 };
 constexpr StreamLimit kStreamLimits[] = {{WeightKind::dense, 16}, {WeightKind::bnb4, 32}, {WeightKind::int8, 16}};
 
-/// Most rows of int8 that lut takes before stream. Same machine and day, 11008 x 4096: 1 row 15.6 us (stream 17.5), 2 rows 16.8 (17.8), 4 rows 18.6 (18.1). For
-/// the other kinds stream is faster from the start (nf4 14.6 against 12.9).
-constexpr int64_t kLutInt8Rows = 2;
-
 constexpr bool stream_supports(const LinearTraits& t) {
   return t.capability >= 80 && t.uniform && t.aligned && t.k % 64 == 0 && t.k > 0 && (t.act == DType::f16 || t.act == DType::bf16);
 }
 
 constexpr LinearRoute choose_linear(const LinearTraits& t) {
-  if (t.lut && t.kind == WeightKind::int8 && t.rows <= kLutInt8Rows) return LinearRoute::lut;
   int64_t limit = 0;
   for (const StreamLimit& l : kStreamLimits)
     if (l.kind == t.kind) limit = l.rows;

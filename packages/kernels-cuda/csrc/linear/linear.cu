@@ -2,7 +2,6 @@
 #include "arguments.h"
 #include "choice.h"
 #include "gemm.h"
-#include "lut.h"
 #include "simple.h"
 
 namespace q::cuda {
@@ -76,7 +75,6 @@ LinearTraits traits_of(const LinearArgs& a, Context& context) {
   t.k = a.k;
   t.capability = context.compute_capability;
   t.gemm = gemm_supports(a, context);
-  t.lut = lut_supports(a, context);
   return t;
 }
 
@@ -103,7 +101,6 @@ template <class T> void run_simple(const LinearArgs& a, const LinearProblem& lin
 }
 
 void run_own(LinearRoute route, const LinearArgs& a, const LinearProblem& p, Context& context) {
-  if (route == LinearRoute::lut) return lut_linear(a, context);
   if (route == LinearRoute::simple) return with_float(a.x.dtype, "linear", [&](auto zero) { run_simple<decltype(zero)>(a, p, context); });
   return a.x.dtype == DType::f16 ? run_stream<half_t>(a, p, context) : run_stream<bfloat_t>(a, p, context);
 }
