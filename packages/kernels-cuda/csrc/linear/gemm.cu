@@ -1,5 +1,5 @@
 // The linear with many rows: which product serves, and the passes around it.
-//   bnb4    65 to kFusedRows rows on sm_90a: gemm_bnb4 (dequantizes inside the product). Else the weights are dequantized into the
+//   bnb4    up to kFusedRows rows on sm_90a (from the limit of the few-row kernel on, choice.h): gemm_bnb4 (dequantizes inside the product). Else the weights are dequantized into the
 //           workspace (26 us for 11008 x 4096, then mostly in L2) and multiplied as dense ones.
 //   int8    gemm_tma on sm_90a, gemm_mma elsewhere
 //   dense   f16, bf16: cuBLASLt; gemm_tma on sm_90a when gating follows or cuBLASLt is absent; else gemm_mma. f32: cuBLASLt, or gemm_plain.
