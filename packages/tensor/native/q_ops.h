@@ -5,7 +5,7 @@
 
 namespace q {
 
-constexpr const char* kAbi = "c26e9743";
+constexpr const char* kAbi = "ce471223";
 constexpr int kMaxRepeat = 4;
 
 enum class DType : int { f32 = 0, f16 = 1, bf16 = 2, i8 = 3, u8 = 4, i32 = 5, i64 = 6, boolean = 7 };
@@ -13,9 +13,9 @@ enum class WeightKind : int { dense = 0, bnb4 = 1, int8 = 2 };
 enum class QuantType : int { nf4 = 0, fp4 = 1 };
 enum class ActivationKind : int { none = 0, silu = 1, gelu = 2, gelu_tanh = 3, relu = 4, quick_gelu = 5, sigmoid = 6, tanh = 7 };
 enum class RandomKind : int { normal = 0, uniform = 1, bits = 2 };
-enum class Command : int { fill = 0, random = 1, copy = 2, cast = 3, embedding = 4, selectRows = 5, scatterRows = 6, linear = 7, rmsNorm = 8, layerNorm = 9, ropeKvWrite = 10, attention = 11, activation = 12, gatedActivation = 13, add = 14, scale = 15, softmax = 16, crossEntropy = 17, argmax = 18, sample = 19, advance = 20, quantize4bit = 21, dequantize4bit = 22, quantizeAbsmax = 23, quantizeInt8 = 24, dequantizeInt8 = 25 };
-constexpr int kCommandCount = 26;
-constexpr const char* kCommandNames[] = {"fill", "random", "copy", "cast", "embedding", "selectRows", "scatterRows", "linear", "rmsNorm", "layerNorm", "ropeKvWrite", "attention", "activation", "gatedActivation", "add", "scale", "softmax", "crossEntropy", "argmax", "sample", "advance", "quantize4bit", "dequantize4bit", "quantizeAbsmax", "quantizeInt8", "dequantizeInt8"};
+enum class Command : int { fill = 0, random = 1, copy = 2, cast = 3, embedding = 4, selectRows = 5, scatterRows = 6, linear = 7, rmsNorm = 8, layerNorm = 9, ropeKvWrite = 10, attention = 11, activation = 12, gatedActivation = 13, add = 14, scale = 15, softmax = 16, crossEntropy = 17, argmax = 18, sample = 19, advance = 20, quantize4bit = 21, dequantize4bit = 22, quantizeAbsmax = 23, quantizeInt8 = 24, dequantizeInt8 = 25, multiply = 26, eagerLinear = 27, eagerRope = 28, eagerAttention = 29 };
+constexpr int kCommandCount = 30;
+constexpr const char* kCommandNames[] = {"fill", "random", "copy", "cast", "embedding", "selectRows", "scatterRows", "linear", "rmsNorm", "layerNorm", "ropeKvWrite", "attention", "activation", "gatedActivation", "add", "scale", "softmax", "crossEntropy", "argmax", "sample", "advance", "quantize4bit", "dequantize4bit", "quantizeAbsmax", "quantizeInt8", "dequantizeInt8", "multiply", "eagerLinear", "eagerRope", "eagerAttention"};
 
 /// Bytes on the device and how to read them; data is null when an optional tensor is absent.
 struct Tensor {
@@ -612,6 +612,187 @@ struct DequantizeInt8Args {
     a.out = r.tensor(true);
     a.rows = r.integer();
     a.width = r.integer();
+    return a;
+  }
+};
+
+struct MultiplyArgs {
+  Tensor a;
+  Tensor b;
+  Tensor out;
+  int64_t rows;
+  int64_t width;
+  int64_t a_stride;
+  int64_t b_stride;
+  template <class Reader> static MultiplyArgs read(Reader& r) {
+    MultiplyArgs a{};
+    a.a = r.tensor(true);
+    a.b = r.tensor(true);
+    a.out = r.tensor(true);
+    a.rows = r.integer();
+    a.width = r.integer();
+    a.a_stride = r.integer();
+    a.b_stride = r.integer();
+    return a;
+  }
+};
+
+struct EagerLinearArgsItem {
+  int64_t kind;
+  int64_t n;
+  Tensor weight;
+  Tensor bias;
+  Tensor absmax;
+  Tensor nested_absmax;
+  Tensor nested_code;
+  Tensor offset;
+  int64_t block_size;
+  int64_t nested_block_size;
+  int64_t quant_type;
+  int64_t compute_dtype;
+  double threshold;
+  template <class Reader> static EagerLinearArgsItem read(Reader& r) {
+    EagerLinearArgsItem a{};
+    a.kind = r.integer();
+    a.n = r.integer();
+    a.weight = r.tensor(true);
+    a.bias = r.tensor(false);
+    a.absmax = r.tensor(false);
+    a.nested_absmax = r.tensor(false);
+    a.nested_code = r.tensor(false);
+    a.offset = r.tensor(false);
+    a.block_size = r.integer();
+    a.nested_block_size = r.integer();
+    a.quant_type = r.integer();
+    a.compute_dtype = r.integer();
+    a.threshold = r.number();
+    return a;
+  }
+};
+
+struct EagerLinearArgs {
+  Tensor x;
+  Tensor out;
+  int64_t rows;
+  int64_t k;
+  int64_t dtype;
+  int64_t parts_count;
+  EagerLinearArgsItem parts[kMaxRepeat];
+  template <class Reader> static EagerLinearArgs read(Reader& r) {
+    EagerLinearArgs a{};
+    a.x = r.tensor(true);
+    a.out = r.tensor(true);
+    a.rows = r.integer();
+    a.k = r.integer();
+    a.dtype = r.integer();
+    a.parts_count = r.count(kMaxRepeat);
+    for (int64_t i = 0; i < a.parts_count; ++i) a.parts[i] = std::remove_reference_t<decltype(a.parts[i])>::read(r);
+    return a;
+  }
+};
+
+struct EagerRopeArgs {
+  Tensor qkv;
+  Tensor positions;
+  Tensor sequence_of;
+  Tensor inverse_frequencies;
+  int64_t tokens;
+  int64_t num_heads;
+  int64_t num_kv_heads;
+  int64_t head_dim;
+  int64_t rotary_dim;
+  int64_t interleaved;
+  int64_t per_sequence;
+  double rope_scale;
+  int64_t q_offset;
+  int64_t q_group_stride;
+  int64_t k_offset;
+  int64_t kv_stride;
+  int64_t row_stride;
+  int64_t dtype;
+  template <class Reader> static EagerRopeArgs read(Reader& r) {
+    EagerRopeArgs a{};
+    a.qkv = r.tensor(true);
+    a.positions = r.tensor(true);
+    a.sequence_of = r.tensor(true);
+    a.inverse_frequencies = r.tensor(true);
+    a.tokens = r.integer();
+    a.num_heads = r.integer();
+    a.num_kv_heads = r.integer();
+    a.head_dim = r.integer();
+    a.rotary_dim = r.integer();
+    a.interleaved = r.integer();
+    a.per_sequence = r.integer();
+    a.rope_scale = r.number();
+    a.q_offset = r.integer();
+    a.q_group_stride = r.integer();
+    a.k_offset = r.integer();
+    a.kv_stride = r.integer();
+    a.row_stride = r.integer();
+    a.dtype = r.integer();
+    return a;
+  }
+};
+
+struct EagerAttentionArgs {
+  Tensor qkv;
+  Tensor key_cache;
+  Tensor value_cache;
+  Tensor out;
+  Tensor sequence_starts;
+  Tensor context_lengths;
+  Tensor block_tables;
+  Tensor alibi_slopes;
+  Tensor bias;
+  int64_t tokens;
+  int64_t sequences;
+  int64_t max_query;
+  int64_t max_context;
+  int64_t num_heads;
+  int64_t num_kv_heads;
+  int64_t head_dim;
+  double scale;
+  double softcap;
+  int64_t causal;
+  int64_t window;
+  int64_t bias_rows;
+  int64_t bias_columns;
+  int64_t q_offset;
+  int64_t q_group_stride;
+  int64_t row_stride;
+  int64_t block_size;
+  int64_t max_blocks;
+  int64_t dtype;
+  template <class Reader> static EagerAttentionArgs read(Reader& r) {
+    EagerAttentionArgs a{};
+    a.qkv = r.tensor(true);
+    a.key_cache = r.tensor(true);
+    a.value_cache = r.tensor(true);
+    a.out = r.tensor(true);
+    a.sequence_starts = r.tensor(true);
+    a.context_lengths = r.tensor(true);
+    a.block_tables = r.tensor(true);
+    a.alibi_slopes = r.tensor(false);
+    a.bias = r.tensor(false);
+    a.tokens = r.integer();
+    a.sequences = r.integer();
+    a.max_query = r.integer();
+    a.max_context = r.integer();
+    a.num_heads = r.integer();
+    a.num_kv_heads = r.integer();
+    a.head_dim = r.integer();
+    a.scale = r.number();
+    a.softcap = r.number();
+    a.causal = r.integer();
+    a.window = r.integer();
+    a.bias_rows = r.integer();
+    a.bias_columns = r.integer();
+    a.q_offset = r.integer();
+    a.q_group_stride = r.integer();
+    a.row_stride = r.integer();
+    a.block_size = r.integer();
+    a.max_blocks = r.integer();
+    a.dtype = r.integer();
     return a;
   }
 };

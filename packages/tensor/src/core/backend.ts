@@ -1,5 +1,5 @@
 import { DisposedError, NativeError, OutOfMemoryError, QError, ShapeError } from '@q/config';
-import { dtypeBytes, type DType } from '../dtype.js';
+import { dtypeBytes, type DType, type FloatDType } from '../dtype.js';
 import { commandCodes, encode } from '../driver/encode.js';
 import type { Driver, DriverFailure, DriverInfo } from '../driver/driver.js';
 import type { CommandArgs, CommandName } from '../driver/schema.js';
@@ -30,6 +30,11 @@ export interface DeviceFile {
   [Symbol.dispose](): void;
 }
 
+export interface BackendOptions {
+  /** See {@link Backend.eager}. */
+  readonly eager?: FloatDType;
+}
+
 type Numbers = ArrayLike<number> & { readonly length: number };
 
 /**
@@ -43,9 +48,15 @@ export class Backend {
   #persistentBytes = 0;
   #peakBytes = 0;
   #closed = false;
+  /**
+   * Eager numerics: the ops compute step by step, as an unfused PyTorch model in this dtype does, and round every intermediate to it.
+   * Undefined: fused operators, one rounding each.
+   */
+  readonly eager: FloatDType | undefined;
   #onCommand: ((name: CommandName, args: unknown) => void) | undefined;
 
-  constructor(private readonly driver: Driver) {
+  constructor(private readonly driver: Driver, { eager }: BackendOptions = {}) {
+    this.eager = eager;
     this.device = { type: driver.info.type, index: driver.info.index };
     this.#pool = new Pool(driver);
   }
@@ -298,7 +309,7 @@ export class Backend {
 }
 
 /** The backend of an opened driver. */
-export const openBackend = (driver: Driver): Backend => new Backend(driver);
+export const openBackend = (driver: Driver, options?: BackendOptions): Backend => new Backend(driver, options);
 
 function* tensorsIn(value: unknown): Generator<Tensor> {
   if (value instanceof Tensor) yield value;

@@ -39,3 +39,9 @@ export function f16ToNumber(bits: number): number {
   if (exponent === 31) return fraction ? NaN : sign * Infinity;
   return sign * (1 + fraction / 1024) * 2 ** (exponent - 15);
 }
+
+/** The nearest value of a dtype, ties to even: f32 for all but the 16-bit floats. */
+export function roundTo(dtype: 'f32' | 'f16' | 'bf16', value: number): number {
+  if (dtype === 'f16') return f16ToNumber(f16FromNumber(value));
+  return dtype === 'bf16' ? bf16ToNumber(bf16FromNumber(value)) : Math.fround(value);
+}

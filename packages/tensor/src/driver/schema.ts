@@ -40,6 +40,36 @@ const linearPart = {
   threshold: 'float', // int8: elements of x with |x| >= threshold are outliers, multiplied in act precision with dequantized weights (each row decides for itself); 0: none
 } as const satisfies Fields;
 
+const attentionFields = {
+  qkv: 'tensor', // act [T, rowStride], only queries are read
+  keyCache: 'tensor',
+  valueCache: 'tensor',
+  out: 'tensor', // act [T, numHeads * headDim]
+  sequenceStarts: 'tensor', // i32 [B + 1], first token of each sequence in the packed rows
+  contextLengths: 'tensor', // i32 [B], keys of each sequence, this pass's included; query i of a sequence is at position contextLength - queryLength + i
+  blockTables: 'tensor',
+  alibiSlopes: 'tensor?', // f32 [numHeads]: score += slope * (key position - query position)
+  bias: 'tensor?', // f32 [numHeads, biasRows, biasColumns], read at [h, query position, key position]; added after scaling
+  tokens: 'int',
+  sequences: 'int',
+  maxQuery: 'int', // largest query length in this pass
+  maxContext: 'int', // upper bound of contextLengths (in a captured program: of every replay)
+  numHeads: 'int',
+  numKvHeads: 'int',
+  headDim: 'int',
+  scale: 'float',
+  softcap: 'float', // scores = softcap * tanh(scores / softcap) when > 0
+  causal: 'int',
+  window: 'int', // > 0: a query sees itself and the window - 1 keys before it
+  biasRows: 'int',
+  biasColumns: 'int',
+  qOffset: 'int',
+  qGroupStride: 'int',
+  rowStride: 'int',
+  blockSize: 'int',
+  maxBlocks: 'int',
+} as const satisfies Fields;
+
 export const commands = {
   // ---- memory
   fill: { out: 'tensor', value: 'float' }, // every element, any dtype
@@ -97,35 +127,7 @@ export const commands = {
     blockSize: 'int',
     maxBlocks: 'int',
   },
-  attention: {
-    qkv: 'tensor', // act [T, rowStride], only queries are read
-    keyCache: 'tensor',
-    valueCache: 'tensor',
-    out: 'tensor', // act [T, numHeads * headDim]
-    sequenceStarts: 'tensor', // i32 [B + 1], first token of each sequence in the packed rows
-    contextLengths: 'tensor', // i32 [B], keys of each sequence, this pass's included; query i of a sequence is at position contextLength - queryLength + i
-    blockTables: 'tensor',
-    alibiSlopes: 'tensor?', // f32 [numHeads]: score += slope * (key position - query position)
-    bias: 'tensor?', // f32 [numHeads, biasRows, biasColumns], read at [h, query position, key position]; added after scaling
-    tokens: 'int',
-    sequences: 'int',
-    maxQuery: 'int', // largest query length in this pass
-    maxContext: 'int', // upper bound of contextLengths (in a captured program: of every replay)
-    numHeads: 'int',
-    numKvHeads: 'int',
-    headDim: 'int',
-    scale: 'float',
-    softcap: 'float', // scores = softcap * tanh(scores / softcap) when > 0
-    causal: 'int',
-    window: 'int', // > 0: a query sees itself and the window - 1 keys before it
-    biasRows: 'int',
-    biasColumns: 'int',
-    qOffset: 'int',
-    qGroupStride: 'int',
-    rowStride: 'int',
-    blockSize: 'int',
-    maxBlocks: 'int',
-  },
+  attention: attentionFields,
 
   // ---- elementwise and rows
   activation: { x: 'tensor', out: 'tensor', count: 'int', kind: 'int' },
@@ -168,6 +170,46 @@ export const commands = {
   quantizeAbsmax: { x: 'tensor', out: 'tensor', nestedAbsmax: 'tensor', nestedCode: 'tensor', offset: 'tensor', count: 'int', blockSize: 'int' }, // offset = mean(x); out u8 = nearest nestedCode of (x - offset) / block absmax
   quantizeInt8: { x: 'tensor', codes: 'tensor', absmax: 'tensor', rows: 'int', width: 'int' }, // CB i8 = round(127 x / row absmax), SCB f32 [rows]
   dequantizeInt8: { codes: 'tensor', absmax: 'tensor', out: 'tensor', rows: 'int', width: 'int' }, // out = CB * SCB / 127
+
+  // ---- eager numerics: steps of an unfused PyTorch model, for comparison with it. `dtype` is the code of the float dtype that each result and each
+  // named intermediate is rounded to (R below), also where act is wider; f32 rounds nothing. Plain kernels: these commands are no fast path.
+  multiply: { a: 'tensor', b: 'tensor', out: 'tensor', rows: 'int', width: 'int', aStride: 'int', bStride: 'int' }, // out act [rows, width] = a act * b float, each with elements between its rows; bStride 0: one row for all. One rounding, to act
+  eagerLinear: { // y = x W^T + bias for all parts side by side, without a residual or an activation
+    x: 'tensor', // act [rows, k]
+    out: 'tensor', // act [rows, sum of n]
+    rows: 'int',
+    k: 'int',
+    dtype: 'int',
+    parts: { repeat: linearPart },
+    // dense: R(sum x w + bias).
+    // bnb4, C = rounding to computeDtype, w = C(code * absmax): R(C(sum C(x) w + C(bias))). Up to 4 rows, when k is a multiple of blockSize, as bitsandbytes'
+    //   kernel for few rows: w = C(C(code) * C(absmax)) and sum C(C(x) w).
+    // int8, H = rounding to f16, x' = H(x): outlier columns are those in which |x'| >= threshold > 0 in any row; absmax of a row is that of its elements
+    //   below the threshold, those in outlier columns included; codes = round to even(x' * (127 * (1 / absmax))), 0 in outlier columns;
+    //   y = H(float(sum codes CB) * absmax * SCB * 6.200012e-05 + bias), where a bias is added in a step of its own, H(y + bias), unless dtype is f16;
+    //   then R(R(y) + sum over outlier columns of R(x) * R(CB * SCB / 127)), without outlier columns R(y).
+  },
+  eagerRope: { // in place on the queries and keys of qkv; fields as in ropeKvWrite
+    qkv: 'tensor', // act [T, rowStride]
+    positions: 'tensor',
+    sequenceOf: 'tensor',
+    inverseFrequencies: 'tensor',
+    tokens: 'int',
+    numHeads: 'int',
+    numKvHeads: 'int',
+    headDim: 'int',
+    rotaryDim: 'int',
+    interleaved: 'int',
+    perSequence: 'int',
+    ropeScale: 'float',
+    qOffset: 'int',
+    qGroupStride: 'int',
+    kOffset: 'int',
+    kvStride: 'int',
+    rowStride: 'int',
+    dtype: 'int', // cos = R(cos(angle) * ropeScale), sin likewise; a' = R(R(a cos) - R(b sin)), b' = R(R(b cos) + R(a sin))
+  },
+  eagerAttention: { ...attentionFields, dtype: 'int' }, // p = exp(score - largest score of the row) in f32; R((sum R(p) v) / (sum p)): the rounding of flash attention within one block of keys
 } as const satisfies Record<string, Fields>;
 
 export type CommandName = keyof typeof commands;

@@ -1,4 +1,6 @@
 import { ShapeError } from '@q/config';
+import { dtypes } from '../dtype.js';
+import type { CommandArgs } from '../driver/schema.js';
 import type { Tensor } from '../core/tensor.js';
 import { checkActivation, checkDType, checkIndices, checkShape } from './check.js';
 
@@ -88,12 +90,20 @@ export function ropeKvWrite(qkv: Tensor, kv: KvLayer, batch: Batch, layout: QkvL
       throw new ShapeError('ropeKvWrite', 'more frequencies than pairs in a head', { frequencies: frequencies.dim(-1), headDim: layout.headDim });
     }
   }
+  const { eager } = qkv.backend;
+  const rotaryDim = frequencies ? frequencies.dim(-1) * 2 : 0;
+  const { numHeads, numKvHeads, headDim, qOffset, qGroupStride, kOffset, vOffset, kvStride, rowStride } = layout;
+  const rotation = { rotaryDim, interleaved: Number(rope?.interleaved ?? false), perSequence: Number(perSequence), ropeScale: rope?.scale ?? 1 };
+  if (eager && frequencies) {
+    qkv.backend.submit('eagerRope', {
+      qkv: qkv.ref(), positions: batch.positions.ref(), sequenceOf: batch.sequenceOf.ref(), inverseFrequencies: frequencies.ref(), tokens: batch.tokens,
+      numHeads, numKvHeads, headDim, ...rotation, qOffset, qGroupStride, kOffset, kvStride, rowStride, dtype: dtypes[eager].code,
+    });
+  }
   qkv.backend.submit('ropeKvWrite', {
     qkv: qkv.ref(), keyCache: kv.keys.ref(), valueCache: kv.values.ref(), positions: batch.positions.ref(), sequenceOf: batch.sequenceOf.ref(),
-    blockTables: batch.blockTables.ref(), inverseFrequencies: frequencies?.ref(), tokens: batch.tokens, numHeads: layout.numHeads, numKvHeads: layout.numKvHeads,
-    headDim: layout.headDim, rotaryDim: frequencies ? frequencies.dim(-1) * 2 : 0, interleaved: Number(rope?.interleaved ?? false),
-    perSequence: Number(perSequence), ropeScale: rope?.scale ?? 1, qOffset: layout.qOffset, qGroupStride: layout.qGroupStride, kOffset: layout.kOffset,
-    vOffset: layout.vOffset, kvStride: layout.kvStride, rowStride: layout.rowStride, blockSize, maxBlocks,
+    blockTables: batch.blockTables.ref(), inverseFrequencies: eager ? undefined : frequencies?.ref(), tokens: batch.tokens, numHeads, numKvHeads, headDim,
+    ...rotation, qOffset, qGroupStride, kOffset, vOffset, kvStride, rowStride, blockSize, maxBlocks,
   });
 }
 
@@ -134,13 +144,16 @@ export function attention(qkv: Tensor, kv: KvLayer, batch: Batch, layout: QkvLay
     }
   }
   const out = qkv.backend.empty([batch.tokens, numHeads * headDim], qkv.dtype);
-  qkv.backend.submit('attention', {
+  const { eager } = qkv.backend;
+  const args: CommandArgs<'attention'> = {
     qkv: qkv.ref(), keyCache: kv.keys.ref(), valueCache: kv.values.ref(), out: out.ref(), sequenceStarts: batch.sequenceStarts.ref(),
     contextLengths: batch.contextLengths.ref(), blockTables: batch.blockTables.ref(), alibiSlopes: alibiSlopes?.ref(), bias: bias?.ref(),
     tokens: batch.tokens, sequences: batch.sequences, maxQuery: batch.maxQuery, maxContext: batch.maxContext, numHeads, numKvHeads, headDim, scale, softcap,
     causal: Number(causal), window, biasRows: bias?.dim(1) ?? 0, biasColumns: bias?.dim(2) ?? 0, qOffset: layout.qOffset, qGroupStride: layout.qGroupStride,
     rowStride: layout.rowStride, blockSize, maxBlocks,
-  });
+  };
+  if (eager) qkv.backend.submit('eagerAttention', { ...args, dtype: dtypes[eager].code });
+  else qkv.backend.submit('attention', args);
   return out;
 }
 

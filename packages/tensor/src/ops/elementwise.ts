@@ -1,8 +1,9 @@
 import { ShapeError } from '@q/config';
 import type { FloatDType } from '../dtype.js';
-import { activationKinds, randomKinds, type ActivationKind } from '../driver/schema.js';
+import { activationKinds, randomKinds, type ActivationKind, type TensorRef } from '../driver/schema.js';
 import type { Tensor } from '../core/tensor.js';
 import { checkActivation, checkDType, checkFloat, checkIndices, checkShape } from './check.js';
+import { settle } from './settle.js';
 
 /** Sets every element, of any dtype. */
 export function fill(out: Tensor, value: number): void {
@@ -36,7 +37,7 @@ export function activation(x: Tensor, kind: ActivationKind, { inPlace = false } 
   checkActivation('activation', 'x', x);
   const out = inPlace ? x : x.backend.empty(x.shape, x.dtype);
   x.backend.submit('activation', { x: x.ref(), out: out.ref(), count: x.count, kind: activationKinds[kind] });
-  return out;
+  return settle(out);
 }
 
 /** x [T, 2 width] = gate | up gives kind(gate) · up, [T, width]. */
@@ -45,8 +46,30 @@ export function gatedActivation(x: Tensor, kind: ActivationKind): Tensor {
   if (x.dim(-1) % 2 !== 0) throw new ShapeError('gatedActivation', 'the last axis must hold gate and up side by side', { got: x.shape });
   const width = x.dim(-1) / 2;
   const out = x.backend.empty([...x.shape.slice(0, -1), width], x.dtype);
+  if (x.backend.eager) {
+    const gate = activation(x, kind);
+    const up = x.ref();
+    submitProduct(out, gate.ref(), { ...up, offset: up.offset + up.bytes / x.rows / 2, bytes: up.bytes - up.bytes / x.rows / 2 }, { aStride: 2 * width, bStride: 2 * width });
+    gate.dispose();
+    return settle(out);
+  }
   x.backend.submit('gatedActivation', { x: x.ref(), out: out.ref(), rows: x.rows, width, kind: activationKinds[kind] });
   return out;
+}
+
+/** a · b of equal shapes; or b, of any float dtype, is one row [width] for all rows of a. */
+export function multiply(a: Tensor, b: Tensor): Tensor {
+  checkActivation('multiply', 'a', a);
+  checkFloat('multiply', 'b', b);
+  const one = b.shape.length === 1 && a.shape.length > 1;
+  checkShape('multiply', 'b', b, one ? [a.dim(-1)] : [...a.shape]);
+  const out = a.backend.empty(a.shape, a.dtype);
+  submitProduct(out, a.ref(), b.ref(), { aStride: a.dim(-1), bStride: one ? 0 : a.dim(-1) });
+  return settle(out);
+}
+
+function submitProduct(out: Tensor, a: TensorRef, b: TensorRef, strides: { aStride: number; bStride: number }): void {
+  out.backend.submit('multiply', { a, b, out: out.ref(), rows: out.rows, width: out.dim(-1), ...strides });
 }
 
 /** a + b of equal shapes. */
@@ -56,13 +79,21 @@ export function add(a: Tensor, b: Tensor): Tensor {
   checkShape('add', 'b', b, [...a.shape]);
   const out = a.backend.empty(a.shape, a.dtype);
   a.backend.submit('add', { a: a.ref(), b: b.ref(), out: out.ref(), count: a.count });
-  return out;
+  return settle(out);
 }
 
 /** x · factor, then softcap · tanh(· / softcap) when a softcap is given (Gemma 2); in place. */
 export function scaleInPlace(x: Tensor, { factor = 1, softcap = 0 }: { factor?: number; softcap?: number }): void {
   checkActivation('scale', 'x', x);
-  x.backend.submit('scale', { x: x.ref(), out: x.ref(), count: x.count, factor, softcap });
+  const step = (by: { factor: number; softcap: number }) => {
+    x.backend.submit('scale', { x: x.ref(), out: x.ref(), count: x.count, ...by });
+    settle(x);
+  };
+  if (!x.backend.eager || softcap === 0) return step({ factor, softcap });
+  if (factor !== 1) step({ factor, softcap: 0 });
+  step({ factor: 1 / softcap, softcap: 0 });
+  activation(x, 'tanh', { inPlace: true });
+  step({ factor: softcap, softcap: 0 });
 }
 
 /** Softmax over the last axis. */
@@ -70,7 +101,7 @@ export function softmax(x: Tensor): Tensor {
   checkActivation('softmax', 'x', x);
   const out = x.backend.empty(x.shape, x.dtype);
   x.backend.submit('softmax', { x: x.ref(), out: out.ref(), rows: x.rows, width: x.dim(-1) });
-  return out;
+  return settle(out);
 }
 
 /** Negative log likelihood of targets (i32 [rows]; negative ones count 0) under logits [rows, V]; f32 [rows]. */

@@ -1,6 +1,9 @@
 import type { FloatDType } from '../dtype.js';
 import type { Tensor } from '../core/tensor.js';
+import { roundTo } from '../core/half.js';
 import { checkActivation, checkFloat, checkIndices, checkShape } from './check.js';
+import { scaleInPlace } from './elementwise.js';
+import { settle } from './settle.js';
 
 /**
  * Rows of a table, scaled.
@@ -16,7 +19,10 @@ export function embedding(table: Tensor, ids: Tensor, { dtype, scale = 1 }: { dt
   const [vocab, width] = table.shape;
   const out = table.backend.empty([ids.count, width], dtype);
   checkActivation('embedding', 'result', out);
-  table.backend.submit('embedding', { table: table.ref(), ids: ids.ref(), out: out.ref(), rows: ids.count, width, vocab, scale });
+  const scaledLater = table.backend.eager !== undefined && scale !== 1;
+  table.backend.submit('embedding', { table: table.ref(), ids: ids.ref(), out: out.ref(), rows: ids.count, width, vocab, scale: scaledLater ? 1 : scale });
+  settle(out);
+  if (scaledLater) scaleInPlace(out, { factor: roundTo(table.backend.eager!, scale) });
   return out;
 }
 

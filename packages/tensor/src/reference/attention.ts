@@ -44,7 +44,12 @@ export function ropeKvWrite(args: CommandArgs<'ropeKvWrite'>, memory: ReferenceM
   }
 }
 
-export function attention(args: CommandArgs<'attention'>, memory: ReferenceMemory): void {
+/** @param steps how scores become weights of the values, and how a result is rounded beside the dtype of the output */
+export function attention(
+  args: CommandArgs<'attention'>,
+  memory: ReferenceMemory,
+  { mix, round }: { mix: (scores: readonly number[]) => number[]; round: (value: number) => number } = { mix: softmaxOf, round: (value) => value },
+): void {
   const [qkv, keys, values, out, starts, lengths, tables] = [args.qkv, args.keyCache, args.valueCache, args.out, args.sequenceStarts, args.contextLengths, args.blockTables].map((ref) => memory.cells(ref));
   const slopes = args.alibiSlopes && memory.cells(args.alibiSlopes);
   const bias = args.bias && memory.cells(args.bias);
@@ -66,10 +71,10 @@ export function attention(args: CommandArgs<'attention'>, memory: ReferenceMemor
       for (let head = 0; head < numHeads; head++) {
         const kvHead = Math.floor(head / (numHeads / numKvHeads));
         const slots = Array.from({ length }, (_, p) => slot(tables, args, sequence, p, kvHead));
-        const weights = softmaxOf(slots.map((at, p) => scoreOf(queryAt(args, token, head), at, head, position, p)));
+        const weights = mix(slots.map((at, p) => scoreOf(queryAt(args, token, head), at, head, position, p)));
         for (let i = 0; i < headDim; i++) {
           const sum = slots.reduce((total, at, p) => total + (weights[p] === 0 ? 0 : weights[p] * values.get(at + i)), 0);
-          out.set(token * numHeads * headDim + head * headDim + i, sum);
+          out.set(token * numHeads * headDim + head * headDim + i, round(sum));
         }
       }
     }

@@ -1,5 +1,6 @@
 import type { CommandArgs, CommandName } from '../driver/schema.js';
 import { attention, ropeKvWrite } from './attention.js';
+import { eagerAttention, eagerLinear, eagerRope } from './eager.js';
 import { linear } from './linear.js';
 import { activations, philox, softmaxOf } from './maths.js';
 import type { Cells, ReferenceMemory } from './memory.js';
@@ -155,4 +156,15 @@ export const reference: Reference = {
   quantizeAbsmax,
   quantizeInt8,
   dequantizeInt8,
+
+  multiply({ a, b, out, rows, width, aStride, bStride }, memory) {
+    const [left, right, to] = [memory.cells(a), memory.cells(b), memory.cells(out)];
+    for (let row = 0; row < rows; row++) {
+      for (let i = 0; i < width; i++) to.set(row * width + i, left.get(row * aStride + i) * right.get(row * bStride + i));
+    }
+  },
+
+  eagerLinear,
+  eagerRope,
+  eagerAttention,
 };

@@ -2,7 +2,7 @@ import { closeSync, openSync, readSync } from 'node:fs';
 import { commandNames, type CommandName } from '../driver/schema.js';
 import { decode } from '../driver/encode.js';
 import type { Driver, DriverFailure, DriverInfo } from '../driver/driver.js';
-import { Backend } from '../core/backend.js';
+import { Backend, type BackendOptions } from '../core/backend.js';
 import { ReferenceMemory } from './memory.js';
 import { reference } from './commands.js';
 
@@ -131,4 +131,4 @@ export class ReferenceDriver implements Driver {
 }
 
 /** A backend on the TypeScript reference. */
-export const referenceBackend = (): Backend => new Backend(new ReferenceDriver());
+export const referenceBackend = (options?: BackendOptions): Backend => new Backend(new ReferenceDriver(), options);

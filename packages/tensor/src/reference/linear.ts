@@ -1,6 +1,6 @@
 import { weightKinds, type CommandArgs } from '../driver/schema.js';
 import { activations } from './maths.js';
-import { absmaxReader, bnb4Reader, int8Code } from './quantization.js';
+import { absmaxReader, bnb4Reader, codebookOf, int8Code } from './quantization.js';
 import type { Cells, ReferenceMemory } from './memory.js';
 
 type Part = CommandArgs<'linear'>['parts'][number];
@@ -42,7 +42,7 @@ function productOf(x: Cells, { rows, k }: CommandArgs<'linear'>, part: Part, mem
       return floatProduct(x, k, (i) => codes.get(i));
     case weightKinds.bnb4: {
       const absmaxOf = absmaxReader({ ...part, absmax: part.absmax! }, memory);
-      return floatProduct(x, k, bnb4Reader(codes, absmaxOf, part.blockSize, part.quantType));
+      return floatProduct(x, k, bnb4Reader(codes, absmaxOf, part.blockSize, codebookOf(part.quantType)));
     }
     case weightKinds.int8:
       return int8Product(x, k, rows, part, memory);

@@ -51,9 +51,11 @@ export function absmaxReader(args: Pick<CommandArgs<'dequantize4bit'>, 'absmax' 
   return (block) => round(round(code.get(absmax.get(block)) * nested.get(Math.floor(block / args.nestedBlockSize))) + offset.get(0));
 }
 
+/** The 16 values of a 4-bit type. */
+export const codebookOf = (quantType: number): Float32Array => codebooks[quantTypeOf(quantType)];
+
 /** A reader of dequantized 4-bit values by flat index. */
-export function bnb4Reader(codes: Cells, absmaxOf: (block: number) => number, blockSize: number, quantType: number): (index: number) => number {
-  const book = codebooks[quantTypeOf(quantType)];
+export function bnb4Reader(codes: Cells, absmaxOf: (block: number) => number, blockSize: number, book: Float32Array): (index: number) => number {
   return (i) => {
     const byte = codes.get(i >> 1);
     return round(book[i % 2 === 0 ? byte >> 4 : byte & 15] * absmaxOf(Math.floor(i / blockSize)));
@@ -62,7 +64,7 @@ export function bnb4Reader(codes: Cells, absmaxOf: (block: number) => number, bl
 
 export function dequantize4bit(args: CommandArgs<'dequantize4bit'>, memory: ReferenceMemory): void {
   const out = memory.cells(args.out);
-  const value = bnb4Reader(memory.cells(args.codes), absmaxReader(args, memory), args.blockSize, args.quantType);
+  const value = bnb4Reader(memory.cells(args.codes), absmaxReader(args, memory), args.blockSize, codebookOf(args.quantType));
   for (let i = 0; i < args.count; i++) out.set(i, value(i));
 }
 

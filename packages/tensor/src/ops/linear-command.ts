@@ -1,0 +1,55 @@
+// The arguments of linear commands.
+import { dtypes } from '../dtype.js';
+import { activationKinds, quantTypes, weightKinds, type ActivationKind, type CommandArgs } from '../driver/schema.js';
+import type { Tensor } from '../core/tensor.js';
+import { absmaxRefs } from '../quant/bnb4.js';
+import type { Weight } from '../quant/weight.js';
+
+/** A weight [n, k] with its bias (float [n]). */
+export interface LinearPart {
+  readonly weight: Weight;
+  readonly bias?: Tensor;
+}
+
+export interface LinearFusion {
+  /** Added to the result last; activations of the result's shape. */
+  readonly residual?: Tensor;
+  /** Applied to the result, or to the gate. Default none. */
+  readonly activation?: ActivationKind;
+  /** The two parts are gate and up: the result is activation(gate) · up. */
+  readonly gated?: boolean;
+}
+
+type PartArgs = CommandArgs<'linear'>['parts'][number];
+
+const noQuantization = {
+  absmax: undefined, nestedAbsmax: undefined, nestedCode: undefined, offset: undefined, blockSize: 0, nestedBlockSize: 0, quantType: 0, computeDtype: 0, threshold: 0,
+};
+
+export function partArgs({ weight, bias }: LinearPart): PartArgs {
+  const base = { ...noQuantization, kind: weightKinds[weight.kind], n: weight.shape[0], bias: bias?.ref() };
+  switch (weight.kind) {
+    case 'dense':
+      return { ...base, weight: weight.values.ref() };
+    case 'int8':
+      return { ...base, weight: weight.codes.ref(), absmax: weight.absmax.ref(), threshold: weight.threshold };
+    case 'bnb4':
+      return {
+        ...base, ...absmaxRefs(weight.absmax), weight: weight.codes.ref(), blockSize: weight.blockSize, quantType: quantTypes[weight.quantType],
+        computeDtype: dtypes[weight.computeDtype].code,
+      };
+  }
+}
+
+/** Columns of the result. */
+export const outputWidth = (parts: readonly LinearPart[], gated: boolean): number => (gated ? parts[0].weight.shape[0] : parts.reduce((sum, { weight }) => sum + weight.shape[0], 0));
+
+/** The product and what is fused with it as one command; arguments are checked already. */
+export function fusedLinear(x: Tensor, parts: readonly LinearPart[], { residual, activation = 'none', gated = false }: LinearFusion): Tensor {
+  const [rows, k] = x.shape;
+  const out = x.backend.empty([rows, outputWidth(parts, gated)], x.dtype);
+  x.backend.submit('linear', {
+    x: x.ref(), out: out.ref(), residual: residual?.ref(), rows, k, activation: activationKinds[activation], gated: Number(gated), parts: parts.map(partArgs),
+  });
+  return out;
+}
