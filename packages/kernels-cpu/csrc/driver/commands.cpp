@@ -9,7 +9,8 @@
   X(activation, ActivationArgs) X(gatedActivation, GatedActivationArgs) X(add, AddArgs) X(scale, ScaleArgs) \
   X(softmax, SoftmaxArgs) X(crossEntropy, CrossEntropyArgs) X(argmax, ArgmaxArgs) X(sample, SampleArgs) X(advance, AdvanceArgs) \
   X(quantize4bit, Quantize4bitArgs) X(dequantize4bit, Dequantize4bitArgs) X(quantizeAbsmax, QuantizeAbsmaxArgs) \
-  X(quantizeInt8, QuantizeInt8Args) X(dequantizeInt8, DequantizeInt8Args)
+  X(quantizeInt8, QuantizeInt8Args) X(dequantizeInt8, DequantizeInt8Args) \
+  X(multiply, MultiplyArgs) X(eagerLinear, EagerLinearArgs) X(eagerRope, EagerRopeArgs) X(eagerAttention, EagerAttentionArgs)
 
 namespace q::cpu {
 

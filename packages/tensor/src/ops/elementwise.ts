@@ -1,5 +1,5 @@
 import { ShapeError } from '@q/config';
-import type { FloatDType } from '../dtype.js';
+import { dtypeBytes, type FloatDType } from '../dtype.js';
 import { activationKinds, randomKinds, type ActivationKind, type TensorRef } from '../driver/schema.js';
 import type { Tensor } from '../core/tensor.js';
 import { checkActivation, checkDType, checkFloat, checkIndices, checkShape } from './check.js';
@@ -46,10 +46,10 @@ export function gatedActivation(x: Tensor, kind: ActivationKind): Tensor {
   if (x.dim(-1) % 2 !== 0) throw new ShapeError('gatedActivation', 'the last axis must hold gate and up side by side', { got: x.shape });
   const width = x.dim(-1) / 2;
   const out = x.backend.empty([...x.shape.slice(0, -1), width], x.dtype);
-  if (x.backend.eager) {
-    const gate = activation(x, kind);
-    const up = x.ref();
-    submitProduct(out, gate.ref(), { ...up, offset: up.offset + up.bytes / x.rows / 2, bytes: up.bytes - up.bytes / x.rows / 2 }, { aStride: 2 * width, bStride: 2 * width });
+  if (x.backend.eager && x.count > 0) {
+    const [gate, { offset, bytes, ...up }] = [activation(x, kind), x.ref()];
+    const half = width * dtypeBytes(x.dtype);
+    submitProduct(out, gate.ref(), { ...up, offset: offset + half, bytes: bytes - half }, { aStride: 2 * width, bStride: 2 * width });
     gate.dispose();
     return settle(out);
   }
