@@ -9,6 +9,10 @@ import { placeOnOne, type PlacementOptions } from './placement.js';
 import { quantizationFor, type QuantizationOptions } from './quantization.js';
 import { optionalTokenizer } from './tokenizer.js';
 
+/** How intermediate results are rounded. */
+export const numericsModes = ['fused', 'eager'] as const;
+export type Numerics = (typeof numericsModes)[number];
+
 export interface LoadModelOptions extends HubOptions, QuantizationOptions, PlacementOptions {
   /** Dtype of the dense weights: `float32`, `float16`, `bfloat16`, or `auto` for what the checkpoint has. Default `auto`. */
   readonly torchDtype?: string;
@@ -16,6 +20,12 @@ export interface LoadModelOptions extends HubOptions, QuantizationOptions, Place
   readonly loadFormat?: 'auto' | 'dummy';
   /** Dtype of cached keys and values. Default: the activation dtype. */
   readonly kvCacheDtype?: string;
+  /**
+   * `fused`: the device's fused operators, which round a result once (on the CPU not at all: it computes in float32). `eager`: the steps of
+   * the unfused Python model one by one, each rounded to the model's dtype (`torchDtype`, or what the checkpoint says), for comparison with
+   * Python; several times slower, and LLM.int8 rows depend on their batch as they do there. In float32 it rounds nothing. Default `fused`.
+   */
+  readonly numerics?: Numerics;
   /** CPU threads. Default: the physical cores. */
   readonly threads?: number;
   /** Most sequences that decode together. Default 32. */
@@ -26,7 +36,7 @@ export interface LoadModelOptions extends HubOptions, QuantizationOptions, Place
 }
 
 export const loadOptionNames = [
-  ...hubOptionNames, 'loadIn8bit', 'loadIn4bit', 'quantizationConfig', 'torchDtype', 'deviceMap', 'maxMemory', 'loadFormat', 'kvCacheDtype', 'threads', 'maxBatchSize', 'ignoreConfigKeys', 'onProgress',
+  ...hubOptionNames, 'loadIn8bit', 'loadIn4bit', 'quantizationConfig', 'torchDtype', 'deviceMap', 'maxMemory', 'loadFormat', 'kvCacheDtype', 'numerics', 'threads', 'maxBatchSize', 'ignoreConfigKeys', 'onProgress',
 ] as const;
 
 /** Reads configurations. */
@@ -64,15 +74,16 @@ export const AutoModelForCausalLM = {
 };
 
 async function loadModel(config: ModelConfig, folder: string | undefined, options: LoadModelOptions): Promise<CausalModel> {
-  const { signal, loadFormat = 'auto' } = options;
+  const { signal, loadFormat = 'auto', numerics = 'fused' } = options;
   if (loadFormat !== 'auto' && loadFormat !== 'dummy') throw new ConfigError('fromPretrained', `loadFormat is "${String(loadFormat)}"`, { fix: 'use "auto" or "dummy"' });
+  if (!numericsModes.includes(numerics)) throw new ConfigError('fromPretrained', `numerics is "${String(numerics)}"`, { fix: `use ${numericsModes.map((mode) => `"${mode}"`).join(' or ')}` });
   const { stored, wanted } = quantizationFor(config, options);
   const architecture = architectureOf(config.modelType);
   const tokenizer = folder === undefined ? undefined : await optionalTokenizer(folder);
   const generationConfig = await generationConfigOf(folder, config);
   const dtype = floatDType('torchDtype', options.torchDtype ?? 'auto');
   const device = await placeOnOne(config, { deviceMap: options.deviceMap, maxMemory: options.maxMemory, torchDtype: options.torchDtype, quantizationConfig: stored ?? wanted });
-  const backend = openDevice(device, { threads: options.threads });
+  const backend = openDevice(device, { threads: options.threads, eager: numerics === 'eager' ? dtype ?? storedDType(config) : undefined });
   const model = buildModel(config);
   try {
     const slots = parameterSlots(model, config.tieWordEmbeddings ? architecture.tied : {});

@@ -3,7 +3,7 @@ import { QError, UnsupportedError } from '@q/config';
 import type { DeviceReport as FreeMemory } from '@q/device-map';
 import { cpuAddon, type CpuCeilings } from '@q/kernels-cpu';
 import { addonPath, buildCommand, loadCuda } from '@q/kernels-cuda';
-import { openBackend, parseDevice, type Addon, type Backend, type DriverInfo } from '@q/tensor';
+import { openBackend, parseDevice, type Addon, type Backend, type BackendOptions, type DriverInfo } from '@q/tensor';
 
 const addonOf = (type: 'cpu' | 'cuda'): Addon => (type === 'cpu' ? cpuAddon() : loadCuda());
 
@@ -11,14 +11,14 @@ const addonOf = (type: 'cpu' | 'cuda'): Addon => (type === 'cpu' ? cpuAddon() : 
 const missingAddon = (type: 'cpu' | 'cuda'): string | undefined => (type === 'cuda' && !existsSync(addonPath) ? `build it with the CUDA toolkit: ${buildCommand}` : undefined);
 
 /** Opens a device. @throws UnsupportedError when it does not exist or its driver cannot be loaded, saying why. */
-export function openDevice(name: string | number, options: { threads?: number } = {}): Backend {
+export function openDevice(name: string | number, { threads, eager }: BackendOptions & { threads?: number } = {}): Backend {
   const device = parseDevice(name);
   const addon = addonOf(device.type);
   const { devices, problem } = addon.devices();
   if (!devices.some(({ index }) => index === device.index)) {
     throw new UnsupportedError('device', `there is no device ${String(name)}`, { found: devices.map((info) => info.name), why: problem, fix: `use "cpu", or ${missingAddon(device.type) ?? 'see "q doctor"'}` });
   }
-  return openBackend(addon.open(device.index, device.type === 'cpu' ? options : {}));
+  return openBackend(addon.open(device.index, device.type === 'cpu' ? { threads } : {}), { eager });
 }
 
 /** The devices of one kind, or why there are none. */

@@ -1,4 +1,4 @@
-export { AutoConfig, AutoModelForCausalLM, type LoadModelOptions } from './auto.js';
+export { AutoConfig, AutoModelForCausalLM, numericsModes, type LoadModelOptions, type Numerics } from './auto.js';
 export { AutoTokenizer, Tokenizer, type ChatMessage, type ChatOptions, type DecodeOptions, type EncodeOptions, type PadOptions } from './tokenizer.js';
 export { CausalModel, type ForwardInput, type QuantizationSummary, type SaveOptions } from './model.js';
 export { Generation, type GenerateInput, type GenerateOptions, type GenerationResult } from './generation.js';

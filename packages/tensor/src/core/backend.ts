@@ -48,15 +48,11 @@ export class Backend {
   #persistentBytes = 0;
   #peakBytes = 0;
   #closed = false;
-  /**
-   * Eager numerics: the ops compute step by step, as an unfused PyTorch model in this dtype does, and round every intermediate to it.
-   * Undefined: fused operators, one rounding each.
-   */
-  readonly eager: FloatDType | undefined;
+  #eager: FloatDType | undefined;
   #onCommand: ((name: CommandName, args: unknown) => void) | undefined;
 
   constructor(private readonly driver: Driver, { eager }: BackendOptions = {}) {
-    this.eager = eager;
+    this.#eager = eager;
     this.device = { type: driver.info.type, index: driver.info.index };
     this.#pool = new Pool(driver);
   }
@@ -67,6 +63,25 @@ export class Backend {
 
   get name(): string {
     return deviceName(this.device);
+  }
+
+  /**
+   * Eager numerics: the ops compute step by step, as an unfused PyTorch model in this dtype does, and round every intermediate to it.
+   * Undefined: fused operators, one rounding each.
+   */
+  get eager(): FloatDType | undefined {
+    return this.#eager;
+  }
+
+  /** Runs `fn`, whose ops have eager numerics in a dtype. */
+  eagerly<T>(dtype: FloatDType, fn: () => T): T {
+    const before = this.#eager;
+    this.#eager = dtype;
+    try {
+      return fn();
+    } finally {
+      this.#eager = before;
+    }
   }
 
   // ---- tensors
