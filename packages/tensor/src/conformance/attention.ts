@@ -22,7 +22,7 @@ const grouped = (numHeads: number, numKvHeads: number, headDim: number): QkvLayo
   return { numHeads, numKvHeads, headDim, qOffset: 0, qGroupStride: stride, kOffset: group * headDim, vOffset: (group + 1) * headDim, kvStride: stride, rowStride: numKvHeads * stride };
 };
 
-const settings: readonly Setting[] = [
+export const settings: readonly Setting[] = [
   { name: 'one token', sequences: [[1, 1]], layout: packedQkv(1, 1, 16) },
   { name: 'prefill', sequences: [[37, 37]], layout: packedQkv(4, 4, 64), rope: { rotary: 64 } },
   { name: 'ragged prefill, GQA', sequences: [[5, 5], [70, 70], [1, 1], [33, 33]], layout: packedQkv(8, 2, 64), rope: { rotary: 64 } },
@@ -60,7 +60,7 @@ function batchOf(backend: Backend, sequences: Setting['sequences'], blockSize: n
   return { batch, blocks };
 }
 
-function run(backend: Backend, setting: Setting, dtype: FloatDType): Tensor[] {
+export function runAttention(backend: Backend, setting: Setting, dtype: FloatDType): Tensor[] {
   const { layout, sequences, rope, options = {}, blockSize = 16 } = setting;
   const source = numbers(layout.rowStride + sequences.length);
   const { batch, blocks } = batchOf(backend, sequences, blockSize);
@@ -85,5 +85,5 @@ function run(backend: Backend, setting: Setting, dtype: FloatDType): Tensor[] {
 
 export const attentionCases: ConformanceCase[] = settings.map((setting) => ({
   name: `rope, cache and attention: ${setting.name}`,
-  run: (context) => context.same((backend) => run(backend, setting, context.dtype), { tolerance: context.dtype === 'f32' ? 5e-6 : undefined }),
+  run: (context) => context.same((backend) => runAttention(backend, setting, context.dtype), { tolerance: context.dtype === 'f32' ? 5e-6 : undefined }),
 }));

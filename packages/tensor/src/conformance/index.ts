@@ -2,6 +2,7 @@ import type { Backend } from '../core/backend.js';
 import type { FloatDType } from '../dtype.js';
 import { attentionCases } from './attention.js';
 import { decodingCases } from './decoding.js';
+import { eagerCases } from './eager.js';
 import { elementwiseCases } from './elementwise.js';
 import { Conformance, type ConformanceCase } from './harness.js';
 import { linearCases } from './linear.js';
@@ -9,7 +10,7 @@ import { linearCases } from './linear.js';
 export { assertClose, assertEqual, Conformance, numbers, relativeError, type ConformanceCase } from './harness.js';
 
 /** What every backend must do, for every activation dtype that it takes. */
-export const conformanceCases: readonly ConformanceCase[] = [...elementwiseCases, ...linearCases, ...attentionCases, ...decodingCases];
+export const conformanceCases: readonly ConformanceCase[] = [...elementwiseCases, ...linearCases, ...attentionCases, ...decodingCases, ...eagerCases];
 
 export interface ConformanceReport {
   readonly passed: number;

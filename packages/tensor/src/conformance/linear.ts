@@ -9,7 +9,7 @@ import { weightTensors, type Weight } from '../quant/weight.js';
 import { numbers, type ConformanceCase } from './harness.js';
 
 /** Quantizes a weight. */
-type Quantize = (weight: Tensor, compute: FloatDType) => Weight;
+export type Quantize = (weight: Tensor, compute: FloatDType) => Weight;
 
 /**
  * The weight as the reference quantizes it, copied to the backend: linear cases compare products, and a tie that a device quantizes the
@@ -32,7 +32,7 @@ function onReference(dense: Tensor, values: Float32Array, quantize: (weight: Ten
   return { ...weight, codes: moved(weight.codes), absmax: { codes: moved(codes), absmax: moved(absmax), codebook: moved(codebook), offset: moved(offset), blockSize } };
 }
 
-const formats: Record<string, Quantize> = {
+export const formats: Record<string, Quantize> = {
   dense: (values) => ({ kind: 'dense', shape: [values.dim(0), values.dim(1)], values }),
   nf4: (weight, computeDtype) => quantizeBnb4(weight, { quantType: 'nf4', computeDtype }),
   fp4: (weight, computeDtype) => quantizeBnb4(weight, { quantType: 'fp4', blockSize: 128, computeDtype }),
@@ -41,7 +41,7 @@ const formats: Record<string, Quantize> = {
   'int8 threshold 0': (weight) => quantizeInt8(weight, { threshold: 0 }),
 };
 
-const own = (weight: Weight): Weight => {
+export const own = (weight: Weight): Weight => {
   for (const tensor of weightTensors(weight)) tensor.backend.track(tensor);
   return weight;
 };
@@ -63,12 +63,12 @@ const shapes: readonly (readonly [number, number, readonly number[]])[] = [
 ];
 
 /** A random weight in a format. */
-function carried(backend: Backend, values: Float32Array, shape: readonly [number, number], format: Quantize, dtype: FloatDType): Weight {
+export function carried(backend: Backend, values: Float32Array, shape: readonly [number, number], format: Quantize, dtype: FloatDType): Weight {
   return onReference(backend.empty(shape, dtype), values, (weight) => format(weight, dtype));
 }
 
 /** x with a few outlier features, as LLM.int8 meets them. */
-function input(backend: Backend, source: ReturnType<typeof numbers>, rows: number, k: number, dtype: FloatDType): Tensor {
+export function input(backend: Backend, source: ReturnType<typeof numbers>, rows: number, k: number, dtype: FloatDType): Tensor {
   const x = source.normals(rows * k);
   for (let row = 0; row < rows; row++) for (const column of [3, k >> 1]) x[row * k + column] = row % 3 === 2 ? x[row * k + column] : 9 + row;
   return backend.tensor(x, [rows, k], dtype);
