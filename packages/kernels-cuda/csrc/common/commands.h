@@ -39,6 +39,11 @@ void run(const Dequantize4bitArgs& args, Context& context);
 void run(const QuantizeAbsmaxArgs& args, Context& context);
 void run(const QuantizeInt8Args& args, Context& context);
 void run(const DequantizeInt8Args& args, Context& context);
+// csrc/eager
+void run(const MultiplyArgs& args, Context& context);
+void run(const EagerLinearArgs& args, Context& context);
+void run(const EagerRopeArgs& args, Context& context);
+void run(const EagerAttentionArgs& args, Context& context);
 
 /// Opens cuBLASLt for the current device; null when the library is not there. csrc/linear.
 CublasLt* open_cublaslt(int device);

@@ -61,6 +61,10 @@ template <class F> void with_args(Command code, Reader& r, F&& f) {
     case Command::quantizeAbsmax: return f(QuantizeAbsmaxArgs::read(r));
     case Command::quantizeInt8: return f(QuantizeInt8Args::read(r));
     case Command::dequantizeInt8: return f(DequantizeInt8Args::read(r));
+    case Command::multiply: return f(MultiplyArgs::read(r));
+    case Command::eagerLinear: return f(EagerLinearArgs::read(r));
+    case Command::eagerRope: return f(EagerRopeArgs::read(r));
+    case Command::eagerAttention: return f(EagerAttentionArgs::read(r));
   }
   throw CommandError("unknown command code " + std::to_string(static_cast<int>(code)));
 }
