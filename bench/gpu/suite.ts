@@ -7,7 +7,7 @@ import { join } from 'node:path';
 import { monitorEventLoopDelay } from 'node:perf_hooks';
 import { parseArgs } from 'node:util';
 import {
-  AutoModelForCausalLM, BitsAndBytesConfig, freeMemory, openCheckpoint, openDevice, parseModelConfig, perplexityOf, type CausalModel, type LoadModelOptions,
+  AutoModelForCausalLM, BitsAndBytesConfig, freeMemory, numericsModes, openCheckpoint, openDevice, parseModelConfig, perplexityOf, type CausalModel, type LoadModelOptions,
 } from '@q/transformers';
 import { decodeBytes, dequantizeBnb4, parseDType, quantizeBnb4, quantizeInt8, weightTensors, type Backend, type FloatDType, type Tensor } from '@q/tensor';
 import { relativeError, runConformance } from '@q/tensor/conformance';
@@ -83,7 +83,7 @@ async function blockwise(backend: Backend): Promise<unknown> {
 
 const load = (folder: string, options: LoadModelOptions = {}): Promise<CausalModel> => AutoModelForCausalLM.fromPretrained(folder, { deviceMap: device, ...options });
 
-/** Checkpoints that bitsandbytes saved: logits, greedy tokens, footprint. */
+/** Checkpoints that bitsandbytes saved: logits, greedy tokens, footprint, with fused operators and with Python's roundings. */
 async function checkpoints(): Promise<unknown> {
   const folder = join(data!, 'bitsandbytes', 'checkpoints', 'llama');
   const expected = await tensorsOf(folder, 'expected');
@@ -92,15 +92,19 @@ async function checkpoints(): Promise<unknown> {
   const rows = [ids.slice(0, length), ids.slice(length)];
   const results: Record<string, unknown> = {};
   for (const variant of ['nf4', 'fp4', 'nf4-nested-bf16', 'int8', 'int8-skip']) {
-    await using model = await load(join(folder, variant));
-    using logits = model.forward({ inputIds: rows });
-    const greedy = await expected.numbers(`greedy.${variant}`);
-    const { sequences } = await model.generate({ inputIds: [greedy.slice(0, length)], maxNewTokens: greedy.length - length, doSample: false, eosTokenId: null });
-    results[variant] = {
-      logits: relativeError((await logits.data()) as Float32Array, await expected.numbers(`logits.${variant}`)),
-      sameTokens: sequences[0].filter((id, i) => id === greedy[i]).length - length, tokens: greedy.length - length,
-      footprint: model.getMemoryFootprint() === (await expected.numbers(`footprint.${variant}`))[0],
-    };
+    const [logitsOf, greedy] = [await expected.numbers(`logits.${variant}`), await expected.numbers(`greedy.${variant}`)];
+    const [footprint] = await expected.numbers(`footprint.${variant}`);
+    const measured: Record<string, unknown> = {};
+    for (const numerics of numericsModes) {
+      await using model = await load(join(folder, variant), { numerics });
+      using logits = model.forward({ inputIds: rows });
+      const { sequences } = await model.generate({ inputIds: [greedy.slice(0, length)], maxNewTokens: greedy.length - length, doSample: false, eosTokenId: null });
+      measured[numerics] = {
+        logits: relativeError((await logits.data()) as Float32Array, logitsOf), sameTokens: sequences[0].filter((id, i) => id === greedy[i]).length - length,
+        tokens: greedy.length - length, footprint: model.getMemoryFootprint() === footprint,
+      };
+    }
+    results[variant] = measured;
   }
   return results;
 }

@@ -73,6 +73,15 @@ describe('eval', () => {
     expect(stderr).toBe('');
   });
 
+  it('computes step by step with --numerics eager: other roundings, the same text', async () => {
+    const args = ['eval', '--text', fixture('documents.json'), '--window', '64', '--windows', '1'];
+    const fused = await qJson<{ perplexity: number; numerics: string }>(...args);
+    const eager = await qJson<{ perplexity: number; numerics: string }>(...args, '--numerics', 'eager');
+    expect([fused.numerics, eager.numerics]).toEqual(['fused', 'eager']);
+    expect(eager.perplexity).not.toBe(fused.perplexity);
+    expect(Math.abs(eager.perplexity / fused.perplexity - 1)).toBeLessThan(0.02);
+  });
+
   it('takes a text file', async () => {
     const file = join(folder, 'code.txt');
     await writeFile(file, 'module.exports = (a, b) => a + b;\n'.repeat(20));

@@ -1,4 +1,4 @@
-import { BitsAndBytesConfig, ConfigError, type LoadModelOptions } from '@q/transformers';
+import { BitsAndBytesConfig, ConfigError, numericsModes, type LoadModelOptions, type Numerics } from '@q/transformers';
 import { Option, type Command } from 'commander';
 import { positiveInteger } from './parse.js';
 
@@ -10,6 +10,8 @@ export interface ModelFlags {
   doubleQuant?: boolean;
   computeDtype?: 'float32' | 'float16' | 'bfloat16';
   dtype?: string;
+  /** Of commands that compute: see {@link numericsOption}. */
+  numerics?: Numerics;
   device: string;
   threads?: number;
   revision?: string;
@@ -37,6 +39,10 @@ export function addModelFlags(command: Command): Command {
   );
 }
 
+/** The flag for how a command that runs the model rounds; `quantize`, which computes nothing with it, has none. */
+export const numericsOption = (): Option =>
+  new Option('--numerics <mode>', 'fused operators, or eager: the steps and roundings of Python, for comparison (default: fused)').choices(numericsModes);
+
 /** Adds the flags that say where a model's files come from. */
 export const addHubFlags = (command: Command): Command =>
   command.option('--revision <name>', 'branch, tag or commit of a Hugging Face model').option('--local-files-only', 'use no network');
@@ -62,6 +68,6 @@ function refuse4bitFlags({ quantType, doubleQuant, computeDtype }: ModelFlags): 
 /** Options of `fromPretrained` for the flags. */
 export function loadOptions(flags: ModelFlags, signal: AbortSignal): LoadModelOptions {
   return {
-    quantizationConfig: quantizationOf(flags), torchDtype: flags.dtype, deviceMap: flags.device, threads: flags.threads, revision: flags.revision, localFilesOnly: flags.localFilesOnly, signal,
+    quantizationConfig: quantizationOf(flags), torchDtype: flags.dtype, numerics: flags.numerics, deviceMap: flags.device, threads: flags.threads, revision: flags.revision, localFilesOnly: flags.localFilesOnly, signal,
   };
 }

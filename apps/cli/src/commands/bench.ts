@@ -4,7 +4,7 @@ import { withLoopDelay, type LoopDelay } from '../bench/delay.js';
 import { machine } from '../bench/machine.js';
 import { higherOf, measurePeaks, type Peaks } from '../bench/peaks.js';
 import { shapeConfig, shapeNames } from '../bench/shapes.js';
-import { addModelFlags, loadOptions, modelArgument, type ModelFlags } from '../flags.js';
+import { addModelFlags, loadOptions, modelArgument, numericsOption, type ModelFlags } from '../flags.js';
 import { quantizationName } from '../load.js';
 import { bytes, note, printFields, printJson, rate, seconds } from '../output.js';
 import { positiveInteger, wholeNumber } from '../parse.js';
@@ -32,7 +32,8 @@ export function addBench(program: Command, { signal }: Context): void {
       .option('--prompt-tokens <n>', 'tokens of each prompt', positiveInteger, 512)
       .option('--new-tokens <n>', 'tokens to decode for each prompt', positiveInteger, 64)
       .option('--repeat <n>', 'measured runs; the median counts', positiveInteger, 3)
-      .option('--seed <n>', 'seed of the random prompts', wholeNumber, 0),
+      .option('--seed <n>', 'seed of the random prompts', wholeNumber, 0)
+      .addOption(numericsOption()),
   ).action(async (id: string | undefined, flags: BenchFlags) => {
     if (flags.newTokens < 2) throw new ConfigError('bench', 'decoding needs at least two new tokens', { fix: 'use --new-tokens 2 or more' });
     const { result: { model, loadMs }, delay: loading } = await withLoopDelay(() => load(id, flags, signal));

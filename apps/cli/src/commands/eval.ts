@@ -1,7 +1,7 @@
 import { readFile } from 'node:fs/promises';
 import { ConfigError, perplexityOf, type Tokenizer } from '@q/transformers';
 import type { Command } from 'commander';
-import { addModelFlags, defaultModel, modelArgument, type ModelFlags } from '../flags.js';
+import { addModelFlags, defaultModel, modelArgument, numericsOption, type ModelFlags } from '../flags.js';
 import { loadModel, quantizationName } from '../load.js';
 import { count, printFields, printJson, rate } from '../output.js';
 import { positiveInteger } from '../parse.js';
@@ -22,7 +22,8 @@ export function addEval(program: Command, { signal }: Context): void {
       .argument('[model]', modelArgument, defaultModel)
       .requiredOption('--text <file>', 'JSON list of documents (strings), or a .txt file')
       .option('--window <n>', 'tokens of a window; all but the first are scored', positiveInteger, 1024)
-      .option('--windows <n>', 'most windows to score', positiveInteger, 200),
+      .option('--windows <n>', 'most windows to score', positiveInteger, 200)
+      .addOption(numericsOption()),
   ).action(async (id: string, flags: EvalFlags) => {
     if (flags.window < 2) throw new ConfigError('eval', 'a window of one token has nothing to score', { fix: 'use --window 2 or more' });
     const documents = await readDocuments(flags.text);
@@ -37,12 +38,12 @@ export function addEval(program: Command, { signal }: Context): void {
     const secondsTaken = (performance.now() - started) / 1000;
     const tokens = windows.length * flags.window;
     const result = {
-      model: id, device: model.backend.name, quantization: quantizationName(model), perplexity: perplexityOf(means), windows: windows.length, window: flags.window, tokens,
+      model: id, device: model.backend.name, quantization: quantizationName(model), numerics: flags.numerics ?? 'fused', perplexity: perplexityOf(means), windows: windows.length, window: flags.window, tokens,
       scoredTokens: windows.length * (flags.window - 1), seconds: secondsTaken, tokensPerSecond: tokens / secondsTaken,
     };
     if (flags.json) return printJson(result);
     printFields([
-      ['model', id], ['quantization', result.quantization], ['device', result.device], ['windows', `${windows.length} of ${flags.window} tokens`],
+      ['model', id], ['quantization', result.quantization], ['device', result.device], ['numerics', result.numerics], ['windows', `${windows.length} of ${flags.window} tokens`],
       ['perplexity', result.perplexity.toFixed(5)], ['tokens', count(tokens)], ['seconds', secondsTaken.toFixed(1)], ['tok/s', rate(result.tokensPerSecond)],
     ]);
   });

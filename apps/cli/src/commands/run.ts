@@ -1,7 +1,7 @@
 import { text as readAll } from 'node:stream/consumers';
 import { ConfigError, type CausalModel, type GenerateOptions, type GenerationStats } from '@q/transformers';
 import type { Command } from 'commander';
-import { addModelFlags, defaultModel, modelArgument, type ModelFlags } from '../flags.js';
+import { addModelFlags, defaultModel, modelArgument, numericsOption, type ModelFlags } from '../flags.js';
 import { loadModel, quantizationName } from '../load.js';
 import { colors, count, note, printJson, rate, seconds } from '../output.js';
 import { collect, positiveInteger, positiveNumber, probability, wholeNumber } from '../parse.js';
@@ -37,7 +37,8 @@ export function addRun(program: Command, { signal }: Context): void {
       .option('--min-p <p>', 'drop tokens less likely than p times the likeliest; implies --do-sample', probability)
       .option('--repetition-penalty <x>', 'makes tokens of the text so far less likely', positiveNumber)
       .option('--stop <text>', 'end where this text appears; may be repeated', collect)
-      .option('--seed <n>', 'seed of sampling (default: random)', wholeNumber),
+      .option('--seed <n>', 'seed of sampling (default: random)', wholeNumber)
+      .addOption(numericsOption()),
   ).action(async (id: string, flags: RunFlags) => {
     const prompt = flags.prompt ?? (await promptFromStdin());
     const { model, loadMs } = await loadModel(id, flags, signal);
