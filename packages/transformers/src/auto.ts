@@ -97,7 +97,8 @@ async function loadModel(config: ModelConfig, folder: string | undefined, option
       await loadParameters(checkpoint, slots, { backend, dtype: weights, quantizer, stored, ignored: architecture.ignoredTensors, signal, onProgress: options.onProgress });
     }
     const kvDtype = floatDType('kvCacheDtype', options.kvCacheDtype ?? 'auto');
-    const engine = { dtype: activations, kvDtype, maxBatchSize: options.maxBatchSize };
+    // In eager LLM.int8 a row depends on the others of its pass, and Python runs prompts whole.
+    const engine = { dtype: activations, kvDtype, maxBatchSize: options.maxBatchSize, prefillChunk: numerics === 'eager' ? Infinity : undefined };
     return new CausalModel({ config, generationConfig, tokenizer, backend, model, slots, quantizationConfig: stored ?? wanted, engine, folder });
   } catch (error) {
     model.dispose();

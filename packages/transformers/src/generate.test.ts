@@ -285,6 +285,7 @@ describe('errors', () => {
     await expect(AutoModelForCausalLM.fromPretrained(folder, { loadIn4Bit: true } as object)).rejects.toThrow(/loadIn4bit/);
     await expect(AutoModelForCausalLM.fromPretrained(folder, { loadIn4bit: true, loadIn8bit: true })).rejects.toThrow(ConfigError);
     await expect(AutoModelForCausalLM.fromPretrained(folder, { torchDtype: 'float8' })).rejects.toThrow(/float8/);
+    await expect(AutoModelForCausalLM.fromPretrained(folder, { numerics: 'lazy' as 'eager' })).rejects.toThrow(/numerics is "lazy".*"fused" or "eager"/s);
   });
 
   it('refuses a forward pass of ids outside the vocabulary', async () => {

@@ -8,7 +8,7 @@ import { quantizeBnb4 } from '../quant/bnb4.js';
 import { quantizeInt8 } from '../quant/int8.js';
 import type { Weight } from '../quant/weight.js';
 import { attention, packedQkv, ropeKvWrite, type Batch } from './attention.js';
-import { activation, add, argmax, cast, copy, crossEntropy, fillRandom, gatedActivation, scaleInPlace, softmax } from './elementwise.js';
+import { activation, add, argmax, cast, copy, crossEntropy, fillRandom, gatedActivation, multiply, scaleInPlace, softmax } from './elementwise.js';
 import { linear } from './linear.js';
 import { layerNorm, rmsNorm } from './norm.js';
 import { embedding, scatterRows, selectRows } from './rows.js';
@@ -56,6 +56,8 @@ const shapes: [op: string, what: string, run: () => unknown][] = [
   ['layerNorm', 'a bias of another width', () => layerNorm(t([2, 8]), { bias: t([9]), eps: 1e-5 })],
   ['layerNorm', 'rows of width 0', () => layerNorm(t([2, 0]), { eps: 1e-5 })],
   ['add', 'two shapes', () => add(t([2, 3]), t([3, 2]))],
+  ['multiply', 'two shapes', () => multiply(t([2, 3]), t([3, 2]))],
+  ['multiply', 'a row of another width', () => multiply(t([2, 3]), t([2]))],
   ['copy', 'two counts', () => copy(t([2]), t([3]))],
   ['gatedActivation', 'an odd width', () => gatedActivation(t([2, 5]), 'silu')],
   ['crossEntropy', 'targets of another count', () => crossEntropy(t([2, 8]), i32(3))],
@@ -90,6 +92,7 @@ const types: [op: string, what: string, run: () => unknown][] = [
   ['activation', 'integers', () => activation(i32(3), 'silu')],
   ['gatedActivation', 'f16', () => gatedActivation(t([2, 4], 'f16'), 'silu')],
   ['add', 'two dtypes', () => add(t([2]), t([2], 'f16'))],
+  ['multiply', 'a row of integers', () => multiply(t([2, 3]), i32(3))],
   ['scale', 'integers', () => scaleInPlace(i32(2), { factor: 2 })],
   ['softmax', 'integers', () => softmax(i32(2, 2))],
   ['argmax', 'bytes', () => argmax(t([2, 2], 'u8'))],
@@ -122,6 +125,18 @@ it('4-bit block sizes that bitsandbytes does not have are refused', () => {
   backend.scope(() => {
     for (const blockSize of [0, 32, 96, 8192]) expect(() => quantizeBnb4(t([2, 64]), { quantType: 'nf4', blockSize })).toThrow(ConfigError);
   });
+});
+
+it('numerics are eager only where it is asked for', () => {
+  const names: string[] = [];
+  const device = openBackend(new CpuLikeDriver());
+  device.trace((name) => names.push(name));
+  const sum = () => add(device.empty([2], 'f32'), device.empty([2], 'f32')).dispose();
+  expect(() => device.eagerly('f16', () => { sum(); throw new Error('stop'); })).toThrow('stop');
+  expect(device.eager).toBeUndefined();
+  sum();
+  expect(names).toEqual(['add', 'cast', 'cast', 'add']);
+  expect(openBackend(new CpuLikeDriver(), { eager: 'bf16' }).eager).toBe('bf16');
 });
 
 it('the right arguments pass', async () => {
