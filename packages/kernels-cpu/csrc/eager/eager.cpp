@@ -104,11 +104,11 @@ void run_bnb4(const Problem& problem, const Part& p, int64_t first, Context& con
 }
 
 /// Codes and absmax of one row; elements of outlier columns get code 0, elements at or above the limit do not count for the absmax.
-float quantize_row(const float* x, const uint8_t* outlier, int64_t k, float limit, int8_t* codes) {
+float quantize_row(const float* x, const uint8_t* outlier, int64_t k, float limit, int16_t* codes) {
   float absmax = 0;
   for (int64_t i = 0; i < k; ++i) absmax = std::max(absmax, std::fabs(x[i]) < limit ? std::fabs(x[i]) : 0.f);
   const float scale = absmax > 0 ? 127.f * (1.f / absmax) : 0.f;
-  for (int64_t i = 0; i < k; ++i) codes[i] = outlier[i] ? int8_t(0) : int8_t(int32_t(x[i] * scale + 12582912.f - 12582912.f));  // 1.5 * 2^23: rounds to even
+  for (int64_t i = 0; i < k; ++i) codes[i] = outlier[i] ? int16_t(0) : int16_t(int32_t(x[i] * scale + 12582912.f - 12582912.f));  // 1.5 * 2^23: rounds to even
   return absmax;
 }
 
@@ -129,18 +129,25 @@ void run_int8(const Problem& problem, const Part& p, int64_t first, Context& con
   for (int64_t i = 0; i < a.k; ++i) {
     if (outlier[i]) columns[column_count++] = int32_t(i);
   }
-  int8_t* codes = context.scratch.take_array<int8_t>(size_t(count));
+  int16_t* codes = context.scratch.take_array<int16_t>(size_t(count));
   float* absmax = context.scratch.take_array<float>(size_t(a.rows));
-  float* outliers = context.scratch.take_array<float>(size_t(a.rows * column_count));
+  const int64_t column_ld = (column_count + 15) / 16 * 16;
+  float* outliers = context.scratch.take_array<float>(size_t(a.rows * column_ld));
   context.workers.parallel(a.rows, rows_grain(a.k), [&](int64_t begin, int64_t end, int) {
     for (int64_t r = begin; r < end; ++r) {
       absmax[r] = quantize_row(x + r * a.k, outlier, a.k, limit, codes + r * a.k);
-      for (int64_t i = 0; i < column_count; ++i) outliers[r * column_count + i] = rounded(a.x.as<float>()[r * a.k + columns[i]], problem.dtype);
+      float* row = outliers + r * column_ld;
+      for (int64_t i = 0; i < column_count; ++i) row[i] = rounded(a.x.as<float>()[r * a.k + columns[i]], problem.dtype);
+      std::fill(row + column_count, row + column_ld, 0.f);
     }
   });
-  const EagerInt8 part{p.weight.as<int8_t>(), p.absmax.as<float>(), bias_of(p, DType::f32, context), codes, absmax, columns, column_count, outliers,
+  const EagerInt8 part{p.weight.as<int8_t>(), p.absmax.as<float>(), bias_of(p, DType::f32, context), codes, absmax, columns, column_count, column_ld, outliers,
                        a.rows, a.k, problem.width, problem.dtype == DType::f16, problem.dtype};
-  context.workers.parallel(p.n, 1, [&](int64_t begin, int64_t end, int) { kernels(context).int8(part, begin, end, problem.out(first)); });
+  int16_t* weights = context.scratch.take_array<int16_t>(size_t(a.k * context.workers.threads()));
+  float* dense = context.scratch.take_array<float>(size_t(column_ld * context.workers.threads()));
+  context.workers.parallel(p.n, 1, [&](int64_t begin, int64_t end, int thread) {
+    kernels(context).int8(part, begin, end, problem.out(first), weights + thread * a.k, dense + thread * column_ld);
+  });
 }
 
 template <class Args> AttentionRule rule_of(const Args& a) { return {float(a.scale), float(a.softcap), a.window, a.causal != 0, bool(a.alibi_slopes)}; }

@@ -41,10 +41,11 @@ float dot(const float* a, const float* b, int64_t n) {
     even = fma(load(a + i), load(b + i), even);
     odd = fma(load(a + i + kLanes), load(b + i + kLanes), odd);
   }
-  for (; i < n; i += kLanes) {
-    const int64_t count = std::min<int64_t>(kLanes, n - i);
-    even = fma(load_part(a + i, count), load_part(b + i, count), even);
+  if (i + kLanes <= n) {
+    even = fma(load(a + i), load(b + i), even);
+    i += kLanes;
   }
+  if (i < n) odd = fma(load_part(a + i, n - i), load_part(b + i, n - i), odd);
   return sum_lanes(even + odd);
 }
 
@@ -59,30 +60,29 @@ float rounded_dot(const float* a, const float* b, int64_t n, DType dtype) {
   return sum;
 }
 
-int32_t dot_codes(const int8_t* a, const int8_t* b, int64_t n) {
+int32_t dot_codes(const int16_t* a, const int16_t* b, int64_t n) {
   int32_t sum = 0;
-  for (int64_t i = 0; i < n; ++i) sum += int32_t(int16_t(int16_t(a[i]) * int16_t(b[i])));
+  for (int64_t i = 0; i < n; ++i) sum += int32_t(a[i]) * int32_t(b[i]);  // compilers know this loop: pairs multiplied and added
   return sum;
 }
 
-void int8(const EagerInt8& p, int64_t n0, int64_t n1, float* out) {
+void int8(const EagerInt8& p, int64_t n0, int64_t n1, float* out, int16_t* codes, float* dense) {
   for (int64_t n = n0; n < n1; ++n) {
     const int8_t* w = p.weight + n * p.k;
     const float scb = p.scb[n], bias = p.bias ? p.bias[n] : 0.f;
+    for (int64_t i = 0; i < p.k; ++i) codes[i] = w[i];
+    for (int64_t i = 0; i < p.column_count; ++i) {
+      const float product = float(w[p.columns[i]]) * scb;
+      dense[i] = product * (1.f / 127.f);
+    }
+    round(dense, p.column_count, p.dtype);
+    std::fill(dense + p.column_count, dense + p.column_ld, 0.f);
     for (int64_t r = 0; r < p.rows; ++r) {
-      const float integer = float(dot_codes(p.codes + r * p.k, w, p.k));
-      const float scaled = integer * p.absmax[r] * scb;
+      const float scaled = float(dot_codes(p.codes + r * p.k, codes, p.k)) * p.absmax[r] * scb;
       float y = to_float(to_f16(std::fma(scaled, 6.200012e-05f, p.fuses_bias ? bias : 0.f)));
       if (p.bias && !p.fuses_bias) y = to_float(to_f16(y + bias));
       y = rounded(y, p.dtype);
-      if (p.column_count > 0) {
-        float sum = 0;
-        for (int64_t i = 0; i < p.column_count; ++i) {
-          const float product = float(w[p.columns[i]]) * scb, dense = product * (1.f / 127.f);
-          sum += p.outliers[r * p.column_count + i] * rounded(dense, p.dtype);
-        }
-        y = rounded(y + sum, p.dtype);
-      }
+      if (p.column_count > 0) y = rounded(y + dot(p.outliers + r * p.column_ld, dense, p.column_ld), p.dtype);
       out[r * p.ld + n] = y;
     }
   }
