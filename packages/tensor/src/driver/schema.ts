@@ -4,7 +4,7 @@
 // Conventions, everywhere:
 // - All tensors are contiguous and row-major. T packed tokens of all sequences, B sequences, V vocabulary, H heads, D head size.
 // - "act" is the activation dtype of the device: f32 on the CPU; f32, f16 or bf16 on CUDA (one per model). "float" is any of the three.
-// - Sums run in f32 in a fixed order: the same bits on every run, for a row whatever its neighbours are.
+// - Sums run in f32 in a fixed order: the same bits on every run, for a row whatever its neighbours are (eagerLinear with int8 weights excepted).
 // - Zero rows (T = 0) is valid and does nothing. Sizes may exceed 2^31 elements.
 
 export type FieldType = 'tensor' | 'tensor?' | 'int' | 'float' | { readonly repeat: Fields };
