@@ -40,7 +40,6 @@ function denseProducts(x: Tensor, parts: readonly LinearPart[], compute: FloatDT
     bias: bias && narrow(bias),
   }));
   const out = fusedLinear(narrow(x), dense, {});
-  roundInPlace(out, compute);
-  roundInPlace(out, dtype);
+  for (const step of new Set([compute, dtype])) roundInPlace(out, step);
   return out;
 }
