@@ -32,6 +32,8 @@ class PoolMemory final : public DeviceMemory {
   ~PoolMemory() override;
   void* take(size_t bytes) override;
   void give(void* pointer) override;
+  /// Lets copies of another device, the thread's current one, reach this memory directly where the machine can; else they are staged.
+  void open_to(int device);
   /// Free on the device, what the pool holds in reserve included.
   int64_t free_bytes() const;
 
@@ -57,6 +59,8 @@ class Device final : private Buffers {
   int64_t open_file(const std::string& path);
   void close_file(int64_t file);
   void read_file(int64_t file, int64_t file_offset, int64_t buffer, int64_t offset, int64_t bytes);
+  /// Copies from another device's buffer, in the order of both queues; see peer.cpp.
+  void copy_from(Device& source, int64_t source_buffer, int64_t source_offset, int64_t buffer, int64_t offset, int64_t bytes);
   void begin_capture();
   int64_t end_capture();
   void replay(int64_t program);
@@ -110,6 +114,7 @@ class Device final : private Buffers {
   std::unordered_map<int64_t, Buffer> buffers_;
   std::unordered_map<int64_t, Program> programs_;
   std::unordered_map<int64_t, std::shared_ptr<File>> files_;
+  std::set<int> opened_to_;  // devices that reach this one's memory
   int64_t next_id_ = 1, allocated_bytes_ = 0;
   bool capturing_ = false;
   std::set<int64_t> captured_;
