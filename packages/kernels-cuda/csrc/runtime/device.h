@@ -126,4 +126,27 @@ class Device final : private Buffers {
   std::unique_ptr<Worker> worker_;
 };
 
+/// Runs a task; what it throws becomes the failure of the next promise.
+template <class F> void Device::guarded(const std::string& name, F&& task) {
+  try {
+    task();
+  } catch (Failure& failure) {
+    failure.command = name;
+    fail(failure);
+  } catch (const std::exception& error) {
+    cudaGetLastError();
+    const cudaError_t status = cudaStreamQuery(compute_);
+    if (status != cudaSuccess && status != cudaErrorNotReady) {
+      fail(Failure("device", std::string("the device failed before or in ") + name + ": " + cudaGetErrorString(status), name));
+    } else {
+      fail(Failure("command", error.what(), name));
+    }
+  }
+}
+
+template <class F> void Device::in_order(std::string name, bool blocks, F task) {
+  if (!blocks && worker_->idle()) return guarded(name, task);
+  worker_->push([this, name = std::move(name), task = std::move(task)]() mutable { guarded(name, task); });
+}
+
 }  // namespace q::cuda

@@ -104,8 +104,8 @@ export class Backend {
 
   /**
    * Queues a copy of the bytes of `source`, on this or another device, into `target` on this one: after everything queued on both so far, before
-   * what is queued on either later. `source` may be disposed or overwritten at once. Between GPUs the driver copies; other pairs go through host memory, which
-   * holds the bytes once, and what is queued on this device waits for them without blocking the caller. What fails rejects this device's next promise.
+   * what is queued on either later. `source` may be disposed or overwritten at once. Between GPUs the driver copies; other pairs go through host memory, while
+   * what is queued on this device (and, behind more than 2 MiB, on the source) waits, and the caller does not. What fails rejects this device's next promise.
    * {@link copy} and {@link Tensor.to} are built on it.
    * @throws ShapeError when the byte lengths differ; UnsupportedError while one of the devices records a program; DisposedError when one was closed
    */
@@ -121,9 +121,8 @@ export class Backend {
         from: other.name, to: this.name, recording: recording.name, why: 'a program belongs to one device', fix: 'copy before and after the program, into a tensor that it uses',
       });
     }
-    const copied = () => this.driver.copyFrom(other.driver, from.buffer, from.offset, to.buffer, to.offset, from.bytes);
-    if (other.#guard('copy', () => this.#guard('copy', copied))) return;
-    this.driver.hold(other.read(from.buffer, from.offset, from.bytes), (bytes) => this.driver.writeNow(to.buffer, to.offset, bytes));
+    const receive = () => this.driver.receive(other.driver, from, to, (error) => other.#translate('copy', error));
+    other.#guard('copy', () => this.#guard('copy', receive));
   }
 
   // ---- files

@@ -2,13 +2,25 @@ import type { Driver, DriverInfo } from '../driver/driver.js';
 
 const copiedWrite = 64 << 10;
 
+/** Copies through host memory go in pieces of this many bytes: allocating more at once would block the event loop. */
+const pieceBytes = 2 << 20;
+
+/** Some bytes of a buffer. */
+export interface Range {
+  readonly buffer: number;
+  readonly offset: number;
+  readonly bytes: number;
+}
+
+type Step = () => void | Promise<void>;
+
 /**
- * A driver whose queue can be made to wait for something that is not on it, such as bytes from another device. After {@link hold}, what is queued
- * stays here, in order, until those have arrived; what the contract lets return at once still does. Allocating, opening files and recording are not
- * held back, as they have no order among the commands.
+ * A driver whose queue can be made to wait for something that is not on it, such as bytes from another device. Meanwhile, what is queued
+ * stays here, in order; what the contract lets return at once still does. Allocating, opening files and recording are not held back, as they have no
+ * order among the commands.
  */
 export class OrderedDriver implements Driver {
-  #steps: (() => void | Promise<void>)[] | undefined;
+  #steps: Step[] | undefined;
   #drained: Promise<void> = Promise.resolve();
   #recording = false;
   #failure: { readonly error: unknown } | undefined;
@@ -19,19 +31,53 @@ export class OrderedDriver implements Driver {
     return this.inner.info;
   }
 
-  /** Queues `arrive`, called with what the promise gives; its rejection rejects the next promise of this queue. */
-  hold<T>(arriving: Promise<T>, arrive: (value: T) => void): void {
-    arriving.catch(() => undefined); // awaited below, perhaps later than it is rejected
-    const isFirst = this.#steps === undefined;
-    this.#steps ??= [];
-    this.#steps.push(async () => arrive(await arriving));
-    if (isFirst) this.#drained = this.#drain(this.#steps);
+  /**
+   * Queues a copy of another device's bytes, of the same length: after what is queued on both so far, before what is queued on either later.
+   * @param explain what becomes of a failure of the source, which rejects the next promise of this queue
+   */
+  receive(source: OrderedDriver, from: Range, to: Range, explain: (error: unknown) => unknown): void {
+    const isFree = !this.#steps && !source.#steps;
+    if (isFree && this.inner.copyFrom?.(source.inner, from.buffer, from.offset, to.buffer, to.offset, from.bytes)) return;
+    const read = (at: number): Promise<ArrayBuffer> => {
+      const arriving = source.inner.read(from.buffer, from.offset + at, Math.min(pieceBytes, from.bytes - at)).catch((error: unknown) => Promise.reject(explain(error)));
+      arriving.catch(() => undefined); // awaited later, perhaps after it is rejected
+      return arriving;
+    };
+    const write = (at: number, piece: ArrayBuffer) => this.inner.write(to.buffer, to.offset + at, new Uint8Array(piece));
+    if (from.bytes <= pieceBytes && !source.#steps) {
+      const arriving = read(0);
+      this.#hold(async () => write(0, await arriving));
+    } else this.#receivePieces(source, from.bytes, read, write);
   }
 
-  /** {@link Driver.copyFrom} between two devices that hold nothing back. */
-  copyFrom(source: OrderedDriver, sourceBuffer: number, sourceOffset: number, buffer: number, offset: number, bytes: number): boolean {
-    if (this.#steps || source.#steps || !this.inner.copyFrom) return false;
-    return this.inner.copyFrom(source.inner, sourceBuffer, sourceOffset, buffer, offset, bytes);
+  /** The source waits too, from its turn until all pieces are read, so that it cannot change them. */
+  #receivePieces(source: OrderedDriver, bytes: number, read: (at: number) => Promise<ArrayBuffer>, write: (at: number, piece: ArrayBuffer) => void): void {
+    let [begin, end] = [(): void => undefined, (): void => undefined];
+    const begun = new Promise<void>((resolve) => (begin = resolve));
+    const ended = new Promise<void>((resolve) => (end = resolve));
+    source.#hold(() => {
+      begin();
+      return ended;
+    });
+    this.#hold(async () => {
+      try {
+        await begun;
+        let next = read(0);
+        for (let at = 0; at < bytes; at += pieceBytes) {
+          const piece = await next;
+          if (at + pieceBytes < bytes) next = read(at + pieceBytes);
+          write(at, piece);
+        }
+      } finally {
+        end();
+      }
+    });
+  }
+
+  /** Queues something to wait for; its rejection rejects the next promise of this queue. */
+  #hold(step: () => Promise<void>): void {
+    if (this.#steps) this.#steps.push(step);
+    else this.#drained = this.#drain((this.#steps = [step]));
   }
 
   alloc(bytes: number): number {
@@ -47,11 +93,6 @@ export class OrderedDriver implements Driver {
     if (!this.#steps || this.#recording) return this.inner.submit(code, words);
     const copied = words.slice();
     this.#steps.push(() => this.inner.submit(code, copied));
-  }
-
-  /** The write, not held back: for {@link hold}'s `arrive`. */
-  writeNow(buffer: number, offset: number, data: Uint8Array): void {
-    this.inner.write(buffer, offset, data);
   }
 
   write(buffer: number, offset: number, data: Uint8Array): void {
@@ -116,7 +157,7 @@ export class OrderedDriver implements Driver {
     await this.inner.close();
   }
 
-  async #drain(steps: (() => void | Promise<void>)[]): Promise<void> {
+  async #drain(steps: Step[]): Promise<void> {
     for (let next = 0; next < steps.length; next++) {
       try {
         const waits = steps[next]();
