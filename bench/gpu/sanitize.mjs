@@ -3,7 +3,7 @@
 // Usage: node sanitize.mjs [--device cuda:0] [--tools memcheck,racecheck,synccheck] [--processes N] [--filter REGEXP] [--shards FIRST,COUNT] [--seconds N] [--out FILE.json] [PROGRAM ...]
 // --processes: parts of the suite, all at once (default: the processors); --shards: only these parts, to try it; --seconds: limit of a tool, after which what has not ended counts as broken.
 // PROGRAM: further programs to run under each tool, such as build/q_test_ops.
-// Ends with 1 when a tool finds something, a process breaks or a case fails.
+// First, an error is planted that memcheck must find. Ends with 1 when it does not, when a tool finds something, a process breaks or a case fails.
 import { spawn } from 'node:child_process';
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { availableParallelism, tmpdir } from 'node:os';
@@ -76,6 +76,12 @@ async function under(tool) {
 }
 
 const results = {};
+// A tool that finds nothing must be able to find something: memory past the end of a tensor.
+const { errors: planted } = args.tools.includes('memcheck') ? await sanitized('memcheck', 'plant', [process.execPath, suite, '--device', args.device, '--only', 'plant']) : { errors: 1 };
+if (!(planted > 0)) {
+  console.log('memcheck does not find an error that was planted: its results mean nothing');
+  process.exitCode = 1;
+}
 for (const tool of args.tools.split(',')) {
   results[tool] = await under(tool);
   const { seconds, passed, failed, errors, brokenProcesses } = results[tool];

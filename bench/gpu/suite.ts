@@ -1,6 +1,7 @@
 // Everything that must hold on a GPU, in one file for a machine without node_modules: the conformance suite, the bitsandbytes goldens,
 // the model goldens, perplexities, and that memory returns. Bundled by bundle.mjs.
 // Usage: node suite.mjs [--device cuda:0] [--data FOLDER] [--scratch FOLDER] [--out FILE.json] [--only conformance,peer,blockwise,checkpoints,models,perplexity,cycles,load] [--filter REGEXP of conformance cases]
+// --only plant writes past the end of a tensor, which compute-sanitizer must find.
 // --shard I/N: every Nth conformance case from the Ith on; --exact: tensors of the conformance cases get memory of their own size, for compute-sanitizer (sanitize.mjs).
 // --data: the goldens and evaluation.json; --scratch: a folder with 14 GB free, for loading a Llama-2-7B checkpoint of random weights.
 import { readFileSync, writeFileSync } from 'node:fs';
@@ -10,7 +11,7 @@ import { parseArgs } from 'node:util';
 import {
   AutoModelForCausalLM, BitsAndBytesConfig, freeMemory, openCheckpoint, openDevice, parseModelConfig, perplexityOf, type CausalModel, type LoadModelOptions,
 } from '@q/transformers';
-import { decodeBytes, dequantizeBnb4, parseDType, quantizeBnb4, quantizeInt8, weightTensors, type Backend, type FloatDType, type Tensor } from '@q/tensor';
+import { activationKinds, decodeBytes, dequantizeBnb4, parseDType, quantizeBnb4, quantizeInt8, weightTensors, type Backend, type FloatDType, type Tensor } from '@q/tensor';
 import { relativeError, runConformance } from '@q/tensor/conformance';
 import { peer } from './peer.js';
 
@@ -214,6 +215,12 @@ await section('conformance', true, async () => {
   return { passed, failed: failures.length, failures: failures.slice(0, 60) };
 });
 await section('blockwise', data, () => blockwise(backend));
+await section('plant', args.only === 'plant', async () => {
+  const [x, out] = [backend.allocate([32], 'f32'), backend.allocate([32], 'f32')];
+  backend.submit('activation', { x: x.ref(), out: out.ref(), count: 1024, kind: activationKinds.relu });
+  await backend.flush();
+  return 'wrote 992 values past the end';
+});
 await backend.close();
 await section('peer', true, () => peer(device));
 await section('checkpoints', data, checkpoints);

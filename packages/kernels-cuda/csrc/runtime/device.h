@@ -99,6 +99,7 @@ class Device final : private Buffers {
   std::optional<Failure> found_by_kernels();
   void finish(std::optional<Failure> earlier, cudaError_t status, Outcome outcome, const Done& done);
   void free_buffer(int64_t id);
+  void let_go(const std::vector<int64_t>& buffers);
 
   const DeviceFacts facts_;
   bool closed_ = false, down_ = false;
