@@ -8,6 +8,7 @@ import { spawn } from 'node:child_process';
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { availableParallelism, tmpdir } from 'node:os';
 import { basename, dirname, join } from 'node:path';
+import { clearTimeout, setTimeout } from 'node:timers';
 import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
 
@@ -53,6 +54,20 @@ function sanitized(tool, name, command) {
   });
 }
 
+/** What was found, over all processes: each finding once, without addresses and counts of its own, with how often it was reported. */
+function findingsOf(runs) {
+  const counts = new Map();
+  for (const { text } of runs) {
+    for (const report of text.split(/\n=========\s*\n/)) {
+      if (!/Error|Warning|Invalid|Barrier/.test(report) || /^=+ COMPUTE-SANITIZER\s*$/.test(report.trim())) continue;
+      const what = report.split('\n').map((line) => line.replace(/^=+\s*/, '').replace(/\+0x[0-9a-f]+|0x[0-9a-f]+| \[\d+ hazards\]|\(\d+,\d+,\d+\)/g, '')).filter((line) => /Race reported|Write access|Read access|Invalid|Barrier|at .*:\d+|by thread|Access/.test(line));
+      const key = [...new Set(what)].slice(0, 6).join(' | ');
+      if (key) counts.set(key, (counts.get(key) ?? 0) + 1);
+    }
+  }
+  return [...counts].map(([what, count]) => ({ what, count })).sort((a, b) => b.count - a.count).slice(0, 30);
+}
+
 /** The suite in parts and the programs, all at once. */
 async function under(tool) {
   const of = Number(args.processes);
@@ -70,7 +85,7 @@ async function under(tool) {
   return {
     seconds: (performance.now() - started) / 1000, slowest: Math.max(...runs.map(({ seconds }) => seconds)), processes: runs.length,
     passed: sum(reports.map(({ passed }) => passed)), failed: sum(reports.map(({ failed }) => failed)), failures: reports.flatMap(({ failures }) => failures).slice(0, 20),
-    errors: sum(runs.map(({ errors }) => errors ?? 0)), found: runs.filter(({ errors }) => errors > 0).map(({ name, errors, text }) => ({ name, errors, log: text.slice(0, 3000) })).slice(0, 6),
+    errors: sum(runs.map(({ errors }) => errors ?? 0)), findings: findingsOf(runs),
     broken: broken.map(({ name, code, text, output }) => ({ name, code, log: text.slice(-600), output: output.slice(-600) })).slice(0, 6), brokenProcesses: broken.length,
   };
 }
@@ -90,5 +105,5 @@ for (const tool of args.tools.split(',')) {
 rmSync(folder, { recursive: true });
 if (args.out) writeFileSync(args.out, JSON.stringify(results, null, 2));
 const isClean = ({ passed, failed, errors, brokenProcesses }) => failed === 0 && errors === 0 && brokenProcesses === 0 && (passed > 0 || args.shards === '0,0');
-for (const [tool, { found, broken, failures }] of Object.entries(results)) if (!isClean(results[tool])) console.log(tool, JSON.stringify({ found, broken, failures }, null, 1));
+for (const [tool, { findings, broken, failures }] of Object.entries(results)) if (!isClean(results[tool])) console.log(tool, JSON.stringify({ findings, broken, failures }, null, 1));
 if (!Object.values(results).every(isClean)) process.exitCode = 1;
