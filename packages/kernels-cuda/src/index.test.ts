@@ -20,7 +20,7 @@ afterAll(() => rmSync(dir, { recursive: true }));
 describe('loadCuda', () => {
   it('gives no devices and the reason when it is not built', () => {
     const addon = loadCuda(join(dir, 'missing.node'));
-    expect(addon.devices()).toEqual({ devices: [], problem: `not built; build it with: ${buildCommand}` });
+    expect(addon.devices()).toEqual({ devices: [], problem: 'not built', fix: `build it with the CUDA toolkit: ${buildCommand}` });
     expect(() => addon.open(0, {})).toThrow(/cuda:0 cannot be opened: not built/);
   });
 
@@ -48,32 +48,34 @@ describe('loadCuda with an addon', () => {
     const addon = withProbe('two', { ...probe, devices: [gpu(0, '9.0'), gpu(1, '7.0')] });
     expect(addon.devices().devices.map(({ index }) => index)).toEqual([0]);
     expect(addon.open(0, {})).toEqual({ opened: 0 });
-    expect(() => addon.open(1, {})).toThrow(/^cuda:1 cannot be opened: GPU 1 \(device 1\) has compute capability 7.0; .*; there is cuda:0$/);
+    expect(() => addon.open(1, {})).toThrow(/^cuda:1 cannot be opened: there is cuda:0; GPU 1 \(device 1\) has compute capability 7.0; /);
   });
 
   it('refuses one of an older version of this package', () => {
     const path = join(dir, 'old.cjs');
     writeFileSync(path, `module.exports = { abi: ${JSON.stringify(abiHash)}, devices: () => ({ devices: [] }) };`);
-    expect(loadCuda(path).devices().problem).toContain(`another version of this package; build it again: ${buildCommand}`);
+    expect(loadCuda(path).devices()).toMatchObject({ problem: expect.stringContaining('another version of this package'), fix: `build it again: ${buildCommand}` });
   });
 });
 
 describe('why there is no GPU', () => {
-  it.each<[string, Partial<CudaProbe>, string]>([
-    ['no driver', { status: 'cudaErrorInsufficientDriver', libraryProblem: 'libcuda.so.1: cannot open shared object file', driverVersion: '0.0' }, 'no NVIDIA driver: libcuda.so.1 cannot be loaded (libcuda.so.1: cannot open shared object file)'],
-    ['an old driver', { status: 'cudaErrorInsufficientDriver', driverVersion: '11.4' }, 'the NVIDIA driver is too old: it supports CUDA 11.4, this build needs 13.0'],
-    ['no device', { status: 'cudaErrorNoDevice' }, 'the NVIDIA driver finds no device (none fitted, or CUDA_VISIBLE_DEVICES hides them)'],
-    ['an empty list', {}, 'the NVIDIA driver finds no device (none fitted, or CUDA_VISIBLE_DEVICES hides them)'],
-    ['another answer', { status: 'cudaErrorSystemNotReady', statusText: 'system not yet initialized' }, 'CUDA cannot start: system not yet initialized (cudaErrorSystemNotReady)'],
-    ['another architecture', { devices: [gpu(0, '7.0')] }, 'GPU 0 (device 0) has compute capability 7.0; this build has code for 80,90a'],
-    ['a broken device', { devices: [{ index: 0, problem: 'ECC error' }] }, 'device 0 cannot be used: ECC error'],
-  ])('%s', (_, found, problem) => expect(explainProbe({ ...probe, ...found })).toEqual({ devices: [], problem }));
+  it.each<[string, Partial<CudaProbe>, string, RegExp]>([
+    ['no driver', { status: 'cudaErrorInsufficientDriver', libraryProblem: 'libcuda.so.1: cannot open shared object file', driverVersion: '0.0' }, 'no NVIDIA driver: libcuda.so.1 cannot be loaded (libcuda.so.1: cannot open shared object file)', /install the NVIDIA driver/],
+    ['an old driver', { status: 'cudaErrorInsufficientDriver', driverVersion: '11.4' }, 'the NVIDIA driver is too old: it supports CUDA 11.4, this build needs 13.0', /a driver for CUDA 13.0/],
+    ['no device', { status: 'cudaErrorNoDevice' }, 'the NVIDIA driver finds no device (none fitted, or CUDA_VISIBLE_DEVICES hides them)', /unset CUDA_VISIBLE_DEVICES/],
+    ['an empty list', {}, 'the NVIDIA driver finds no device (none fitted, or CUDA_VISIBLE_DEVICES hides them)', /nvidia-smi/],
+    ['another answer', { status: 'cudaErrorSystemNotReady', statusText: 'system not yet initialized' }, 'CUDA cannot start: system not yet initialized (cudaErrorSystemNotReady)', /nvidia-smi/],
+    ['another architecture', { devices: [gpu(0, '7.5')] }, 'GPU 0 (device 0) has compute capability 7.5; this build has code for 80,90a', /^build for it: BUILD --arch 75$/],
+    ['a new one', { devices: [gpu(0, '9.0')], builtFor: '80' }, 'GPU 0 (device 0) has compute capability 9.0; this build has code for 80', /^build for it: BUILD --arch 90a$/],
+    ['one that is too old', { devices: [gpu(0, '6.1')] }, 'GPU 0 (device 0) has compute capability 6.1; this build has code for 80,90a', /7.5 or newer are supported/],
+    ['a broken device', { devices: [{ index: 0, problem: 'ECC error' }] }, 'device 0 cannot be used: ECC error', /nvidia-smi/],
+  ])('%s', (_, found, problem, fix) => expect(explainProbe({ ...probe, ...found }, 'BUILD')).toEqual({ devices: [], problem, fix: expect.stringMatching(fix) }));
 
   it('names every device that cannot be used, and lists the others', () => {
-    const { devices, problem } = explainProbe({ ...probe, devices: [gpu(0, '7.5'), gpu(1, '9.0'), { index: 2, problem: 'lost' }, gpu(3, '8.6')] });
+    const { devices, problem } = explainProbe({ ...probe, devices: [gpu(0, '7.5'), gpu(1, '9.0'), { index: 2, problem: 'lost' }, gpu(3, '8.6')] }, 'BUILD');
     expect(devices.map(({ index }) => index)).toEqual([1, 3]);
     expect(problem).toBe('GPU 0 (device 0) has compute capability 7.5; this build has code for 80,90a; device 2 cannot be used: lost');
-    expect(explainProbe({ ...probe, devices: [gpu(0, '9.0')] })).not.toHaveProperty('problem');
+    expect(explainProbe({ ...probe, devices: [gpu(0, '9.0')] }, 'BUILD')).not.toHaveProperty('problem');
   });
 
   it.each([

@@ -36,23 +36,48 @@ export function runsOn(builtFor: string, hasPtx: boolean, computeCapability: str
   return isNative || (hasPtx && wanted >= Math.max(...architectures.map(({ code }) => code)));
 }
 
-function whyNone({ status, statusText, libraryProblem, driverVersion, runtimeVersion }: CudaProbe): string {
-  if (libraryProblem !== undefined) return `no NVIDIA driver: libcuda.so.1 cannot be loaded (${libraryProblem})`;
-  if (status === 'cudaErrorInsufficientDriver') return `the NVIDIA driver is too old: it supports CUDA ${driverVersion}, this build needs ${runtimeVersion}`;
-  if (status === 'cudaSuccess' || status === 'cudaErrorNoDevice') return 'the NVIDIA driver finds no device (none fitted, or CUDA_VISIBLE_DEVICES hides them)';
-  return `CUDA cannot start: ${statusText} (${status})`;
+/** What is wrong and what to do about it. */
+export interface Diagnosis {
+  readonly problem: string;
+  readonly fix: string;
 }
 
-/** The devices that can be used, and why others, or all, cannot. */
-export function explainProbe(probe: CudaProbe): { devices: DriverInfo[]; problem?: string } {
-  if (probe.devices.length === 0) return { devices: [], problem: whyNone(probe) };
-  const devices: DriverInfo[] = [];
-  const problems: string[] = [];
-  for (const { index, info, problem } of probe.devices) {
-    const capability = String(info?.features.computeCapability);
-    if (!info) problems.push(`device ${index} cannot be used: ${problem ?? 'unknown reason'}`);
-    else if (runsOn(probe.builtFor, probe.hasPtx, capability)) devices.push(info);
-    else problems.push(`${info.name} (device ${index}) has compute capability ${capability}; this build has code for ${probe.builtFor}`);
+function whyNone({ status, statusText, libraryProblem, driverVersion, runtimeVersion }: CudaProbe): Diagnosis {
+  if (libraryProblem !== undefined) {
+    return { problem: `no NVIDIA driver: libcuda.so.1 cannot be loaded (${libraryProblem})`, fix: 'install the NVIDIA driver (the CUDA toolkit alone has none), or give the container its GPUs, such as docker run --gpus all' };
   }
-  return { devices, ...(problems.length > 0 && { problem: problems.join('; ') }) };
+  if (status === 'cudaErrorInsufficientDriver') {
+    return { problem: `the NVIDIA driver is too old: it supports CUDA ${driverVersion}, this build needs ${runtimeVersion}`, fix: `install a driver for CUDA ${runtimeVersion}, or build the kernels with an older toolkit` };
+  }
+  if (status === 'cudaSuccess' || status === 'cudaErrorNoDevice') {
+    return { problem: 'the NVIDIA driver finds no device (none fitted, or CUDA_VISIBLE_DEVICES hides them)', fix: 'see what nvidia-smi lists, and unset CUDA_VISIBLE_DEVICES' };
+  }
+  return { problem: `CUDA cannot start: ${statusText} (${status})`, fix: 'see what nvidia-smi says; after an update of the driver, restart the machine' };
+}
+
+/** The oldest GPUs that the kernels compile for. */
+const oldestCapability = 7.5;
+
+function whyNot({ name, index, features }: DriverInfo, { builtFor }: CudaProbe, buildCommand: string): Diagnosis {
+  const capability = String(features.computeCapability);
+  const architecture = capability === '9.0' ? '90a' : capability.replace('.', '');
+  return {
+    problem: `${name} (device ${index}) has compute capability ${capability}; this build has code for ${builtFor}`,
+    fix: Number(capability) < oldestCapability ? `GPUs of compute capability ${oldestCapability} or newer are supported` : `build for it: ${buildCommand} --arch ${architecture}`,
+  };
+}
+
+/** The devices that can be used, and why others, or all, cannot. @param buildCommand what compiles the addon */
+export function explainProbe(probe: CudaProbe, buildCommand: string): { devices: DriverInfo[]; problem?: string; fix?: string } {
+  if (probe.devices.length === 0) return { devices: [], ...whyNone(probe) };
+  const devices: DriverInfo[] = [];
+  const diagnoses: Diagnosis[] = [];
+  for (const { index, info, problem } of probe.devices) {
+    if (!info) diagnoses.push({ problem: `device ${index} cannot be used: ${problem ?? 'unknown reason'}`, fix: 'see what nvidia-smi says about it' });
+    else if (runsOn(probe.builtFor, probe.hasPtx, String(info.features.computeCapability))) devices.push(info);
+    else diagnoses.push(whyNot(info, probe, buildCommand));
+  }
+  if (diagnoses.length === 0) return { devices };
+  const joined = (list: string[]) => [...new Set(list)].join('; ');
+  return { devices, problem: joined(diagnoses.map(({ problem }) => problem)), fix: joined(diagnoses.map(({ fix }) => fix)) };
 }

@@ -72,7 +72,7 @@ export interface DriverFailure extends Error {
 export interface Addon {
   /** Hash of the command table that the addon was built with; compared with {@link abiHash} on load. */
   readonly abi: string;
-  /** Devices found; none is no error: `problem` then says why. */
-  devices(): { devices: DriverInfo[]; problem?: string };
+  /** Devices found; none is no error: `problem` then says why, and `fix` what to do. Both may also tell of devices that cannot be used beside those that can. */
+  devices(): { devices: DriverInfo[]; problem?: string; fix?: string };
   open(index: number, options: { threads?: number }): Driver;
 }
