@@ -81,7 +81,7 @@ export class Tokenizer implements TokenDecoder {
     this.#joinsPairs = joinsPairs(tokenizerJson.post_processor as PostProcessor | null | undefined);
   }
 
-  /** As the constructor, for parts of a large `tokenizer.json`. */
+  /** As the constructor, for parts of a large `tokenizer.json`. @internal */
   static async fromParts({ json, fill }: TokenizerParts, config: Readonly<Record<string, unknown>>): Promise<Tokenizer> {
     const tokenizer = new Tokenizer(json, config);
     await fill(tokenizer.#tokenizer);
