@@ -1,9 +1,10 @@
 // Sets up everything, then runs lint, type check, tests and package checks of all packages, one after the other.
 import { buildEnvironment, setup } from './lib/setup.mjs';
-import { has, step, turboCommand } from './lib/commands.mjs';
+import { findNvcc } from '../packages/kernels-cuda/scripts/find-nvcc.mjs';
+import { step, turboCommand } from './lib/commands.mjs';
 
 // Where there is a CUDA compiler, the kernels must compile, GPU or not.
-if (has('nvcc')) process.env.Q_CUDA_BUILD ??= 'on';
+if (findNvcc()) process.env.Q_CUDA_BUILD ??= 'on';
 
 setup({ all: true });
 step('Checking all packages', turboCommand(['run', 'lint', 'typecheck', 'test', 'package', '--concurrency=1', '--output-logs=new-only', '--ui=stream', ...process.argv.slice(2)]), { env: buildEnvironment(), show: true });

@@ -32,5 +32,6 @@ for (const name of ['kernels-cpu/build/Release/q_cpu.node', 'kernels-cuda/build/
   mkdirSync(join(folder, 'build/Release'), { recursive: true });
   cpSync(from, join(folder, 'build/Release', name.split('/').pop()));
 }
+cpSync(join(root, 'bench/gpu/sanitize.mjs'), join(folder, 'dist/sanitize.mjs'));
 cpSync(join(root, 'apps/cli/package.json'), join(folder, 'package.json'));
 cpSync(join(root, 'packages/nano/model'), join(folder, 'model'), { recursive: true });

@@ -1,6 +1,8 @@
 // Everything that must hold on a GPU, in one file for a machine without node_modules: the conformance suite, the bitsandbytes goldens,
 // the model goldens, perplexities, and that memory returns. Bundled by bundle.mjs.
-// Usage: node suite.mjs [--device cuda:0] [--data FOLDER] [--scratch FOLDER] [--out FILE.json] [--only conformance,blockwise,checkpoints,models,perplexity,cycles,load] [--filter REGEXP of conformance cases]
+// Usage: node suite.mjs [--device cuda:0] [--data FOLDER] [--scratch FOLDER] [--out FILE.json] [--only conformance,peer,blockwise,checkpoints,models,perplexity,cycles,load] [--filter REGEXP of conformance cases]
+// --only plant writes past the end of a tensor, which compute-sanitizer must find.
+// --shard I/N: every Nth conformance case from the Ith on; --exact: tensors of the conformance cases get memory of their own size, for compute-sanitizer (sanitize.mjs).
 // --data: the goldens and evaluation.json; --scratch: a folder with 14 GB free, for loading a Llama-2-7B checkpoint of random weights.
 import { readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
@@ -9,10 +11,11 @@ import { parseArgs } from 'node:util';
 import {
   AutoModelForCausalLM, BitsAndBytesConfig, freeMemory, numericsModes, openCheckpoint, openDevice, parseModelConfig, perplexityOf, type CausalModel, type LoadModelOptions,
 } from '@q/transformers';
-import { decodeBytes, dequantizeBnb4, parseDType, quantizeBnb4, quantizeInt8, weightTensors, type Backend, type FloatDType, type Tensor } from '@q/tensor';
+import { activationKinds, decodeBytes, dequantizeBnb4, parseDType, quantizeBnb4, quantizeInt8, weightTensors, type Backend, type FloatDType, type Tensor } from '@q/tensor';
 import { relativeError, runConformance } from '@q/tensor/conformance';
+import { peer } from './peer.js';
 
-const { values: args } = parseArgs({ options: { device: { type: 'string', default: 'cuda:0' }, data: { type: 'string' }, scratch: { type: 'string' }, out: { type: 'string' }, only: { type: 'string' }, filter: { type: 'string' } } });
+const { values: args } = parseArgs({ options: { device: { type: 'string', default: 'cuda:0' }, data: { type: 'string' }, scratch: { type: 'string' }, out: { type: 'string' }, only: { type: 'string' }, filter: { type: 'string' }, shard: { type: 'string' }, exact: { type: 'boolean', default: false } } });
 const { device, data, scratch } = args;
 const report: Record<string, unknown> = {};
 
@@ -210,11 +213,20 @@ const backend = openDevice(device);
 report.device = backend.caps;
 console.log(JSON.stringify(report.device));
 await section('conformance', true, async () => {
-  const { passed, failures } = await runConformance(backend, { filter: args.filter === undefined ? undefined : new RegExp(args.filter) });
+  if (args.exact) backend.empty = (shape, dtype) => backend.allocate(shape, dtype);
+  const [index, of] = (args.shard ?? '0/1').split('/').map(Number);
+  const { passed, failures } = await runConformance(backend, { filter: args.filter === undefined ? undefined : new RegExp(args.filter), shard: { index, of } });
   return { passed, failed: failures.length, failures: failures.slice(0, 60) };
 });
 await section('blockwise', data, () => blockwise(backend));
+await section('plant', args.only === 'plant', async () => {
+  const [x, out] = [backend.allocate([32], 'f32'), backend.allocate([32], 'f32')];
+  backend.submit('activation', { x: x.ref(), out: out.ref(), count: 1024, kind: activationKinds.relu });
+  await backend.flush();
+  return 'wrote 992 values past the end';
+});
 await backend.close();
+await section('peer', true, () => peer(device));
 await section('checkpoints', data, checkpoints);
 await section('models', data, models);
 await section('perplexity', data, perplexity);

@@ -1,6 +1,7 @@
 // Brings a clone to the point where it can run: tools, packages, builds. Does nothing when nothing changed.
 import { existsSync } from 'node:fs';
 import { join } from 'node:path';
+import { findNvcc } from '../../packages/kernels-cuda/scripts/find-nvcc.mjs';
 import { has, pnpmCommand, root, say, step, turboCommand } from './commands.mjs';
 import { dependencyHash, readStamp, sourceHash, writeStamp } from './stamps.mjs';
 
@@ -49,5 +50,6 @@ export function setup({ all = false } = {}) {
   }
   const filter = all ? [] : ['--filter=@q/cli...'];
   step(all ? 'Building all packages' : 'Building the CLI and its packages', turboCommand(['run', 'build', ...filter, '--concurrency=2', '--output-logs=errors-only', '--ui=stream']), { env: buildEnvironment() });
+  if (buildEnvironment().Q_CUDA_BUILD === 'on' && !findNvcc()) say('The CUDA device is not built: no nvcc in CUDACXX, CUDA_HOME, CUDA_PATH, on the PATH or in /usr/local/cuda/bin.');
   writeStamp({ [all ? 'all' : 'cli']: sourceHash() });
 }

@@ -42,7 +42,10 @@ describe('q plan', () => {
     const args = ['plan', config, '--load-in-8bit', '--max-memory', '0=4GB,cpu=30GiB'];
     const refused = await q(args);
     expect(refused.code).toBe(1);
-    expect(refused.stderr).toMatch(/cpu/);
+    expect(refused.stderr).toMatch(/--offload/);
+    expect(refused.stderr).not.toMatch(/quantizedOffload|llmInt8/);
+    const custom = await q(['plan', config, '--load-in-8bit', '--max-memory', '0=40GB,cpu=30GiB', '--device-map', '{"model":0,"lm_head":"cpu"}']);
+    expect([custom.code, custom.stderr]).toEqual([1, expect.stringMatching(/--offload/)]);
     const { deviceMap } = await qJson<PlanJson>(...args, '--offload');
     expect(Object.values(deviceMap)).toContain('cpu');
   });

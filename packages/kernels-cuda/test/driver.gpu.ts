@@ -110,6 +110,20 @@ async function programs(driver: Driver) {
   driver.beginCapture();
   submit(driver, 'fill', { out: tensor(x, 4096), value: 1 });
   check(thrown(() => driver.endCapture())?.command === 'fill', 'a capture with a failing command');
+  check(driver.memory().allocatedBytes === 0, 'which leaves nothing allocated', driver.memory());
+  const [z, inner] = [driver.alloc(4096), driver.alloc(4096)];
+  driver.beginCapture();
+  submit(driver, 'fill', { out: tensor(inner, 4096), value: 3 });
+  submit(driver, 'scale', { x: tensor(inner, 4096), out: tensor(z, 4096), count: 1024, factor: 2, softcap: 0 });
+  driver.release(inner);
+  const holding = driver.endCapture();
+  const taken = Array.from({ length: 8 }, () => driver.alloc(4096));
+  for (const buffer of taken) submit(driver, 'fill', { out: tensor(buffer, 4096), value: 0 });
+  driver.replay(holding);
+  check((await floats(driver, z, 1024)).every((v) => v === 6), 'a buffer released while it is recorded stays with the program');
+  check((await Promise.all(taken.map((buffer) => floats(driver, buffer, 1024)))).every((values) => values.every((v) => v === 0)), 'and is nobody else\'s');
+  driver.releaseProgram(holding);
+  for (const buffer of [z, ...taken]) driver.release(buffer);
   const times: number[] = [];
   const y = driver.alloc(64);
   for (let i = 0; i < 200; i++) {

@@ -2,8 +2,11 @@ import type { Tokenizer as HubTokenizer } from '@huggingface/tokenizers';
 
 const byteToken = /^<0x([0-9A-Fa-f]{2})>$/;
 
-/** Whether a token stands for one byte, as in vocabularies with byte fallback. */
-export const isByteToken = (token: string): boolean => byteToken.test(token);
+/** Every spelling of the tokens that stand for one byte, in vocabularies with byte fallback. */
+export const byteTokenSpellings: readonly string[] = (() => {
+  const digits = [...'0123456789ABCDEFabcdef'];
+  return digits.flatMap((high) => digits.map((low) => `<0x${high}${low}>`));
+})();
 
 /**
  * Joins each run of byte tokens as the Rust library does: to its text when the run is valid UTF-8, else to one U+FFFD for each byte of it, bytes of

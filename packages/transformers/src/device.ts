@@ -1,22 +1,18 @@
-import { existsSync } from 'node:fs';
 import { QError, UnsupportedError } from '@q/config';
 import type { DeviceReport as FreeMemory } from '@q/device-map';
 import { cpuAddon, type CpuCeilings } from '@q/kernels-cpu';
-import { addonPath, buildCommand, loadCuda } from '@q/kernels-cuda';
+import { findNvcc, loadCuda, oldestNvcc } from '@q/kernels-cuda';
 import { openBackend, parseDevice, type Addon, type Backend, type BackendOptions, type DriverInfo } from '@q/tensor';
 
 const addonOf = (type: 'cpu' | 'cuda'): Addon => (type === 'cpu' ? cpuAddon() : loadCuda());
-
-/** How to get the CUDA addon where there is none. */
-const missingAddon = (type: 'cpu' | 'cuda'): string | undefined => (type === 'cuda' && !existsSync(addonPath) ? `build it with the CUDA toolkit: ${buildCommand}` : undefined);
 
 /** Opens a device. @throws UnsupportedError when it does not exist or its driver cannot be loaded, saying why. */
 export function openDevice(name: string | number, { threads, eager }: BackendOptions & { threads?: number } = {}): Backend {
   const device = parseDevice(name);
   const addon = addonOf(device.type);
-  const { devices, problem } = addon.devices();
+  const { devices, problem, fix } = addon.devices();
   if (!devices.some(({ index }) => index === device.index)) {
-    throw new UnsupportedError('device', `there is no device ${String(name)}`, { found: devices.map((info) => info.name), why: problem, fix: `use "cpu", or ${missingAddon(device.type) ?? 'see "q doctor"'}` });
+    throw new UnsupportedError('device', `there is no device ${String(name)}`, { found: devices.map((info) => info.name), why: problem, fix: `use "cpu", or ${fix ?? 'see "q doctor"'}` });
   }
   return openBackend(addon.open(device.index, device.type === 'cpu' ? { threads } : {}), { eager });
 }
@@ -27,7 +23,7 @@ export interface DeviceReport {
   readonly devices: readonly DriverInfo[];
   /** Why there is none, or why some are missing. */
   readonly problem?: string;
-  /** How to build the addon, where it is not built. */
+  /** What to do about it. */
   readonly fix?: string;
 }
 
@@ -35,14 +31,18 @@ export interface DeviceReport {
 export function listDevices(): DeviceReport[] {
   return (['cpu', 'cuda'] as const).map((type) => {
     try {
-      const { devices, problem } = addonOf(type).devices();
-      const fix = missingAddon(type);
-      return { type, devices, ...(problem !== undefined && { problem }), ...(fix !== undefined && { fix }) };
+      return { type, ...addonOf(type).devices() };
     } catch (error) {
       if (error instanceof QError) return { type, devices: [], problem: error.message };
       throw error;
     }
   });
+}
+
+/** The CUDA compiler that a build of the kernels would take; undefined when there is none. */
+export function cudaCompiler(): { readonly path: string; readonly release: string; /** The oldest release that builds them. */ readonly oldest: string } | undefined {
+  const found = findNvcc();
+  return found && { ...found, oldest: oldestNvcc };
 }
 
 /** Free memory of the devices, as the planner takes it. Opens and closes each device to ask. */

@@ -27,20 +27,26 @@ export async function modelFolder(idOrPath: string, options: HubOptions = {}): P
   return typeof resolved === 'string' ? resolved : (resolved as { folder: string }).folder;
 }
 
-/** A text file of the folder; undefined when there is none. */
-export async function readOptional(folder: string, name: string): Promise<string | undefined> {
+/** The bytes of a file of the folder; undefined when there is none. */
+export async function readBytes(folder: string, name: string): Promise<Buffer | undefined> {
   try {
-    return await readFile(join(folder, name), 'utf8');
+    return await readFile(join(folder, name));
   } catch (cause) {
     if ((cause as NodeJS.ErrnoException).code === 'ENOENT') return undefined;
     throw new CheckpointError('files', `cannot read ${name}`, { folder, cause });
   }
 }
 
+/** A text file of the folder; undefined when there is none. */
+export const readOptional = async (folder: string, name: string): Promise<string | undefined> => (await readBytes(folder, name))?.toString('utf8');
+
+/** For a file that the folder must have. */
+export const missingFile = (folder: string, name: string): CheckpointError => new CheckpointError('files', `${name} is missing`, { folder, fix: 'give the folder of a Hugging Face model' });
+
 /** @throws CheckpointError when the folder has no such file. */
 export async function readRequired(folder: string, name: string): Promise<string> {
   const text = await readOptional(folder, name);
-  if (text === undefined) throw new CheckpointError('files', `${name} is missing`, { folder, fix: 'give the folder of a Hugging Face model' });
+  if (text === undefined) throw missingFile(folder, name);
   return text;
 }
 

@@ -40,7 +40,7 @@ async function runSnippets(path: string): Promise<{ snippets: number; printed: s
   return { snippets: snippets.length, printed };
 }
 
-it.each([['README.md', 2], ['packages/transformers/README.md', 2], ['packages/models/README.md', 1], ['packages/tensor/README.md', 1], ['packages/nano/README.md', 1], ['packages/kernels-cpu/README.md', 1], ['packages/kernels-cuda/README.md', 1]])('%s', async (path, snippets) => {
+it.each([['README.md', 2], ['packages/transformers/README.md', 2], ['packages/models/README.md', 1], ['packages/tensor/README.md', 1], ['packages/nano/README.md', 1], ['packages/kernels-cpu/README.md', 1], ['packages/kernels-cuda/README.md', 1], ['docs/gpus.md', 1]])('%s', async (path, snippets) => {
   expect((await runSnippets(path)).snippets).toBe(snippets);
 });
 

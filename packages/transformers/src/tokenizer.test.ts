@@ -2,8 +2,9 @@
 import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
-import { AutoTokenizer, ConfigError, TextStream, type ChatMessage, type Tokenizer } from './index.js';
+import { AutoTokenizer, ConfigError, TextStream, Tokenizer, type ChatMessage } from './index.js';
 import { fixture, temporaryFolders } from './testing.js';
+import { optionalTokenizer } from './tokenizer.js';
 
 interface Vectors {
   readonly special_token_ids: Readonly<Record<string, number>>;
@@ -18,10 +19,10 @@ interface Vectors {
 const temporary = temporaryFolders();
 const stored = fixture<Record<string, Record<string, string>>>('tokenizers');
 
-async function load(name: string): Promise<Tokenizer> {
-  const folder = await temporary(name);
+async function load(name: string, how: string): Promise<Tokenizer> {
+  const folder = await temporary(`${name} ${how}`);
   for (const [file, text] of Object.entries(stored[name])) if (file !== 'vectors.json') await writeFile(join(folder, file), text);
-  return AutoTokenizer.fromPretrained(folder);
+  return how === 'in parts' ? (await optionalTokenizer(folder, { small: 0 }))! : AutoTokenizer.fromPretrained(folder);
 }
 
 // Texts that @huggingface/tokenizers 0.2.0 encodes otherwise; no architecture of Q uses these two kinds yet.
@@ -32,9 +33,12 @@ const misencoded: Readonly<Record<string, readonly string[]>> = {
   't5-unigram': ['family \u{1f468}\u200d\u{1f469}\u200d\u{1f467}\u200d\u{1f466} flag \u{1f1eb}\u{1f1f7} keycap 1\ufe0f\u20e3', 'zero\u200bwidth\u200djoin\ufeffbom soft\u00adhyphen'],
 };
 
-describe.each(Object.keys(stored))('%s', (name) => {
+// Large files are loaded in parts; all must come out the same.
+const loads = Object.keys(stored).flatMap((name) => [[name, 'at once'], [name, 'in parts']] as const);
+
+describe.each(loads)('%s, %s', (name, how) => {
   const vectors = JSON.parse(stored[name]['vectors.json']) as Vectors;
-  const tokenizer = load(name);
+  const tokenizer = load(name, how);
 
   it('encodes', async () => {
     const cases = vectors.cases.filter(({ text }) => !misencoded[name]?.includes(text));
@@ -94,5 +98,32 @@ describe.each(Object.keys(stored))('%s', (name) => {
       expect((await tokenizer).encode(text, { addSpecialTokens: false })).toEqual(ids);
     }
     if (!vectors.chats) await expect((async () => (await tokenizer).applyChatTemplate([{ role: 'user', content: 'hi' }]))()).rejects.toThrow(ConfigError);
+  });
+});
+
+describe('a large tokenizer.json', () => {
+  const letters = Array.from({ length: 26 }, (_, i) => String.fromCharCode(97 + i));
+  const pairs = letters.flatMap((a) => letters.map((b) => [a, b]));
+  const merges = [...pairs, ...pairs.flatMap(([a, b]) => letters.map((c) => [a + b, c]))];
+  const vocab = Object.fromEntries(['<unk>', ...letters, ...merges.map(([a, b]) => a + b)].map((token, id) => [token, id]));
+  const added = [{ id: 1, content: 'a', special: false, normalized: false }, { id: 60_000, content: '<end>', special: true, normalized: false }];
+  const model = { type: 'BPE', unk_token: '<unk>', vocab, merges };
+  const json = { version: '1.0', added_tokens: added, normalizer: null, pre_tokenizer: null, post_processor: null, decoder: null, model };
+
+  it('is loaded in parts, and works as one loaded at once', async () => {
+    const folder = await temporary('large');
+    await writeFile(join(folder, 'tokenizer.json'), JSON.stringify(json));
+    const [inParts, atOnce] = [await AutoTokenizer.fromPretrained(folder), new Tokenizer(structuredClone(json), {})];
+    expect(inParts.vocabSize).toBe(atOnce.vocabSize);
+    for (const text of ['thequickbrownfox', 'a', 'xyzzy<end>abc', 'with?unknown!', '']) {
+      expect(inParts.encode(text)).toEqual(atOnce.encode(text));
+      expect(inParts.decode(inParts.encode(text))).toBe(atOnce.decode(atOnce.encode(text)));
+    }
+  });
+
+  it.each([['not JSON', `${JSON.stringify(json)}}`], ['no object', `[${JSON.stringify(json)}]`]])('that is %s is refused by name', async (name, text) => {
+    const folder = await temporary(name);
+    await writeFile(join(folder, 'tokenizer.json'), text);
+    await expect(AutoTokenizer.fromPretrained(folder)).rejects.toThrow(/tokenizer\.json (is not valid JSON|must hold)/);
   });
 });

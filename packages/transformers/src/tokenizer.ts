@@ -2,8 +2,9 @@ import { Template } from '@huggingface/jinja';
 import { Tokenizer as HubTokenizer } from '@huggingface/tokenizers';
 import { assertKnownKeys, ConfigError } from '@q/config';
 import type { TokenDecoder } from '@q/generate';
-import { isByteToken, useByteRuns } from './byte-fallback.js';
-import { hubOptionNames, modelFolder, parseJson, readOptional, readRequired, type HubOptions } from './files.js';
+import { byteTokenSpellings, useByteRuns } from './byte-fallback.js';
+import { hubOptionNames, missingFile, modelFolder, parseJson, readBytes, readOptional, type HubOptions } from './files.js';
+import { withTokenizerParts, type TokenizerParts } from './tokenizer-parts.js';
 
 export interface EncodeOptions {
   /** Second text of a pair. */
@@ -65,7 +66,8 @@ const contentOf = (token: unknown): string | undefined => (typeof token === 'str
 /** Text to token ids and back, as `tokenizer.json` says. Made by {@link AutoTokenizer}. */
 export class Tokenizer implements TokenDecoder {
   readonly #tokenizer: HubTokenizer;
-  readonly #byteIds: ReadonlySet<number>;
+  #byteIds: ReadonlySet<number> = new Set();
+  readonly #hasByteRuns: boolean;
   readonly #joinsPairs: boolean;
 
   constructor(
@@ -74,9 +76,21 @@ export class Tokenizer implements TokenDecoder {
     readonly config: Readonly<Record<string, unknown>>,
   ) {
     this.#tokenizer = new HubTokenizer(tokenizerJson, config);
-    const bytes = useByteRuns(this.#tokenizer.decoder) ? [...this.#tokenizer.get_vocab()].filter(([token]) => isByteToken(token)) : [];
-    this.#byteIds = new Set(bytes.map(([, id]) => id));
+    this.#hasByteRuns = useByteRuns(this.#tokenizer.decoder);
+    this.#findByteIds();
     this.#joinsPairs = joinsPairs(tokenizerJson.post_processor as PostProcessor | null | undefined);
+  }
+
+  /** As the constructor, for parts of a large `tokenizer.json`. @internal */
+  static async fromParts({ json, fill }: TokenizerParts, config: Readonly<Record<string, unknown>>): Promise<Tokenizer> {
+    const tokenizer = new Tokenizer(json, config);
+    await fill(tokenizer.#tokenizer);
+    tokenizer.#findByteIds();
+    return tokenizer;
+  }
+
+  #findByteIds(): void {
+    if (this.#hasByteRuns) this.#byteIds = new Set(byteTokenSpellings.map((token) => this.tokenId(token)).filter((id) => id !== undefined));
   }
 
   get vocabSize(): number {
@@ -201,18 +215,18 @@ export const AutoTokenizer = {
   async fromPretrained(idOrPath: string, options: HubOptions = {}): Promise<Tokenizer> {
     assertKnownKeys('AutoTokenizer.fromPretrained', options, hubOptionNames);
     const folder = await modelFolder(idOrPath, options);
-    return tokenizerOf(folder, await readRequired(folder, 'tokenizer.json'));
+    const tokenizer = await optionalTokenizer(folder);
+    if (!tokenizer) throw missingFile(folder, 'tokenizer.json');
+    return tokenizer;
   },
 };
 
-/** The tokenizer of a folder; undefined when it has none. */
-export async function optionalTokenizer(folder: string): Promise<Tokenizer | undefined> {
-  const json = await readOptional(folder, 'tokenizer.json');
-  return json === undefined ? undefined : tokenizerOf(folder, json);
-}
-
-async function tokenizerOf(folder: string, tokenizerJson: string): Promise<Tokenizer> {
+/** The tokenizer of a folder; undefined when it has none. @param options.small see {@link withTokenizerParts} */
+export async function optionalTokenizer(folder: string, options: { small?: number } = {}): Promise<Tokenizer | undefined> {
+  const bytes = await readBytes(folder, 'tokenizer.json');
+  if (bytes === undefined) return undefined;
   const config = parseJson((await readOptional(folder, 'tokenizer_config.json')) ?? '{}', folder, 'tokenizer_config.json');
   const template = await readOptional(folder, 'chat_template.jinja');
-  return new Tokenizer(parseJson(tokenizerJson, folder, 'tokenizer.json'), template === undefined ? config : { ...config, chat_template: template });
+  const parse = (text: string) => parseJson(text, folder, 'tokenizer.json');
+  return withTokenizerParts(bytes, parse, (parts) => Tokenizer.fromParts(parts, template === undefined ? config : { ...config, chat_template: template }), options);
 }

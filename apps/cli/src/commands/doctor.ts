@@ -1,7 +1,8 @@
 import { spawnSync } from 'node:child_process';
 import { arch, availableParallelism, cpus, platform, release, totalmem } from 'node:os';
-import { addonCandidates, hubEnvironment, listDevices, tensor } from '@q/transformers';
+import { addonCandidates, cudaCompiler, hubEnvironment, listDevices, tensor } from '@q/transformers';
 import type { Command } from 'commander';
+import { diagnose } from '../doctor.js';
 import { addOutputFlags } from '../flags.js';
 import { bytes, colors, print, printFields, printJson } from '../output.js';
 import type { Context } from '../program.js';
@@ -16,51 +17,50 @@ export function addDoctor(program: Command, _: Context): void {
   });
 }
 
-/** First line of what a program prints for `--version`; undefined when it is not there. */
-function versionOf(command: string, args = ['--version']): string | undefined {
+/** What a program prints, without the spaces around it; undefined when it is not there or fails. */
+function outputOf(command: string, args: readonly string[]): string | undefined {
   const { status, stdout } = spawnSync(command, args, { encoding: 'utf8', timeout: 10_000 });
-  return status === 0 ? stdout.trim().split('\n')[0] : undefined;
+  return status === 0 ? stdout.trim() : undefined;
 }
 
-/** nvcc prints its release on the fourth line. */
-function nvccRelease(): string | undefined {
-  const { status, stdout } = spawnSync('nvcc', ['--version'], { encoding: 'utf8', timeout: 10_000 });
-  return status === 0 ? (/release [\d.]+/.exec(stdout)?.[0] ?? 'unknown release') : undefined;
-}
+/** First line of what a program prints for `--version`. */
+const versionOf = (command: string): string | undefined => outputOf(command, ['--version'])?.split('\n')[0];
 
 function examine() {
-  const reports = listDevices();
-  const [cpuDevices, gpus] = (['cpu', 'cuda'] as const).map((wanted) => reports.find(({ type }) => type === wanted)!);
-  const devices = [...cpuDevices.devices, ...gpus.devices];
+  const devices = listDevices();
   const { cacheDir, offline, endpoint } = hubEnvironment();
-  const [major, minor] = process.versions.node.split('.').map(Number);
-  const problems = [
-    ...(major > 20 || (major === 20 && minor >= 17) ? [] : [`Node.js ${process.version} is too old; install 20.17 or newer`]),
-    ...(cpuDevices.devices.length > 0 ? [] : [cpuDevices.problem ?? 'the CPU addon reports no device']),
-  ];
+  const nvidiaSmi = outputOf('nvidia-smi', ['--query-gpu=index,name,memory.total,driver_version', '--format=csv,noheader'])?.split('\n').filter(Boolean);
+  const { CUDA_VISIBLE_DEVICES: visibleDevices } = process.env;
+  const nvcc = cudaCompiler();
+  const verdict = diagnose({ node: process.version, devices, nvidiaSmi, visibleDevices, nvcc });
   return {
     q: version,
     node: process.version,
     system: `${platform()} ${release()} ${arch()}`,
     cpu: { name: cpus()[0]?.model ?? 'unknown', threads: availableParallelism(), memoryBytes: totalmem() },
-    addon: { loaded: cpuDevices.devices.length > 0, abi: tensor.abiHash, candidates: addonCandidates() },
-    devices,
-    noGpu: gpus.problem === undefined ? undefined : [gpus.problem, gpus.fix].filter(Boolean).join('; '),
-    tools: { compiler: versionOf('c++') ?? versionOf('g++') ?? versionOf('clang++'), cmake: versionOf('cmake'), make: versionOf('make') ?? versionOf('ninja'), nvcc: nvccRelease() },
-    driver: versionOf('nvidia-smi', ['--query-gpu=name,memory.total,driver_version', '--format=csv,noheader']),
+    addon: { loaded: devices.some(({ type, devices: found }) => type === 'cpu' && found.length > 0), abi: tensor.abiHash, candidates: addonCandidates() },
+    devices: devices.flatMap((report) => report.devices),
+    cuda: verdict.cuda,
+    noGpu: verdict.noGpu,
+    tools: { compiler: versionOf('c++') ?? versionOf('g++') ?? versionOf('clang++'), cmake: versionOf('cmake'), make: versionOf('make') ?? versionOf('ninja'), nvcc: nvcc && { path: nvcc.path, release: nvcc.release } },
+    nvcc: verdict.nvcc,
+    nvidiaSmi,
+    visibleDevices,
     hub: { cacheDir, offline, endpoint },
-    problems,
+    problems: verdict.problems,
+    warnings: verdict.warnings,
   };
 }
 
 type Report = ReturnType<typeof examine>;
 
-function show({ q, node, system, cpu, addon, devices, noGpu, tools, driver, hub, problems }: Report): void {
+function show({ q, node, system, cpu, addon, devices, cuda, tools, nvcc, nvidiaSmi, visibleDevices, hub, problems, warnings }: Report): void {
   const needed = (value: string | undefined, packageName: string) => value ?? `${colors.yellow('not found')} (only a build from source needs it: apt-get install ${packageName})`;
   printFields([
     ['q', q], ['node', node], ['system', system], ['cpu', `${cpu.name}, ${cpu.threads} threads, ${bytes(cpu.memoryBytes)}`], ['cpu addon', addon.loaded ? `loaded (${addon.abi})` : colors.red('not loaded')],
-    ['compiler', needed(tools.compiler, 'g++')], ['cmake', needed(tools.cmake, 'cmake')], ['make', needed(tools.make, 'make')], ['nvcc', tools.nvcc ?? 'not found (only a build of the CUDA kernels needs it)'],
-    ['nvidia-smi', driver ?? 'not found, or it finds no GPU'], ['cuda', noGpu ?? 'ready'], ['hub cache', `${hub.cacheDir}${hub.offline ? ' (offline)' : ''}`],
+    ['compiler', needed(tools.compiler, 'g++')], ['cmake', needed(tools.cmake, 'cmake')], ['make', needed(tools.make, 'make')], ['nvcc', nvcc],
+    ...(nvidiaSmi && nvidiaSmi.length > 0 ? nvidiaSmi : ['not found, or it finds no GPU']).map((line) => ['nvidia-smi', line] as const),
+    ['visible', visibleDevices === undefined ? undefined : `CUDA_VISIBLE_DEVICES="${visibleDevices}"`], ['cuda', cuda], ['hub cache', `${hub.cacheDir}${hub.offline ? ' (offline)' : ''}`],
   ]);
   for (const { type, index, name, totalBytes, features } of devices) {
     print();
@@ -68,5 +68,6 @@ function show({ q, node, system, cpu, addon, devices, noGpu, tools, driver, hub,
     printFields(Object.entries(features).map(([feature, value]) => [`  ${feature}`, String(value)] as const));
   }
   print();
+  for (const warning of warnings) print(colors.yellow(warning));
   print(problems.length === 0 ? colors.green('No problems found.') : colors.red(problems.join('\n')));
 }

@@ -1,6 +1,6 @@
 import { readFile } from 'node:fs/promises';
 import {
-  AutoConfig, ConfigError, parseModelConfig, planFor, planPlacement, PlanRefusedError, renderBars, type BitsAndBytesConfig, type Budgets, type ModelTree, type Plan, type PlanOptions,
+  AutoConfig, ConfigError, parseModelConfig, PlacementError, planFor, planPlacement, PlanRefusedError, renderBars, type BitsAndBytesConfig, type Budgets, type ModelTree, type Plan, type PlanOptions,
 } from '@q/transformers';
 import { Option, type Command } from 'commander';
 import { addHubFlags, addOutputFlags, quantizationOf, type ModelFlags } from '../flags.js';
@@ -46,8 +46,16 @@ export function addPlan(program: Command, { signal }: Context): void {
       show(await planOf(model, flags, signal), flags);
     } catch (error) {
       if (error instanceof PlanRefusedError && !flags.json) note(renderBars(error.plan));
-      throw error;
+      throw inFlags(error);
     }
+  });
+}
+
+/** The planner's refusal to offload quantized modules, with the flags of this command instead of the options of the function. */
+function inFlags(error: unknown): unknown {
+  if (!(error instanceof PlacementError) || error.fields.rule !== 'quantized_offload') return error;
+  return new PlacementError('plan', 'quantized modules would go to the cpu or the disk', {
+    ...error.fields, why: 'bitsandbytes runs on GPUs, so transformers refuses such a map', fix: 'give the GPUs more memory with --max-memory, or let Q run those modules there with --offload', cause: error,
   });
 }
 

@@ -1,4 +1,4 @@
-// The Addon and Driver contracts (tensor/src/driver/driver.ts) over q::cuda::Device.
+// NativeCuda (src/probe.ts) and the Driver contract (tensor/src/driver/driver.ts) over q::cuda::Device.
 #include <napi.h>
 #include <cstdlib>
 #include <cstring>
@@ -44,6 +44,7 @@ Napi::Object features(Napi::Env env, const DeviceFacts& facts) {
   object.Set("driverVersion", version_text(facts.driver_version));
   object.Set("runtimeVersion", version_text(facts.runtime_version));
   object.Set("builtFor", Q_CUDA_ARCH_LIST);
+  if (!facts.peers.empty()) object.Set("peerAccess", facts.peers);
   return object;
 }
 
@@ -62,6 +63,9 @@ Napi::Object driver_info(Napi::Env env, const DeviceFacts& facts) {
   object.Set("features", features(env, facts));
   return object;
 }
+
+/// Tells objects of this addon from others.
+constexpr napi_type_tag kDriverTag{0x5163756461447276, 0x8f1c2f6ab0d44e19};
 
 /// One promise or held reference, from the JavaScript thread to a device thread and back.
 struct Ticket {
@@ -90,7 +94,7 @@ class DriverObject : public Napi::ObjectWrap<DriverObject> {
                         InstanceMethod<&DriverObject::Release>("release"), InstanceMethod<&DriverObject::Submit>("submit"),
                         InstanceMethod<&DriverObject::Write>("write"), InstanceMethod<&DriverObject::Read>("read"),
                         InstanceMethod<&DriverObject::OpenFile>("openFile"), InstanceMethod<&DriverObject::CloseFile>("closeFile"),
-                        InstanceMethod<&DriverObject::ReadFile>("readFile"), InstanceMethod<&DriverObject::MapFile>("mapFile"),
+                        InstanceMethod<&DriverObject::CopyFrom>("copyFrom"), InstanceMethod<&DriverObject::ReadFile>("readFile"), InstanceMethod<&DriverObject::MapFile>("mapFile"),
                         InstanceMethod<&DriverObject::Flush>("flush"), InstanceMethod<&DriverObject::BeginCapture>("beginCapture"),
                         InstanceMethod<&DriverObject::EndCapture>("endCapture"), InstanceMethod<&DriverObject::Replay>("replay"),
                         InstanceMethod<&DriverObject::ReleaseProgram>("releaseProgram"), InstanceMethod<&DriverObject::Memory>("memory"),
@@ -102,10 +106,11 @@ class DriverObject : public Napi::ObjectWrap<DriverObject> {
       const int64_t index = integer(info, 0);
       const Probe probe = probe_devices();
       for (const DeviceFacts& facts : probe.devices) {
-        if (facts.index == index) device_ = std::make_unique<Device>(facts);
+        if (facts.index == index && facts.problem.empty()) device_ = std::make_unique<Device>(facts);
       }
-      if (!device_) throw Failure("device", "there is no usable device cuda:" + std::to_string(index) + (probe.problem.empty() ? "" : ": " + probe.problem));
+      if (!device_) throw Failure("device", "there is no device cuda:" + std::to_string(index) + " (" + probe.status_text + ")");
     });
+    info.This().As<Napi::Object>().TypeTag(&kDriverTag);
     finished_ = Napi::ThreadSafeFunction::New(info.Env(), Napi::Function::New(info.Env(), [](const Napi::CallbackInfo&) {}), "q_cuda", 0, 1);
     finished_.Unref(info.Env());
     // At the end of the environment: no device thread may outlive it.
@@ -247,6 +252,14 @@ class DriverObject : public Napi::ObjectWrap<DriverObject> {
   void ReadFile(const Napi::CallbackInfo& info) {
     call(info.Env(), [&] { device_->read_file(integer(info, 0), integer(info, 1), integer(info, 2), integer(info, 3), integer(info, 4)); });
   }
+  Napi::Value CopyFrom(const Napi::CallbackInfo& info) {
+    return call(info.Env(), [&] {
+      if (info.Length() < 1 || !info[0].IsObject() || !info[0].As<Napi::Object>().CheckTypeTag(&kDriverTag)) return Napi::Boolean::New(info.Env(), false);
+      DriverObject* source = Unwrap(info[0].As<Napi::Object>());
+      device_->copy_from(*source->device_, integer(info, 1), integer(info, 2), integer(info, 3), integer(info, 4), integer(info, 5));
+      return Napi::Boolean::New(info.Env(), true);
+    });
+  }
   Napi::Value MapFile(const Napi::CallbackInfo& info) {
     throw failure_error(info.Env(), Failure("file", "a CUDA device does not map files (info.mapsFiles is false); use readFile"));
   }
@@ -290,20 +303,38 @@ class DriverObject : public Napi::ObjectWrap<DriverObject> {
   bool released_ = false;
 };
 
-Napi::Value devices(const Napi::CallbackInfo& info) {
-  const Probe probe = probe_devices();
-  Napi::Array list = Napi::Array::New(info.Env());
-  for (const DeviceFacts& facts : probe.devices) list.Set(list.Length(), driver_info(info.Env(), facts));
-  Napi::Object result = Napi::Object::New(info.Env());
-  result.Set("devices", list);
-  if (!probe.problem.empty()) result.Set("problem", probe.problem);
+/// CudaProbe of src/probe.ts.
+Napi::Value probe(const Napi::CallbackInfo& info) {
+  const Napi::Env env = info.Env();
+  const Probe found = probe_devices();
+  Napi::Array devices = Napi::Array::New(env);
+  for (const DeviceFacts& facts : found.devices) {
+    Napi::Object device = Napi::Object::New(env);
+    device.Set("index", facts.index);
+    if (facts.problem.empty()) device.Set("info", driver_info(env, facts));
+    else device.Set("problem", facts.problem);
+    devices.Set(devices.Length(), device);
+  }
+  Napi::Object result = Napi::Object::New(env);
+  result.Set("status", found.status);
+  result.Set("statusText", found.status_text);
+  if (!found.library_problem.empty()) result.Set("libraryProblem", found.library_problem);
+  result.Set("driverVersion", version_text(found.driver_version));
+  result.Set("runtimeVersion", version_text(found.runtime_version));
+  result.Set("builtFor", Q_CUDA_ARCH_LIST);
+#ifdef Q_CUDA_PTX
+  result.Set("hasPtx", true);
+#else
+  result.Set("hasPtx", false);
+#endif
+  result.Set("devices", devices);
   return result;
 }
 
 Napi::Object init(Napi::Env env, Napi::Object exports) {
   auto constructor = std::make_shared<Napi::FunctionReference>(Napi::Persistent(DriverObject::define(env)));
   exports.Set("abi", kAbi);
-  exports.Set("devices", Napi::Function::New(env, devices));
+  exports.Set("probe", Napi::Function::New(env, probe));
   exports.Set("open", Napi::Function::New(env, [constructor](const Napi::CallbackInfo& info) -> Napi::Value { return constructor->New({info[0]}); }));
   return exports;
 }

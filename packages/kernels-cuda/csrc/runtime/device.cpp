@@ -48,7 +48,7 @@ void Device::enter() {
 BufferView Device::view(int64_t id) {
   const auto found = buffers_.find(id);
   if (found == buffers_.end() || found->second.released) return {nullptr, 0};
-  if (capturing_) captured_.insert(id);
+  if (capturing_ && captured_.insert(id).second) ++found->second.uses;  // from here on: it may be released before the recording ends
   return {found->second.data, found->second.bytes};
 }
 
@@ -76,29 +76,6 @@ std::optional<Failure> Device::take_failure() {
   std::optional<Failure> taken = std::move(failure_);
   failure_.reset();
   return taken;
-}
-
-/// Runs a task; what it throws becomes the failure of the next promise.
-template <class F> void Device::guarded(const std::string& name, F&& task) {
-  try {
-    task();
-  } catch (Failure& failure) {
-    failure.command = name;
-    fail(failure);
-  } catch (const std::exception& error) {
-    cudaGetLastError();
-    const cudaError_t status = cudaStreamQuery(compute_);
-    if (status != cudaSuccess && status != cudaErrorNotReady) {
-      fail(Failure("device", std::string("the device failed before or in ") + name + ": " + cudaGetErrorString(status), name));
-    } else {
-      fail(Failure("command", error.what(), name));
-    }
-  }
-}
-
-template <class F> void Device::in_order(std::string name, bool blocks, F task) {
-  if (!blocks && worker_->idle()) return guarded(name, task);
-  worker_->push([this, name = std::move(name), task = std::move(task)]() mutable { guarded(name, task); });
 }
 
 int64_t Device::alloc(int64_t bytes) {
@@ -305,16 +282,17 @@ int64_t Device::end_capture() {
   captured_chunks_.clear();
   cudaGraph_t graph = nullptr;
   const cudaError_t ended = cudaStreamEndCapture(capture_, &graph);
-  if (capture_failure_) {
+  try {
+    if (capture_failure_) throw Failure(*capture_failure_);
+    check_device(ended, "cudaStreamEndCapture");
+    check_device(cudaGraphInstantiate(&program.graph, graph, 0), "cudaGraphInstantiate");
+  } catch (...) {
     if (graph) cudaGraphDestroy(graph);
     cudaGetLastError();
-    throw Failure(*capture_failure_);
+    let_go(program.buffers);
+    throw;
   }
-  check_device(ended, "cudaStreamEndCapture");
-  const cudaError_t made = cudaGraphInstantiate(&program.graph, graph, 0);
   cudaGraphDestroy(graph);
-  check_device(made, "cudaGraphInstantiate");
-  for (int64_t id : program.buffers) ++buffers_.at(id).uses;
   programs_[next_id_] = std::move(program);
   return next_id_++;
 }
@@ -337,7 +315,12 @@ void Device::release_program(int64_t id) {
     cudaGraphExecDestroy(graph);
     chunks.clear();
   });
-  for (int64_t buffer : program.buffers) {
+  let_go(program.buffers);
+}
+
+/// Ends the hold of a program on its buffers.
+void Device::let_go(const std::vector<int64_t>& buffers) {
+  for (int64_t buffer : buffers) {
     Buffer& held = buffers_.at(buffer);
     if (--held.uses == 0 && held.released) free_buffer(buffer);
   }

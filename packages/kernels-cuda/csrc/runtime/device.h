@@ -32,6 +32,8 @@ class PoolMemory final : public DeviceMemory {
   ~PoolMemory() override;
   void* take(size_t bytes) override;
   void give(void* pointer) override;
+  /// Lets copies of another device, the thread's current one, reach this memory directly where the machine can; else they are staged.
+  void open_to(int device);
   /// Free on the device, what the pool holds in reserve included.
   int64_t free_bytes() const;
 
@@ -57,6 +59,8 @@ class Device final : private Buffers {
   int64_t open_file(const std::string& path);
   void close_file(int64_t file);
   void read_file(int64_t file, int64_t file_offset, int64_t buffer, int64_t offset, int64_t bytes);
+  /// Copies from another device's buffer, in the order of both queues; see peer.cpp.
+  void copy_from(Device& source, int64_t source_buffer, int64_t source_offset, int64_t buffer, int64_t offset, int64_t bytes);
   void begin_capture();
   int64_t end_capture();
   void replay(int64_t program);
@@ -95,6 +99,7 @@ class Device final : private Buffers {
   std::optional<Failure> found_by_kernels();
   void finish(std::optional<Failure> earlier, cudaError_t status, Outcome outcome, const Done& done);
   void free_buffer(int64_t id);
+  void let_go(const std::vector<int64_t>& buffers);
 
   const DeviceFacts facts_;
   bool closed_ = false, down_ = false;
@@ -110,6 +115,7 @@ class Device final : private Buffers {
   std::unordered_map<int64_t, Buffer> buffers_;
   std::unordered_map<int64_t, Program> programs_;
   std::unordered_map<int64_t, std::shared_ptr<File>> files_;
+  std::set<int> opened_to_;  // devices that reach this one's memory
   int64_t next_id_ = 1, allocated_bytes_ = 0;
   bool capturing_ = false;
   std::set<int64_t> captured_;
@@ -120,5 +126,28 @@ class Device final : private Buffers {
   std::unique_ptr<Waiter> waiter_;
   std::unique_ptr<Worker> worker_;
 };
+
+/// Runs a task; what it throws becomes the failure of the next promise.
+template <class F> void Device::guarded(const std::string& name, F&& task) {
+  try {
+    task();
+  } catch (Failure& failure) {
+    failure.command = name;
+    fail(failure);
+  } catch (const std::exception& error) {
+    cudaGetLastError();
+    const cudaError_t status = cudaStreamQuery(compute_);
+    if (status != cudaSuccess && status != cudaErrorNotReady) {
+      fail(Failure("device", std::string("the device failed before or in ") + name + ": " + cudaGetErrorString(status), name));
+    } else {
+      fail(Failure("command", error.what(), name));
+    }
+  }
+}
+
+template <class F> void Device::in_order(std::string name, bool blocks, F task) {
+  if (!blocks && worker_->idle()) return guarded(name, task);
+  worker_->push([this, name = std::move(name), task = std::move(task)]() mutable { guarded(name, task); });
+}
 
 }  // namespace q::cuda

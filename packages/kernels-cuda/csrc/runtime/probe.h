@@ -8,6 +8,7 @@ namespace q::cuda {
 
 struct DeviceFacts {
   int index;
+  std::string problem;  // why nothing else is known; empty: all is
   std::string name;
   int64_t total_bytes;
   int compute_capability;  // 90 for 9.0
@@ -16,11 +17,16 @@ struct DeviceFacts {
   int64_t shared_bytes_per_block;  // opt-in limit
   int driver_version;              // 13000 for 13.0
   int runtime_version;
+  std::string peers;  // "cuda:1, cuda:2": devices whose memory it reaches directly
 };
 
+/// What the CUDA runtime answers. What follows from it is decided in src/probe.ts, where it is tested without a GPU.
 struct Probe {
-  std::vector<DeviceFacts> devices;  // those this build has code for
-  std::string problem;               // empty: none
+  std::string status, status_text;  // name and words of the answer when asked for devices
+  std::string library_problem;      // why the driver's library cannot be loaded; empty: it can
+  int driver_version = 0;           // the newest CUDA that the driver supports; 0 without one
+  int runtime_version = 0;
+  std::vector<DeviceFacts> devices;
 };
 
 /// Looks without creating contexts; never throws.

@@ -65,7 +65,7 @@ async function collect(backend: Backend, make: (backend: Backend) => Tensor | Te
   }
 }
 
-const fail = (message: string): never => {
+export const fail = (message: string): never => {
   throw new QError('native', 'conformance', message);
 };
 

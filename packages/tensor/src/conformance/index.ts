@@ -8,6 +8,7 @@ import { Conformance, type ConformanceCase } from './harness.js';
 import { linearCases } from './linear.js';
 
 export { assertClose, assertEqual, Conformance, numbers, relativeError, type ConformanceCase } from './harness.js';
+export { runTransfers, transferCases, type Pair, type TransferCase } from './transfer.js';
 
 /** What every backend must do, for every activation dtype that it takes. */
 export const conformanceCases: readonly ConformanceCase[] = [...elementwiseCases, ...linearCases, ...attentionCases, ...decodingCases, ...eagerCases];
@@ -18,12 +19,23 @@ export interface ConformanceReport {
 }
 
 /** Runs the cases one after the other and reports; for machines without a test runner. */
-export async function runConformance(backend: Backend, options: { dtypes?: readonly FloatDType[]; filter?: RegExp } = {}): Promise<ConformanceReport> {
+export async function runConformance(
+  backend: Backend,
+  options: {
+    dtypes?: readonly FloatDType[];
+    filter?: RegExp;
+    /** Every `of`th case only, from the `index`th on: a part of the suite for one of several processes. */
+    shard?: { index: number; of: number };
+  } = {},
+): Promise<ConformanceReport> {
+  const { index, of } = options.shard ?? { index: 0, of: 1 };
+  let at = 0;
   const failures: { name: string; dtype: FloatDType; message: string }[] = [];
   let passed = 0;
   for (const dtype of options.dtypes ?? backend.caps.activationDtypes) {
     for (const { name, run } of conformanceCases) {
       if (options.filter && !options.filter.test(name)) continue;
+      if (at++ % of !== index) continue;
       try {
         await run(new Conformance(backend, dtype));
         passed += 1;

@@ -1,10 +1,11 @@
-import { DisposedError, NativeError, OutOfMemoryError, QError, ShapeError } from '@q/config';
+import { ConfigError, DisposedError, NativeError, OutOfMemoryError, QError, ShapeError, UnsupportedError } from '@q/config';
 import { dtypeBytes, type DType, type FloatDType } from '../dtype.js';
 import { commandCodes, encode } from '../driver/encode.js';
 import type { Driver, DriverFailure, DriverInfo } from '../driver/driver.js';
 import type { CommandArgs, CommandName } from '../driver/schema.js';
 import { deviceName, type Device } from './device.js';
 import { bf16FromNumber, f16FromNumber } from './half.js';
+import { OrderedDriver } from './ordered.js';
 import { Pool } from './pool.js';
 import { countOf, Storage, Tensor, type Shape } from './tensor.js';
 
@@ -51,10 +52,13 @@ export class Backend {
   #eager: FloatDType | undefined;
   #onCommand: ((name: CommandName, args: unknown) => void) | undefined;
 
-  constructor(private readonly driver: Driver, { eager }: BackendOptions = {}) {
+  private readonly driver: OrderedDriver;
+
+  constructor(driver: Driver, { eager }: BackendOptions = {}) {
     this.#eager = eager;
+    this.driver = new OrderedDriver(driver);
     this.device = { type: driver.info.type, index: driver.info.index };
-    this.#pool = new Pool(driver);
+    this.#pool = new Pool(this.driver);
   }
 
   get caps(): DriverInfo {
@@ -124,6 +128,29 @@ export class Backend {
     return new Uint8Array(await this.#wait('read', this.driver.read(buffer, offset, bytes)));
   }
 
+  /**
+   * Queues a copy of the bytes of `source`, on this or another device, into `target` on this one: after everything queued on both so far, before
+   * what is queued on either later. `source` may be disposed or overwritten at once. Between GPUs the driver copies; other pairs go through host memory, while
+   * what is queued on this device (and, behind more than 2 MiB, on the source) waits, and the caller does not. What fails rejects this device's next promise.
+   * {@link copy} and {@link Tensor.to} are built on it.
+   * @throws ShapeError when the byte lengths differ; UnsupportedError while one of the devices records a program; DisposedError when one was closed
+   */
+  receive(source: Tensor, target: Tensor): void {
+    const [from, to, other] = [source.ref(), target.ref(), source.backend];
+    if (from.bytes !== to.bytes) throw new ShapeError('copy', 'byte length differs', { got: from.bytes, expected: to.bytes });
+    if (target.backend !== this) throw new ConfigError('copy', 'the target lies on another device', { device: this.name, target: target.backend.name });
+    if (from.bytes === 0) return;
+    if (other === this) return this.submit('copy', { src: from, out: to });
+    const recording = [this, other].find((backend) => backend.#pool.capturing);
+    if (recording) {
+      throw new UnsupportedError('copy', 'a copy between devices cannot be recorded', {
+        from: other.name, to: this.name, recording: recording.name, why: 'a program belongs to one device', fix: 'copy before and after the program, into a tensor that it uses',
+      });
+    }
+    const receive = () => this.driver.receive(other.driver, from, to, (error) => other.#translate('copy', error));
+    other.#guard('copy', () => this.#guard('copy', receive));
+  }
+
   // ---- files
 
   /** @throws NativeError when the file cannot be opened. */
@@ -155,10 +182,10 @@ export class Backend {
 
   // ---- commands
 
-  /** Queues a command; the ops validate before they call this. */
+  /** Queues a command; the ops validate before they call this. @throws PlacementError when a tensor lies on another device. */
   submit<N extends CommandName>(name: N, args: CommandArgs<N>): void {
     this.#onCommand?.(name, args);
-    this.#guard(name, () => this.driver.submit(commandCodes[name], encode(name, args)));
+    this.#guard(name, () => this.driver.submit(commandCodes[name], encode(name, args, this)));
   }
 
   /** Sees every command before it is queued; undefined stops it. */

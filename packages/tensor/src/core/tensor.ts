@@ -94,7 +94,7 @@ export class Tensor<D extends DType = DType> implements Disposable {
         fix: 'return it from the scope or keep() it',
       });
     }
-    return { buffer: this.storage.buffer, offset: this.offset, dtypeCode: dtypes[this.dtype].code, bytes: this.bytes };
+    return { buffer: this.storage.buffer, offset: this.offset, dtypeCode: dtypes[this.dtype].code, bytes: this.bytes, device: this.backend };
   }
 
   /** The same elements under another shape. @throws ShapeError when the count differs. */
@@ -126,6 +126,23 @@ export class Tensor<D extends DType = DType> implements Disposable {
     const { buffer, offset, bytes } = this.ref();
     if (bytes === 0) return new Uint8Array(0);
     return this.backend.read(buffer, offset, bytes);
+  }
+
+  /**
+   * A copy on a device, which may be this one. Returns at once; commands that use the copy run after it, and this tensor may be disposed right
+   * away. See {@link Backend.receive} for how and what it throws.
+   * @param options.persistent memory of exactly this size, for weights; default: a temporary
+   */
+  to(backend: Backend, options: { persistent?: boolean } = {}): Tensor<D> {
+    this.ref();
+    const copied = options.persistent ? backend.allocate(this.shape, this.dtype) : backend.empty(this.shape, this.dtype);
+    try {
+      backend.receive(this, copied);
+    } catch (error) {
+      copied.dispose();
+      throw error;
+    }
+    return copied;
   }
 
   /** Takes the tensor out of its scope: the caller disposes it. */

@@ -1,3 +1,4 @@
+import { PlacementError } from '@q/config';
 import { commandNames, commands, type CommandArgs, type CommandName, type Fields, type TensorRef } from './schema.js';
 
 /** Words of one tensor reference: buffer, byte offset, dtype code, byte length. An absent tensor has buffer 0. */
@@ -5,7 +6,16 @@ export const tensorWords = 4;
 
 const scratch = new Float64Array(512);
 
+type Device = TensorRef['device'];
+
+const elsewhere = (command: string, tensor: TensorRef, device: Device): PlacementError =>
+  new PlacementError(command, 'a tensor lies on another device', { device: device?.name, tensor: tensor.device?.name, why: 'a command reads the memory of one device', fix: 'copy it there with tensor.to(backend)' });
+
+let command: CommandName;
+let expected: Device;
+
 const writeTensor = (tensor: TensorRef | undefined, at: number): number => {
+  if (tensor?.device !== undefined && expected !== undefined && tensor.device !== expected) throw elsewhere(command, tensor, expected);
   scratch[at] = tensor?.buffer ?? 0;
   scratch[at + 1] = tensor?.offset ?? 0;
   scratch[at + 2] = tensor?.dtypeCode ?? 0;
@@ -31,9 +41,16 @@ const writeFields = (fields: Fields, values: Readonly<Record<string, unknown>>, 
 /** Index of each command in the table: its code in the native ABI. */
 export const commandCodes = Object.fromEntries(commandNames.map((name, code) => [name, code])) as Record<CommandName, number>;
 
-/** The arguments as words for {@link Driver.submit}: a view that the next call overwrites. */
-export const encode = <N extends CommandName>(name: N, args: CommandArgs<N>): Float64Array =>
-  scratch.subarray(0, writeFields(commands[name], args as Readonly<Record<string, unknown>>, 0));
+/**
+ * The arguments as words for {@link Driver.submit}: a view that the next call overwrites.
+ * @param device whose command it is
+ * @throws PlacementError when a tensor says that it lies on another device
+ */
+export const encode = <N extends CommandName>(name: N, args: CommandArgs<N>, device?: Device): Float64Array => {
+  command = name;
+  expected = device;
+  return scratch.subarray(0, writeFields(commands[name], args as Readonly<Record<string, unknown>>, 0));
+};
 
 const readFields = (fields: Fields, words: Float64Array, cursor: { at: number }): Record<string, unknown> => {
   const values: Record<string, unknown> = {};

@@ -221,6 +221,8 @@ export interface TensorRef {
   readonly offset: number;
   readonly dtypeCode: number;
   readonly bytes: number;
+  /** The backend whose buffer it is; {@link encode} refuses another one's. */
+  readonly device?: { readonly name: string };
 }
 
 type FieldValue<F extends FieldType> = F extends 'tensor'

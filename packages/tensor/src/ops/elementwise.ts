@@ -17,11 +17,11 @@ export function fillRandom(out: Tensor, options: { kind: keyof typeof randomKind
   out.backend.submit('random', { out: out.ref(), kind: randomKinds[kind], scale, seed });
 }
 
-/** Copies bytes between two tensors of one device and the same dtype and count. */
+/** Copies bytes between two tensors of the same dtype and count, on one device or from one to another; see {@link Backend.receive}. */
 export function copy(src: Tensor, out: Tensor): void {
   checkDType('copy', 'out', out, src.dtype);
   if (src.count !== out.count) throw new ShapeError('copy', 'element counts differ', { src: src.shape, out: out.shape });
-  out.backend.submit('copy', { src: src.ref(), out: out.ref() });
+  out.backend.receive(src, out);
 }
 
 /** A copy in another float dtype, rounded to nearest even. */

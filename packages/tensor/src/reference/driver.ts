@@ -88,6 +88,13 @@ export class ReferenceDriver implements Driver {
     throw failure('device', 'this driver does not map files');
   }
 
+  copyFrom(source: Driver, sourceBuffer: number, sourceOffset: number, buffer: number, offset: number, bytes: number): boolean {
+    if (!(source instanceof ReferenceDriver)) return false;
+    if (this.#recording || source.#recording) throw failure('command', 'copyFrom may not be called between beginCapture and endCapture');
+    this.write(buffer, offset, source.#memory.bytes(sourceBuffer, sourceOffset, bytes));
+    return true;
+  }
+
   async flush(): Promise<void> {
     const error = this.#error;
     this.#error = undefined;
