@@ -3,15 +3,7 @@
 
 namespace q::cuda {
 
-template <> void launch_gemm_bnb4<half_t>(Context& context, const Bnb4Params& p, int tr, int blocks) {
-  switch (tr) {
-    case 96: return launch_bnb4_instance<half_t, 96>(context, p, blocks);
-    case 128: return launch_bnb4_instance<half_t, 128>(context, p, blocks);
-    case 192: return launch_bnb4_instance<half_t, 192>(context, p, blocks);
-    case 256: return launch_bnb4_instance<half_t, 256>(context, p, blocks);
-    default: throw CommandError("linear (bnb4): no instance for " + std::to_string(tr) + " rows");
-  }
-}
+template <> void launch_gemm_bnb4<half_t>(Context& context, const Bnb4Params& p, int tr, int warpgroups, int blocks) { launch_bnb4_rows<half_t>(context, p, tr, warpgroups, blocks); }
 
 int bnb4_clusters(int size) {
   constexpr int bytes = bnb4_shared_bytes(128);
@@ -23,7 +15,7 @@ int bnb4_clusters(int size) {
   attribute.val.clusterDim.y = attribute.val.clusterDim.z = 1;
   cudaLaunchConfig_t config{};
   config.gridDim = dim3(size * 1024);
-  config.blockDim = dim3(kBnb4Threads);
+  config.blockDim = dim3(kBnb4Warpgroups * 128);
   config.dynamicSmemBytes = bytes;
   config.attrs = &attribute;
   config.numAttrs = 1;

@@ -131,31 +131,39 @@ void multiply_bnb4(Context& context, const Product& p) {
   b.steps_shift = log2_of(first.block_size / 64);
   b.nested_shift = first.nested_block_size > 0 ? log2_of(first.nested_block_size) : 0;
   b.k_steps = static_cast<int>(p.k / 64);
-  b.row_tiles = up(p.rows, 256);
-  const int share = up(p.rows, b.row_tiles), tr = share <= 96 ? 96 : share <= 128 ? 128 : share <= 192 ? 192 : 256;
-  const int tiles = column_tiles(b.finish, b.finish.gated ? 64 : 128) * b.row_tiles;
+  b.row_tiles = up(p.rows, 128);
+  const int tr = up(up(p.rows, b.row_tiles), 32) * 32;
   static const std::array<int, 9> fit = [] {  // a fact of the machine, asked for once
     std::array<int, 9> f{};
     for (int size = 1; size <= 8; ++size) f[size] = std::max(1, bnb4_clusters(size));
     return f;
   }();
-  // A block costs its K steps plus about 6 for filling and draining, 3 more when split.
+  const bool gated = p.finish.gated;
+  const auto tiles_of = [&](int warpgroups) { return column_tiles(b.finish, warpgroups * (gated ? 32 : 64)) * b.row_tiles; };
+  // Cycles of a shape, from times on an H200 (11008 x 4096, 32 to 128 rows): whole waves of blocks, each its K steps, and what a block costs
+  // besides: filling the pipeline, the epilogue, and for a split the sums that come from other multiprocessors (12 bytes a cycle).
+  int warpgroups = 1;
   int64_t least = INT64_MAX;
-  for (int split = 1; split <= 8; ++split) {
-    const int64_t cost = up(tiles, fit[split]) * static_cast<int64_t>(up(b.k_steps, split) + (split > 1 ? 9 : 6));
-    if (split <= b.k_steps && cost < least) {
-      least = cost;
-      b.split = split;
+  for (int groups = kBnb4Warpgroups; groups >= 1; --groups) {
+    const int64_t step = 310 + tr * 7 / 10 + groups * (112 + tr);
+    for (int split = 1; split <= std::min(8, b.k_steps); ++split) {
+      const int64_t cost = up(tiles_of(groups), fit[split]) * (up(b.k_steps, split) * step + 10000 + 24 * groups * tr * (split - 1) / split);
+      if (cost < least) {
+        least = cost;
+        b.split = split;
+        warpgroups = groups;
+      }
     }
   }
+  const int tiles = tiles_of(warpgroups);
   b.x = tensor_map(p.dtype, p.x, p.rows, p.k, p.k, tr, 64, true);
   for (int i = 0; i < p.parts; ++i) {
     const LinearArgsItem& part = p.args->parts[i];
-    b.codes[i] = tensor_map(DType::u8, part.weight.data, part.n, p.k / 2, p.k / 2, 64, 128, true);
+    b.codes[i] = tensor_map(DType::u8, part.weight.data, part.n, p.k / 2, p.k / 2, gated ? 32 : 64 * warpgroups, 128, true);
     b.quant[i] = {part.absmax.data, part.nested_absmax.as<float>(), part.nested_code.as<float>(), part.offset.as<float>()};
   }
-  if (p.dtype == DType::f16) launch_gemm_bnb4<half_t>(context, b, tr, tiles * b.split);
-  else launch_gemm_bnb4<bfloat_t>(context, b, tr, tiles * b.split);
+  if (p.dtype == DType::f16) launch_gemm_bnb4<half_t>(context, b, tr, warpgroups, tiles * b.split);
+  else launch_gemm_bnb4<bfloat_t>(context, b, tr, warpgroups, tiles * b.split);
 }
 
 }  // namespace q::cuda

@@ -24,21 +24,25 @@ struct Quantized {
   int64_t nested_block_size;
   int block_shift;  // log2 of the sizes, or -1
   int nested_shift;
+  bool whole_warps;  // the 1024 values of a warp's step share one nested absmax
   float table[16];
 };
 
 __device__ __forceinline__ int64_t divide(int64_t a, int64_t b, int shift) { return shift >= 0 ? a >> shift : a / b; }
 
-__device__ __forceinline__ float block_absmax(const Quantized& q, int64_t block) {
+/// `code` and `offset`: q's nested code in shared memory, and its offset. Two roundings, as bitsandbytes does it.
+__device__ __forceinline__ float block_absmax(const Quantized& q, const float* code, float offset, int64_t block) {
   if (!q.nested_absmax) return static_cast<const float*>(q.absmax)[block];
-  return q.nested_code[static_cast<const uint8_t*>(q.absmax)[block]] * q.nested_absmax[divide(block, q.nested_block_size, q.nested_shift)] + *q.offset;
+  return __fadd_rn(__fmul_rn(code[static_cast<const uint8_t*>(q.absmax)[block]], q.nested_absmax[divide(block, q.nested_block_size, q.nested_shift)]), offset);
 }
 
 template <class T> __global__ void __launch_bounds__(256) dequantize_kernel(const __grid_constant__ Quantized q, int64_t count, T* out) {
-  __shared__ float table[16][32];
+  __shared__ float table[16][32], nested_code[256];
   for (int i = threadIdx.x; i < 512; i += 256) table[i / 32][i % 32] = q.table[i / 32];
-  __syncthreads();
   pdl_begin();
+  if (q.nested_absmax) nested_code[threadIdx.x] = q.nested_code[threadIdx.x];
+  const float offset = q.nested_absmax ? *q.offset : 0.f;
+  __syncthreads();
   const int lane = threadIdx.x & 31;
   const bool words = (q.block_size & 31) == 0 && (reinterpret_cast<uintptr_t>(q.codes) & 15) == 0 && (reinterpret_cast<uintptr_t>(out) & 15) == 0;
   const int64_t stride = static_cast<int64_t>(gridDim.x) * 256;
@@ -50,11 +54,24 @@ template <class T> __global__ void __launch_bounds__(256) dequantize_kernel(cons
     const int64_t w0 = (round * stride + blockIdx.x * 256ll + threadIdx.x - lane) * 4;
     uint32_t word[4];
     float scale[4];
+    if (q.whole_warps && w0 < whole * 4) {
+      const float nested = q.nested_absmax[w0 * 8 >> (q.block_shift + q.nested_shift)];
+      int code[4];
 #pragma unroll
-    for (int i = 0; i < 4; ++i) {
-      const int64_t at = w0 + i * 32 + lane;
-      word[i] = at < whole * 4 ? reinterpret_cast<const uint32_t*>(q.codes)[at] : 0;
-      scale[i] = at < whole * 4 ? block_absmax(q, divide(at * 8, q.block_size, q.block_shift)) : 0.f;
+      for (int i = 0; i < 4; ++i) {
+        const int64_t at = w0 + i * 32 + lane;
+        word[i] = at < whole * 4 ? reinterpret_cast<const uint32_t*>(q.codes)[at] : 0;
+        code[i] = at < whole * 4 ? static_cast<const uint8_t*>(q.absmax)[at * 8 >> q.block_shift] : 0;
+      }
+#pragma unroll
+      for (int i = 0; i < 4; ++i) scale[i] = __fadd_rn(__fmul_rn(nested_code[code[i]], nested), offset);
+    } else {
+#pragma unroll
+      for (int i = 0; i < 4; ++i) {
+        const int64_t at = w0 + i * 32 + lane;
+        word[i] = at < whole * 4 ? reinterpret_cast<const uint32_t*>(q.codes)[at] : 0;
+        scale[i] = at < whole * 4 ? block_absmax(q, nested_code, offset, divide(at * 8, q.block_size, q.block_shift)) : 0.f;
+      }
     }
 #pragma unroll
     for (int i = 0; i < 4; ++i) {
@@ -76,7 +93,7 @@ template <class T> __global__ void __launch_bounds__(256) dequantize_kernel(cons
   }
   for (int64_t i = whole * 32 + blockIdx.x * 256ll + threadIdx.x; i < count; i += stride) {
     const int code = (q.codes[i / 2] >> ((i & 1) ? 0 : 4)) & 15;
-    out[i] = from_float<T>(table[code][lane] * block_absmax(q, i / q.block_size));
+    out[i] = from_float<T>(table[code][lane] * block_absmax(q, nested_code, offset, i / q.block_size));
   }
 }
 
@@ -218,7 +235,8 @@ static int shift_of(int64_t size) {
 }
 
 void dequantize_weight(Context& context, const LinearArgsItem& part, int64_t count, DType to_dtype, void* to) {
-  Quantized q{part.weight.as<uint8_t>(), part.absmax.data, part.nested_absmax.as<float>(), part.nested_code.as<float>(), part.offset.as<float>(), part.block_size, part.nested_block_size, shift_of(part.block_size), shift_of(part.nested_block_size), {}};
+  Quantized q{part.weight.as<uint8_t>(), part.absmax.data, part.nested_absmax.as<float>(), part.nested_code.as<float>(), part.offset.as<float>(), part.block_size, part.nested_block_size, shift_of(part.block_size), shift_of(part.nested_block_size), false, {}};
+  q.whole_warps = q.nested_absmax && q.block_shift >= 0 && q.nested_shift >= 0 && q.block_shift + q.nested_shift >= 10;
   code_table(part.quant_type, q.table);
   const int64_t most = context.multiprocessors * 16, wanted = (count + 2047) / 2048;
   const unsigned blocks = static_cast<unsigned>(wanted < most ? wanted : most);

@@ -43,6 +43,10 @@ __device__ __forceinline__ void tensor_load_multicast(uint32_t to, const CUtenso
         "r"(barrier), "r"(column), "r"(row), "h"(mask)
         : "memory");
 }
+/// Moves a box to the L2 only.
+__device__ __forceinline__ void tensor_prefetch(const CUtensorMap* map, int column, int row) {
+  Q_PTX("cp.async.bulk.prefetch.tensor.2d.L2.global.tile [%0, {%1, %2}];" ::"l"(map), "r"(column), "r"(row) : "memory");
+}
 __device__ __forceinline__ void prefetch_map(const CUtensorMap* map) { Q_PTX("prefetch.tensormap [%0];" ::"l"(map) : "memory"); }
 
 // ---- wgmma
@@ -67,12 +71,20 @@ __device__ __forceinline__ void cluster_sync() {
   Q_PTX("barrier.cluster.arrive.release.aligned;" ::: "memory");
   Q_PTX("barrier.cluster.wait.acquire.aligned;" ::: "memory");
 }
-__device__ __forceinline__ float4 cluster_read(uint32_t address, int rank) {
+/// The same without ordering memory: for blocks that only wait until the others have finished reading.
+__device__ __forceinline__ void cluster_leave() {
+  Q_PTX("barrier.cluster.arrive.relaxed.aligned;" ::: "memory");
+  Q_PTX("barrier.cluster.wait.aligned;" ::: "memory");
+}
+/// Where another block of the cluster has what lies at `address` in this one.
+__device__ __forceinline__ uint32_t cluster_address(uint32_t address, int rank) {
+  uint32_t there = 0;
+  Q_PTX("mapa.shared::cluster.u32 %0, %1, %2;" : "=r"(there) : "r"(address), "r"(rank));
+  return there;
+}
+__device__ __forceinline__ float4 cluster_read(uint32_t address) {
   float4 v = {};
-  Q_PTX("{.reg .b32 a; mapa.shared::cluster.u32 a, %4, %5; ld.shared::cluster.v4.f32 {%0, %1, %2, %3}, [a];}"
-        : "=f"(v.x), "=f"(v.y), "=f"(v.z), "=f"(v.w)
-        : "r"(address), "r"(rank)
-        : "memory");
+  Q_PTX("ld.shared::cluster.v4.f32 {%0, %1, %2, %3}, [%4];" : "=f"(v.x), "=f"(v.y), "=f"(v.z), "=f"(v.w) : "r"(address) : "memory");
   return v;
 }
 __device__ __forceinline__ void named_barrier(int id, int threads) { Q_PTX("bar.sync %0, %1;" ::"r"(id), "r"(threads) : "memory"); }

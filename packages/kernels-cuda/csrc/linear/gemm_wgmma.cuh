@@ -25,19 +25,23 @@ template <class E, int N> struct Wgmma;
 
 #define Q_D(a) "%" #a "0,%" #a "1,%" #a "2,%" #a "3,%" #a "4,%" #a "5,%" #a "6,%" #a "7,%" #a "8,%" #a "9"
 #define Q_O8(c, i) c(d[i]), c(d[i + 1]), c(d[i + 2]), c(d[i + 3]), c(d[i + 4]), c(d[i + 5]), c(d[i + 6]), c(d[i + 7])
-#define Q_O32(c, i) Q_O8(c, i), Q_O8(c, i + 8), Q_O8(c, i + 16), Q_O8(c, i + 24)
+#define Q_B32(c, i) Q_O8(c, i), Q_O8(c, i + 8), Q_O8(c, i + 16), Q_O8(c, i + 24)
+#define Q_R16 Q_D() ",%10,%11,%12,%13,%14,%15"
+#define Q_O16(c) Q_O8(c, 0), Q_O8(c, 8)
+#define Q_R32 Q_D() "," Q_D(1) "," Q_D(2) ",%30,%31"
+#define Q_O32(c) Q_B32(c, 0)
 #define Q_R48 Q_D() "," Q_D(1) "," Q_D(2) "," Q_D(3) ",%40,%41,%42,%43,%44,%45,%46,%47"
-#define Q_O48(c) Q_O32(c, 0), Q_O8(c, 32), Q_O8(c, 40)
+#define Q_O48(c) Q_B32(c, 0), Q_O8(c, 32), Q_O8(c, 40)
 #define Q_R64 Q_D() "," Q_D(1) "," Q_D(2) "," Q_D(3) "," Q_D(4) "," Q_D(5) ",%60,%61,%62,%63"
-#define Q_O64(c) Q_O32(c, 0), Q_O32(c, 32)
+#define Q_O64(c) Q_B32(c, 0), Q_B32(c, 32)
 #define Q_R96 Q_D() "," Q_D(1) "," Q_D(2) "," Q_D(3) "," Q_D(4) "," Q_D(5) "," Q_D(6) "," Q_D(7) "," Q_D(8) ",%90,%91,%92,%93,%94,%95"
-#define Q_O96(c) Q_O32(c, 0), Q_O32(c, 32), Q_O32(c, 64)
+#define Q_O96(c) Q_B32(c, 0), Q_B32(c, 32), Q_B32(c, 64)
 #define Q_R112 Q_D() "," Q_D(1) "," Q_D(2) "," Q_D(3) "," Q_D(4) "," Q_D(5) "," Q_D(6) "," Q_D(7) "," Q_D(8) "," Q_D(9) "," Q_D(10) ",%110,%111"
-#define Q_O112(c) Q_O32(c, 0), Q_O32(c, 32), Q_O32(c, 64), Q_O8(c, 96), Q_O8(c, 104)
+#define Q_O112(c) Q_B32(c, 0), Q_B32(c, 32), Q_B32(c, 64), Q_O8(c, 96), Q_O8(c, 104)
 #define Q_R120 Q_D() "," Q_D(1) "," Q_D(2) "," Q_D(3) "," Q_D(4) "," Q_D(5) "," Q_D(6) "," Q_D(7) "," Q_D(8) "," Q_D(9) "," Q_D(10) "," Q_D(11)
-#define Q_O120(c) Q_O32(c, 0), Q_O32(c, 32), Q_O32(c, 64), Q_O8(c, 96), Q_O8(c, 104), Q_O8(c, 112)
+#define Q_O120(c) Q_B32(c, 0), Q_B32(c, 32), Q_B32(c, 64), Q_O8(c, 96), Q_O8(c, 104), Q_O8(c, 112)
 #define Q_R128 Q_D() "," Q_D(1) "," Q_D(2) "," Q_D(3) "," Q_D(4) "," Q_D(5) "," Q_D(6) "," Q_D(7) "," Q_D(8) "," Q_D(9) "," Q_D(10) "," Q_D(11) ",%120,%121,%122,%123,%124,%125,%126,%127"
-#define Q_O128(c) Q_O32(c, 0), Q_O32(c, 32), Q_O32(c, 64), Q_O32(c, 96)
+#define Q_O128(c) Q_B32(c, 0), Q_B32(c, 32), Q_B32(c, 64), Q_B32(c, 96)
 
 #define Q_WGMMA_FLOAT(E, TYPE, N, R, I0, I1, I2, I3, I4, I5) \
   template <> struct Wgmma<E, N> { \
@@ -65,6 +69,10 @@ template <class E, int N> struct Wgmma;
     } \
   };
 
+Q_WGMMA_FLOAT(__half, "f16", 32, 16, "16", "17", "18", "19", "20", "21")
+Q_WGMMA_FLOAT(__nv_bfloat16, "bf16", 32, 16, "16", "17", "18", "19", "20", "21")
+Q_WGMMA_FLOAT(__half, "f16", 64, 32, "32", "33", "34", "35", "36", "37")
+Q_WGMMA_FLOAT(__nv_bfloat16, "bf16", 64, 32, "32", "33", "34", "35", "36", "37")
 Q_WGMMA_FLOAT(__half, "f16", 96, 48, "48", "49", "50", "51", "52", "53")
 Q_WGMMA_FLOAT(__nv_bfloat16, "bf16", 96, 48, "48", "49", "50", "51", "52", "53")
 Q_WGMMA_INT8(96, 48, "48", "49", "50")
@@ -90,6 +98,10 @@ Q_WGMMA_INT8(256, 128, "128", "129", "130")
 #undef Q_D
 #undef Q_O8
 #undef Q_O32
+#undef Q_B32
+#undef Q_R16
+#undef Q_O16
+#undef Q_R32
 #undef Q_R48
 #undef Q_O48
 #undef Q_R64

@@ -1,12 +1,12 @@
 // Test and bench of the linear with many rows: every path against float64 over odd sizes, kinds and finishes (poisoned outputs, two runs
 // compared bit by bit, a row alone against the row in company), then bitsandbytes' own results, then times.
-//   q_test_gemm check [golden.bin]      q_test_gemm bench      q_test_gemm profile (under ncu)
+//   q_test_gemm check [golden.bin]      q_test_gemm bench      q_test_gemm rows (4 bits only)      q_test_gemm profile (under ncu)
 // Times: CUDA graph of launches over copies of the weights beyond the L2, random values, median of replays.
 #include <algorithm>
 #include <functional>
 #include <tuple>
-#include "cublaslt.h"
-#include "gemm.h"
+#include "linear/cublaslt.h"
+#include "linear/gemm.h"
 #include "gemm_reference.cuh"
 
 namespace q::cuda {
@@ -51,7 +51,7 @@ double limit(WeightKind kind, DType dtype) {
   return dtype == DType::f16 ? 1e-3 : 8e-3;
 }
 
-void check_case(Machine& m, const LinearArgs& a, const Tensor& out, int64_t columns, const std::string& what, bool forced_fallback) {
+void check_case(Machine& m, const LinearArgs& a, const Tensor& out, int64_t columns, const std::string& what, bool forced_fallback, bool only_fused = false) {
   const size_t bytes = a.rows * columns * size_of(out.dtype);
   Memory memory;
   Tensor residual{};
@@ -64,6 +64,7 @@ void check_case(Machine& m, const LinearArgs& a, const Tensor& out, int64_t colu
   std::vector<char> first(bytes), second(bytes);
   for (GemmPath path : {GemmPath::automatic, GemmPath::bnb4, GemmPath::tma, GemmPath::cublas, GemmPath::mma, GemmPath::plain}) {
     if (forced_fallback && path != GemmPath::automatic) continue;
+    if (only_fused && path != GemmPath::bnb4) continue;
     if (path == GemmPath::mma && out.dtype == DType::f32 && a.parts[0].kind != 2) continue;
     if (path == GemmPath::plain && (a.rows > 200 || a.parts[0].kind == 2)) continue;
     bool ran = true;
@@ -119,12 +120,12 @@ void check_random(Machine& hopper, Machine& older, int cases) {
     const DType dtype = random.pick({DType::f16, DType::f16, DType::bf16, DType::f32});
     const auto kind = static_cast<WeightKind>(random(3));
     const bool odd = random(4) == 0;
-    a.rows = random.pick({1, 17, 65, 80, 96, 97, 128, 129, 200, 257, 300, 513});
+    a.rows = random.pick({1, 17, 33, 63, 64, 65, 80, 96, 97, 100, 127, 128, 129, 200, 257, 300, 513});
     a.k = odd ? 1 + random(400) : random.pick({64, 128, 256, 512, 576, 1024, 1088, 2048});
     a.gated = random(4) == 0;
     a.parts_count = a.gated ? 2 : random.pick({1, 1, 1, 2, 3, 4});
     a.activation = random(2) ? random(8) : 0;
-    const int shared_n = odd ? 1 + random(300) : random.pick({64, 128, 136, 192, 256, 384, 520});
+    const int shared_n = odd || random(4) == 0 ? 1 + random(300) : random.pick({64, 128, 136, 192, 256, 384, 520});
     const bool same_n = a.gated || random(2), nested = random(2), mixed = random(12) == 0, biased = random(2);
     const int64_t block = random.pick({64, 64, 128, 256, 32});
     const DType compute = random(8) == 0 ? random.pick({DType::f16, DType::bf16, DType::f32}) : dtype;
@@ -159,6 +160,47 @@ void check_random(Machine& hopper, Machine& older, int cases) {
                   threshold, biased, a.residual ? (a.residual.data == a.out.data ? 2 : 1) : 0, static_cast<int>(compute));
     check_case(hopper, a, a.out, columns, what, false);
     check_case(older, a, a.out, columns, std::string("sm_80 rules, ") + what, true);
+  }
+}
+
+/// The fused 4-bit product at sizes that fill the machine: every tile of x, odd rows, outputs that end within a tile, parts and gating.
+void check_fused(Machine& m) {
+  struct Case {
+    int64_t n, k;
+    int parts, gated;
+  };
+  int i = 0;
+  for (const Case& s : {Case{11008, 4096, 1, 0}, {4096, 4096, 3, 0}, {5500, 2048, 2, 1}, {1001, 11008, 1, 0}, {6666, 320, 2, 0}}) {
+    for (int64_t rows : {17, 32, 33, 48, 63, 64, 65, 96, 100, 127, 128, 129, 200, 256, 385}) {
+      ++i;
+      if (rows > 130 && s.n > 10000) continue;
+      Memory memory;
+      LinearArgs a{};
+      const DType dtype = i % 3 == 0 ? DType::bf16 : DType::f16;
+      a.rows = rows;
+      a.k = s.k;
+      a.gated = s.gated;
+      a.activation = s.gated;
+      a.parts_count = s.parts;
+      for (int j = 0; j < s.parts; ++j) {
+        LinearArgsItem& p = a.parts[j];
+        p.kind = static_cast<int64_t>(WeightKind::bnb4);
+        p.n = s.n;
+        p.block_size = s.k % 128 == 0 && i % 4 == 0 ? 128 : 64;
+        p.nested_block_size = 256;
+        p.quant_type = i % 5 == 0;
+        p.compute_dtype = static_cast<int64_t>(dtype);
+        draw_weight(memory, p, a.k, dtype, i % 2, 1000 * i + 10 * j);
+        if (i % 2) p.bias = memory.make(dtype, p.n, Draw::normal, 0.5f, 5 * i + j);
+      }
+      const int64_t columns = s.gated ? s.n : s.n * s.parts;
+      a.x = memory.make(dtype, a.rows * a.k, Draw::normal, 1.f, i);
+      a.out = memory.empty(dtype, a.rows * columns);
+      if (i % 3 == 1) a.residual = memory.make(dtype, a.rows * columns, Draw::normal, 1.f, i + 7);
+      char what[120];
+      std::snprintf(what, sizeof what, "fused: dtype %d rows %d k %d n %dx%d gated %d nested %d", static_cast<int>(dtype), static_cast<int>(rows), static_cast<int>(s.k), s.parts, static_cast<int>(s.n), s.gated, i % 2);
+      check_case(m, a, a.out, columns, what, false, true);
+    }
   }
 }
 
@@ -420,6 +462,52 @@ void bench(Machine& m) {
   }
 }
 
+/// The 4-bit product beside cuBLAS f16 over the rows, one line each: what decides kFusedRows and the streaming kernel's limit.
+void bench_rows(Machine& m) {
+  const Shape wide{"11008x4096", 1, 11008, 4096, 0};
+  const Variant dense{"f16 cublas", WeightKind::dense, GemmPath::cublas, false, 0, 1 << 20};
+  const Variant variants[] = {{"nf4", WeightKind::bnb4, GemmPath::automatic, false, 0, 1 << 20}, {"nested", WeightKind::bnb4, GemmPath::automatic, true, 0, 1 << 20},
+                              {"nf4 fused", WeightKind::bnb4, GemmPath::bnb4, false, 0, 1024}, {"nested fused", WeightKind::bnb4, GemmPath::bnb4, true, 0, 1024}};
+  std::printf("clusters at a time:");
+  for (int i = 1; i <= 8; ++i) std::printf(" %d of %d,", bnb4_clusters(i), i);
+  std::printf("\n%s, us (ratio to the floor, to cuBLAS f16)\n%6s%12s", wide.name, "rows", dense.name);
+  for (const Variant& v : variants) std::printf("%24s", v.name);
+  std::printf("%10s\n", "nested +");
+  for (int64_t rows : {17, 32, 33, 48, 64, 65, 96, 128, 192, 256, 384, 512, 1024, 2048}) {
+    double cublas = bench_one(m, wide, dense, rows, false);
+    const double floor = std::max(wide.n * wide.k / 2 / 4.3e6, 2.0 * rows * wide.n * wide.k / 785e6);
+    double us[4] = {}, ratio[4] = {};  // beside cuBLAS just before and just after: clocks fall under load
+    for (int i = 0; i < 4; ++i) {
+      if (rows > variants[i].most_rows) continue;
+      us[i] = bench_one(m, wide, variants[i], rows, false);
+      const double after = bench_one(m, wide, dense, rows, false);
+      ratio[i] = 2 * us[i] / (cublas + after);
+      cublas = after;
+    }
+    std::printf("%6lld%12.1f", static_cast<long long>(rows), cublas);
+    for (int i = 0; i < 4 && us[i] > 0; ++i) std::printf("%10.1f (%5.2f, %5.2f)", us[i], us[i] / floor, ratio[i]);
+    std::printf("%*.1f %%\n", us[2] > 0 ? 8 : 56, 100 * (ratio[1] / ratio[0] - 1));
+    std::fflush(stdout);
+  }
+  for (bool nested : {false, true}) {
+    Memory memory;
+    LinearArgsItem p{};
+    p.kind = static_cast<int64_t>(WeightKind::bnb4);
+    p.n = wide.n;
+    p.block_size = 64;
+    p.nested_block_size = 256;
+    draw_weight(memory, p, wide.k, DType::f16, nested, 1);
+    const Tensor out = memory.empty(DType::f16, p.n * wide.k);
+    std::printf("dequantization alone%s: %.1f us\n", nested ? ", nested" : "", time_us(m, 1, [&](int) { dequantize_weight(m.context, p, p.n * wide.k, DType::f16, out.data); }));
+  }
+  const Shape layer[] = {{"qkv 3x4096x4096", 3, 4096, 4096, 0}, {"o 4096x4096", 1, 4096, 4096, 0}, {"gate+up 2x11008x4096", 2, 11008, 4096, 1}, {"down 4096x11008", 1, 4096, 11008, 0}};
+  for (const Shape& s : layer) {
+    std::printf("%s, us (cuBLAS f16, nf4, nested):", s.name);
+    for (int64_t rows : {48, 128}) std::printf("  %d rows %.1f, %.1f, %.1f", static_cast<int>(rows), bench_one(m, s, dense, rows, s.parts == 1), bench_one(m, s, variants[0], rows, s.parts == 1), bench_one(m, s, variants[1], rows, s.parts == 1));
+    std::printf("\n");
+  }
+}
+
 /// A few plain launches, for a profiler.
 void profile(Machine& m) {
   for (const auto& [kind, path, rows] : {std::tuple<int, GemmPath, int64_t>{1, GemmPath::bnb4, 128}, {1, GemmPath::bnb4, 256}, {0, GemmPath::tma, 2048}, {1, GemmPath::cublas, 2048}}) {
@@ -454,11 +542,14 @@ int main(int argc, char** argv) {
       Machine older(nullptr);
       const bool hopper = machine.context.compute_capability == 90;
       older.context.compute_capability = hopper ? 80 : machine.context.compute_capability;
+      if (hopper) check_fused(machine);
       check_random(machine, older, argc > 3 ? std::atoi(argv[3]) : 250);
       check_neighbours(machine);
       if (argc > 2) check_golden(machine, argv[2]);
       for (int k = 0; k < 3; ++k) std::printf("worst relative error, kind %d: f32 %.3g, f16 %.3g, bf16 %.3g\n", k, worst[k][0], worst[k][1], worst[k][2]);
       std::printf("%d checks, %d failures\n", checks, failures);
+    } else if (mode == "rows") {
+      bench_rows(machine);
     } else if (mode == "profile") {
       profile(machine);
     } else {

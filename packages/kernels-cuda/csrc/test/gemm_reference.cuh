@@ -7,7 +7,7 @@
 #include <vector>
 #include "context.h"
 #include "device.cuh"
-#include "gemm_quantize.cuh"
+#include "linear/gemm_quantize.cuh"
 
 namespace q::reference {
 using namespace q::cuda;
