@@ -2,185 +2,215 @@
 //   out = softmax(q K^T) V per head; the query heads of one key head are the rows of one tensor-core tile, so K and V are read once
 // layout  caches [blocks, kvHeads, blockSize, D] in act. A warp brings its own keys and values to shared memory with cp.async (16-byte
 //         pieces swizzled by row) and computes S = Q K^T and O^T = V^T P^T, whose second operand is S as it lies in registers
-// split   a function of the sequence's own context and of the number of key heads: 128 keys, or as many as make about 384 blocks a
-//         sequence (what an H200 runs at once). The block that ends last combines the splits in order: the bits depend on nothing else
-// floor   2 * context * kvHeads * D * 2 bytes; context 2048, 32 heads of 128: 33.5 MB = 7.8 us at 4.3 TB/s
-// launch  grid (splits at once, kvHeads * ceil(group / 16), sequences), 4 warps, a warp takes 16 of each 64 keys; idle blocks end at once
+// split   a function of the sequence's own context and of the number of key heads: 128 keys, or as many as make about 384 splits a
+//         sequence (what an H200 runs at once). Who computes a split does not change its bits; the block that ends last combines the
+//         splits of a head in order, as a block that has all of them does without writing them down
+// launch  4 warps, a warp takes 16 of each 64 keys. Few splits: a block each. Else as many blocks as run at once, each with an even share of
+//         all steps of 64 keys, in splits or whole tiles of heads; its copies run ahead across both, so that they do not stop
+// floor   4 * contexts * kvHeads * D bytes at 4.3 TB/s. One H200, 2026-11-21, 32 heads of 128, f16, us (floor), caches beyond the L2:
+//         1 sequence of 128: 3.9 (0.5), 512: 6.6 (2.0), 4096: 21.7 (15.6), 32768: 125 (125)
+//         32 sequences of 128: 21.8 (15.6), 256: 37.1 (31.2), 512: 67.4 (62.5), 1024: 127 (125); 32 / 8 heads, 32 of 2048: 70 (62.5)
+//         Registers are at their limit: 8 spilled bytes cost 4 % at 32 sequences
 // needs   sm_80, D % 8 == 0, D <= 256       exact  f32 sums in fixed order, weights rounded to act       ref  tensor/src/driver/schema.ts
-#include "attention/params.h"
+#include "attention/decode_shares.cuh"
 #include "launch.h"
 #include "mma.cuh"
 
 namespace q::cuda {
 namespace {
 
-constexpr int kWarps = 4;
-constexpr int kStep = 16 * kWarps;  // keys of a block's step
-constexpr int kStages = 2;
-constexpr int kSplit = 2 * kStep;   // the smallest split
-constexpr int kMostSplits = 64;
-constexpr int kBlocksASequence = 384;
 constexpr float kLog2e = 1.4426950408889634f;
 
-/// Most splits of a sequence; `units` is the number of blocks that share a split's keys.
-__host__ __device__ inline int most_splits(int units) {
-  const int fit = kBlocksASequence / units;
-  return fit < 1 ? 1 : fit < kMostSplits ? fit : kMostSplits;
-}
-/// Keys of a split.
-__host__ __device__ inline int split_keys(int context, int most) {
-  const int even = (context + most - 1) / most;
-  return even <= kSplit ? kSplit : (even + kStep - 1) / kStep * kStep;
-}
-
-struct DecodeWork {
-  float* partial;      // [sequences, heads, splits, D]
-  float2* statistics;  // [sequences, heads, splits]: largest score (log2 units), sum
-  unsigned* counters;  // [sequences, gridDim.y]
-  int splits;
-};
-
+template <int D> constexpr int kStages = D <= 64 ? 4 : 2;
+template <int D, bool WIDE> constexpr int kBlocksPerMultiprocessor = D > 128 ? 1 : WIDE ? 2 : 3;
 template <int D> constexpr int kStride = (D + 63) / 64 * 64;            // elements of a row in shared memory
 template <int D> constexpr int kTileBytes = 16 * kStride<D> * 2;         // 16 rows
-template <int D> constexpr int kWarpBytes = kStages * 2 * kTileBytes<D>;  // keys and values
+template <int D> constexpr int kWarpBytes = kStages<D> * 2 * kTileBytes<D>;  // keys and values
+template <int D> constexpr int kLanes = D <= 64 ? 4 : D <= 128 ? 8 : 16;     // lanes that hold a warp's quarter of a row of O, four values each
 /// Byte offset of 16-byte piece `piece` of row `row`.
 template <int D> __device__ __forceinline__ uint32_t place(int row, int piece) {
   return static_cast<uint32_t>(row * kStride<D> * 2 + ((piece ^ (row & 7)) << 4));
 }
 
-/// What is the same for all splits of a block.
-struct Place {
-  int64_t sequence, token;
-  int context, group, head0, rows, first, last;  // first and last: the splits with visible keys
-  const int32_t* table;
+/// What is known of a row after some of its splits, for four columns.
+struct Running {
+  float largest, total, sum[4];
+  __device__ Running() : largest(-INFINITY), total(0.f), sum{} {}
+  /// Adds the next split; the same operations wherever that is done.
+  __device__ __forceinline__ void add(float most, float weight, const float4& v) {
+    const float bigger = fmaxf(largest, most), safe = bigger == -INFINITY ? 0.f : bigger;
+    const float keep = exp2_fast(largest - safe), factor = exp2_fast(most - safe);
+    largest = bigger;
+    total = __fmaf_rn(weight, factor, __fmul_rn(total, keep));
+    sum[0] = __fmaf_rn(v.x, factor, __fmul_rn(sum[0], keep));
+    sum[1] = __fmaf_rn(v.y, factor, __fmul_rn(sum[1], keep));
+    sum[2] = __fmaf_rn(v.z, factor, __fmul_rn(sum[2], keep));
+    sum[3] = __fmaf_rn(v.w, factor, __fmul_rn(sum[3], keep));
+  }
+  template <class T> __device__ __forceinline__ void finish(T* out) const {
+    const float factor = total > 0.f ? 1.f / total : 0.f;
+    const float v[4] = {__fmul_rn(sum[0], factor), __fmul_rn(sum[1], factor), __fmul_rn(sum[2], factor), __fmul_rn(sum[3], factor)};
+    store(out, v);
+  }
 };
 
-/// Starts copying this warp's 16 rows from key `base` on; rows from `end` on become zeros.
-template <class T, int D>
-__device__ __forceinline__ void copy_rows(const AttentionParams& p, const Place& at, int base, int end, uint32_t to) {
-  const int lane = threadIdx.x & 31, own = base + (lane & 15);
-  const long long slot = own < end ? p.slot(at.table, own, at.group) : -1;
-  const T* keys = static_cast<const T*>(p.keys);
-  const T* values = static_cast<const T*>(p.values);
+/// Four columns of every (32 / kLanes)th row: `count` splits in order. Rows are `splits` apart in the parts and head_dim in the output.
+template <class T, int D> __device__ __forceinline__ void combine(const float2* statistics, const float* partial, T* out, int count, int splits, int head_dim, int rows) {
+  constexpr int kRowsAtOnce = 32 / kLanes<D>;
+#pragma unroll 1
+  for (int row = 0; row < rows; row += kRowsAtOnce) {
+    Running all;
+    const auto add = [&](int i) {
+      const float2 s = __ldcg(statistics + i);
+      all.add(s.x, s.y, __ldcg(reinterpret_cast<const float4*>(partial + i * D)));
+    };
+    int i = 0;
+#pragma unroll 1
+    for (; i + 16 <= count; i += 16) {
+#pragma unroll
+      for (int j = 0; j < 16; ++j) add(i + j);
+    }
+#pragma unroll 1
+    for (; i + 4 <= count; i += 4) {
+#pragma unroll
+      for (int j = 0; j < 4; ++j) add(i + j);
+    }
+#pragma unroll 1
+    for (; i < count; ++i) add(i);
+    all.finish(out);
+    statistics += kRowsAtOnce * splits;
+    partial += kRowsAtOnce * splits * D;
+    out += kRowsAtOnce * head_dim;
+  }
+}
+
+/// Starts copying 16 rows of keys or values, of which the first `valid` exist; the others become zeros. `slot`: where row i starts, in lanes i
+/// and i + 16; when the rows lie in a row, where the first starts (any valid place when there is none).
+template <class T, int D> __device__ __forceinline__ void copy_rows(const AttentionParams& p, const DecodeWork& work, const void* cache, long long slot, int valid, uint32_t to) {
+  const int lane = threadIdx.x & 31;
+  if (D != 96 && work.contiguous) {
+    constexpr int kPieces = D / 8, kRows = 32 / kPieces;  // of a row; rows of an instruction
+    const int high = lane / kPieces, piece = (lane % kPieces) ^ high;
+    const T* from = static_cast<const T*>(cache) + slot + lane * 8;
+    to += high * kStride<D> * 2;
+#pragma unroll
+    for (int i = 0; i < D / 16; ++i) {
+      copy_async16(to + i * kRows * kStride<D> * 2 + ((piece ^ (i * kRows & 7)) << 4), from + i * 256, i * kRows + high < valid);
+    }
+    return;
+  }
 #pragma unroll
   for (int i = 0; i < D / 16; ++i) {
     const int item = i * 32 + lane, row = item / (D / 8), piece = item % (D / 8);
     const long long from = __shfl_sync(0xffffffffu, slot, row);
-    const bool valid = from >= 0 && piece * 8 < p.head_dim;
-    const long long offset = valid ? from + piece * 8 : 0;
-    copy_async16(to + place<D>(row, piece), keys + offset, valid);
-    copy_async16(to + kTileBytes<D> + place<D>(row, piece), values + offset, valid);
-  }
-}
-
-/// The block that ends last: all splits of these heads combined in order.
-template <class T, int D> __device__ void combine(const AttentionParams& p, const DecodeWork& work, const Place& at, float (*weights)[kMostSplits]) {
-  const int warp = threadIdx.x >> 5, lane = threadIdx.x & 31, count = at.last - at.first;
-  const int64_t part0 = (at.sequence * p.heads + at.head0) * work.splits + at.first;
-  for (int r = warp; r < at.rows; r += kWarps) {
-    float2 s[2];
-#pragma unroll
-    for (int k = 0; k < 2; ++k) {
-      const int i = lane + 32 * k;
-      s[k] = i < count ? __ldcg(work.statistics + part0 + r * work.splits + i) : make_float2(-INFINITY, 0.f);
-    }
-    const float largest = warp_reduce<Max>(fmaxf(s[0].x, s[1].x)), base = largest == -INFINITY ? 0.f : largest;
-    const float w0 = exp2f(s[0].x - base), w1 = exp2f(s[1].x - base);
-    const float total = warp_reduce<Sum>(w0 * s[0].y + w1 * s[1].y), factor = total > 0.f ? 1.f / total : 0.f;
-    weights[r][lane] = w0 * factor;
-    weights[r][lane + 32] = w1 * factor;
-  }
-  __syncthreads();
-  for (int item = threadIdx.x; item < at.rows * (D / 4); item += blockDim.x) {
-    const int r = item / (D / 4), d = item % (D / 4) * 4;
-    if (d >= p.head_dim) continue;
-    float4 sum = make_float4(0.f, 0.f, 0.f, 0.f);
-#pragma unroll 8
-    for (int i = 0; i < count; ++i) {
-      const float w = weights[r][i];
-      const float4 v = __ldcg(reinterpret_cast<const float4*>(work.partial + (part0 + r * work.splits + i) * D + d));
-      sum.x += w * v.x;
-      sum.y += w * v.y;
-      sum.z += w * v.z;
-      sum.w += w * v.w;
-    }
-    const float v[4] = {sum.x, sum.y, sum.z, sum.w};
-    store(static_cast<T*>(p.out) + (at.token * p.heads + at.head0 + r) * p.head_dim + d, v);
+    const bool exists = row < valid && piece * 8 < p.head_dim;
+    copy_async16(to + place<D>(row, piece), static_cast<const T*>(cache) + (exists ? from + piece * 8 : 0), exists);
   }
 }
 
 template <class T, int D, bool WIDE, bool MODIFIED>
-__global__ void __launch_bounds__(kWarps * 32, D <= 128 ? 3 : 1) decode_kernel(AttentionParams p, DecodeWork work) {
+__global__ void __launch_bounds__(kWarps * 32, (kBlocksPerMultiprocessor<D, WIDE>)) decode_kernel(const __grid_constant__ AttentionParams p, const __grid_constant__ DecodeWork work) {
   pdl_begin();
-  constexpr int kHalves = WIDE ? 2 : 1, kRows = 8 * kHalves, kTiles = D / 16;
-  extern __shared__ float4 dynamic_shared[];  // per warp: stages of keys and values, then its part of O; after them the queries
+  constexpr int kHalves = WIDE ? 2 : 1, kTiles = D / 16, kPending = 2 * kStages<D> - 1;
+  extern __shared__ float4 dynamic_shared[];  // per warp: stages of keys and values; then per warp its part of O [rows, D]
   __shared__ float2 shared_s[kWarps][16];
-  __shared__ int shared_stage[kWarps];  // where each warp's part of O is
-  __shared__ bool is_last;
   const int warp = threadIdx.x >> 5, lane = threadIdx.x & 31, g = lane >> 2, c = lane & 3;
-  const uint32_t own_shared = shared_address(dynamic_shared) + warp * kWarpBytes<D>, shared_q = shared_address(dynamic_shared) + kWarps * kWarpBytes<D>;
+  const uint32_t own_shared = shared_address(dynamic_shared) + warp * kWarpBytes<D>;
+  float* const parts = reinterpret_cast<float*>(reinterpret_cast<char*>(dynamic_shared) + kWarps * kWarpBytes<D>);
 
-  Place at;
-  at.sequence = blockIdx.z;
-  const int start = p.starts[at.sequence], stop = p.starts[at.sequence + 1];
-  at.context = p.contexts[at.sequence];
-  at.token = start;
-  at.table = p.tables + at.sequence * p.max_blocks;
-  const int query = at.context - 1, size = split_keys(at.context, most_splits(static_cast<int>(gridDim.y)));
-  at.first = p.first_key(query) / size;
-  at.last = (at.context + size - 1) / size;
-  int split = at.first + static_cast<int>(blockIdx.x);
-  if (stop - start != 1 || split >= at.last) return;
-  const int tiles = (p.group_size + 15) / 16, tile = static_cast<int>(blockIdx.y) % tiles;
-  at.group = static_cast<int>(blockIdx.y) / tiles;
-  at.rows = p.group_size - tile * 16 < 16 ? p.group_size - tile * 16 : 16;
-  at.head0 = at.group * p.group_size + tile * 16;
+  Item at = first_item(p, work);
+  if (!at.live) return;
 
-  // Queries: 16 rows, those past the group zero. Part of the first group of copies; a block-wide barrier follows below.
-  for (int item = threadIdx.x; item < 16 * (D / 8); item += blockDim.x) {
-    const int row = item / (D / 8), piece = item % (D / 8);
-    const bool valid = row < at.rows && piece * 8 < p.head_dim;
-    const T* from = static_cast<const T*>(p.qkv) + (valid ? p.query_offset(at.token, at.head0 + row) + piece * 8 : 0);
-    copy_async16(shared_q + place<D>(row, piece), from, valid);
-  }
-  bool started = false;  // a split's first step is asked for before the one before it is written out
   int stage = 0;
   const float scale = MODIFIED ? kLog2e : p.scale * kLog2e;
-  const auto end_of = [&](int i) { return (i + 1) * size < at.context ? (i + 1) * size : at.context; };
-  const auto copy_step = [&](int base, int end, int to) {
-    if (base < end) copy_rows<T, D>(p, at, base, end, own_shared + to * 2 * kTileBytes<D>);
+  uint32_t q[kTiles][2 * kHalves];
+  struct Tile {
+    long long token;
+    int head0, rows;  // first query head, how many
+  };
+  // A lane adds up four columns of the rows lane / kLanes + kRowsAtOnce * i.
+  constexpr int kRowsAtOnce = 32 / kLanes<D>, kPasses = 8 * kHalves / kRowsAtOnce;
+  const int d = (warp * kLanes<D> + lane % kLanes<D>) * 4;
+  Running running[kPasses];
+  bool complete = false;  // this block has all splits of the tile
+  unsigned published = 0;
+  // Queries of a tile as the first operand; rows past it are zeros.
+  const auto load_queries = [&](const Item& of) {
+    const int group = work.tiles == 1 ? of.unit : of.unit / work.tiles, within = (of.unit - group * work.tiles) * 16;
+    const Tile tile{p.starts[of.sequence], group * p.group_size + within, p.group_size - within < 16 ? p.group_size - within : 16};
+    const T* from = static_cast<const T*>(p.qkv) + tile.token * p.row_stride + p.q_offset + group * p.q_group_stride + int64_t(within) * p.head_dim;
+#pragma unroll
+    for (int t = 0; t < kTiles; ++t) {
+#pragma unroll
+      for (int h = 0; h < kHalves; ++h) {
+#pragma unroll
+        for (int e = 0; e < 2; ++e) {
+          const int row = g + 8 * h, d = 16 * t + 8 * e + 2 * c;
+          q[t][2 * h + e] = row < tile.rows && d < p.head_dim ? *reinterpret_cast<const uint32_t*>(from + row * p.head_dim + d) : 0u;
+        }
+      }
+    }
+    return tile;
+  };
+  // The copies' place: the step asked for next, its first key, how many of this warp's 16 keys exist, and where the lane's row starts.
+  Item ahead = at;
+  int ahead_step = 0, ahead_valid = 0;
+  int ahead_block = 0, ahead_row = 0;
+  const auto look_up = [&] {
+    const int base = ahead.split * ahead.in.size + ahead_step * kStep + warp * 16, end = ahead.in.end(ahead.split);
+    ahead_valid = ahead.live ? end - base : 0;
+    const int own = work.contiguous ? base : base + (lane & 15);
+    ahead_block = ahead_row = 0;
+    if (!ahead.live || own >= end) return;
+    const int block = p.block_shift >= 0 ? own >> p.block_shift : own / p.block_size;
+    ahead_row = (work.tiles == 1 ? ahead.unit : ahead.unit / work.tiles) * p.block_size + own - block * p.block_size;
+    ahead_block = p.tables[int64_t(ahead.sequence) * p.max_blocks + block];
+  };
+  const auto copy = [&](const void* cache, uint32_t to) {
+    const long long slot = (static_cast<long long>(ahead_block) * p.kv_heads * p.block_size + ahead_row) * p.head_dim;
+    if (ahead.live) copy_rows<T, D>(p, work, cache, slot, ahead_valid, to);
     copy_async_commit();
   };
+  const auto copy_keys = [&](int stage) { copy(p.keys, own_shared + stage * 2 * kTileBytes<D>); };
+  const auto copy_values = [&](int stage) {
+    copy(p.values, own_shared + stage * 2 * kTileBytes<D> + kTileBytes<D>);
+    if (!ahead.live) return;
+    if (++ahead_step == ahead.steps()) ahead.advance(p, work), ahead_step = 0;
+    look_up();
+  };
+  look_up();
 
-  for (; split < at.last; split += gridDim.x) {
-    const int begin = split * size, end = end_of(split);
-    int next = begin + warp * 16;
-    if (!started) copy_step(next, end, stage);
-    copy_step(next + kStep, end, stage ^ 1);
-    next += kStages * kStep;
+  Tile tile = load_queries(at);
+#pragma unroll 1
+  for (int i = 0; i < kStages<D>; ++i) copy_keys(i), copy_values(i);
+  for (bool fresh = true; at.live;) {
+    if (fresh) {
+      complete = at.split == at.in.first && at.reaches_end();
+      published = 0;
+#pragma unroll
+      for (int i = 0; i < kPasses; ++i) running[i] = Running();
+    }
+    const int begin = at.split * at.in.size, end = at.in.end(at.split), query = at.in.context - 1;
     float o[kHalves][kTiles][4] = {};
     float largest[kHalves], total[kHalves];
 #pragma unroll
     for (int h = 0; h < kHalves; ++h) largest[h] = -INFINITY, total[h] = 0.f;
-    if (!started) {
-      copy_async_wait<kStages - 1>();
-      __syncthreads();
-      started = true;
-    }
 
-    for (int base = begin + warp * 16; base < end; base += kStep) {
-      copy_async_wait<kStages - 1>();
-      __syncwarp();
+#pragma unroll 1
+    for (int base = begin + warp * 16; base - warp * 16 < end; base += kStep) {
       const uint32_t keys = own_shared + stage * 2 * kTileBytes<D>, values = keys + kTileBytes<D>;
+      copy_async_wait<kPending>();
+      __syncwarp();
       float s[2][4] = {};
 #pragma unroll
       for (int k = 0; k < kTiles; ++k) {
-        uint32_t q[4], b[4];
-        ldmatrix4(q, shared_q + place<D>(lane & 15, 2 * k + (lane >> 4)));
+        uint32_t b[4];
         ldmatrix4(b, keys + place<D>((lane & 7) + (lane >> 4) * 8, 2 * k + ((lane >> 3) & 1)));
-        mma<T>(s[0], q[0], q[1], q[2], q[3], b[0], b[1]);
-        mma<T>(s[1], q[0], q[1], q[2], q[3], b[2], b[3]);
+        mma<T>(s[0], q[k][0], WIDE ? q[k][kHalves] : 0u, q[k][1], WIDE ? q[k][2 * kHalves - 1] : 0u, b[0], b[1]);
+        mma<T>(s[1], q[k][0], WIDE ? q[k][kHalves] : 0u, q[k][1], WIDE ? q[k][2 * kHalves - 1] : 0u, b[2], b[3]);
       }
+      __syncwarp();
+      copy_keys(stage);
       uint32_t w[kHalves][2];  // weights as the second operand: rows keys, columns heads
 #pragma unroll
       for (int h = 0; h < kHalves; ++h) {
@@ -192,7 +222,7 @@ __global__ void __launch_bounds__(kWarps * 32, D <= 128 ? 3 : 1) decode_kernel(A
             const int key = base + 8 * j + 2 * c + e;
             float& x = s[j][2 * h + e];
             if (key >= end || (p.window > 0 && key <= query - p.window)) x = -INFINITY;
-            else if (MODIFIED) x = p.score(x, at.head0 + (g + 8 * h < at.rows ? g + 8 * h : 0), query, key);
+            else if (MODIFIED) x = p.score(x, tile.head0 + (g + 8 * h < tile.rows ? g + 8 * h : 0), query, key);
             most = fmaxf(most, x);
           }
         }
@@ -212,6 +242,8 @@ __global__ void __launch_bounds__(kWarps * 32, D <= 128 ? 3 : 1) decode_kernel(A
           w[h][j] = pack2<T>(w0, w1);
         }
       }
+      copy_async_wait<kPending>();
+      __syncwarp();
 #pragma unroll
       for (int t = 0; t < kTiles; ++t) {
         uint32_t a[4];  // V transposed: rows d, columns keys
@@ -220,96 +252,123 @@ __global__ void __launch_bounds__(kWarps * 32, D <= 128 ? 3 : 1) decode_kernel(A
         for (int h = 0; h < kHalves; ++h) mma<T>(o[h][t], a[0], a[1], a[2], a[3], w[h][0], w[h][1]);
       }
       __syncwarp();
-      copy_step(next, end, stage);
-      next += kStep;
-      stage ^= 1;
+      copy_values(stage);
+      if (++stage == kStages<D>) stage = 0;
     }
 
-    // Each warp's part goes to the stage that the next split's first step does not use; lane (g, c) holds d = 16 t + g and + 8 of
-    // heads 2c and 2c + 1 (+ 8 h).
-    const int following = split + static_cast<int>(gridDim.x);
-    const bool more = following < at.last;
-    if (more) copy_step(following * size + warp * 16, end_of(following), stage);
-    const int o_at = warp * kWarpBytes<D>, o_stage = (stage ^ 1) * 2 * kTileBytes<D>;
-    float* own_o = reinterpret_cast<float*>(reinterpret_cast<char*>(dynamic_shared) + o_at + o_stage);
+    const Item done = at;
+    at.advance(p, work);
+    fresh = !at.live || at.sequence != done.sequence || at.unit != done.unit;
+
+    // The warps' parts of the split; lane (g, c) holds d = 16 t + g and + 8 of heads 2c and 2c + 1 (+ 8 h).
+    __syncthreads();  // the parts of the split before have been read
+    float* const own_part = parts + warp * work.rows * D;
 #pragma unroll
     for (int h = 0; h < kHalves; ++h) {
       total[h] += __shfl_xor_sync(0xffffffffu, total[h], 1);
       total[h] += __shfl_xor_sync(0xffffffffu, total[h], 2);
-      if (lane == 0 && h == 0) shared_stage[warp] = o_stage;
       if (c == 0) shared_s[warp][g + 8 * h] = make_float2(largest[h] * scale, total[h]);
 #pragma unroll
       for (int e = 0; e < 2; ++e) {
         const int row = 8 * h + 2 * c + e;
-        if (row >= at.rows) continue;
+        if (row >= tile.rows) continue;
 #pragma unroll
         for (int t = 0; t < kTiles; ++t) {
-          own_o[row * D + 16 * t + g] = o[h][t][e];
-          own_o[row * D + 16 * t + g + 8] = o[h][t][2 + e];
+          own_part[row * D + 16 * t + g] = o[h][t][e];
+          own_part[row * D + 16 * t + g + 8] = o[h][t][2 + e];
         }
       }
     }
     __syncthreads();
 
-    const bool alone = at.last - at.first == 1;
-    static_assert(kRows * D * 4 <= 2 * kTileBytes<D> && 16 * kMostSplits * 4 <= kWarps * kWarpBytes<D>, "shared memory is used again for O and the weights");
-    for (int item = threadIdx.x; item < at.rows * D; item += blockDim.x) {
-      const int row = item / D, d = item % D;
-      float most = -INFINITY;
+    // A warp adds a quarter of the columns of all four parts.
+    if (d < D) {
 #pragma unroll
-      for (int i = 0; i < kWarps; ++i) most = fmaxf(most, shared_s[i][row].x);
-      const float safe = most == -INFINITY ? 0.f : most;
-      float sum = 0.f, weight = 0.f;
+      for (int pass = 0; pass < kPasses; ++pass) {
+        const int row = lane / kLanes<D> + pass * kRowsAtOnce;
+        if (row >= tile.rows) break;
+        float most = -INFINITY;
 #pragma unroll
-      for (int i = 0; i < kWarps; ++i) {
-        const float factor = exp2_fast(shared_s[i][row].x - safe);
-        sum += factor * reinterpret_cast<const float*>(reinterpret_cast<const char*>(dynamic_shared) + i * kWarpBytes<D> + shared_stage[i])[row * D + d];
-        weight += factor * shared_s[i][row].y;
-      }
-      const int64_t part = (at.sequence * p.heads + at.head0 + row) * work.splits + split;
-      if (!alone) {
-        work.partial[part * D + d] = sum;
-        if (d == 0) work.statistics[part] = make_float2(most, weight);
-      } else if (d < p.head_dim) {
-        static_cast<T*>(p.out)[(at.token * p.heads + at.head0 + row) * p.head_dim + d] = from_float<T>(weight > 0.f ? sum / weight : 0.f);
+        for (int i = 0; i < kWarps; ++i) most = fmaxf(most, shared_s[i][row].x);
+        const float safe = most == -INFINITY ? 0.f : most;
+        float4 sum = make_float4(0.f, 0.f, 0.f, 0.f);
+        float weight = 0.f;
+#pragma unroll
+        for (int i = 0; i < kWarps; ++i) {
+          const float factor = exp2_fast(shared_s[i][row].x - safe);
+          const float4 v = *reinterpret_cast<const float4*>(parts + (i * work.rows + row) * D + d);
+          sum.x += factor * v.x, sum.y += factor * v.y, sum.z += factor * v.z, sum.w += factor * v.w;
+          weight += factor * shared_s[i][row].y;
+        }
+        if (complete) {
+          running[pass].add(most, weight, sum);
+        } else {
+          const int64_t part = (int64_t(done.sequence) * p.heads + tile.head0 + row) * work.splits + done.split;
+          *reinterpret_cast<float4*>(work.partial + part * D + d) = sum;
+          if (lane % kLanes<D> == 0) work.statistics[part] = make_float2(most, weight);  // each warp for itself, all the same
+        }
       }
     }
-    if (alone) return;
-    __syncthreads();  // what the block wrote is before thread 0's fence
-    if (threadIdx.x == 0) {
-      __threadfence();
-      unsigned* counter = work.counters + at.sequence * gridDim.y + blockIdx.y;
-      is_last = atomicAdd(counter, 1u) == static_cast<unsigned>(at.last - at.first - 1);
-      if (is_last) *counter = 0;
-      __threadfence();
+    ++published;
+    if (!fresh) continue;
+
+    // The end of this block's part of the tile. Parts are counted by each warp for its columns; who counts last adds the splits up.
+    if (!complete) {
+      const unsigned count = done.in.last - done.in.first;
+      __syncwarp();  // what the warp wrote is before its first lane's fence
+      unsigned counted = 0;
+      if (lane == 0) {
+        __threadfence();
+        unsigned* counter = work.counters + (int64_t(done.sequence) * work.units + done.unit) * kWarps + warp;
+        counted = atomicAdd(counter, published) + published;
+        if (counted == count) *counter = 0;
+        __threadfence();
+      }
+      const bool last = __shfl_sync(0xffffffffu, counted, 0) == count;
+      const int row = lane / kLanes<D>;
+      const int64_t head = tile.head0 + row, part = (int64_t(done.sequence) * p.heads + head) * work.splits + done.in.first;
+      if (last && d < p.head_dim)
+        combine<T, D>(work.statistics + part, work.partial + part * D + d, static_cast<T*>(p.out) + (tile.token * p.heads + head) * p.head_dim + d,
+                      static_cast<int>(count), work.splits, p.head_dim, tile.rows - row);
+    } else if (d < p.head_dim) {
+#pragma unroll
+      for (int pass = 0; pass < kPasses; ++pass) {
+        const int row = lane / kLanes<D> + pass * kRowsAtOnce;
+        if (row < tile.rows) running[pass].finish(static_cast<T*>(p.out) + (tile.token * p.heads + tile.head0 + row) * p.head_dim + d);
+      }
     }
-    __syncthreads();
-    if (is_last) return combine<T, D>(p, work, at, reinterpret_cast<float(*)[kMostSplits]>(dynamic_shared));
+    if (at.live) tile = load_queries(at);
   }
 }
 
 template <class T, int D> void decode(const AttentionParams& p, int max_context, Context& c) {
-  const int tiles = (p.group_size + 15) / 16;
-  const int units = p.kv_heads * tiles;
-  require(c.counters != nullptr, "attention: the context has no counters");
-  require(int64_t(p.sequences) * units <= kCounters, "attention: more than 262144 sequences times key heads");
   DecodeWork work{};
+  work.tiles = (p.group_size + 15) / 16;
+  work.units = p.kv_heads * work.tiles;
+  work.rows = p.group_size < 16 ? p.group_size : 16;
+  work.most_splits = most_splits(work.units);
   work.splits = (max_context + kSplit - 1) / kSplit;
-  if (work.splits > most_splits(units)) work.splits = most_splits(units);
+  if (work.splits > work.most_splits) work.splits = work.most_splits;
   if (work.splits < 1) return;
   work.counters = c.counters;
   if (work.splits > 1) {
+    require(c.counters != nullptr, "attention: the context has no counters");
+    require(int64_t(p.sequences) * work.units * kWarps <= kCounters, "attention: more than 65536 sequences times key heads");
     const size_t parts = static_cast<size_t>(p.sequences) * p.heads * work.splits;
     work.partial = c.workspace.take_array<float>(parts * D);
     work.statistics = c.workspace.take_array<float2>(parts);
   }
-  // Blocks that find nothing to do still cost their start; beyond what runs at once a block takes several splits in turn.
-  const int64_t at_once = 12ll * c.multiprocessors / (int64_t(units) * p.sequences);
-  const int64_t across = at_once < 1 ? 1 : at_once < work.splits ? at_once : work.splits;
-  const dim3 grid(static_cast<unsigned>(across), static_cast<unsigned>(units), static_cast<unsigned>(p.sequences));
-  constexpr size_t kShared = size_t(kWarps) * kWarpBytes<D> + kTileBytes<D>;
-  const auto go = [&](auto kernel) { launch(c, "attention", kernel, grid, kWarps * 32, kShared, p, work); };
+  const size_t shared = kWarps * (size_t(kWarpBytes<D>) + size_t(work.rows) * D * 4), reserved = 1024;  // the driver's own, a block
+  const int64_t fit = static_cast<int64_t>((c.shared_bytes_per_block + reserved) / (shared + kWarps * 16 * sizeof(float2) + reserved));
   const bool wide = p.group_size > 8;
+  const int registers = wide ? kBlocksPerMultiprocessor<D, true> : kBlocksPerMultiprocessor<D, false>;
+  const int64_t at_once = c.multiprocessors * (fit < 1 ? 1 : fit < registers ? fit : registers);
+  const int64_t most = int64_t(p.sequences) * work.units * work.splits;
+  work.direct = most <= at_once && work.units < 65536;
+  const dim3 grid = work.direct ? dim3(work.splits, work.units, p.sequences) : dim3(static_cast<unsigned>(at_once));
+  work.share = 1.f / grid.x;
+  work.contiguous = p.block_size % 16 == 0 && p.head_dim == D && D != 96;
+  const auto go = [&](auto kernel) { launch(c, "attention", kernel, grid, kWarps * 32, shared, p, work); };
   if (p.modified()) return wide ? go(decode_kernel<T, D, true, true>) : go(decode_kernel<T, D, false, true>);
   wide ? go(decode_kernel<T, D, true, false>) : go(decode_kernel<T, D, false, false>);
 }

@@ -83,7 +83,9 @@ template <class T> void run_stream(const LinearArgs& a, const LinearProblem& p, 
     case WeightKind::dense: return launch_stream<WeightKind::dense, T>(p, {}, context);
     case WeightKind::bnb4: return launch_stream<WeightKind::bnb4, T>(p, {}, context);
     default: {
-      const QuantizedRows q = quantize_rows<T>(p.x, p.rows, p.k, static_cast<float>(a.parts[0].threshold), context);
+      const float threshold = static_cast<float>(a.parts[0].threshold);
+      if (p.rows == 1 && launch_stream_row<T>(p, threshold, context)) return;
+      const QuantizedRows q = quantize_rows<T>(p.x, p.rows, p.k, threshold, context);
       return launch_stream<WeightKind::int8, T>(p, q, context);
     }
   }

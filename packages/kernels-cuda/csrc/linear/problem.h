@@ -46,6 +46,7 @@ struct QuantizedRows {
   const int* outlier_columns;   // [rows, k]
   const float* outlier_values;  // [rows, k]
   int slices;                   // of kOutlierSlice values of k; 0: no outliers are looked for
+  float threshold;              // for a kernel that quantizes the row itself (codes is null)
 };
 
 __device__ __forceinline__ float load_float(const void* p, DType dtype, int64_t i) {

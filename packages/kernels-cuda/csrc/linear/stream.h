@@ -10,6 +10,9 @@ constexpr int kStreamRows = 32;
 /// p.rows may be anything; more than kStreamRows go in several launches. Throws CommandError when shared memory does not suffice.
 template <WeightKind Kind, class T> void launch_stream(const LinearProblem& p, const QuantizedRows& quantized, Context& context);
 
+/// One row by the int8 kernel that quantizes x itself (quantize_block.cuh); false: shared memory does not suffice, nothing was launched.
+template <class T> bool launch_stream_row(const LinearProblem& p, float threshold, Context& context);
+
 /// x [rows, k] of dtype T to int8, row by row: scale = 127 / absmax over |x| < threshold (threshold 0: over all), outliers are 0 and go to the lists.
 template <class T> QuantizedRows quantize_rows(const void* x, int rows, int64_t k, float threshold, Context& context);
 

@@ -27,7 +27,7 @@ template <WeightKind Kind, class T, int ColumnTiles> struct StreamCopies {
     if (S::kSumsInGaps) return reinterpret_cast<Sum*>(shared + 2 * S::kStageBytes + ((tile * kWarps + w) * 4 + (of_lane >> 3)) * 256 + (of_lane & 7) * 16);
     return reinterpret_cast<Sum*>(shared + at.sums + ((tile * kWarps + w) * ColumnTiles + j) * 512 + of_lane * 16);
   }
-  __device__ float* outlier_sums(int w, int tile) const { return reinterpret_cast<float*>(shared + at.outliers + (tile * kWarps + w) * ColumnTiles * 512); }
+  __device__ float* outlier_sums(int w, int tile) const { return reinterpret_cast<float*>(shared + at.outliers + (tile * kWarps + w) * p.rows * 64); }
   /// First block (64 values of k) of this warp's slice, and how many the slice holds.
   __device__ int first_block(int chunk) const { return (chunk * kWarps + warp) * S::kBlocks; }
   __device__ int blocks_in(int chunk) const { return min(S::kBlocks, static_cast<int>(p.k >> 6) - first_block(chunk)); }

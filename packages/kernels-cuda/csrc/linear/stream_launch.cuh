@@ -24,20 +24,21 @@ inline StreamPlan plan_stream(const LinearProblem& p, int64_t blocks, int most_t
   return plan;
 }
 
-template <WeightKind Kind, class T, int ColumnTiles> bool try_stream(const LinearProblem& p, const QuantizedRows& quantized, Context& context) {
+template <WeightKind Kind, class T, int ColumnTiles, bool OwnRow = false> bool try_stream(const LinearProblem& p, const QuantizedRows& quantized, Context& context) {
   using S = StreamShape<Kind, ColumnTiles>;
   // 113 KiB: half of what a multiprocessor of sm_90 has. Where there is less, blocks simply run one after the other.
   const int limit = static_cast<int>(std::min<size_t>(context.shared_bytes_per_block, S::kBlocksPerMultiprocessor == 2 ? 113 * 1024 : SIZE_MAX));
   int nested_parts = 0;
   for (int i = 0; i < p.parts; ++i)
     if (p.part[i].nested_absmax) nested_parts = p.parts;
+  const int own_row = OwnRow ? BlockRow<T, kStreamThreads>::bytes(static_cast<int>(p.k)) : 0, outlier_rows = quantized.slices > 0 ? p.rows : 0;
   int tiles = S::kSumsInGaps ? 4 : kMostTiles;
-  while (tiles > 0 && StreamLayout<S>(tiles, quantized.slices > 0, nested_parts).total > limit) --tiles;
+  while (tiles > 0 && StreamLayout<S>(tiles, outlier_rows, nested_parts, own_row).total > limit) --tiles;
   if (tiles == 0) return false;
   const int blocks = context.multiprocessors * S::kBlocksPerMultiprocessor;
   const StreamPlan plan = plan_stream(p, blocks, tiles);
-  launch(context, "linear", stream_linear<Kind, T, ColumnTiles>, std::min(plan.groups, blocks), kStreamThreads,
-         StreamLayout<S>(plan.tiles, quantized.slices > 0, nested_parts).total, p, plan, quantized);
+  launch(context, "linear", stream_linear<Kind, T, ColumnTiles, OwnRow>, std::min(plan.groups, blocks), kStreamThreads,
+         StreamLayout<S>(plan.tiles, outlier_rows, nested_parts, own_row).total, p, plan, quantized);
   return true;
 }
 
@@ -66,6 +67,13 @@ template <WeightKind Kind, class T> void launch_stream(const LinearProblem& prob
     if (attempt(std::integral_constant<int, 1>{})) continue;
     throw CommandError("linear: " + std::to_string(context.shared_bytes_per_block) + " bytes of shared memory a block are too few for the streaming kernel");
   }
+}
+
+template <class T> bool launch_stream_row(const LinearProblem& p, float threshold, Context& context) {
+  QuantizedRows q{};
+  q.threshold = threshold;
+  q.slices = threshold > 0.f ? static_cast<int>((p.k + kOutlierSlice - 1) / kOutlierSlice) : 0;
+  return try_stream<WeightKind::int8, T, 1, true>(p, q, context);
 }
 
 }  // namespace q::cuda

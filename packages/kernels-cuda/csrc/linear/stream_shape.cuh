@@ -40,14 +40,16 @@ struct StreamRow {
 
 /// Where the pieces of dynamic shared memory start.
 template <class S> struct StreamLayout {
-  int absmax, sums, outliers, rows, nested, total;
-  __host__ __device__ StreamLayout(int tiles, bool has_outliers, int nested_parts) {
+  int absmax, sums, outliers, rows, nested, own_row, total;
+  /// own_row_bytes: of x, where the kernel quantizes it.
+  __host__ __device__ StreamLayout(int tiles, int outlier_rows, int nested_parts, int own_row_bytes) {
     absmax = S::kRingBytes;
     sums = absmax + S::kAbsmaxBytes;
     outliers = sums + (S::kSumsInGaps ? 0 : tiles * S::kSumsBytes);
-    rows = outliers + (has_outliers ? tiles * S::kSumsBytes : 0);
+    rows = outliers + tiles * kWarps * outlier_rows * 64;
     nested = rows + tiles * 16 * static_cast<int>(sizeof(StreamRow));
-    total = nested + nested_parts * 1040;  // 256 values and the offset
+    own_row = nested + nested_parts * 1040;  // 256 values and the offset
+    total = own_row + own_row_bytes;
   }
 };
 

@@ -275,6 +275,16 @@ int main() {
     check_case(bench, {t, t, 256, 4, 2, {{100, 100}, {1, 200}}, true, 64, false, false, 50.0});
     check_case(bench, {t, t, 128, 4, 4, {{100, 300}, {1, 301}}, true, 0, false, false, 0, 24});
     check_case(bench, {t, f32, 64, 4, 2, {{20, 33}, {1, 50}}});
+    // Shares of blocks: whole tiles; parts of tiles, for one sequence is far longer; over 32 sequences; a window that leaves splits out.
+    std::vector<std::pair<int, int>> many, one_long, ragged;
+    for (int i = 0; i < 70; ++i) many.push_back({1, 1 + i * 5}), ragged.push_back({1, i % 9 == 0 ? 1200 : 3 + i});
+    for (int i = 0; i < 12; ++i) one_long.push_back({1, i == 5 ? 6000 : 20 + 30 * i});
+    check_case(bench, {t, t, 128, 8, 8, many});
+    check_case(bench, {t, t, 64, 16, 4, many, true, 0, false, false, 0, 24});
+    check_case(bench, {t, t, 128, 16, 16, one_long});
+    check_case(bench, {t, t, 256, 16, 2, one_long});
+    check_case(bench, {t, t, 80, 8, 8, ragged, true, 300});
+    check_case(bench, {t, t, 128, 32, 2, ragged, true, 500});
   }
   check_case(bench, {f32, f32, 64, 4, 2, {{20, 33}, {1, 50}}, true, 16, true});
   check_case(bench, {f32, f32, 128, 2, 1, {{20, 33}}, false, 0, false, true, 30.0});

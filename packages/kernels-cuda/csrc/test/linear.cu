@@ -260,6 +260,8 @@ void sweep(Device& device) {
     // every outlier, no outlier
     for (float threshold : {0.f, 0.01f, 1e9f})
       for (int rows : {1, 6}) cases.push_back({act, rows, 1088, {{WeightKind::int8, 100, act, QuantType::nf4, false, 64, threshold}}});
+    for (float threshold : {0.f, 1.5f})
+      for (int rows : {1, 6}) cases.push_back({act, rows, 14400, {{WeightKind::int8, 70, act, QuantType::nf4, false, 64, threshold}}});
   }
   // what only the simple kernel takes
   for (DType act : {DType::f32, DType::f16, DType::bf16}) {

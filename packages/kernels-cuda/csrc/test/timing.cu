@@ -39,7 +39,7 @@ struct Timer {
 
   void attention(int sequences, int queries, int context, int heads, int kv_heads, int dim) {
     const int block = 16, max_blocks = (context + block - 1) / block, copies = queries > 1 ? 2 : std::max<int>(2, int(200e6 / (4.0 * sequences * context * kv_heads * dim)) + 1);
-    const int used = std::min(copies, 16);
+    const int used = std::min(copies, 64);
     const size_t cache = size_t(sequences) * max_blocks * block * kv_heads * dim;
     std::vector<Tensor> k, v;
     for (int i = 0; i < used; ++i) k.push_back(random(DType::f16, cache)), v.push_back(random(DType::f16, cache));
@@ -67,7 +67,7 @@ struct Timer {
     a.row_stride = row;
     a.block_size = block;
     a.max_blocks = max_blocks;
-    const double us = bench.time(queries > 1 ? 4 : 16, [&](int i) {
+    const double us = bench.time(queries > 1 ? 4 : std::max(16, used), [&](int i) {
       a.key_cache = k[i % used];
       a.value_cache = v[i % used];
       bench(a);
@@ -78,7 +78,7 @@ struct Timer {
     line(name, us, queries > 1 ? 0 : 4.0 * sequences * context * kv_heads * dim, queries > 1 ? 4.0 * sequences * pairs * heads * dim : 0);
     if (queries == 1) {
       a.max_context = 8192;
-      const double bounded = bench.time(16, [&](int i) {
+      const double bounded = bench.time(std::max(16, used), [&](int i) {
         a.key_cache = k[i % used];
         a.value_cache = v[i % used];
         bench(a);
@@ -179,7 +179,7 @@ int main() {
     t.attention(1, 1, context, 32, 32, 128);
     t.attention(1, 1, context, 32, 8, 128);
   }
-  t.attention(32, 1, 512, 32, 32, 128);
+  for (int context : {128, 256, 512}) t.attention(32, 1, context, 32, 32, 128);
   t.attention(32, 1, 2048, 32, 8, 128);
   t.attention(1, 2048, 2048, 32, 32, 128);
   t.attention(1, 8192, 8192, 32, 8, 128);
