@@ -46,6 +46,7 @@ struct Context {
   bool capturing;
   DeviceError* device_error = nullptr;  // pinned, device-visible; see report_error in device.cuh
   unsigned* counters = nullptr;         // kCounters zeros on the device, for "the last block does the rest": users leave them zero
+  bool settled = true;                  // no kernel that may still run writes the weights of this product: they may be loaded early (launch.h)
 };
 
 inline void check(cudaError_t status, const char* what) {

@@ -5,9 +5,10 @@
 //   every kernel launched through launch() calls pdl_wait() in every thread before it touches global memory
 //   (reads of what earlier kernels wrote AND all writes), and no thread returns before calling it.
 //
-// What may come before pdl_wait(): index arithmetic, shared-memory initialisation, barrier and descriptor set-up, and
-// prefetch_l2() of weights (L2 is coherent; loads into registers or shared memory are not safe, since the kernel just
-// before may be the one that wrote the weight).
+// What may come before pdl_wait(): index arithmetic, shared-memory initialisation, barrier and descriptor set-up,
+// prefetch_l2() (the L2 is coherent), and loads of the weights of a linear. The driver knows which memory the kernels that
+// may still run write (runtime/unsettled.h); where a weight is among it, Context::settled is false, the product is an
+// ordinary launch, and nothing of it runs before they have ended.
 // pdl_trigger() says that the next kernel may become resident; call it once, at the top (the next kernel still waits
 // for this one to end in its own pdl_wait()). Without it the next kernel starts when this one's blocks exit.
 // On older architectures both are nothing, and launch() is an ordinary launch.
@@ -61,7 +62,7 @@ void launch(Context& context, const char* what, void (*kernel)(Params...), dim3 
   config.dynamicSmemBytes = shared_bytes;
   config.stream = context.stream;
   config.attrs = &attribute;
-  config.numAttrs = context.compute_capability >= 90 ? 1 : 0;
+  config.numAttrs = context.compute_capability >= 90 && context.settled ? 1 : 0;
   check(cudaLaunchKernelEx(&config, kernel, static_cast<std::decay_t<Params>>(values)...), what);
 }
 

@@ -8,7 +8,11 @@
 //         byte permute makes the address; the ring's rows lie in the gaps. Values are code * s, rounded; each 64 values of k are summed apart and then
 //         multiplied by absmax in f32; 1 / s comes last.
 // floor   bytes of the weight / 4.3 TB/s (H200): 11008 x 4096 f16 21 us, int8 10.5 us, nf4 5.9 us; 28672 x 8192 nf4 31 us
-// launch  two blocks of 256 threads a multiprocessor (bnb4 with over 8 rows: one), rows of W spread evenly over them
+// launch  two blocks of 256 threads a multiprocessor (bnb4 with over 8 rows: one), rows of W spread evenly over them. A block's first copies of W start
+//         before anything else and before earlier kernels have ended (launch.h).
+// time    one H200, 2026-11-21, us (floor): 11008 x 4096 nf4 1 row 10.3 (5.9), 16 rows 16.0; nested 11.7; int8 14.0 (10.5); f16 21.5 (21.0); 28672 x 8192 nf4
+//         41.2 (30.7). Of the 10.3, without loads 8.9, without products 7.8, without both 4.4 (measured before the last changes): the products are
+//         bound by shared memory, where each pair of codes is looked up (64 of the 108 accesses of a stage)
 // needs   sm_80, k % 64 == 0, 16-byte aligned x and W, bnb4: blockSize a power of two from 64; int8: rows quantized by quantize_rows; a single row is
 //         quantized by each block for itself (OwnRow), under the first copies of W: decode of Llama 2 7B 320 -> 351 tok/s without those launches
 // exact   sums over k in a fixed order that depends on k only: same bits each run, whatever the other rows hold and however many there are
@@ -38,7 +42,6 @@ template <WeightKind Kind, class T, int ColumnTiles, bool OwnRow> struct StreamK
   using Base::warp;
   using Base::lane;
   using Base::chunks;
-  using Base::direct;
   using Base::rows;
   using Base::sums;
   using Base::outlier_sums;
@@ -203,12 +206,12 @@ template <WeightKind Kind, class T, int ColumnTiles, bool OwnRow> struct StreamK
 
   /// Adds the warps' sums and stores the outputs of a group.
   __device__ void finish(const StreamGroup& group) const {
-    const int per_tile = p.gated ? 8 : 16, width = group.tiles * per_tile;
+    const int r = lane & 15;
 #pragma unroll 1
-    for (int i = threadIdx.x; i < width * p.rows; i += kStreamThreads) {
-      const int m = i / width, slot = i - m * width, tile = slot / per_tile, r = slot % per_tile;
+    for (int i = warp * 2 + (lane >> 4); i < group.tiles * p.rows; i += kWarps * 2) {
+      const int m = p.rows == 1 ? 0 : i / group.tiles, tile = i - m * group.tiles;
       int part, row;
-      if (!group.locate(p, tile, r, part, row)) continue;
+      if ((p.gated && r >= 8) || !group.locate(p, tile, r, part, row)) continue;
       const auto output = [&](int in_tile, int of) {
         const LinearPartView& w = p.part[of];
         return with_bias(w, row, total(m, tile, in_tile, S::kInt8 ? static_cast<const float*>(w.absmax)[row] : 0.f));
@@ -217,6 +220,18 @@ template <WeightKind Kind, class T, int ColumnTiles, bool OwnRow> struct StreamK
       if (p.gated) y *= output(r + 8, 1);
       store_output<T>(p, m, p.gated ? row : p.part[part].first + row, y);
     }
+  }
+
+  /// Fills the tables of the first group; they depend on weights only.
+  __device__ void set_up(const StreamGroup& group) {
+    locate_rows(group);
+    if constexpr (S::kBnb4) build_table();
+    for (int i = 0; i < plan.nested_parts; ++i) {
+      if (!p.part[i].nested_absmax) continue;
+      nested_table(i)[threadIdx.x] = p.part[i].nested_code[threadIdx.x];
+      if (threadIdx.x == 0) nested_table(i)[256] = *p.part[i].offset;
+    }
+    __syncthreads();
   }
 
   __device__ void run_group(const StreamGroup& group, bool first_group) {
@@ -244,8 +259,13 @@ template <WeightKind Kind, class T, int ColumnTiles, bool OwnRow> struct StreamK
       }
       if (++ahead_slot == kStages) ahead_slot = 0;
     };
+    // The first weights are on their way while shared memory is set up and earlier kernels end (launch.h); nested absmax is decoded by a table.
+    const bool weights_first = ahead_walk.even && plan.nested_parts == 0;
+    if (first_group && !weights_first) set_up(group);
 #pragma unroll 1
     for (int i = 0; i < kStages - 1; ++i) issue_next();
+    if (first_group && weights_first) set_up(group);
+    if (first_group) pdl_wait();
     if constexpr (OwnRow) {
       if (first_group) {
         own_row().quantize(static_cast<const T*>(p.x), quantized.threshold);
@@ -312,21 +332,7 @@ template <WeightKind Kind, class T, int ColumnTiles, bool OwnRow> struct StreamK
   __device__ void run() {
     const int blocks = static_cast<int>(p.k >> 6), first = warp * S::kBlocks, step = kWarps * S::kBlocks;
     chunks = first < blocks ? (blocks - first + step - 1) / step : 0;
-    direct = (p.k & 255) == 0;
-    if constexpr (S::kBnb4)
-      for (int i = 0; i < p.parts; ++i) {
-        const LinearPartView& w = p.part[i];
-        direct = direct && w.block_shift == 6 && (reinterpret_cast<uintptr_t>(w.absmax) & (w.nested_absmax ? 3 : 15)) == 0 && w.nested_shift == p.part[0].nested_shift && !w.nested_absmax == !p.part[0].nested_absmax;
-      }
-    locate_rows(StreamGroup(plan, blockIdx.x));
-    if constexpr (S::kBnb4) build_table();
-    pdl_begin();
-    for (int i = 0; i < plan.nested_parts; ++i) {
-      if (!p.part[i].nested_absmax) continue;
-      nested_table(i)[threadIdx.x] = p.part[i].nested_code[threadIdx.x];
-      if (threadIdx.x == 0) nested_table(i)[256] = *p.part[i].offset;
-    }
-    __syncthreads();
+    pdl_trigger();
     for (int index = blockIdx.x;;) {
       const StreamGroup group(plan, index);
       run_group(group, index == blockIdx.x);
@@ -348,7 +354,7 @@ __global__ void __launch_bounds__(kStreamThreads, (StreamShape<Kind, ColumnTiles
   int lane;
   asm volatile("mov.u32 %0, %%laneid;" : "=r"(lane));  // kept in a register: reading the thread index is slow
   const int warp = __shfl_sync(0xffffffffu, static_cast<int>(threadIdx.x >> 5), 0);
-  Kernel kernel{p, plan, quantized, StreamLayout<typename Kernel::S>(plan.tiles, quantized.slices > 0 ? p.rows : 0, plan.nested_parts, OwnRow ? BlockRow<T, kStreamThreads>::bytes(static_cast<int>(p.k)) : 0), shared, shared_address(shared), warp, lane, 0, false};
+  Kernel kernel{p, plan, quantized, StreamLayout<typename Kernel::S>(plan.tiles, quantized.slices > 0 ? p.rows : 0, plan.nested_parts, OwnRow ? BlockRow<T, kStreamThreads>::bytes(static_cast<int>(p.k)) : 0), shared, shared_address(shared), warp, lane, 0};
   kernel.run();
 }
 

@@ -18,7 +18,6 @@ template <WeightKind Kind, class T, int ColumnTiles> struct StreamCopies {
   uint32_t base;  // the same as an address of shared memory
   int warp, lane;
   int chunks;  // in which this warp has work
-  bool direct;  // absmax is copied as it is stored; otherwise each value is looked up
 
   __device__ StreamRow* rows() const { return reinterpret_cast<StreamRow*>(shared + at.rows); }
   __device__ float* nested_table(int part) const { return reinterpret_cast<float*>(shared + at.nested + part * 1040); }
@@ -49,8 +48,7 @@ template <WeightKind Kind, class T, int ColumnTiles> struct StreamCopies {
   }
 
 
-  /// Fills the table of rows and starts moving them to the L2, which is also what may be done before earlier kernels are done; the block
-  /// synchronises after it.
+  /// Fills the table of rows; the block synchronises after it.
   __device__ void locate_rows(const StreamGroup& group) const {
     const int64_t row_bytes = (p.k >> 6) * S::kBlockBytes;
     for (int i = threadIdx.x; i < group.tiles * 16; i += kStreamThreads) {
@@ -61,7 +59,6 @@ template <WeightKind Kind, class T, int ColumnTiles> struct StreamCopies {
         const int64_t first = row * (p.k >> 6);
         r.weight = w.weight + row * row_bytes;
         r.first_part = first << 2 | part;
-        prefetch_l2(r.weight, static_cast<uint32_t>(min(row_bytes, static_cast<int64_t>(kPrefetchBytes))));
         if constexpr (S::kBnb4) {
           r.absmax = static_cast<const uint8_t*>(w.absmax) + first * (w.nested_absmax ? 1 : 4);
           r.nested = w.nested_absmax;
@@ -117,7 +114,7 @@ template <WeightKind Kind, class T, int ColumnTiles> struct StreamCopies {
     int part = 0, last = 0, row = 0, unused;
     group.locate(p, 0, 0, part, row);
     group.locate(p, group.tiles - 1, min(group.tile_rows, group.rows - (group.tiles - 1) * group.tile_rows) - 1, last, unused);
-    w.even = (p.gated || part == last) && (!S::kBnb4 || direct);
+    w.even = (p.gated || part == last) && (!S::kBnb4 || plan.direct);
     const int64_t row_blocks = p.k >> 6, row_bytes = row_blocks * S::kBlockBytes;
     const int64_t offset = static_cast<int64_t>(warp) * kSliceBytes + (lane & 7) * 16;
     w.low = p.part[part].weight + (row + (lane >> 3)) * row_bytes + offset;
@@ -185,12 +182,12 @@ template <WeightKind Kind, class T, int ColumnTiles> struct StreamCopies {
     }
     if constexpr (S::kBnb4) {
       const int first = first_block(chunk);
-      if (direct && plan.nested_parts) {
+      if (plan.direct && plan.nested_parts) {
         const StreamRow& row = table[lane >> 1];
         store_nested(nested);
         if (row.weight) load_nested(nested, row.absmax + first, row.nested, (row.first_part >> 2) + first, static_cast<int>(row.first_part & 3), slot);
       } else if (const StreamRow& row = table[lane & 15]; lane < 16 && row.weight) {
-        if (direct)
+        if (plan.direct)
           async_copy<16>(base + absmax_of(slot) + lane * 16, row.absmax + first * 4);
         else
           look_up_absmax(row, first, blocks_in(chunk), reinterpret_cast<float*>(shared + absmax_of(slot)) + lane * 4);

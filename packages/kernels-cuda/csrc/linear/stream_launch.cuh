@@ -13,6 +13,12 @@ inline StreamPlan plan_stream(const LinearProblem& p, int64_t blocks, int most_t
     plan.virtual_rows += p.part[i].n;
     if (p.part[i].nested_absmax) plan.nested_parts = p.parts;
   }
+  plan.direct = (p.k & 255) == 0;
+  for (int i = 0; i < p.parts; ++i) {
+    const LinearPartView& w = p.part[i];
+    plan.direct = plan.direct && w.block_shift == 6 && (reinterpret_cast<uintptr_t>(w.absmax) & (w.nested_absmax ? 3 : 15)) == 0 && w.nested_shift == p.part[0].nested_shift &&
+                  !w.nested_absmax == !p.part[0].nested_absmax;
+  }
   const int64_t most = blocks * most_tiles * 16;
   blocks *= std::max<int64_t>(1, (plan.virtual_rows + most - 1) / most);
   const int rows = static_cast<int>(std::max<int64_t>(1, (plan.virtual_rows + blocks - 1) / blocks));

@@ -7,10 +7,6 @@
 namespace q::cuda {
 
 constexpr int kWarps = 8, kStreamThreads = kWarps * 32, kSliceBytes = 128, kMostTiles = 6;
-/// Of each row, moved to the L2 before the kernel ahead has ended. Decode of Llama 2 7B on an H200, tok/s with 8192, 2048, 512, 256, 128 and 0 bytes: nf4 413, 424,
-/// 444, 445, 443, 441; int8 289, 307, 320, 319, 318, 316. More gets in the way of the kernel ahead.
-constexpr int kPrefetchBytes = 256;
-
 /// Sizes of one variant; ColumnTiles: x rows / 8.
 template <WeightKind Kind, int ColumnTiles> struct StreamShape {
   static constexpr bool kBnb4 = Kind == WeightKind::bnb4, kInt8 = Kind == WeightKind::int8;
@@ -58,6 +54,7 @@ struct StreamPlan {
   int virtual_rows, groups;
   int tiles;         // of a whole group
   int nested_parts;  // number of parts if absmax is nested
+  bool direct;       // bnb4: absmax is copied four blocks at a time, as it is stored; otherwise each value is looked up
 };
 
 static __constant__ float kCodeBooks[2][16] = {
@@ -71,7 +68,7 @@ struct StreamGroup {
     begin = group * plan.group_rows;
     rows = min(plan.group_rows, plan.virtual_rows - begin);
     tile_rows = plan.tile_rows;
-    tiles = (rows + tile_rows - 1) / tile_rows;
+    tiles = rows == plan.group_rows ? plan.tiles : (rows + tile_rows - 1) / tile_rows;
   }
   /// Part and row of slot r (0..15) of a tile; false: the slot is empty.
   __device__ __forceinline__ bool locate(const LinearProblem& p, int tile, int r, int& part, int& row) const {

@@ -102,6 +102,15 @@ void Device::free_buffer(int64_t id) {
   in_order("release", false, [this, data] { memory_->give(data); });
 }
 
+namespace {
+/// Context::settled for a command, which is then counted.
+template <class Args> bool settled(const Args& args, const Reader& reader, Unsettled& unsettled) {
+  if constexpr (std::is_same_v<Args, LinearArgs>) return unsettled.allows(args);
+  for (const Tensor& t : reader.tensors()) unsettled.add(t);
+  return true;
+}
+}  // namespace
+
 void Device::submit(int code, const double* words, size_t count) {
   enter();
   if (code < 0 || code >= kCommandCount) return fail(Failure("command", "unknown command code " + std::to_string(code)));
@@ -113,11 +122,13 @@ void Device::submit(int code, const double* words, size_t count) {
         if (capture_failure_) return;
         capture_arena_->reset();
         Context recording = context(capture_, *capture_arena_, true);
+        recording.settled = settled(args, reader, unsettled_recorded_);
         return run(args, recording);
       }
-      in_order(name, false, [this, args] {
+      in_order(name, false, [this, args, early = settled(args, reader, unsettled_)] {
         arena_->reset();
         Context running = context(compute_, *arena_, false);
+        running.settled = early;
         run(args, running);
       });
     });
@@ -270,6 +281,7 @@ void Device::begin_capture() {
   capture_failure_.reset();
   captured_.clear();
   captured_chunks_.clear();
+  unsettled_recorded_.clear();
   capture_arena_->record(&captured_chunks_);
 }
 
@@ -301,6 +313,7 @@ void Device::replay(int64_t program) {
   enter();
   const auto found = programs_.find(program);
   if (found == programs_.end()) throw Failure("command", "program " + std::to_string(program) + " does not exist");
+  unsettled_.clear();  // a graph runs alone
   in_order("replay", false, [this, graph = found->second.graph] { check_device(cudaGraphLaunch(graph, compute_), "cudaGraphLaunch"); });
 }
 

@@ -14,6 +14,7 @@
 #include "runtime/probe.h"
 #include "runtime/staging.h"
 #include "runtime/threads.h"
+#include "runtime/unsettled.h"
 
 namespace q::cuda {
 
@@ -120,6 +121,7 @@ class Device final : private Buffers {
   bool capturing_ = false;
   std::set<int64_t> captured_;
   std::vector<ChunkRef> captured_chunks_;
+  Unsettled unsettled_, unsettled_recorded_;  // on the stream; in what is being recorded
   std::optional<Failure> capture_failure_;
   std::mutex failure_mutex_;
   std::optional<Failure> failure_;

@@ -14,8 +14,9 @@ Tensor Reader::tensor(bool required) {
     throw CommandError("a tensor of " + std::to_string(static_cast<int64_t>(bytes)) + " bytes at " +
                        std::to_string(static_cast<int64_t>(offset)) + " does not fit its buffer of " + std::to_string(view.bytes));
   }
-  return Tensor{static_cast<char*>(view.data) + static_cast<int64_t>(offset), static_cast<DType>(static_cast<int>(dtype)),
-                static_cast<int64_t>(bytes)};
+  tensors_.push_back(Tensor{static_cast<char*>(view.data) + static_cast<int64_t>(offset), static_cast<DType>(static_cast<int>(dtype)),
+                            static_cast<int64_t>(bytes)});
+  return tensors_.back();
 }
 
 double Reader::number() {

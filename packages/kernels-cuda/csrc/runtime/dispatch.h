@@ -1,5 +1,6 @@
 // From argument words to the typed arguments of a command.
 #pragma once
+#include <vector>
 #include "commands.h"
 
 namespace q::cuda {
@@ -24,12 +25,15 @@ class Reader {
   double number();
   int64_t integer() { return static_cast<int64_t>(number()); }
   int64_t count(int64_t most);
+  /// All tensors read so far.
+  const std::vector<Tensor>& tensors() const { return tensors_; }
 
  private:
   Buffers& buffers_;
   const double* words_;
   size_t count_;
   size_t at_ = 0;
+  std::vector<Tensor> tensors_;
 };
 
 /// Calls f with the arguments of command `code`.
