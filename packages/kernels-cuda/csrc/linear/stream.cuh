@@ -14,7 +14,7 @@
 //         41.2 (30.7). Of the 10.3, without loads 8.9, without products 7.8, without both 4.4 (measured before the last changes): the products are
 //         bound by shared memory, where each pair of codes is looked up (64 of the 108 accesses of a stage)
 // needs   sm_80, k % 64 == 0, 16-byte aligned x and W, bnb4: blockSize a power of two from 64; int8: rows quantized by quantize_rows; a single row is
-//         quantized by each block for itself (OwnRow), under the first copies of W: decode of Llama 2 7B 320 -> 351 tok/s without those launches
+//         quantized by each block for itself (OwnRow), while its first copies of W are under way: decode of Llama 2 7B 320 -> 351 tok/s without those launches
 // exact   sums over k in a fixed order that depends on k only: same bits each run, whatever the other rows hold and however many there are
 // ref     tensor/src/ops (linear)        bench  csrc/test/linear_bench.cu
 #pragma once
