@@ -31,18 +31,24 @@ struct Quantized {
 __device__ __forceinline__ int64_t divide(int64_t a, int64_t b, int shift) { return shift >= 0 ? a >> shift : a / b; }
 
 /// `code` and `offset`: q's nested code in shared memory, and its offset. Two roundings, as bitsandbytes does it.
-__device__ __forceinline__ float block_absmax(const Quantized& q, const float* code, float offset, int64_t block) {
-  if (!q.nested_absmax) return static_cast<const float*>(q.absmax)[block];
+template <bool Nested> __device__ __forceinline__ float block_absmax(const Quantized& q, const float* code, float offset, int64_t block) {
+  if constexpr (!Nested) return static_cast<const float*>(q.absmax)[block];
   return __fadd_rn(__fmul_rn(code[static_cast<const uint8_t*>(q.absmax)[block]], q.nested_absmax[divide(block, q.nested_block_size, q.nested_shift)]), offset);
 }
 
-template <class T> __global__ void __launch_bounds__(256) dequantize_kernel(const __grid_constant__ Quantized q, int64_t count, T* out) {
-  __shared__ float table[16][32], nested_code[256];
+template <class T, bool Nested> __global__ void __launch_bounds__(256) dequantize_kernel(const __grid_constant__ Quantized q, int64_t count, T* out) {
+  __shared__ float table[16][32], nested_code[Nested ? 256 : 1];
   for (int i = threadIdx.x; i < 512; i += 256) table[i / 32][i % 32] = q.table[i / 32];
-  pdl_begin();
-  if (q.nested_absmax) nested_code[threadIdx.x] = q.nested_code[threadIdx.x];
-  const float offset = q.nested_absmax ? *q.offset : 0.f;
-  __syncthreads();
+  float offset = 0.f;
+  if constexpr (Nested) {
+    pdl_begin();
+    nested_code[threadIdx.x] = q.nested_code[threadIdx.x];
+    offset = *q.offset;
+    __syncthreads();
+  } else {
+    __syncthreads();
+    pdl_begin();
+  }
   const int lane = threadIdx.x & 31;
   const bool words = (q.block_size & 31) == 0 && (reinterpret_cast<uintptr_t>(q.codes) & 15) == 0 && (reinterpret_cast<uintptr_t>(out) & 15) == 0;
   const int64_t stride = static_cast<int64_t>(gridDim.x) * 256;
@@ -54,7 +60,7 @@ template <class T> __global__ void __launch_bounds__(256) dequantize_kernel(cons
     const int64_t w0 = (round * stride + blockIdx.x * 256ll + threadIdx.x - lane) * 4;
     uint32_t word[4];
     float scale[4];
-    if (q.whole_warps && w0 < whole * 4) {
+    if (Nested && q.whole_warps && w0 < whole * 4) {
       const float nested = q.nested_absmax[w0 * 8 >> (q.block_shift + q.nested_shift)];
       int code[4];
 #pragma unroll
@@ -70,7 +76,7 @@ template <class T> __global__ void __launch_bounds__(256) dequantize_kernel(cons
       for (int i = 0; i < 4; ++i) {
         const int64_t at = w0 + i * 32 + lane;
         word[i] = at < whole * 4 ? reinterpret_cast<const uint32_t*>(q.codes)[at] : 0;
-        scale[i] = at < whole * 4 ? block_absmax(q, nested_code, offset, divide(at * 8, q.block_size, q.block_shift)) : 0.f;
+        scale[i] = at < whole * 4 ? block_absmax<Nested>(q, nested_code, offset, divide(at * 8, q.block_size, q.block_shift)) : 0.f;
       }
     }
 #pragma unroll
@@ -93,7 +99,7 @@ template <class T> __global__ void __launch_bounds__(256) dequantize_kernel(cons
   }
   for (int64_t i = whole * 32 + blockIdx.x * 256ll + threadIdx.x; i < count; i += stride) {
     const int code = (q.codes[i / 2] >> ((i & 1) ? 0 : 4)) & 15;
-    out[i] = from_float<T>(table[code][lane] * block_absmax(q, nested_code, offset, i / q.block_size));
+    out[i] = from_float<T>(table[code][lane] * block_absmax<Nested>(q, nested_code, offset, i / q.block_size));
   }
 }
 
@@ -242,7 +248,7 @@ void dequantize_weight(Context& context, const LinearArgsItem& part, int64_t cou
   const unsigned blocks = static_cast<unsigned>(wanted < most ? wanted : most);
   with_float(to_dtype, "linear", [&](auto zero) {
     using T = decltype(zero);
-    launch(context, "linear (dequantize)", dequantize_kernel<T>, dim3(blocks), dim3(256), 0, q, count, static_cast<T*>(to));
+    launch(context, "linear (dequantize)", q.nested_absmax ? dequantize_kernel<T, true> : dequantize_kernel<T, false>, dim3(blocks), dim3(256), 0, q, count, static_cast<T*>(to));
   });
 }
 
