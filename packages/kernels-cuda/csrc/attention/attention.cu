@@ -61,42 +61,6 @@ __global__ void __launch_bounds__(128) attention_any_kernel(AttentionParams p, i
   }
 }
 
-AttentionParams params_of(const AttentionArgs& a) {
-  AttentionParams p{};
-  p.qkv = a.qkv.data;
-  p.keys = a.key_cache.data;
-  p.values = a.value_cache.data;
-  p.out = a.out.data;
-  p.starts = a.sequence_starts.as<const int32_t>();
-  p.contexts = a.context_lengths.as<const int32_t>();
-  p.tables = a.block_tables.as<const int32_t>();
-  p.slopes = a.alibi_slopes.as<const float>();
-  p.bias = a.bias.as<const float>();
-  p.bias_rows = a.bias_rows;
-  p.bias_columns = a.bias_columns;
-  p.sequences = static_cast<int>(a.sequences);
-  p.heads = static_cast<int>(a.num_heads);
-  p.kv_heads = static_cast<int>(a.num_kv_heads);
-  p.group_size = p.heads / p.kv_heads;
-  p.head_dim = static_cast<int>(a.head_dim);
-  p.scale = static_cast<float>(a.scale);
-  p.softcap = static_cast<float>(a.softcap);
-  p.causal = a.causal != 0;
-  p.window = static_cast<int>(a.window);
-  p.q_offset = a.q_offset;
-  p.q_group_stride = a.q_group_stride;
-  p.row_stride = a.row_stride;
-  p.block_size = static_cast<int>(a.block_size);
-  p.block_shift = -1;
-  for (int shift = 0; shift < 31; ++shift) {
-    if (p.block_size == 1 << shift) p.block_shift = shift;
-  }
-  p.max_blocks = static_cast<int>(a.max_blocks);
-  p.act = a.qkv.dtype;
-  p.cache = a.key_cache.dtype;
-  return p;
-}
-
 }  // namespace
 
 void attention_any(const AttentionParams& p, int64_t tokens, Context& c) {
@@ -105,12 +69,9 @@ void attention_any(const AttentionParams& p, int64_t tokens, Context& c) {
 }
 
 void run(const AttentionArgs& a, Context& c) {
-  require(a.num_kv_heads > 0 && a.num_heads % a.num_kv_heads == 0, "attention: numHeads must be a multiple of numKvHeads");
-  require(is_float(a.qkv.dtype) && a.out.dtype == a.qkv.dtype, "attention takes qkv and out of one float dtype");
-  require(is_float(a.key_cache.dtype) && a.key_cache.dtype == a.value_cache.dtype, "attention takes key and value caches of one float dtype");
-  require(a.block_size > 0, "attention: blockSize must be positive");
+  check_attention(a, "attention");
   if (a.tokens == 0 || a.sequences == 0) return;
-  const AttentionParams p = params_of(a);
+  const AttentionParams p = attention_params(a);
   if (!attention_fast(p, c.compute_capability)) return attention_any(p, a.tokens, c);
   if (a.max_query > 1) attention_prefill(p, static_cast<int>(a.max_query), c);
   // With several sequences some may have one query; with one sequence maxQuery says it.

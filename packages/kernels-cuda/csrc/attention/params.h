@@ -47,6 +47,53 @@ struct AttentionParams {
   __device__ __forceinline__ int first_key(int query) const { return window > 0 && query - window + 1 > 0 ? query - window + 1 : 0; }
 };
 
+template <class Args> void check_attention(const Args& a, const char* command) {
+  const auto check = [&](bool ok, const char* what) {
+    if (!ok) throw CommandError(std::string(command) + what);
+  };
+  check(a.num_kv_heads > 0 && a.num_heads % a.num_kv_heads == 0, ": numHeads must be a multiple of numKvHeads");
+  check(is_float(a.qkv.dtype) && a.out.dtype == a.qkv.dtype, " takes qkv and out of one float dtype");
+  check(is_float(a.key_cache.dtype) && a.key_cache.dtype == a.value_cache.dtype, " takes key and value caches of one float dtype");
+  check(a.block_size > 0, ": blockSize must be positive");
+}
+
+/// Args: of attention or eagerAttention; checked already.
+template <class Args> AttentionParams attention_params(const Args& a) {
+  AttentionParams p{};
+  p.qkv = a.qkv.data;
+  p.keys = a.key_cache.data;
+  p.values = a.value_cache.data;
+  p.out = a.out.data;
+  p.starts = static_cast<const int32_t*>(a.sequence_starts.data);
+  p.contexts = static_cast<const int32_t*>(a.context_lengths.data);
+  p.tables = static_cast<const int32_t*>(a.block_tables.data);
+  p.slopes = static_cast<const float*>(a.alibi_slopes.data);
+  p.bias = static_cast<const float*>(a.bias.data);
+  p.bias_rows = a.bias_rows;
+  p.bias_columns = a.bias_columns;
+  p.sequences = static_cast<int>(a.sequences);
+  p.heads = static_cast<int>(a.num_heads);
+  p.kv_heads = static_cast<int>(a.num_kv_heads);
+  p.group_size = p.heads / p.kv_heads;
+  p.head_dim = static_cast<int>(a.head_dim);
+  p.scale = static_cast<float>(a.scale);
+  p.softcap = static_cast<float>(a.softcap);
+  p.causal = a.causal != 0;
+  p.window = static_cast<int>(a.window);
+  p.q_offset = a.q_offset;
+  p.q_group_stride = a.q_group_stride;
+  p.row_stride = a.row_stride;
+  p.block_size = static_cast<int>(a.block_size);
+  p.block_shift = -1;
+  for (int shift = 0; shift < 31; ++shift) {
+    if (p.block_size == 1 << shift) p.block_shift = shift;
+  }
+  p.max_blocks = static_cast<int>(a.max_blocks);
+  p.act = a.qkv.dtype;
+  p.cache = a.key_cache.dtype;
+  return p;
+}
+
 /// Whether the tensor-core kernels take these dtypes and head size; if not, attention_any does.
 inline bool attention_fast(const AttentionParams& p, int compute_capability) {
   const bool dtypes = p.act == p.cache && (p.act == DType::f16 || (p.act == DType::bf16 && compute_capability >= 80));

@@ -258,39 +258,6 @@ __global__ void __launch_bounds__(128) eager_attention(AttentionParams p, int64_
   }
 }
 
-AttentionParams params_of(const EagerAttentionArgs& a) {
-  AttentionParams p{};
-  p.qkv = a.qkv.data;
-  p.keys = a.key_cache.data;
-  p.values = a.value_cache.data;
-  p.out = a.out.data;
-  p.starts = a.sequence_starts.as<const int32_t>();
-  p.contexts = a.context_lengths.as<const int32_t>();
-  p.tables = a.block_tables.as<const int32_t>();
-  p.slopes = a.alibi_slopes.as<const float>();
-  p.bias = a.bias.as<const float>();
-  p.bias_rows = a.bias_rows;
-  p.bias_columns = a.bias_columns;
-  p.sequences = static_cast<int>(a.sequences);
-  p.heads = static_cast<int>(a.num_heads);
-  p.kv_heads = static_cast<int>(a.num_kv_heads);
-  p.group_size = p.heads / p.kv_heads;
-  p.head_dim = static_cast<int>(a.head_dim);
-  p.scale = static_cast<float>(a.scale);
-  p.softcap = static_cast<float>(a.softcap);
-  p.causal = a.causal != 0;
-  p.window = static_cast<int>(a.window);
-  p.q_offset = a.q_offset;
-  p.q_group_stride = a.q_group_stride;
-  p.row_stride = a.row_stride;
-  p.block_size = static_cast<int>(a.block_size);
-  p.block_shift = -1;
-  p.max_blocks = static_cast<int>(a.max_blocks);
-  p.act = a.qkv.dtype;
-  p.cache = a.key_cache.dtype;
-  return p;
-}
-
 }  // namespace
 
 void run(const MultiplyArgs& a, Context& c) {
@@ -362,17 +329,14 @@ void run(const EagerRopeArgs& a, Context& c) {
 }
 
 void run(const EagerAttentionArgs& a, Context& c) {
-  require(a.num_kv_heads > 0 && a.num_heads % a.num_kv_heads == 0, "eagerAttention: numHeads must be a multiple of numKvHeads");
-  require(is_float(a.qkv.dtype) && a.out.dtype == a.qkv.dtype, "eagerAttention takes qkv and out of one float dtype");
-  require(is_float(a.key_cache.dtype) && a.key_cache.dtype == a.value_cache.dtype, "eagerAttention takes key and value caches of one float dtype");
-  require(a.block_size > 0, "eagerAttention: blockSize must be positive");
+  check_attention(a, "eagerAttention");
   require(a.head_dim <= 32 * kMostPerLane, "eagerAttention: headDim is at most 512");
   const DType dtype = float_dtype(a.dtype, "eagerAttention: dtype must be the code of a float dtype");
   if (a.tokens == 0 || a.sequences == 0) return;
   const int64_t items = a.tokens * a.num_heads, most = a.max_context;
   const int64_t warps = items < 64ll * c.multiprocessors ? items : 64ll * c.multiprocessors;
   float* scratch = c.workspace.take_array<float>(static_cast<size_t>(warps * most));
-  launch(c, "eagerAttention", eager_attention, blocks_for(warps, 4), 128, 0, params_of(a), a.tokens, dtype, scratch, most, warps);
+  launch(c, "eagerAttention", eager_attention, blocks_for(warps, 4), 128, 0, attention_params(a), a.tokens, dtype, scratch, most, warps);
 }
 
 }  // namespace q::cuda
