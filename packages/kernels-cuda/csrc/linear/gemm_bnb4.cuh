@@ -13,7 +13,7 @@
 // exact   fixed order for a given number of rows; a row's bits do not depend on the other rows' values
 // seen    H200, 11008 x 4096, CUDA graph, us, nf4 (nested within 2 %): 32 rows 21, 64 rows 23, 96 rows 26, 128 rows 29, 192 rows 43, 256 rows 49. Of the 52,000 cycles for
 //         128 rows the K steps take 36,000 (1,130 a step; tensor cores alone 768), sums and finish 6,500, start and launch 8,000
-// ref     q::reference::linear in csrc/test/gemm_reference.cuh          bench  csrc/test/gemm.cu (rows)
+// ref     q::reference::linear in csrc/test/gemm_reference.cuh          bench  csrc/test/gemm_bench.cu (rows)
 #pragma once
 #include "gemm_bnb4_codes.cuh"
 #include "launch.h"

@@ -11,7 +11,7 @@
 // needs   sm_90a; 16-byte aligned x and W, rows of x and W multiples of 16 bytes; activation none, silu or relu
 // exact   the sum of an output is one sequence of K steps, whatever the rows beside it: same bits each run and in any batch
 // seen    H200, 11008 x 4096, 2048 rows, CUDA graph: f16 286-322 us (cuBLASLt 252-297), int8 167-200 us
-// ref     q::reference::linear in csrc/test/gemm_reference.cuh          bench  csrc/test/gemm.cu
+// ref     q::reference::linear in csrc/test/gemm_reference.cuh          bench  csrc/test/gemm_bench.cu
 #pragma once
 #include "gemm_finish.cuh"
 #include "gemm_sm90.cuh"

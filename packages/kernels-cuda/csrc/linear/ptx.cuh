@@ -22,14 +22,6 @@ template <int Bytes> __device__ __forceinline__ void async_copy(uint32_t to, con
     asm volatile("cp.async.ca.shared.global [%0], [%1], 4;" ::"r"(to), "l"(from) : "memory");
 #endif
 }
-/// Starts moving `bytes` (a multiple of 16, aligned to 16) to the L2.
-__device__ __forceinline__ void prefetch_l2(const uint8_t* from, uint32_t bytes) {
-#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
-  asm volatile("cp.async.bulk.prefetch.L2.global [%0], %1;" ::"l"(from), "r"(bytes) : "memory");
-#else
-  for (uint32_t i = 0; i < bytes; i += 128) prefetch_l2(from + i);
-#endif
-}
 __device__ __forceinline__ void async_commit() {
 #if Q_HAS_MMA
   asm volatile("cp.async.commit_group;" ::: "memory");

@@ -4,10 +4,7 @@
 
 namespace q::cuda {
 
-/// Most rows of x that one launch takes.
-constexpr int kStreamRows = 32;
-
-/// p.rows may be anything; more than kStreamRows go in several launches. Throws CommandError when shared memory does not suffice.
+/// p.rows may be anything; more than 32 go in several launches. Throws CommandError when shared memory does not suffice.
 template <WeightKind Kind, class T> void launch_stream(const LinearProblem& p, const QuantizedRows& quantized, Context& context);
 
 /// One row by the int8 kernel that quantizes x itself (quantize_block.cuh); false: shared memory does not suffice, nothing was launched.
