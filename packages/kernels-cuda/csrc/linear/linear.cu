@@ -1,7 +1,9 @@
 // linear: checks the arguments, chooses a kernel (choice.h) and lays out the problem for it.
 #include "arguments.h"
 #include "choice.h"
+#include "commands.h"
 #include "gemm.h"
+#include "row4.h"
 #include "simple.h"
 
 namespace q::cuda {
@@ -78,13 +80,29 @@ LinearTraits traits_of(const LinearArgs& a, Context& context) {
   return t;
 }
 
-template <class T> void run_stream(const LinearArgs& a, const LinearProblem& p, Context& context) {
+/// 4-bit weights, row by row: for devices with little shared memory.
+template <class T> bool launch_rows4(const LinearProblem& p, Context& context) {
+  LinearProblem one = p;
+  one.rows = 1;
+  for (int64_t i = 0; i < p.rows; ++i) {
+    one.x = static_cast<const T*>(p.x) + i * p.k;
+    one.out = static_cast<T*>(p.out) + i * p.columns;
+    if (p.residual) one.residual = static_cast<const T*>(p.residual) + i * p.columns;
+    if (!launch_row4<T>(one, context)) return false;  // for the first row if at all
+  }
+  return true;
+}
+
+/// false: no kernel for few rows suits, nothing was launched.
+template <class T> bool run_stream(const LinearArgs& a, const LinearProblem& p, Context& context) {
   switch (static_cast<WeightKind>(a.parts[0].kind)) {
     case WeightKind::dense: return launch_stream<WeightKind::dense, T>(p, {}, context);
-    case WeightKind::bnb4: return launch_stream<WeightKind::bnb4, T>(p, {}, context);
+    case WeightKind::bnb4:
+      if (p.rows == 1 && launch_row4<T>(p, context)) return true;
+      return launch_stream<WeightKind::bnb4, T>(p, {}, context) || launch_rows4<T>(p, context);
     default: {
       const float threshold = static_cast<float>(a.parts[0].threshold);
-      if (p.rows == 1 && launch_stream_row<T>(p, threshold, context)) return;
+      if (p.rows == 1 && launch_stream_row<T>(p, threshold, context)) return true;
       const QuantizedRows q = quantize_rows<T>(p.x, p.rows, p.k, threshold, context);
       return launch_stream<WeightKind::int8, T>(p, q, context);
     }
@@ -103,8 +121,8 @@ template <class T> void run_simple(const LinearArgs& a, const LinearProblem& lin
 }
 
 void run_own(LinearRoute route, const LinearArgs& a, const LinearProblem& p, Context& context) {
-  if (route == LinearRoute::simple) return with_float(a.x.dtype, "linear", [&](auto zero) { run_simple<decltype(zero)>(a, p, context); });
-  return a.x.dtype == DType::f16 ? run_stream<half_t>(a, p, context) : run_stream<bfloat_t>(a, p, context);
+  if (route == LinearRoute::stream && (a.x.dtype == DType::f16 ? run_stream<half_t>(a, p, context) : run_stream<bfloat_t>(a, p, context))) return;
+  with_float(a.x.dtype, "linear", [&](auto zero) { run_simple<decltype(zero)>(a, p, context); });
 }
 
 /// Parts that differ in kind, each by its best few-row kernel into its columns of out.
@@ -126,9 +144,32 @@ void run_parts(const LinearArgs& all, Context& context) {
   }
 }
 
+bool overlap(const Tensor& a, const Tensor& b) {
+  return static_cast<const uint8_t*>(a.data) < static_cast<const uint8_t*>(b.data) + b.bytes && static_cast<const uint8_t*>(b.data) < static_cast<const uint8_t*>(a.data) + a.bytes;
+}
+
+/// The norm that context holds back and the product that reads it in one launch; false: nothing was launched. Blocks read the norm's input while others
+/// write, so that neither output may lie in it.
+bool run_with_norm(const LinearArgs& a, Context& context) {
+  const RmsNormArgs& n = *context.norm;
+  const LinearTraits traits = traits_of(a, context);
+  if (traits.kind != WeightKind::bnb4 || choose_linear(traits) != LinearRoute::stream || a.rows != 1 || n.x.dtype != a.x.dtype || n.out.dtype != a.x.dtype || n.weight.dtype != a.x.dtype ||
+      a.k != n.width || !aligned16(n.x.data) || !aligned16(n.out.data) || !aligned16(n.weight.data) || overlap(n.out, n.x) || overlap(a.out, n.x))
+    return false;
+  check_args(a);
+  LinearProblem p = problem_of(a);
+  p.x = n.x.data;
+  p.norm = {n.weight.data, n.out.data, static_cast<float>(n.eps), static_cast<float>(n.weight_offset)};
+  return a.x.dtype == DType::f16 ? launch_row4<half_t>(p, context) : launch_row4<bfloat_t>(p, context);
+}
+
 }  // namespace
 
 void run(const LinearArgs& args, Context& context) {
+  if (context.norm) {
+    if (run_with_norm(args, context)) return;
+    run(*context.norm, context);
+  }
   int64_t outputs = 0;
   for (int i = 0; i < args.parts_count; ++i) outputs += args.parts[i].n;
   if (args.rows == 0 || outputs == 0) return;

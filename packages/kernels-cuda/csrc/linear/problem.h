@@ -21,6 +21,13 @@ struct LinearPartView {
   DType weight_dtype;
 };
 
+/// rmsNorm of the only row of x, by every block for itself; block 0 stores it as well (row4.cuh, see norm/norm.cu).
+struct RowNorm {
+  const void* weight;  // in x's dtype; null: x is taken as it is
+  void* out;
+  float eps, offset;
+};
+
 struct LinearProblem {
   const void* x;
   void* out;
@@ -32,6 +39,7 @@ struct LinearProblem {
   bool gated;
   ActivationKind activation;
   QuantType quant_type;
+  RowNorm norm;
   LinearPartView part[kMaxRepeat];
 };
 

@@ -4,8 +4,8 @@
 
 namespace q::cuda {
 
-/// p.rows may be anything; more than 32 go in several launches. Throws CommandError when shared memory does not suffice.
-template <WeightKind Kind, class T> void launch_stream(const LinearProblem& p, const QuantizedRows& quantized, Context& context);
+/// p.rows may be anything; more than 32 go in several launches. false: shared memory does not suffice (4-bit weights need 102 KiB), nothing was launched.
+template <WeightKind Kind, class T> bool launch_stream(const LinearProblem& p, const QuantizedRows& quantized, Context& context);
 
 /// One row by the int8 kernel that quantizes x itself (quantize_block.cuh); false: shared memory does not suffice, nothing was launched.
 template <class T> bool launch_stream_row(const LinearProblem& p, float threshold, Context& context);

@@ -1,6 +1,6 @@
 #include "stream_launch.cuh"
 
 namespace q::cuda {
-template void launch_stream<WeightKind::int8, bfloat_t>(const LinearProblem&, const QuantizedRows&, Context&);
+template bool launch_stream<WeightKind::int8, bfloat_t>(const LinearProblem&, const QuantizedRows&, Context&);
 template bool launch_stream_row<bfloat_t>(const LinearProblem&, float, Context&);
 }

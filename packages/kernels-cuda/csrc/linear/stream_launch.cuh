@@ -48,7 +48,7 @@ template <WeightKind Kind, class T, int ColumnTiles, bool OwnRow = false> bool t
   return true;
 }
 
-template <WeightKind Kind, class T> void launch_stream(const LinearProblem& problem, const QuantizedRows& quantized, Context& context) {
+template <WeightKind Kind, class T> bool launch_stream(const LinearProblem& problem, const QuantizedRows& quantized, Context& context) {
   int rows = 0;
   for (int first = 0; first < problem.rows; first += rows) {
     LinearProblem p = problem;
@@ -71,8 +71,9 @@ template <WeightKind Kind, class T> void launch_stream(const LinearProblem& prob
     if (left > 16 && attempt(std::integral_constant<int, 4>{})) continue;
     if (left > 8 && attempt(std::integral_constant<int, 2>{})) continue;
     if (attempt(std::integral_constant<int, 1>{})) continue;
-    throw CommandError("linear: " + std::to_string(context.shared_bytes_per_block) + " bytes of shared memory a block are too few for the streaming kernel");
+    return false;  // at first == 0 if at all: fewer rows need less
   }
+  return true;
 }
 
 template <class T> bool launch_stream_row(const LinearProblem& p, float threshold, Context& context) {

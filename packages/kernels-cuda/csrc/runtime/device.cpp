@@ -111,6 +111,32 @@ template <class Args> bool settled(const Args& args, const Reader& reader, Unset
 }
 }  // namespace
 
+template <class Args> void Device::record(const Args& args, Context& context) {
+  if constexpr (std::is_same_v<Args, LinearArgs>) {
+    if (deferred_norm_ && args.rows == 1 && args.x.data == deferred_norm_->out.data) {
+      const RmsNormArgs norm = *deferred_norm_;
+      deferred_norm_.reset();
+      context.norm = &norm;
+      return run(args, context);
+    }
+  }
+  record_deferred(context);
+  if constexpr (std::is_same_v<Args, RmsNormArgs>) {
+    if (args.rows == 1 && !args.residual && !args.sum) {
+      deferred_norm_ = args;
+      return;
+    }
+  }
+  run(args, context);
+}
+
+void Device::record_deferred(Context& context) {
+  if (!deferred_norm_) return;
+  const RmsNormArgs norm = *deferred_norm_;
+  deferred_norm_.reset();
+  run(norm, context);
+}
+
 void Device::submit(int code, const double* words, size_t count) {
   enter();
   if (code < 0 || code >= kCommandCount) return fail(Failure("command", "unknown command code " + std::to_string(code)));
@@ -123,7 +149,7 @@ void Device::submit(int code, const double* words, size_t count) {
         capture_arena_->reset();
         Context recording = context(capture_, *capture_arena_, true);
         recording.settled = settled(args, reader, unsettled_recorded_);
-        return run(args, recording);
+        return record(args, recording);
       }
       in_order(name, false, [this, args, early = settled(args, reader, unsettled_)] {
         arena_->reset();
@@ -279,6 +305,7 @@ void Device::begin_capture() {
   check_device(cudaStreamBeginCapture(capture_, cudaStreamCaptureModeRelaxed), "cudaStreamBeginCapture");
   capturing_ = true;
   capture_failure_.reset();
+  deferred_norm_.reset();
   captured_.clear();
   captured_chunks_.clear();
   unsettled_recorded_.clear();
@@ -288,6 +315,16 @@ void Device::begin_capture() {
 int64_t Device::end_capture() {
   enter();
   if (!capturing_) throw Failure("command", "endCapture without beginCapture");
+  if (!capture_failure_) {
+    try {
+      Context recording = context(capture_, *capture_arena_, true);
+      record_deferred(recording);
+    } catch (const std::exception& error) {
+      cudaGetLastError();
+      capture_failure_ = Failure("command", error.what(), "rmsNorm");
+    }
+  }
+  deferred_norm_.reset();
   capturing_ = false;
   capture_arena_->record(nullptr);
   Program program{nullptr, {captured_.begin(), captured_.end()}, std::move(captured_chunks_)};

@@ -93,6 +93,8 @@ class Device final : private Buffers {
   BufferView view(int64_t id) override;
   char* range(int64_t buffer, int64_t offset, int64_t bytes, const char* what);
   Context context(cudaStream_t stream, Workspace& workspace, bool capturing);
+  template <class Args> void record(const Args& args, Context& context);
+  void record_deferred(Context& context);
   template <class F> void in_order(std::string name, bool blocks, F task);
   template <class F> void guarded(const std::string& name, F&& task);
   void fail(Failure failure);
@@ -122,6 +124,7 @@ class Device final : private Buffers {
   std::set<int64_t> captured_;
   std::vector<ChunkRef> captured_chunks_;
   Unsettled unsettled_, unsettled_recorded_;  // on the stream; in what is being recorded
+  std::optional<RmsNormArgs> deferred_norm_;  // recorded, and launched with the linear that reads it or before the next command
   std::optional<Failure> capture_failure_;
   std::mutex failure_mutex_;
   std::optional<Failure> failure_;

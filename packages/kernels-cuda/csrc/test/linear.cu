@@ -254,7 +254,15 @@ void sweep(Device& device) {
         cases.push_back({act, 12, 1728, {{WeightKind::bnb4, 700, act, QuantType::fp4, nested, block, 0, true, act}}});
       }
     }
+    // one row: a warp's part of k shorter, as long and longer than four steps of 128
+    for (int k : {128, 384, 1152, 4096, 11008}) {
+      for (bool nested : {false, true}) {
+        cases.push_back({act, 1, k, {{WeightKind::bnb4, k > 2000 ? 77 : 2003, act, QuantType::nf4, nested, 64, 0, true, act}}});
+        cases.push_back({act, 1, k, {{WeightKind::bnb4, 1, act, QuantType::fp4, nested, 64, 0, false, act}}});
+      }
+    }
     // more virtual rows than one round of blocks takes
+    cases.push_back({act, 1, 128, {{WeightKind::bnb4, 75011, act, QuantType::nf4, true, 64, 0, true, act}}});
     cases.push_back({act, 1, 64, {{WeightKind::bnb4, 26111, act, QuantType::nf4, true, 64, 0, true, act}}});
     cases.push_back({act, 3, 128, {{WeightKind::dense, 26111, act}}});
     cases.push_back({act, 9, 64, {{WeightKind::int8, 14001, act}, {WeightKind::int8, 14001, act}}, ActivationKind::silu, true});
@@ -280,6 +288,18 @@ void sweep(Device& device) {
   }
   cases.push_back({DType::f32, 3, 512, {{WeightKind::bnb4, 64, DType::f32, QuantType::nf4, false, 64, 0, true, DType::bf16}}});
   for (const Case& c : cases) check_case(device, c, random);
+
+  // a device with 99 KiB of shared memory a block (sm_86, sm_89, sm_120)
+  const size_t shared = device.context.shared_bytes_per_block;
+  device.context.shared_bytes_per_block = 99 * 1024;
+  for (int rows : {1, 3, 12, 20}) {
+    for (int k : {320, 1024, 4096}) {
+      for (WeightKind kind : {WeightKind::dense, WeightKind::bnb4, WeightKind::int8})
+        check_case(device, {DType::f16, rows, k, {{kind, 2003, DType::f16, QuantType::nf4, true, 64, 3.f}}, ActivationKind::none, false, true}, random);
+    }
+  }
+  check_case(device, {DType::f16, 1, 1024, {{WeightKind::bnb4, 26111, DType::f16, QuantType::nf4, true, 64}}}, random);
+  device.context.shared_bytes_per_block = shared;
   std::printf("%zu cases, %d failures\n", cases.size(), g_failures);
 }
 

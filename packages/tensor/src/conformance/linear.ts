@@ -2,7 +2,9 @@ import { Backend } from '../core/backend.js';
 import { ReferenceDriver } from '../reference/driver.js';
 import type { Tensor } from '../core/tensor.js';
 import type { FloatDType } from '../dtype.js';
+import { fill } from '../ops/elementwise.js';
 import { linear, type LinearFusion, type LinearPart } from '../ops/linear.js';
+import { rmsNorm } from '../ops/norm.js';
 import { dequantizeBnb4, quantizeBnb4 } from '../quant/bnb4.js';
 import { dequantizeInt8, quantizeInt8 } from '../quant/int8.js';
 import { weightTensors, type Weight } from '../quant/weight.js';
@@ -168,4 +170,35 @@ const roundTrips: ConformanceCase[] = (['f32', 'f16', 'bf16'] as const).flatMap(
   }),
 );
 
-export const linearCases: ConformanceCase[] = [...formatCases, ...independence, ...roundTrips];
+/** A program may compute a norm together with the product that follows it, but gives the bits of the commands one by one, the norm's own result included. */
+const recorded: ConformanceCase[] = Object.entries(formats).flatMap(([name, format]) =>
+  [512, 2048].map((k) => ({
+    name: `linear ${name} after a norm, k ${k}: a program gives the bits of its commands`,
+    run: async ({ backend, dtype }) => {
+      const source = numbers(k);
+      const x = input(backend, source, 1, k, dtype).keep();
+      const scale = backend.tensor(source.normals(k), [k], dtype).keep();
+      const parts = backend.scope(() => [96, 41].map((n) => ({ weight: carried(backend, source.normals(n * k, k ** -0.5), [n, k], format, dtype) })));
+      const results = [backend.empty([1, k], dtype), backend.empty([1, 137], dtype)].map((tensor) => tensor.keep());
+      const step = () => {
+        const normalized = rmsNorm(x, scale, { eps: 1e-5 });
+        for (const [i, value] of [normalized, linear(normalized, parts)].entries()) backend.submit('copy', { src: value.ref(), out: results[i].ref() });
+      };
+      const bits = async () => (await Promise.all(results.map((tensor) => tensor.data()))).map((data) => Array.from(data as Float32Array).join());
+      backend.scope(step);
+      const expected = await bits();
+      for (const result of results) fill(result, 0);
+      const program = backend.capture(step);
+      try {
+        program.replay();
+        const got = await bits();
+        for (const [i, what] of ['norm', 'product'].entries()) if (got[i] !== expected[i]) throw new Error(`the ${what} of the program differs`);
+      } finally {
+        program.dispose();
+        for (const tensor of [x, scale, ...results, ...parts.flatMap(({ weight }) => weightTensors(weight))]) tensor.dispose();
+      }
+    },
+  })),
+);
+
+export const linearCases: ConformanceCase[] = [...formatCases, ...independence, ...recorded, ...roundTrips];
