@@ -21,7 +21,10 @@ struct Buffer {
     CUDA_CHECK(cudaMemset(data, 0xff, n + 256));
     CUDA_CHECK(cudaDeviceSynchronize());  // the device's stream does not wait for it
   }
-  template <class T> explicit Buffer(const std::vector<T>& v) : Buffer(v.size() * sizeof(T)) { CUDA_CHECK(cudaMemcpy(data, v.data(), bytes, cudaMemcpyHostToDevice)); }
+  template <class T> explicit Buffer(const std::vector<T>& v) : Buffer(v.size() * sizeof(T)) {
+    CUDA_CHECK(cudaMemcpy(data, v.data(), bytes, cudaMemcpyHostToDevice));
+    CUDA_CHECK(cudaDeviceSynchronize());  // cudaMemcpy returns when the host's memory is free again, which may be before the copy has ended
+  }
   Buffer(const Buffer&) = delete;
   ~Buffer() { cudaFree(data); }
   bool guard_intact() const {
