@@ -10,9 +10,9 @@
 // floor   bytes of the weight / 4.3 TB/s (H200): 11008 x 4096 f16 21 us, int8 10.5 us, nf4 5.9 us; 28672 x 8192 nf4 31 us
 // launch  two blocks of 256 threads a multiprocessor (bnb4 with over 8 rows: one), rows of W spread evenly over them. A block's first copies of W start
 //         before anything else and before earlier kernels have ended (launch.h).
-// time    one H200, 2026-11-21, us (floor): 11008 x 4096 nf4 1 row 10.3 (5.9), 16 rows 16.0; nested 11.7; int8 14.0 (10.5); f16 21.5 (21.0); 28672 x 8192 nf4
-//         41.2 (30.7). Of the 10.3, without loads 8.9, without products 7.8, without both 4.4 (measured before the last changes): the products are
-//         bound by shared memory, where each pair of codes is looked up (64 of the 108 accesses of a stage)
+// time    one H200, 2026-11-21, us (floor): 11008 x 4096 nf4 2 rows 10.5 (5.9), 16 rows 15.9; nested 11.8; int8 1 row 14.2 (10.5); f16 21.9 (21.0). Of the 10.5,
+//         without loads 8.9, without products 7.8, without both 4.4 (measured before the last changes): the products are bound by shared memory, where each
+//         pair of codes is looked up (64 of the 108 accesses of a stage). One row of 4-bit weights: row4.cuh
 // needs   sm_80, k % 64 == 0, 16-byte aligned x and W, bnb4: blockSize a power of two from 64; int8: rows quantized by quantize_rows; a single row is
 //         quantized by each block for itself (OwnRow), while its first copies of W are under way: decode of Llama 2 7B 320 -> 351 tok/s without those launches
 // exact   sums over k in a fixed order that depends on k only: same bits each run, whatever the other rows hold and however many there are
