@@ -52,10 +52,6 @@ struct RowPlan {
   int64_t group_bytes;        // next_tile times the tiles of a warp
 };
 
-static __constant__ float kRowCodeBooks[2][16] = {
-    {kNf4[0], kNf4[1], kNf4[2], kNf4[3], kNf4[4], kNf4[5], kNf4[6], kNf4[7], kNf4[8], kNf4[9], kNf4[10], kNf4[11], kNf4[12], kNf4[13], kNf4[14], kNf4[15]},
-    {kFp4[0], kFp4[1], kFp4[2], kFp4[3], kFp4[4], kFp4[5], kFp4[6], kFp4[7], kFp4[8], kFp4[9], kFp4[10], kFp4[11], kFp4[12], kFp4[13], kFp4[14], kFp4[15]}};
-
 template <class T, bool Nested> struct RowKernel {
   const LinearProblem& p;
   const RowPlan& plan;
@@ -247,7 +243,7 @@ template <class T, bool Nested> struct RowKernel {
   /// Pairs of scaled codes by byte: the high nibble (even k) in the low half. Two threads an entry, rotated so that a quarter warp fills all banks.
   __device__ void set_up(const float (&nested)[kMaxRepeat]) const {
     const float scale = p.quant_type == QuantType::nf4 ? kNf4Scale<T> : kFp4Scale;
-    const float* codes = kRowCodeBooks[static_cast<int>(p.quant_type)];
+    const float* codes = kCodeBooks[static_cast<int>(p.quant_type)];
     const int entry = threadIdx.x % 256, half = threadIdx.x / 256 * 4;
     const Pack<T, 2> pair{{from_float<T>(codes[entry >> 4] * scale), from_float<T>(codes[entry & 15] * scale)}};
     const uint32_t word = *reinterpret_cast<const uint32_t*>(&pair);

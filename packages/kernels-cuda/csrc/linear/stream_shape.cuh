@@ -57,10 +57,6 @@ struct StreamPlan {
   bool direct;       // bnb4: absmax is copied four blocks at a time, as it is stored; otherwise each value is looked up
 };
 
-static __constant__ float kCodeBooks[2][16] = {
-    {kNf4[0], kNf4[1], kNf4[2], kNf4[3], kNf4[4], kNf4[5], kNf4[6], kNf4[7], kNf4[8], kNf4[9], kNf4[10], kNf4[11], kNf4[12], kNf4[13], kNf4[14], kNf4[15]},
-    {kFp4[0], kFp4[1], kFp4[2], kFp4[3], kFp4[4], kFp4[5], kFp4[6], kFp4[7], kFp4[8], kFp4[9], kFp4[10], kFp4[11], kFp4[12], kFp4[13], kFp4[14], kFp4[15]}};
-
 /// The tiles of one group of virtual rows.
 struct StreamGroup {
   int begin, rows, tile_rows, tiles;
