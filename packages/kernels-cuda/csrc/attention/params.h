@@ -30,6 +30,21 @@ struct AttentionParams {
   __device__ __forceinline__ int64_t query_offset(int64_t token, int head) const {
     return token * row_stride + q_offset + (head / group_size) * q_group_stride + int64_t(head % group_size) * head_dim;
   }
+  /// Where a token of the batch is: its sequence's context and block table, and its own position.
+  struct Query {
+    int context, position;
+    const int32_t* table;
+  };
+  __device__ __forceinline__ Query query_of(int64_t token) const {
+    int low = 0, high = sequences;  // the sequence that holds the token: starts[low] <= token < starts[low + 1]
+    while (high - low > 1) {
+      const int mid = (low + high) / 2;
+      if (starts[mid] <= token) low = mid;
+      else high = mid;
+    }
+    const int context = contexts[low], length = starts[low + 1] - starts[low];
+    return {context, context - length + static_cast<int>(token - starts[low]), tables + int64_t(low) * max_blocks};
+  }
   /// Whether scores need more than scaling.
   __host__ __device__ bool modified() const { return slopes || bias || softcap > 0.f; }
   /// A raw product as a score: scaled, softcapped, with ALiBi and bias.

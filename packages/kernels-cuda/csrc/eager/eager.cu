@@ -204,15 +204,7 @@ __global__ void __launch_bounds__(128) eager_attention(AttentionParams p, int64_
   for (int64_t item = warp; item < tokens * p.heads; item += warps) {
     const int64_t token = item / p.heads;
     const int head = static_cast<int>(item % p.heads);
-    int low = 0, high = p.sequences;  // the sequence that holds the token: starts[low] <= token < starts[low + 1]
-    while (high - low > 1) {
-      const int mid = (low + high) / 2;
-      if (p.starts[mid] <= token) low = mid;
-      else high = mid;
-    }
-    const int context = p.contexts[low], length = p.starts[low + 1] - p.starts[low];
-    const int query = context - length + static_cast<int>(token - p.starts[low]);
-    const int32_t* table = p.tables + int64_t(low) * p.max_blocks;
+    const auto [context, query, table] = p.query_of(token);
     const int first = p.first_key(query), last = p.causal && query + 1 < context ? query + 1 : context;
     float q[kMostPerLane], o[kMostPerLane];
 #pragma unroll

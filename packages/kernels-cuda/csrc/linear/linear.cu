@@ -93,7 +93,7 @@ template <class T> bool launch_rows4(const LinearProblem& p, Context& context) {
   return true;
 }
 
-/// false: no kernel for few rows suits, nothing was launched.
+/// false: no kernel for few rows suits, and out is as it was.
 template <class T> bool run_stream(const LinearArgs& a, const LinearProblem& p, Context& context) {
   switch (static_cast<WeightKind>(a.parts[0].kind)) {
     case WeightKind::dense: return launch_stream<WeightKind::dense, T>(p, {}, context);

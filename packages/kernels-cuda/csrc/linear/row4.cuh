@@ -4,30 +4,28 @@
 // layout  a block owns a group of rows of one part (gated: pairs of a gate row and its up row) in tiles of at most 16. Of its 16 warps up to 8 share k, and
 //         sides of that many share the tiles. A warp walks its part of k in chunks of 512 values, each over all its tiles, in steps of 128 values (64 bytes of
 //         a row) through a ring of its own in shared memory that cp.async fills; the warps' sums meet in shared memory at the end of the group.
-//         Codes become f16/bf16 pairs through a table of 256 pairs, copied for each of the 32 banks (no conflicts) every 256 bytes, so that one byte permute
-//         makes the address; the ring's rows lie in the gaps, in pieces of 16 bytes that change places by row (no conflicts). absmax comes through registers.
+//         Codes become f16/bf16 pairs through a table (code_table.cuh); the ring's rows lie in its gaps, in pieces of 16 bytes that change places by row (no
+//         bank conflicts). absmax comes through registers.
 // floor   bytes of the weight / 4.3 TB/s (H200): 11008 x 4096 5.9 us (nested 5.4), 28672 x 8192 31 us; shared memory (look-ups, ring) 9600 cycles of the first
 // launch  one block of 512 threads a multiprocessor, never two (kExclusiveBytes). Copies start before earlier kernels have ended (launch.h). Three steps ahead
 //         are best: with seven, x waits behind them (11.2 instead of 10.2 us)
 // time    one H200, 2026-11-21, us (floor): 11008 x 4096 10.4 (5.9), nested 10.9 (5.4); 4096 x 4096 6.0 (2.2); 22016 x 4096 17.1 (11.8); 28672 x 8192
 //         39.4 (30.7), nested 35.9 (28.2). A step takes 830 cycles, bound by shared memory; from the last block's end to the next kernel's x 3000 cycles pass.
 // norm    one norm less to launch and wait for, twice a layer: decode of Llama 2 7B 510 -> 521 tok/s
-// needs   sm_80, k % 128 == 0, 16-byte aligned x and W, blocks of 64 values, absmax aligned to 8 bytes (nested: 2); norm: k of 512, 1024, 2048 or 4096
+// needs   sm_80, k % 128 == 0, k >= 512, 16-byte aligned x and W, blocks of 64 values, absmax aligned to 8 bytes (nested: 2); norm: k of 512, 1024, 2048 or 4096
 // exact   sums over k in a fixed order that depends on k only: same bits each run; the norm has the same bits as norm.cu's
 // ref     tensor/src/ops (linear)        bench  csrc/test/linear_bench.cu
 #pragma once
 #include <climits>
-#include "../quant/codebook.h"
+#include "code_table.cuh"
 #include "launch.h"
-#include "problem.h"
-#include "ptx.cuh"
 
 namespace q::cuda {
 
 constexpr int kRowWarps = 16, kRowThreads = kRowWarps * 32;
 constexpr int kStepBytes = 64, kChunkSteps = 4;       // a step: 128 values of a row, two blocks; a chunk: the 8 blocks of one operand
 constexpr int kStages = 4, kStageBytes = 2048, kRingBytes = kStages * kStageBytes;  // steps in a warp's ring; from one to the next: 8 lines of 128 bytes, every 256
-constexpr int kTableWarps = 65536 / kRingBytes;       // their rings lie between the table's lines, those of the others behind it two by two
+constexpr int kTableWarps = kCodeTableBytes / kRingBytes;       // their rings lie between the table's lines, those of the others behind it two by two
 constexpr int kPairs = (kRowWarps - kTableWarps) / 2, kRingEnd = (kTableWarps + kPairs) * kRingBytes;
 constexpr int kRowNestedBytes = 1040;                 // 256 values and the offset
 
@@ -218,15 +216,10 @@ template <class T, bool Nested> struct RowKernel {
     for (int i = 0; i < 8; ++i) x[i] ^= plan.zero;
   }
 
-  template <int Byte> __device__ __forceinline__ uint32_t pair(uint32_t codes) const {
-    return *reinterpret_cast<const uint32_t*>(shared + __byte_perm(codes, lane * 4, 0x5504 | Byte << 4));
-  }
   /// 16 rows times one block: column j of d is the sum with the block of column j.
   __device__ __forceinline__ void multiply(uint2 w0, uint2 w1, const uint32_t (&x)[8], float (&d)[4]) const {
-    const uint32_t a[4][4] = {{pair<0>(w0.x), pair<0>(w1.x), pair<1>(w0.x), pair<1>(w1.x)},
-                              {pair<2>(w0.x), pair<2>(w1.x), pair<3>(w0.x), pair<3>(w1.x)},
-                              {pair<0>(w0.y), pair<0>(w1.y), pair<1>(w0.y), pair<1>(w1.y)},
-                              {pair<2>(w0.y), pair<2>(w1.y), pair<3>(w0.y), pair<3>(w1.y)}};
+    uint32_t a[4][4];
+    look_up_codes(a, shared, w0, w1, lane);
 #pragma unroll
     for (int i = 0; i < 4; ++i) mma<T>(d, a[i], x[2 * i], x[2 * i + 1]);
   }
@@ -240,15 +233,8 @@ template <class T, bool Nested> struct RowKernel {
     }
   }
 
-  /// Pairs of scaled codes by byte: the high nibble (even k) in the low half. Two threads an entry, rotated so that a quarter warp fills all banks.
   __device__ void set_up(const float (&nested)[kMaxRepeat]) const {
-    const float scale = p.quant_type == QuantType::nf4 ? kNf4Scale<T> : kFp4Scale;
-    const float* codes = kCodeBooks[static_cast<int>(p.quant_type)];
-    const int entry = threadIdx.x % 256, half = threadIdx.x / 256 * 4;
-    const Pack<T, 2> pair{{from_float<T>(codes[entry >> 4] * scale), from_float<T>(codes[entry & 15] * scale)}};
-    const uint32_t word = *reinterpret_cast<const uint32_t*>(&pair);
-#pragma unroll
-    for (int i = 0; i < 4; ++i) *reinterpret_cast<uint4*>(shared + entry * 256 + ((half + i + entry) & 7) * 16) = make_uint4(word, word, word, word);
+    build_code_table<T, kRowThreads>(shared, p.quant_type);
     if constexpr (Nested) {
 #pragma unroll
       for (int i = 0; i < kMaxRepeat; ++i)
@@ -259,7 +245,7 @@ template <class T, bool Nested> struct RowKernel {
 
   /// Adds the warps' sums and stores the outputs of the group. A thread has slot threadIdx % 16 of every 32nd tile; `residual` is that of the first.
   __device__ void finish(float residual) const {
-    const float scale = 1.f / (p.quant_type == QuantType::nf4 ? kNf4Scale<T> : kFp4Scale);
+    const float scale = 1.f / code_scale<T>(p.quant_type);
     const int r = threadIdx.x % 16;
     for (int tile = threadIdx.x / 16; tile < plan.tiles; tile += kRowThreads / 16) {
       if (r >= rows_in(tile)) return;

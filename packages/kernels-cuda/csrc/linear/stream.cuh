@@ -4,8 +4,7 @@
 //         rows in tiles of at most 16 and walks k in chunks; each of its 8 warps takes 128 bytes of a row's chunk and has a ring of its own in shared
 //         memory that cp.async fills: no barrier until the warps' sums, kept in shared memory, are added. 16-byte pieces are swizzled by row, so
 //         reads have no bank conflicts. x of a chunk stays in registers over all tiles. The loops are not unrolled: code must fit the instruction cache.
-//         bnb4 codes become f16/bf16 pairs through a table of 256 pairs, copied for each of the 32 banks (no conflicts) every 256 bytes, so that one
-//         byte permute makes the address; the ring's rows lie in the gaps. Values are code * s, rounded; each 64 values of k are summed apart and then
+//         bnb4 codes become f16/bf16 pairs through a table (code_table.cuh); the ring's rows lie in its gaps. Values are code * s, rounded; each 64 values of k are summed apart and then
 //         multiplied by absmax in f32; 1 / s comes last.
 // floor   bytes of the weight / 4.3 TB/s (H200): 11008 x 4096 f16 21 us, int8 10.5 us, nf4 5.9 us; 28672 x 8192 nf4 31 us
 // launch  two blocks of 256 threads a multiprocessor (bnb4 with over 8 rows: one), rows of W spread evenly over them. A block's first copies of W start
@@ -51,7 +50,6 @@ template <WeightKind Kind, class T, int ColumnTiles, bool OwnRow> struct StreamK
   using Base::absmax_of;
   using Base::swizzled;
   using Base::nested_table;
-  using Base::build_table;
   using Base::locate_rows;
   using Base::store_nested;
   using Base::walk;
@@ -94,20 +92,14 @@ template <WeightKind Kind, class T, int ColumnTiles, bool OwnRow> struct StreamK
     }
   }
 
-  template <int Byte> __device__ __forceinline__ uint32_t pair(uint32_t codes) const {
-    return *reinterpret_cast<const uint32_t*>(shared + __byte_perm(codes, lane * 4, 0x5504 | Byte << 4));
-  }
-
   /// Adds one tile times one block of 64 values of k; `row`: row g of the stage.
   __device__ __forceinline__ void multiply(const uint8_t* row, int block, float s0, float s1, const uint32_t (&b)[ColumnTiles][S::kOperands], Sum (&c)[ColumnTiles][4]) const {
     const int g = lane >> 2, t = lane & 3;
     if constexpr (S::kBnb4) {
       const uint8_t* low = row + swizzled(g, block * 2 + (t >> 1)) + (t & 1) * 8;
       const uint2 w0 = *reinterpret_cast<const uint2*>(low), w1 = *reinterpret_cast<const uint2*>(low + 8 * S::kRowStride);
-      const uint32_t a[4][4] = {{pair<0>(w0.x), pair<0>(w1.x), pair<1>(w0.x), pair<1>(w1.x)},
-                                {pair<2>(w0.x), pair<2>(w1.x), pair<3>(w0.x), pair<3>(w1.x)},
-                                {pair<0>(w0.y), pair<0>(w1.y), pair<1>(w0.y), pair<1>(w1.y)},
-                                {pair<2>(w0.y), pair<2>(w1.y), pair<3>(w0.y), pair<3>(w1.y)}};
+      uint32_t a[4][4];
+      look_up_codes(a, shared, w0, w1, lane);
 #pragma unroll
       for (int j = 0; j < ColumnTiles; ++j) {
         float d[4] = {0.f, 0.f, 0.f, 0.f};
@@ -200,7 +192,7 @@ template <WeightKind Kind, class T, int ColumnTiles, bool OwnRow> struct StreamK
         y += outliers;
       }
     }
-    if constexpr (S::kBnb4) y *= 1.f / (p.quant_type == QuantType::nf4 ? kNf4Scale<T> : kFp4Scale);
+    if constexpr (S::kBnb4) y *= 1.f / code_scale<T>(p.quant_type);
     return y;
   }
 
@@ -225,7 +217,7 @@ template <WeightKind Kind, class T, int ColumnTiles, bool OwnRow> struct StreamK
   /// Fills the tables of the first group; they depend on weights only.
   __device__ void set_up(const StreamGroup& group) {
     locate_rows(group);
-    if constexpr (S::kBnb4) build_table();
+    if constexpr (S::kBnb4) build_code_table<T, kStreamThreads>(shared, p.quant_type);
     for (int i = 0; i < plan.nested_parts; ++i) {
       if (!p.part[i].nested_absmax) continue;
       nested_table(i)[threadIdx.x] = p.part[i].nested_code[threadIdx.x];

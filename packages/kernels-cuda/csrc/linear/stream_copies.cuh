@@ -1,4 +1,4 @@
-// What brings W into shared memory for the streaming kernel (stream.cuh): the code table, the rows of a group, and each warp's copies.
+// What brings W into shared memory for the streaming kernel (stream.cuh): the rows of a group, and each warp's copies.
 #pragma once
 #include "stream_shape.cuh"
 
@@ -36,17 +36,6 @@ template <WeightKind Kind, class T, int ColumnTiles> struct StreamCopies {
   __device__ __forceinline__ int absmax_of(int slot) const { return S::kRingBytes + (slot * kWarps + warp) * 256; }
   /// 16-byte pieces of row r change places so that the lanes of one access (2 rows of 64 bytes; bnb4: 4 rows of 32) fill all banks.
   __device__ __forceinline__ static int swizzled(int r, int piece) { return (piece ^ (S::kBnb4 ? (r & 3) << 1 : (r & 1) << 2)) * 16; }
-
-  /// Pairs of scaled codes by byte: the high nibble (even k) in the low half. A thread an entry, rotated so that a quarter warp fills all banks.
-  __device__ void build_table() {
-    const float scale = p.quant_type == QuantType::nf4 ? kNf4Scale<T> : kFp4Scale;
-    const float* codes = kCodeBooks[static_cast<int>(p.quant_type)];
-    const Pack<T, 2> pair{{from_float<T>(codes[threadIdx.x >> 4] * scale), from_float<T>(codes[threadIdx.x & 15] * scale)}};
-    const uint32_t word = *reinterpret_cast<const uint32_t*>(&pair);
-#pragma unroll
-    for (int i = 0; i < 8; ++i) *reinterpret_cast<uint4*>(shared + threadIdx.x * 256 + ((i + threadIdx.x) & 7) * 16) = make_uint4(word, word, word, word);
-  }
-
 
   /// Fills the table of rows; the block synchronises after it.
   __device__ void locate_rows(const StreamGroup& group) const {

@@ -1,8 +1,6 @@
 // Sizes, shared-memory layout and row tables of the streaming kernel (stream.cuh).
 #pragma once
-#include "../quant/codebook.h"
-#include "problem.h"
-#include "ptx.cuh"
+#include "code_table.cuh"
 
 namespace q::cuda {
 

@@ -9,11 +9,6 @@ constexpr float kNf4[16] = {-1.f, -0.6961928009986877f, -0.5250730514526367f, -0
 constexpr float kFp4[16] = {0.f, 0.0052083334885537624f, 0.6666666865348816f, 1.f, 0.3333333432674408f, 0.5f, 0.1666666716337204f, 0.25f,
                             -0.f, -0.0052083334885537624f, -0.6666666865348816f, -1.f, -0.3333333432674408f, -0.5f, -0.1666666716337204f, -0.25f};
 
-/// Both by QuantType, for kernels that look codes up.
-static __constant__ float kCodeBooks[2][16] = {
-    {kNf4[0], kNf4[1], kNf4[2], kNf4[3], kNf4[4], kNf4[5], kNf4[6], kNf4[7], kNf4[8], kNf4[9], kNf4[10], kNf4[11], kNf4[12], kNf4[13], kNf4[14], kNf4[15]},
-    {kFp4[0], kFp4[1], kFp4[2], kFp4[3], kFp4[4], kFp4[5], kFp4[6], kFp4[7], kFp4[8], kFp4[9], kFp4[10], kFp4[11], kFp4[12], kFp4[13], kFp4[14], kFp4[15]}};
-
 /// A 16-bit product multiplies code * kScale (rounded) and then absmax / kScale: the scale is chosen so that rounding the 15 values costs least
 /// (root mean square 0.95e-4 instead of 1.8e-4 in f16, 0.85e-3 instead of 1.4e-3 in bf16; fp4 * 12 is exact).
 template <class T> constexpr float kNf4Scale = 1.f;

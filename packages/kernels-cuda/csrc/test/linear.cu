@@ -254,8 +254,8 @@ void sweep(Device& device) {
         cases.push_back({act, 12, 1728, {{WeightKind::bnb4, 700, act, QuantType::fp4, nested, block, 0, true, act}}});
       }
     }
-    // one row: a warp's part of k shorter, as long and longer than four steps of 128
-    for (int k : {128, 384, 1152, 4096, 11008}) {
+    // one row: too short for row4; then a warp's part of k as long as one chunk of 512 and longer
+    for (int k : {128, 384, 512, 640, 1152, 4096, 11008}) {
       for (bool nested : {false, true}) {
         cases.push_back({act, 1, k, {{WeightKind::bnb4, k > 2000 ? 77 : 2003, act, QuantType::nf4, nested, 64, 0, true, act}}});
         cases.push_back({act, 1, k, {{WeightKind::bnb4, 1, act, QuantType::fp4, nested, 64, 0, false, act}}});

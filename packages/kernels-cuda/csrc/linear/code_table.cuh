@@ -1,0 +1,44 @@
+// The table that turns bytes of 4-bit codes into f16/bf16 pairs: 256 pairs, each copied for the 32 banks of shared memory, so that 32 look-ups never meet in a
+// bank, every 256 bytes, so that one byte permute makes the address. The second half of each 256 bytes is free.
+#pragma once
+#include "../quant/codebook.h"
+#include "problem.h"
+#include "ptx.cuh"
+
+namespace q::cuda {
+
+constexpr int kCodeTableBytes = 65536;
+
+static __constant__ float kCodeBooks[2][16] = {
+    {kNf4[0], kNf4[1], kNf4[2], kNf4[3], kNf4[4], kNf4[5], kNf4[6], kNf4[7], kNf4[8], kNf4[9], kNf4[10], kNf4[11], kNf4[12], kNf4[13], kNf4[14], kNf4[15]},
+    {kFp4[0], kFp4[1], kFp4[2], kFp4[3], kFp4[4], kFp4[5], kFp4[6], kFp4[7], kFp4[8], kFp4[9], kFp4[10], kFp4[11], kFp4[12], kFp4[13], kFp4[14], kFp4[15]}};
+
+/// Codes are scaled before they are rounded to T; sums are multiplied by 1 / this.
+template <class T> __device__ __forceinline__ float code_scale(QuantType type) { return type == QuantType::nf4 ? kNf4Scale<T> : kFp4Scale; }
+
+/// Fills the table: the high nibble (even k) in the low half of a pair. Threads 256 or a multiple, which share an entry, rotated so that a quarter warp fills
+/// all banks; the block synchronises after it.
+template <class T, int Threads> __device__ __forceinline__ void build_code_table(uint8_t* table, QuantType type) {
+  constexpr int kPieces = 8 * 256 / Threads;  // of 16 bytes, for a thread
+  const float scale = code_scale<T>(type);
+  const float* codes = kCodeBooks[static_cast<int>(type)];
+  const int entry = threadIdx.x % 256, first = threadIdx.x / 256 * kPieces;
+  const Pack<T, 2> pair{{from_float<T>(codes[entry >> 4] * scale), from_float<T>(codes[entry & 15] * scale)}};
+  const uint32_t word = *reinterpret_cast<const uint32_t*>(&pair);
+#pragma unroll
+  for (int i = 0; i < kPieces; ++i) *reinterpret_cast<uint4*>(table + entry * 256 + ((first + i + entry) & 7) * 16) = make_uint4(word, word, word, word);
+}
+
+template <int Byte> __device__ __forceinline__ uint32_t code_pair(const uint8_t* table, uint32_t codes, int lane) {
+  return *reinterpret_cast<const uint32_t*>(table + __byte_perm(codes, lane * 4, 0x5504 | Byte << 4));
+}
+
+/// 16 rows of 64 values as first operands of mma (ptx.cuh), from 8 bytes of codes of row lane / 4 and of the row 8 further.
+__device__ __forceinline__ void look_up_codes(uint32_t (&a)[4][4], const uint8_t* table, uint2 w0, uint2 w1, int lane) {
+  a[0][0] = code_pair<0>(table, w0.x, lane), a[0][1] = code_pair<0>(table, w1.x, lane), a[0][2] = code_pair<1>(table, w0.x, lane), a[0][3] = code_pair<1>(table, w1.x, lane);
+  a[1][0] = code_pair<2>(table, w0.x, lane), a[1][1] = code_pair<2>(table, w1.x, lane), a[1][2] = code_pair<3>(table, w0.x, lane), a[1][3] = code_pair<3>(table, w1.x, lane);
+  a[2][0] = code_pair<0>(table, w0.y, lane), a[2][1] = code_pair<0>(table, w1.y, lane), a[2][2] = code_pair<1>(table, w0.y, lane), a[2][3] = code_pair<1>(table, w1.y, lane);
+  a[3][0] = code_pair<2>(table, w0.y, lane), a[3][1] = code_pair<2>(table, w1.y, lane), a[3][2] = code_pair<3>(table, w0.y, lane), a[3][3] = code_pair<3>(table, w1.y, lane);
+}
+
+}  // namespace q::cuda
