@@ -10,7 +10,8 @@
 // launch  one block of 512 threads a multiprocessor, never two (kExclusiveBytes). Copies start before earlier kernels have ended (launch.h). Three steps ahead
 //         are best: with seven, x waits behind them (11.2 instead of 10.2 us)
 // time    one H200, 2026-11-21, us (floor): 11008 x 4096 10.4 (5.9), nested 10.9 (5.4); 4096 x 4096 6.0 (2.2); 22016 x 4096 17.1 (11.8); 28672 x 8192
-//         39.4 (30.7), nested 35.9 (28.2). A step takes 830 cycles, bound by shared memory; from the last block's end to the next kernel's x 3000 cycles pass.
+//         39.4 (30.7), nested 35.9 (28.2). Traced on a variant: a step takes 830 cycles, bound by shared memory; from the last block's end
+//         to the next kernel's x 3000 cycles pass.
 // norm    one norm less to launch and wait for, twice a layer: decode of Llama 2 7B 510 -> 521 tok/s
 // needs   sm_80, k % 128 == 0, k >= 512, 16-byte aligned x and W, blocks of 64 values, absmax aligned to 8 bytes (nested: 2); norm: k of 512, 1024, 2048 or 4096
 // exact   sums over k in a fixed order that depends on k only: same bits each run; the norm has the same bits as norm.cu's
