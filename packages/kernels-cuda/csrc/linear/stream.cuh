@@ -8,12 +8,12 @@
 //         multiplied by absmax in f32; 1 / s comes last.
 // floor   bytes of the weight / 4.3 TB/s (H200): 11008 x 4096 f16 21 us, int8 10.5 us, nf4 5.9 us; 28672 x 8192 nf4 31 us
 // launch  two blocks of 256 threads a multiprocessor (bnb4 with over 8 rows: one), rows of W spread evenly over them. A block's first copies of W start
-//         before anything else and before earlier kernels have ended (launch.h).
-// time    one H200, 2026-11-21, us (floor): 11008 x 4096 nf4 2 rows 10.5 (5.9), 16 rows 15.9; nested 11.8; int8 1 row 14.2 (10.5); f16 21.9 (21.0). Of the 10.5,
-//         without loads 8.9, without products 7.8, without both 4.4 (measured before the last changes): the products are bound by shared memory, where each
-//         pair of codes is looked up (64 of the 108 accesses of a stage). One row of 4-bit weights: row4.cuh
-// needs   sm_80, k % 64 == 0, 16-byte aligned x and W, bnb4: blockSize a power of two from 64; int8: rows quantized by quantize_rows; a single row is
-//         quantized by each block for itself (OwnRow), while its first copies of W are under way: decode of Llama 2 7B 320 -> 351 tok/s without those launches
+//         before anything else and before earlier kernels have ended (launch.h), but few: x would wait behind them.
+// time    one H200, 2026-11-21, us (floor): 11008 x 4096 nf4 2 rows 10.0 (5.9), nested 11.2 (5.4); int8 1, 4, 8, 16 rows 13.4, 14.2, 16.6, 18.6 (10.5); f16 21.8
+//         (21.0). 4 bits are bound by shared memory, where each pair of codes is looked up (64 of the 108 accesses of a stage); nested absmax is decoded there
+//         too. 1 and 9 to 16 rows of 4-bit weights: row4.cuh, batch4.cuh
+// needs   sm_80, k % 64 == 0, 16-byte aligned x and W, bnb4: blockSize a power of two from 64; int8: rows quantized by quantize_rows; up to 8 rows are
+//         quantized by each block for itself where shared memory has room (OwnRows), while its first copies of W are under way: that launch costs 3 us
 // exact   sums over k in a fixed order that depends on k only: same bits each run, whatever the other rows hold and however many there are
 // ref     tensor/src/ops (linear)        bench  csrc/test/linear_bench.cu
 #pragma once
@@ -23,10 +23,10 @@
 
 namespace q::cuda {
 
-/// OwnRow: one row of int8, which each block quantizes for itself.
-template <WeightKind Kind, class T, int ColumnTiles, bool OwnRow> struct StreamKernel : StreamCopies<Kind, T, ColumnTiles> {
-  using Base = StreamCopies<Kind, T, ColumnTiles>;
-  using typename Base::Nested;
+template <class T, int OwnRows> using StreamRows = BlockRows<T, kStreamThreads, OwnRows ? OwnRows : 1>;
+
+template <WeightKind Kind, class T, int ColumnTiles, int OwnRows> struct StreamKernel : StreamCopies<Kind, T, ColumnTiles, OwnRows> {
+  using Base = StreamCopies<Kind, T, ColumnTiles, OwnRows>;
   using typename Base::Operands;
   using typename Base::S;
   using typename Base::Sum;
@@ -50,14 +50,14 @@ template <WeightKind Kind, class T, int ColumnTiles, bool OwnRow> struct StreamK
   using Base::absmax_of;
   using Base::swizzled;
   using Base::nested_table;
+  using Base::decode_absmax;
   using Base::locate_rows;
-  using Base::store_nested;
   using Base::walk;
   using Base::move;
   using Base::issue_even;
   using Base::issue;
 
-  __device__ __forceinline__ BlockRow<T, kStreamThreads> own_row() const { return {shared + at.own_row, static_cast<int>(p.k)}; }
+  __device__ __forceinline__ StreamRows<T, OwnRows> own_rows() const { return {shared + at.own_rows, static_cast<int>(p.k)}; }
 
   /// absmax of rows g and g + 8 for the blocks of a stage, in every lane.
   __device__ __forceinline__ void read_absmax(int slot, float (&s0)[4], float (&s1)[4]) const {
@@ -81,7 +81,7 @@ template <WeightKind Kind, class T, int ColumnTiles, bool OwnRow> struct StreamK
         for (int h = 0; h < S::kOperands / 4; ++h) {
           uint4 v = make_uint4(0, 0, 0, 0);
           if constexpr (S::kInt8) {
-            if (i < blocks) v = *reinterpret_cast<const uint4*>((OwnRow ? own_row().codes() : quantized.codes) + row + i * 64 + t * 16);
+            if (i < blocks) v = *reinterpret_cast<const uint4*>((OwnRows ? own_rows().codes() : quantized.codes) + row + i * 64 + t * 16);
           } else {
             const int offset = i * 64 + (S::kBnb4 ? t * 16 + h * 8 : t * 8 + h * 32);
             if (i < blocks) v = *reinterpret_cast<const uint4*>(static_cast<const T*>(p.x) + row + offset);
@@ -138,55 +138,62 @@ template <WeightKind Kind, class T, int ColumnTiles, bool OwnRow> struct StreamK
     float* to = outlier_sums(warp, tile) + lane;
     const auto code_of = [&](int k) { return static_cast<float>(static_cast<int8_t>(weights[r * kSliceBytes + swizzled(r, k >> 4) + (k & 15)])); };
     const auto weight_of = [&](int k) { return to_float(from_float<T>(code_of(k) * scale * (1.f / 127.f))); };
-    if constexpr (OwnRow) {
-      if (lane >= 16) return;
-      const uint4 mask = own_row().outliers(slice);
-      const uint32_t words[4] = {mask.x, mask.y, mask.z, mask.w};
-      float sum = to[0];
-#pragma unroll
-      for (int w = 0; w < 4; ++w) {
-        for (uint32_t bits = words[w]; bits; bits &= bits - 1) {
-          const int k = w * 32 + __ffs(bits) - 1;
-          sum = fmaf(weight_of(k), to_float(static_cast<const T*>(p.x)[first + k]), sum);
-        }
-      }
-      to[0] = sum;
-    } else for (int m = lane >> 4, i = 0; m < p.rows; m += 2, ++i) {
-      const int* starts = quantized.outlier_starts + static_cast<int64_t>(m) * (quantized.slices + 1) + slice;
-      const int end = starts[1];
-      if (starts[0] == end) continue;
+    for (int m = lane >> 4, i = 0; m < p.rows; m += 2, ++i) {
       float sum = to[i * 32];
-      for (int j = starts[0]; j < end; ++j) {
-        const int k = quantized.outlier_columns[m * p.k + j] - first;
-        sum = fmaf(weight_of(k), quantized.outlier_values[m * p.k + j], sum);
+      if constexpr (OwnRows > 0) {
+        const uint4 mask = own_rows().outliers(m, slice);
+        const uint32_t words[4] = {mask.x, mask.y, mask.z, mask.w};
+#pragma unroll
+        for (int w = 0; w < 4; ++w) {
+          for (uint32_t bits = words[w]; bits; bits &= bits - 1) {
+            const int k = w * 32 + __ffs(bits) - 1;
+            sum = fmaf(weight_of(k), to_float(static_cast<const T*>(p.x)[m * p.k + first + k]), sum);
+          }
+        }
+      } else {
+        const int* starts = quantized.outlier_starts + static_cast<int64_t>(m) * (quantized.slices + 1) + slice;
+        const int end = starts[1];
+        for (int j = starts[0]; j < end; ++j) {
+          const int k = quantized.outlier_columns[m * p.k + j] - first;
+          sum = fmaf(weight_of(k), quantized.outlier_values[m * p.k + j], sum);
+        }
       }
       to[i * 32] = sum;
     }
   }
 
-  /// Whether any row of x has outliers in this warp's slice.
-  __device__ bool any_outliers(int chunk) const {
-    if (!S::kInt8 || quantized.slices == 0) return false;
-    if constexpr (OwnRow) {
+  /// The chunks (bit chunk % 32) in whose slice of this warp any row of x may have outliers; all are looked up at once, so that one latency is waited for.
+  __device__ uint32_t outlier_chunks() const {
+    if (!S::kInt8 || quantized.slices == 0) return 0;
+    uint32_t mask = 0;
+#pragma unroll 4
+    for (int chunk = 0; chunk < chunks; ++chunk) {
       const int slice = chunk * kWarps + warp;
-      const uint4 mask = slice < quantized.slices ? own_row().outliers(slice) : make_uint4(0, 0, 0, 0);
-      return mask.x | mask.y | mask.z | mask.w;
-    } else {
-      const int* starts = quantized.outlier_starts + static_cast<int64_t>(lane) * (quantized.slices + 1) + chunk * kWarps + warp;
-      return __any_sync(0xffffffffu, lane < p.rows && starts[0] != starts[1]);
+      bool any = false;
+      if (lane < p.rows) {
+        if constexpr (OwnRows > 0) {
+          const uint4 bits = own_rows().outliers(lane, slice);
+          any = bits.x | bits.y | bits.z | bits.w;
+        } else {
+          const int* starts = quantized.outlier_starts + static_cast<int64_t>(lane) * (quantized.slices + 1) + slice;
+          any = starts[0] != starts[1];
+        }
+      }
+      mask |= static_cast<uint32_t>(any) << (chunk & 31);
     }
+#if Q_HAS_MMA
+    mask = __reduce_or_sync(0xffffffffu, mask);
+#endif
+    return mask;
   }
 
-  /// One output before bias: the warps' sums in warp order. Row m of x, slot r of a tile.
-  __device__ float total(int m, int tile, int r, float scale) const {
-    Sum s = 0;
+  /// One output before bias, of merged sums. Row m of x, slot r of a tile.
+  __device__ float total(int m, int tile, int r, float scale, bool with_outliers) const {
     const int holder = (r & 7) << 2 | (m & 7) >> 1, element = (m & 1) | (r >> 3) << 1;
-#pragma unroll
-    for (int w = 0; w < kWarps; ++w) s += sums(w, tile, m >> 3, holder)[element];
-    float y = static_cast<float>(s);
+    float y = static_cast<float>(sums(0, tile, m >> 3, holder)[element]);
     if constexpr (S::kInt8) {
-      y *= (OwnRow ? own_row().absmax() : quantized.scales[m]) * scale * (1.f / (127.f * 127.f));
-      if (quantized.slices) {
+      y *= (OwnRows ? own_rows().absmax(m) : quantized.scales[m]) * scale * (1.f / (127.f * 127.f));
+      if (with_outliers) {
         float outliers = 0.f;
         for (int w = 0; w < kWarps; ++w) outliers += outlier_sums(w, tile)[(m >> 1) * 32 + (m & 1) * 16 + r];
         y += outliers;
@@ -196,8 +203,26 @@ template <WeightKind Kind, class T, int ColumnTiles, bool OwnRow> struct StreamK
     return y;
   }
 
-  /// Adds the warps' sums and stores the outputs of a group.
-  __device__ void finish(const StreamGroup& group) const {
+  /// Adds the warps' sums in warp order into those of the first: each lane what it holds, so that no two meet in a bank of shared memory.
+  __device__ void merge(const StreamGroup& group) const {
+#pragma unroll 1
+    for (int i = warp; i < group.tiles * ColumnTiles; i += kWarps) {
+      const int tile = i / ColumnTiles, j = i % ColumnTiles;
+      Sum s[4];
+      *reinterpret_cast<uint4*>(s) = *reinterpret_cast<const uint4*>(sums(0, tile, j, lane));
+#pragma unroll
+      for (int w = 1; w < kWarps; ++w) {
+        Sum more[4];
+        *reinterpret_cast<uint4*>(more) = *reinterpret_cast<const uint4*>(sums(w, tile, j, lane));
+#pragma unroll
+        for (int e = 0; e < 4; ++e) s[e] += more[e];
+      }
+      *reinterpret_cast<uint4*>(sums(0, tile, j, lane)) = *reinterpret_cast<const uint4*>(s);
+    }
+  }
+
+  /// Stores the outputs of a group.
+  __device__ void finish(const StreamGroup& group, bool with_outliers) const {
     const int r = lane & 15;
 #pragma unroll 1
     for (int i = warp * 2 + (lane >> 4); i < group.tiles * p.rows; i += kWarps * 2) {
@@ -206,7 +231,7 @@ template <WeightKind Kind, class T, int ColumnTiles, bool OwnRow> struct StreamK
       if ((p.gated && r >= 8) || !group.locate(p, tile, r, part, row)) continue;
       const auto output = [&](int in_tile, int of) {
         const LinearPartView& w = p.part[of];
-        return with_bias(w, row, total(m, tile, in_tile, S::kInt8 ? static_cast<const float*>(w.absmax)[row] : 0.f));
+        return with_bias(w, row, total(m, tile, in_tile, S::kInt8 ? static_cast<const float*>(w.absmax)[row] : 0.f, with_outliers));
       };
       float y = activate(p.activation, output(r, part));
       if (p.gated) y *= output(r + 8, 1);
@@ -226,23 +251,20 @@ template <WeightKind Kind, class T, int ColumnTiles, bool OwnRow> struct StreamK
     __syncthreads();
   }
 
-  __device__ void run_group(const StreamGroup& group, bool first_group) {
+  /// Returns outlier_chunks().
+  __device__ uint32_t run_group(const StreamGroup& group, bool first_group) {
     const int g = lane >> 2;
     // Where the copies are, kStages - 1 stages ahead of the products.
     int ahead_chunk = 0, ahead_tile = 0, ahead_slot = 0, slot = 0;
     int64_t ahead_offset = static_cast<int64_t>(warp) * kSliceBytes + (lane & 7) * 16;
     Walk ahead_walk = walk(group);
-    Nested nested{0, 0.f, 0, -1};
     const int tile_rows = p.gated ? group.tile_rows >> 1 : group.tile_rows;
     const auto issue_next = [&] {
-      if (ahead_chunk >= chunks) {
-        if constexpr (S::kBnb4) store_nested(nested);
-        return async_commit();
-      }
+      if (ahead_chunk >= chunks) return async_commit();
       if (ahead_walk.even)
-        issue_even(ahead_walk, ahead_chunk, ahead_tile + 1 == group.tiles ? ahead_walk.last : ahead_walk.full, ahead_slot, nested);
+        issue_even(ahead_walk, ahead_chunk, ahead_tile + 1 == group.tiles ? ahead_walk.last : ahead_walk.full, ahead_slot);
       else
-        issue(ahead_chunk, ahead_tile, ahead_slot, ahead_offset, nested);
+        issue(ahead_chunk, ahead_tile, ahead_slot, ahead_offset);
       if (++ahead_tile == group.tiles) {
         move(ahead_walk, -static_cast<int64_t>(tile_rows) * (group.tiles - 1), 1);
         ahead_tile = 0, ++ahead_chunk, ahead_offset += kWarps * kSliceBytes;
@@ -251,21 +273,23 @@ template <WeightKind Kind, class T, int ColumnTiles, bool OwnRow> struct StreamK
       }
       if (++ahead_slot == kStages) ahead_slot = 0;
     };
-    // The first weights are on their way while shared memory is set up and earlier kernels end (launch.h); nested absmax is decoded by a table.
-    const bool weights_first = ahead_walk.even && plan.nested_parts == 0;
-    if (first_group && !weights_first) set_up(group);
+    // The first weights are on their way while shared memory is set up and earlier kernels end (launch.h), the others follow x.
+    if (first_group && !ahead_walk.even) set_up(group);
 #pragma unroll 1
-    for (int i = 0; i < kStages - 1; ++i) issue_next();
-    if (first_group && weights_first) set_up(group);
+    for (int i = 0; i < S::kEarlyStages; ++i) issue_next();
+    if (first_group && ahead_walk.even) set_up(group);
     if (first_group) pdl_wait();
-    if constexpr (OwnRow) {
+    if constexpr (OwnRows > 0) {
       if (first_group) {
-        own_row().quantize(static_cast<const T*>(p.x), quantized.threshold);
+        own_rows().quantize(static_cast<const T*>(p.x), p.rows, quantized.threshold);
         __syncthreads();
       }
     }
     Operands b, ahead;
     if (chunks > 0) load_x(0, b);
+#pragma unroll 1
+    for (int i = S::kEarlyStages; i < kStages - 1; ++i) issue_next();
+    const uint32_t outliers = outlier_chunks();
 #pragma unroll 1
     for (int tile = 0; tile < group.tiles; ++tile) {
 #pragma unroll
@@ -278,7 +302,7 @@ template <WeightKind Kind, class T, int ColumnTiles, bool OwnRow> struct StreamK
 #pragma unroll 1
     for (int chunk = 0; chunk < chunks; ++chunk) {
       if (S::kLookAhead && chunk + 1 < chunks) load_x(chunk + 1, ahead);
-      const bool has_outliers = any_outliers(chunk);
+      const bool has_outliers = S::kInt8 && (outliers >> (chunk & 31) & 1);
       const int blocks = blocks_in(chunk);
 #pragma unroll 1
       for (int tile = 0; tile < group.tiles; ++tile) {
@@ -291,7 +315,10 @@ template <WeightKind Kind, class T, int ColumnTiles, bool OwnRow> struct StreamK
         issue_next();
         const uint8_t* weights = shared + stage(slot);
         float s0[4]{}, s1[4]{};
-        if constexpr (S::kBnb4) read_absmax(slot, s0, s1);
+        if constexpr (S::kBnb4) {
+          if (plan.nested_parts && plan.direct) decode_absmax(tile, slot);
+          read_absmax(slot, s0, s1);
+        }
         if (++slot == kStages) slot = 0;
         const auto block = [&](int i) {
           multiply(weights + g * S::kRowStride, i, s0[i], s1[i], b[i], c);
@@ -319,6 +346,7 @@ template <WeightKind Kind, class T, int ColumnTiles, bool OwnRow> struct StreamK
         load_x(chunk + 1, b);
       }
     }
+    return outliers;
   }
 
   __device__ void run() {
@@ -327,26 +355,27 @@ template <WeightKind Kind, class T, int ColumnTiles, bool OwnRow> struct StreamK
     pdl_trigger();
     for (int index = blockIdx.x;;) {
       const StreamGroup group(plan, index);
-      run_group(group, index == blockIdx.x);
-      __syncthreads();
+      const bool with_outliers = __syncthreads_or(run_group(group, index == blockIdx.x) != 0);
+      merge(group);
       index += gridDim.x;
       if (index < plan.groups) locate_rows(StreamGroup(plan, index));
-      finish(group);
+      __syncthreads();
+      finish(group, with_outliers);
       if (index >= plan.groups) return;
       __syncthreads();
     }
   }
 };
 
-template <WeightKind Kind, class T, int ColumnTiles, bool OwnRow>
-__global__ void __launch_bounds__(kStreamThreads, (StreamShape<Kind, ColumnTiles>::kBlocksPerMultiprocessor))
+template <WeightKind Kind, class T, int ColumnTiles, int OwnRows>
+__global__ void __launch_bounds__(kStreamThreads, (StreamShape<Kind, ColumnTiles, OwnRows>::kBlocksPerMultiprocessor))
     stream_linear(const __grid_constant__ LinearProblem p, const __grid_constant__ StreamPlan plan, const __grid_constant__ QuantizedRows quantized) {
-  using Kernel = StreamKernel<Kind, T, ColumnTiles, OwnRow>;
+  using Kernel = StreamKernel<Kind, T, ColumnTiles, OwnRows>;
   extern __shared__ __align__(128) uint8_t shared[];
   int lane;
   asm volatile("mov.u32 %0, %%laneid;" : "=r"(lane));  // kept in a register: reading the thread index is slow
   const int warp = __shfl_sync(0xffffffffu, static_cast<int>(threadIdx.x >> 5), 0);
-  Kernel kernel{p, plan, quantized, StreamLayout<typename Kernel::S>(plan.tiles, quantized.slices > 0 ? p.rows : 0, plan.nested_parts, OwnRow ? BlockRow<T, kStreamThreads>::bytes(static_cast<int>(p.k)) : 0), shared, shared_address(shared), warp, lane, 0};
+  Kernel kernel{p, plan, quantized, StreamLayout<typename Kernel::S>(plan.tiles, quantized.slices > 0 ? p.rows : 0, plan.nested_parts, OwnRows ? StreamRows<T, OwnRows>::bytes(static_cast<int>(p.k)) : 0), shared, shared_address(shared), warp, lane, 0};
   kernel.run();
 }
 

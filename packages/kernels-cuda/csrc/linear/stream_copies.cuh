@@ -4,8 +4,8 @@
 
 namespace q::cuda {
 
-template <WeightKind Kind, class T, int ColumnTiles> struct StreamCopies {
-  using S = StreamShape<Kind, ColumnTiles>;
+template <WeightKind Kind, class T, int ColumnTiles, int OwnRows> struct StreamCopies {
+  using S = StreamShape<Kind, ColumnTiles, OwnRows>;
   using Sum = std::conditional_t<S::kInt8, int, float>;
   using Operands = uint32_t[S::kBlocks][ColumnTiles][S::kOperands];
   static constexpr int kStages = S::kStages;
@@ -33,7 +33,8 @@ template <WeightKind Kind, class T, int ColumnTiles> struct StreamCopies {
 
   /// Offset of this warp's 16 rows of a stage.
   __device__ __forceinline__ int stage(int slot) const { return slot * S::kStageBytes + warp * (16 * S::kRowStride) + (S::kBnb4 ? 128 : 0); }
-  __device__ __forceinline__ int absmax_of(int slot) const { return S::kRingBytes + (slot * kWarps + warp) * 256; }
+  __device__ __forceinline__ int absmax_of(int slot) const { return S::kRingBytes + (slot * kWarps + warp) * S::kStageAbsmaxBytes; }
+  __device__ __forceinline__ int raw_absmax_of(int slot) const { return absmax_of(slot) + 256; }
   /// 16-byte pieces of row r change places so that the lanes of one access (2 rows of 64 bytes; bnb4: 4 rows of 32) fill all banks.
   __device__ __forceinline__ static int swizzled(int r, int piece) { return (piece ^ (S::kBnb4 ? (r & 3) << 1 : (r & 1) << 2)) * 16; }
 
@@ -48,53 +49,41 @@ template <WeightKind Kind, class T, int ColumnTiles> struct StreamCopies {
         const int64_t first = row * (p.k >> 6);
         r.weight = w.weight + row * row_bytes;
         r.first_part = first << 2 | part;
-        if constexpr (S::kBnb4) {
-          r.absmax = static_cast<const uint8_t*>(w.absmax) + first * (w.nested_absmax ? 1 : 4);
-          r.nested = w.nested_absmax;
-        }
       }
       rows()[i] = r;
     }
   }
 
-  /// Nested absmax on its way through registers: two blocks of row lane / 2. They are loaded with a stage's copies, and decoded into the stage one
-  /// step later, when the loads are done.
-  struct Nested {
-    uint32_t codes;
-    float scale;
-    int part, slot;  // slot -1: nothing to decode
-  };
-  __device__ __forceinline__ void load_nested(Nested& n, const uint8_t* codes, const float* nested, int64_t block, int part, int slot) const {
-    n.codes = __ldg(reinterpret_cast<const uint16_t*>(codes + (lane & 1) * 2));
-    n.scale = __ldg(nested + (block >> p.part[0].nested_shift));
-    n.part = part;
-    n.slot = slot;
+  /// Starts the copies of absmax of a stage, this lane's row: f32 of 4 blocks; nested: their codes, and the scale they share.
+  __device__ __forceinline__ void copy_absmax(const uint8_t* from, const float* nested, int64_t block, int slot) const {
+    if (plan.nested_parts == 0) return async_copy<16>(base + absmax_of(slot) + lane * 16, from);
+    async_copy<4>(base + raw_absmax_of(slot) + lane * 4, from);
+    async_copy<4>(base + raw_absmax_of(slot) + 64 + lane * 4, nested + (block >> p.part[0].nested_shift));
   }
-  __device__ __forceinline__ void store_nested(Nested& n) const {
-    if (n.slot < 0) return;
-    const float* table = nested_table(n.part);
-    const float offset = table[256];
-    reinterpret_cast<float2*>(shared + absmax_of(n.slot))[lane] =
-        make_float2(__fadd_rn(__fmul_rn(table[n.codes & 255], n.scale), offset), __fadd_rn(__fmul_rn(table[n.codes >> 8], n.scale), offset));
-    n.slot = -1;
+  /// Decodes what was copied, two blocks of row lane / 2 of the tile, for all lanes of the warp.
+  __device__ __forceinline__ void decode_absmax(int tile, int slot) const {
+    const uint8_t* raw = shared + raw_absmax_of(slot);
+    const float* table = nested_table(static_cast<int>(rows()[tile * 16 + (lane >> 1)].first_part & 3));
+    const uint32_t codes = reinterpret_cast<const uint16_t*>(raw)[lane];
+    const float scale = reinterpret_cast<const float*>(raw + 64)[lane >> 1], offset = table[256];
+    reinterpret_cast<float2*>(shared + absmax_of(slot))[lane] = make_float2(__fadd_rn(__fmul_rn(table[codes & 255], scale), offset), __fadd_rn(__fmul_rn(table[codes >> 8], scale), offset));
+    __syncwarp();
   }
 
   /// Rows of a group that lie in one part (gated: in both parts side by side) are at even distances: where this lane's copies of the next stage come
   /// from, moved along instead of looked up. Rows lane / 8 and + 4 of the tile come from `low`, + 8 and + 12 from `high`.
   struct Walk {
     const uint8_t *low, *high;
-    const uint8_t* absmax;  // row lane % 16; nested: lane / 2
+    const uint8_t* absmax;  // row lane % 16
     const float* nested;
     int64_t block;          // that row's first block in this slice
-    int part;
     uint32_t full, last;    // what this lane copies of a tile, of the last tile: bits 0, 1 of low, 2, 3 of high, 4 absmax
     bool even;              // false: the rows are looked up
   };
 
   __device__ uint32_t copies(int count) const {
     const int r0 = lane >> 3, low = (p.gated ? count >> 1 : count) - r0, high = (p.gated ? count >> 1 : count - 8) - r0;
-    const int r = plan.nested_parts ? lane >> 1 : lane;
-    const bool absmax = S::kBnb4 && r < 16 && (p.gated ? (r & 7) < count >> 1 : r < count);
+    const bool absmax = S::kBnb4 && lane < 16 && (p.gated ? (lane & 7) < count >> 1 : lane < count);
     return (low > 0) | (low > 4) << 1 | (high > 0) << 2 | (high > 4) << 3 | absmax << 4;
   }
 
@@ -111,9 +100,8 @@ template <WeightKind Kind, class T, int ColumnTiles> struct StreamCopies {
     w.last = copies(group.rows - (group.tiles - 1) * group.tile_rows);
     w.high = p.gated ? p.part[1].weight + (row + (lane >> 3)) * row_bytes + offset : w.low + 8 * row_bytes;
     if constexpr (S::kBnb4) {
-      const int r = plan.nested_parts ? lane >> 1 : lane & 15;
-      w.part = p.gated && r >= 8 ? 1 : part;
-      const LinearPartView& v = p.part[w.part];
+      const int r = lane & 15;
+      const LinearPartView& v = p.part[p.gated && r >= 8 ? 1 : part];
       w.block = (row + (p.gated ? r & 7 : r)) * row_blocks + first_block(0);
       w.nested = v.nested_absmax;
       w.absmax = static_cast<const uint8_t*>(v.absmax) + w.block * (v.nested_absmax ? 1 : 4);
@@ -133,7 +121,7 @@ template <WeightKind Kind, class T, int ColumnTiles> struct StreamCopies {
   }
 
   /// Starts the copies of one stage from the walk's place.
-  __device__ __forceinline__ void issue_even(const Walk& w, int chunk, uint32_t copies, int slot, Nested& nested) const {
+  __device__ __forceinline__ void issue_even(const Walk& w, int chunk, uint32_t copies, int slot) const {
     const int piece = lane & 7, r0 = lane >> 3;
     const int64_t step = (p.k >> 6) * (4 * S::kBlockBytes);
     const uint32_t to = base + stage(slot) + r0 * S::kRowStride + swizzled(r0, piece);
@@ -144,18 +132,13 @@ template <WeightKind Kind, class T, int ColumnTiles> struct StreamCopies {
       if (copies & 8) async_copy<16>(to + 12 * S::kRowStride, w.high + step);
     }
     if constexpr (S::kBnb4) {
-      if (!plan.nested_parts) {
-        if (copies & 16) async_copy<16>(base + absmax_of(slot) + lane * 16, w.absmax);
-      } else {
-        store_nested(nested);
-        if (copies & 16) load_nested(nested, w.absmax, w.nested, w.block, w.part, slot);
-      }
+      if (copies & 16) copy_absmax(w.absmax, w.nested, w.block, slot);
     }
     async_commit();
   }
 
   /// Starts the copies of one stage. `offset`: of this lane's 16 bytes in a row of W.
-  __device__ __forceinline__ void issue(int chunk, int tile, int slot, int64_t offset, Nested& nested) const {
+  __device__ __forceinline__ void issue(int chunk, int tile, int slot, int64_t offset) const {
     const uint32_t to = base + stage(slot);
     const int piece = lane & 7, r0 = lane >> 3;
     const StreamRow* table = rows() + tile * 16;
@@ -171,13 +154,11 @@ template <WeightKind Kind, class T, int ColumnTiles> struct StreamCopies {
     }
     if constexpr (S::kBnb4) {
       const int first = first_block(chunk);
-      if (plan.direct && plan.nested_parts) {
-        const StreamRow& row = table[lane >> 1];
-        store_nested(nested);
-        if (row.weight) load_nested(nested, row.absmax + first, row.nested, (row.first_part >> 2) + first, static_cast<int>(row.first_part & 3), slot);
-      } else if (const StreamRow& row = table[lane & 15]; lane < 16 && row.weight) {
+      if (const StreamRow& row = table[lane & 15]; lane < 16 && row.weight) {
+        const LinearPartView& w = p.part[row.first_part & 3];
+        const int64_t block = (row.first_part >> 2) + first;
         if (plan.direct)
-          async_copy<16>(base + absmax_of(slot) + lane * 16, row.absmax + first * 4);
+          copy_absmax(static_cast<const uint8_t*>(w.absmax) + block * (plan.nested_parts ? 1 : 4), w.nested_absmax, block, slot);
         else
           look_up_absmax(row, first, blocks_in(chunk), reinterpret_cast<float*>(shared + absmax_of(slot)) + lane * 4);
       }

@@ -5,45 +5,47 @@
 namespace q::cuda {
 
 constexpr int kWarps = 8, kStreamThreads = kWarps * 32, kSliceBytes = 128, kMostTiles = 6;
-/// Sizes of one variant; ColumnTiles: x rows / 8.
-template <WeightKind Kind, int ColumnTiles> struct StreamShape {
+/// Sizes of one variant; ColumnTiles: x rows / 8. OwnRows: int8, the most rows of x, which each block quantizes for itself; 0: they are quantized already.
+template <WeightKind Kind, int ColumnTiles, int OwnRows> struct StreamShape {
   static constexpr bool kBnb4 = Kind == WeightKind::bnb4, kInt8 = Kind == WeightKind::int8;
   /// Blocks that share a multiprocessor. Two hide each other's latencies; bnb4 needs the registers for x, and x is read once a block.
   static constexpr int kBlocksPerMultiprocessor = kBnb4 && ColumnTiles > 1 ? 1 : 2;
-  static constexpr int kStages = kBnb4 ? 3 : ColumnTiles == 1 ? 4 : 3;
+  static constexpr bool kFourStages = kInt8 ? ColumnTiles <= 2 && OwnRows < 8 : !kBnb4 && ColumnTiles == 1;  // where shared memory has room
+  static constexpr int kStages = kFourStages ? 4 : 3;
+  /// Stages whose copies start before x is loaded, which would wait behind more of them (int8 11008 x 4096, 1 row: 13.8 us, with three 14.2; 16 rows 18.6 and 19.0).
+  static constexpr int kEarlyStages = 2;
   static constexpr int kBlockBytes = kBnb4 ? 32 : kInt8 ? 64 : 128;  // of 64 values of k
   static constexpr int kBlocks = kSliceBytes / kBlockBytes;          // in a warp's slice of a row
   static constexpr int kOperands = kInt8 ? 4 : 8;                    // registers that 64 values of one x column take in a lane
-// x of the next chunk is loaded a chunk ahead where registers allow; with one column tile of bnb4 the products need them more (46.7 -> 44.2 us, 28672 x 8192)
+  /// x of the next chunk is loaded a chunk ahead where registers allow; with one column tile of bnb4 the products need them more (46.7 -> 44.2 us, 28672 x 8192)
   static constexpr bool kLookAhead = kBlocks * kOperands * ColumnTiles <= (kBlocksPerMultiprocessor == 1 ? 64 : kBnb4 ? 0 : 32);
   static constexpr int kRowStride = kBnb4 ? 256 : kSliceBytes;       // of a row in the ring
   static constexpr int kStageBytes = kWarps * 16 * kRowStride;
   static constexpr int kRingBytes = kStages * kStageBytes;
   static constexpr bool kSumsInGaps = kBnb4 && ColumnTiles == 1;     // of the third stage; at most 4 tiles
-  static constexpr int kAbsmaxBytes = kBnb4 ? kStages * kWarps * 256 : 0;  // f32 [16, 4] a stage and warp
-  static constexpr int kSumsBytes = kWarps * ColumnTiles * 512;            // of a tile
+  static constexpr int kStageAbsmaxBytes = 256 + 128;                // of a warp: f32 [16, 4]; nested: what it is decoded from, codes [16, 4] and f32 scales [16]
+  static constexpr int kAbsmaxBytes = kBnb4 ? kStages * kWarps * kStageAbsmaxBytes : 0;
+  static constexpr int kSumsBytes = kWarps * ColumnTiles * 512;      // of a tile
 };
 
 /// One row of a group: where it is, so that the copies need no search.
 struct StreamRow {
   const uint8_t* weight;  // null: the slot is empty
-  const uint8_t* absmax;  // bnb4
-  const float* nested;
   int64_t first_part;     // first block of the row (units of 64 values) << 2 | part
 };
 
 /// Where the pieces of dynamic shared memory start.
 template <class S> struct StreamLayout {
-  int absmax, sums, outliers, rows, nested, own_row, total;
-  /// own_row_bytes: of x, where the kernel quantizes it.
-  __host__ __device__ StreamLayout(int tiles, int outlier_rows, int nested_parts, int own_row_bytes) {
+  int absmax, sums, outliers, rows, nested, own_rows, total;
+  /// own_rows_bytes: of x, where the kernel quantizes it.
+  __host__ __device__ StreamLayout(int tiles, int outlier_rows, int nested_parts, int own_rows_bytes) {
     absmax = S::kRingBytes;
     sums = absmax + S::kAbsmaxBytes;
     outliers = sums + (S::kSumsInGaps ? 0 : tiles * S::kSumsBytes);
     rows = outliers + tiles * kWarps * outlier_rows * 64;
     nested = rows + tiles * 16 * static_cast<int>(sizeof(StreamRow));
-    own_row = nested + nested_parts * 1040;  // 256 values and the offset
-    total = own_row + own_row_bytes;
+    own_rows = nested + nested_parts * 1040;  // 256 values and the offset
+    total = own_rows + own_rows_bytes;
   }
 };
 

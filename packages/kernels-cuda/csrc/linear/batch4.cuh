@@ -1,0 +1,198 @@
+// batch4_linear: out = epilogue(x W^T) for 9 to 16 rows of x and 4-bit weights                                       decode of batches
+// maths   tensor cores with W as the 16-row operand and x as two of 8 columns. Each block of 64 values is summed apart and multiplied by absmax in f32; 1 / s
+//         comes last.
+// layout  row4_walk.cuh; up to 16 warps share k. x of 256 values stays in 64 registers over all tiles of a group. A warp's sums of a tile go through shared
+//         memory, where the warps' sums meet at the end of the group.
+// floor   bytes of the weight / 4.3 TB/s (H200): 11008 x 4096 5.9 us (nested 5.4); shared memory (look-ups, ring, sums) 11500 cycles of it, 5.8 us
+// launch  one block of 512 threads a multiprocessor, so that x, 128 KB of 11008 x 4096 at 16 rows, is read once by each
+// time    one H200, 2026-11-21, 16 rows, us (floor): 11008 x 4096 14.0 (5.9), nested 14.3 (5.4); 22016 x 4096 26.7 (11.8), nested 27.2;
+//         4096 x 4096 7.9 (2.2). stream.cuh, whose 8 warps hold x of two chunks, took 15.3, nested 16.9
+// needs   as row4.cuh
+// exact   sums over k in a fixed order that depends on k only: same bits each run, whatever the other rows hold
+// ref     tensor/src/ops (linear)        bench  csrc/test/linear_bench.cu
+#pragma once
+#include "row4_walk.cuh"
+
+namespace q::cuda {
+
+constexpr int kBatchColumns = 2;                      // of 8 rows of x
+constexpr int kBatchChunkSteps = 2;                   // whose x takes 64 registers
+constexpr int kBatchSumsBytes = kBatchColumns * 512;  // of a tile and warp: a lane's 4 for each 8 columns
+
+template <class T, bool Nested> struct BatchKernel : RowWalk<Nested, kBatchChunkSteps, 1> {
+  using Walk = RowWalk<Nested, kBatchChunkSteps, 1>;
+  using Walk::Walk;
+  using typename Walk::Absmax;
+  using typename Walk::Ahead;
+  using typename Walk::Copies;
+  using Walk::begin;
+  using Walk::column_of;
+  using Walk::decode_absmax;
+  using Walk::enter;
+  using Walk::first;
+  using Walk::issue;
+  using Walk::lane;
+  using Walk::load_absmax;
+  using Walk::next;
+  using Walk::next_stage;
+  using Walk::p;
+  using Walk::part;
+  using Walk::plan;
+  using Walk::row_offset;
+  using Walk::rows_in;
+  using Walk::share;
+  using Walk::shared;
+  using Walk::side;
+  using Walk::sides;
+  using Walk::steps;
+  using Walk::steps_in;
+  using Walk::warp;
+
+  using Operands = uint32_t[4][kBatchColumns][8];  // x of a chunk: by block
+  using Sums = float[kBatchColumns][4];
+
+  __device__ __forceinline__ float4* sums(int tile, int of_share) const { return reinterpret_cast<float4*>(shared + plan.sums + ((tile << plan.split_shift) + of_share) * kBatchSumsBytes); }
+
+  /// x of a chunk as the second operand: column lane / 4 of tile j is row j * 8 + lane / 4.
+  __device__ __forceinline__ void load_x(int chunk, Operands& x) const {
+    const int blocks = steps_in(chunk) * 2;
+#pragma unroll
+    for (int j = 0; j < kBatchColumns; ++j) {
+      const int m = j * 8 + lane / 4;
+      const uint4* from = reinterpret_cast<const uint4*>(static_cast<const T*>(p.x) + m * p.k + (first + chunk * kBatchChunkSteps) * 128 + lane % 4 * 16);
+#pragma unroll
+      for (int i = 0; i < 4; ++i) {
+        uint4 v[2] = {};
+        if (m < p.rows && i < blocks) v[0] = from[i * 8], v[1] = from[i * 8 + 1];
+        uint32_t(&to)[8] = x[i][j];
+        to[0] = v[0].x, to[1] = v[0].y, to[2] = v[0].z, to[3] = v[0].w;
+        to[4] = v[1].x, to[5] = v[1].y, to[6] = v[1].z, to[7] = v[1].w;
+      }
+    }
+  }
+  /// Waits for x here: the compiler gives it the same counter of loads under way as absmax, and would wait for both in every product (row4.cuh).
+  __device__ __forceinline__ void settle(Operands& x) const {
+#pragma unroll
+    for (int i = 0; i < 4; ++i)
+#pragma unroll
+      for (int j = 0; j < kBatchColumns; ++j)
+#pragma unroll
+        for (int e = 0; e < 8; ++e) x[i][j][e] ^= plan.zero;
+  }
+
+  /// Adds 16 rows times one block.
+  __device__ __forceinline__ void multiply(uint2 w0, uint2 w1, const uint32_t (&x)[kBatchColumns][8], float low, float high, Sums& c) const {
+    uint32_t a[4][4];
+    look_up_codes(a, shared, w0, w1, lane);
+#pragma unroll
+    for (int j = 0; j < kBatchColumns; ++j) {
+      float d[4] = {};
+#pragma unroll
+      for (int i = 0; i < 4; ++i) mma<T>(d, a[i], x[j][2 * i], x[j][2 * i + 1]);
+      c[j][0] = fmaf(low, d[0], c[j][0]), c[j][1] = fmaf(low, d[1], c[j][1]);
+      c[j][2] = fmaf(high, d[2], c[j][2]), c[j][3] = fmaf(high, d[3], c[j][3]);
+    }
+  }
+
+  /// Adds the warps' sums in warp order into those of the first: each lane what it holds, so that no two meet in a bank of shared memory.
+  __device__ void merge() const {
+#pragma unroll 1
+    for (int i = warp; i < plan.tiles * kBatchColumns; i += kRowWarps) {
+      const int tile = i / kBatchColumns, at = i % kBatchColumns * 32 + lane;
+      float4 v = sums(tile, 0)[at];
+#pragma unroll 8
+      for (int w = 1; w < 1 << plan.split_shift; ++w) {
+        const float4 more = sums(tile, w)[at];
+        v.x += more.x, v.y += more.y, v.z += more.z, v.w += more.w;
+      }
+      sums(tile, 0)[at] = v;
+    }
+  }
+
+  /// Stores the outputs of the group. A thread has slot threadIdx % 16 of a tile and a row of x.
+  __device__ void finish() const {
+    const float scale = 1.f / code_scale<T>(p.quant_type);
+    const int r = threadIdx.x % 16;
+#pragma unroll 1
+    for (int i = threadIdx.x / 16; i < plan.tiles * p.rows; i += kRowThreads / 16) {
+      const int m = i / plan.tiles, tile = i - m * plan.tiles;
+      if (r >= rows_in(tile)) continue;
+      const int row = begin + tile * plan.tile_rows + r;
+      const auto output = [&](int slot, int of) {
+        const float* sum = reinterpret_cast<const float*>(sums(tile, 0) + (m >> 3) * 32 + (slot & 7) * 4 + (m & 7) / 2);
+        return with_bias(p.part[of], row, sum[(m & 1) | (slot >> 3) << 1] * scale);
+      };
+      float y = activate(p.activation, output(r, part));
+      if (p.gated) y *= output(r + 8, 1);
+      store_output<T>(p, m, column_of(row), y);
+    }
+  }
+
+  __device__ void run() {
+    const int second = this->second_block();
+    pdl_trigger();
+    for (int group = blockIdx.x; group < plan.groups; group += gridDim.x) {
+      enter(group);
+      float nested[kMaxRepeat];
+      if (group == blockIdx.x) this->load_nested(nested);
+      // The first weights are on their way while shared memory is set up and earlier kernels end (launch.h), the others follow x.
+      Copies copies = this->start_copies();
+      this->template issue_steps<0, kEarlySteps>(copies);
+      Absmax coming{};
+      Ahead ahead = this->start_ahead();
+      load_absmax(coming, ahead);
+      if (group == blockIdx.x) {
+        this->template set_up<T>(nested);
+        pdl_wait();
+      }
+      Operands x;
+      int from = this->stage_start();
+#pragma unroll 1
+      for (int chunk = 0; chunk == 0 || chunk * kBatchChunkSteps < steps; ++chunk) {
+        load_x(chunk, x);
+        if (chunk == 0) this->template issue_steps<kEarlySteps, kStages - 1>(copies);
+        settle(x);
+        const int count = steps_in(chunk);
+#pragma unroll 1
+        for (int tile = side; tile < plan.tiles; tile += sides) {
+          float low[1], high[1];
+          Sums c = {};
+          decode_absmax(coming, low, high);
+          next(ahead);
+          load_absmax(coming, ahead);
+          float4* to = sums(tile, share) + lane;
+          if (chunk > 0)
+#pragma unroll
+            for (int j = 0; j < kBatchColumns; ++j) *reinterpret_cast<float4*>(c[j]) = to[j * 32];
+#pragma unroll
+          for (int step = 0; step < kBatchChunkSteps; ++step) {
+            if (step >= count) break;
+            async_wait<kStages - 2>();
+            __syncwarp();
+            const auto codes = [&](int at) { return *reinterpret_cast<const uint2*>(shared + from + at); };
+            const uint2 a0 = codes(0), a1 = codes(row_offset(8)), b0 = codes(second), b1 = codes(second + row_offset(8));
+            issue(copies);
+            const auto of = [&](float v, int block) { return __shfl_sync(0xffffffffu, v, (lane & 28) + block); };
+            multiply(a0, a1, x[step * 2], of(low[0], step * 2), of(high[0], step * 2), c);
+            multiply(b0, b1, x[step * 2 + 1], of(low[0], step * 2 + 1), of(high[0], step * 2 + 1), c);
+            next_stage(from);
+          }
+#pragma unroll
+          for (int j = 0; j < kBatchColumns; ++j) to[j * 32] = *reinterpret_cast<const float4*>(c[j]);
+        }
+      }
+      __syncthreads();
+      merge();
+      __syncthreads();
+      finish();
+      if (group + gridDim.x < plan.groups) __syncthreads();
+    }
+  }
+};
+
+template <class T, bool Nested> __global__ void __launch_bounds__(kRowThreads, 1) batch4_linear(const __grid_constant__ LinearProblem p, const __grid_constant__ RowPlan plan) {
+  extern __shared__ __align__(128) uint8_t shared[];
+  BatchKernel<T, Nested>(p, plan, shared).run();
+}
+
+}  // namespace q::cuda
