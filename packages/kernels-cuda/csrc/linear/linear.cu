@@ -98,8 +98,7 @@ template <class T> bool run_stream(const LinearArgs& a, const LinearProblem& p, 
   switch (static_cast<WeightKind>(a.parts[0].kind)) {
     case WeightKind::dense: return launch_stream<WeightKind::dense, T>(p, {}, context);
     case WeightKind::bnb4:
-      if (p.rows == 1 && launch_row4<T>(p, context)) return true;
-      if (p.rows > 8 && p.rows <= 16 && launch_batch4<T>(p, context)) return true;
+      if (launch_row4<T>(p, context) || launch_batch4<T>(p, context)) return true;
       return launch_stream<WeightKind::bnb4, T>(p, {}, context) || launch_rows4<T>(p, context);
     default: {
       const float threshold = static_cast<float>(a.parts[0].threshold);

@@ -1,6 +1,6 @@
 // Few rows of x to int8 by every block that needs them, in its shared memory: what quantize_rows does in a launch of its own, for products of at most 8 rows.
 // The rows are read from the L2 by all blocks (one of 4096 f16: 264 x 8 KB = 2 MB) while their first weights are on the way from memory.
-// maths   as quantize_rows: the same absmax, codes and outliers, bit by bit
+// maths   as quantize_rows: the same absmax, codes and outliers, bit by bit (a NaN, and without a threshold an infinity, may get code -1 instead of 0)
 // layout  Threads / Rows threads have a row. Codes [Rows, k], a bit a value that says "outlier" [Rows, k rounded up to 128], the warps'
 //         largest values and the rows' absmax
 // floor   latency: a read from the L2, two barriers, 5 instructions a value; a launch of quantize_rows costs about 3 us instead (11008 x 4096, 4 rows: 16.6 us,

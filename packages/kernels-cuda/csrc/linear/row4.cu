@@ -91,7 +91,7 @@ template <class T> bool launch_row4(const LinearProblem& p, Context& context) {
 template <class T> bool launch_batch4(const LinearProblem& p, Context& context) {
   RowPlan plan{};
   const Cut cut{kBatchChunkSteps, 16, kBatchSumsBytes};
-  if (p.rows > kBatchColumns * 8 || p.norm.weight || !suits(p) || !plan_row(plan, p, cut, context.multiprocessors, static_cast<int>(context.shared_bytes_per_block))) return false;
+  if (p.rows <= 8 || p.rows > kBatchColumns * 8 || !suits(p) || !plan_row(plan, p, cut, context.multiprocessors, static_cast<int>(context.shared_bytes_per_block))) return false;
   return launch(p.part[0].nested_absmax ? batch4_linear<T, true> : batch4_linear<T, false>, p, plan, context);
 }
 
