@@ -1,5 +1,7 @@
 // A linear's arguments as the kernels take them.
 #pragma once
+#include <cstring>
+#include "../quant/codebook.h"
 #include "problem.h"
 
 namespace q::cuda {
@@ -9,6 +11,16 @@ inline int log2_exact(int64_t x) {
   int shift = 0;
   while ((int64_t{1} << shift) < x) ++shift;
   return (int64_t{1} << shift) == x ? shift : -1;
+}
+
+/// LinearProblem::codes.
+template <class T> void scale_codes(uint32_t (&to)[8], QuantType type) {
+  const bool nf4 = type == QuantType::nf4;
+  for (int i = 0; i < 8; ++i) {
+    T two[2];
+    for (int j = 0; j < 2; ++j) two[j] = T(nf4 ? kNf4[i * 2 + j] * kNf4Scale<T> : kFp4[i * 2 + j] * kFp4Scale);
+    std::memcpy(&to[i], two, 4);
+  }
 }
 
 inline LinearProblem problem_of(const LinearArgs& a) {
@@ -21,6 +33,8 @@ inline LinearProblem problem_of(const LinearArgs& a) {
   p.gated = a.gated != 0;
   p.activation = static_cast<ActivationKind>(a.activation);
   p.quant_type = static_cast<QuantType>(a.parts[0].quant_type);
+  if (a.x.dtype == DType::f16) scale_codes<half_t>(p.codes, p.quant_type);
+  if (a.x.dtype == DType::bf16) scale_codes<bfloat_t>(p.codes, p.quant_type);
   p.parts = static_cast<int>(a.parts_count);
   for (int i = 0; i < p.parts; ++i) {
     const LinearArgsItem& s = a.parts[i];

@@ -15,12 +15,18 @@
 
 namespace q::cuda {
 
-constexpr int kBatchColumns = 2;                      // of 8 rows of x
-constexpr int kBatchChunkSteps = 2;                   // whose x takes 64 registers
-constexpr int kBatchSumsBytes = kBatchColumns * 512;  // of a tile and warp: a lane's 4 for each 8 columns
+/// Columns: of 8 rows of x, 1 or 2.
+template <int Columns> struct BatchShape {
+  static constexpr int kWarps = Columns == 1 ? 8 : 16, kThreads = kWarps * 32;
+  static constexpr int kChunkSteps = 4 / Columns, kLaneBlocks = 2 / Columns;  // whose x takes 64 registers
+  static constexpr int kMostShares = kWarps;                       // of k
+  static constexpr int kSumsBytes = Columns * 512;                            // of a tile and warp: a lane's 4 for each 8 columns
+};
 
-template <class T, bool Nested> struct BatchKernel : RowWalk<Nested, kBatchChunkSteps, 1> {
-  using Walk = RowWalk<Nested, kBatchChunkSteps, 1>;
+template <class T, bool Nested, int Columns> struct BatchKernel : Row4Walk<BatchShape<Columns>::kWarps, Nested, BatchShape<Columns>::kChunkSteps, BatchShape<Columns>::kLaneBlocks> {
+  using Shape = BatchShape<Columns>;
+  using Walk = Row4Walk<Shape::kWarps, Nested, Shape::kChunkSteps, Shape::kLaneBlocks>;
+  static constexpr int kChunkSteps = Shape::kChunkSteps, kLaneBlocks = Shape::kLaneBlocks;
   using Walk::Walk;
   using typename Walk::Absmax;
   using typename Walk::Ahead;
@@ -31,6 +37,7 @@ template <class T, bool Nested> struct BatchKernel : RowWalk<Nested, kBatchChunk
   using Walk::enter;
   using Walk::first;
   using Walk::issue;
+  using Walk::kStages;
   using Walk::lane;
   using Walk::load_absmax;
   using Walk::next;
@@ -48,20 +55,20 @@ template <class T, bool Nested> struct BatchKernel : RowWalk<Nested, kBatchChunk
   using Walk::steps_in;
   using Walk::warp;
 
-  using Operands = uint32_t[4][kBatchColumns][8];  // x of a chunk: by block
-  using Sums = float[kBatchColumns][4];
+  using Operands = uint32_t[kChunkSteps * 2][Columns][8];  // x of a chunk: by block
+  using Sums = float[Columns][4];
 
-  __device__ __forceinline__ float4* sums(int tile, int of_share) const { return reinterpret_cast<float4*>(shared + plan.sums + ((tile << plan.split_shift) + of_share) * kBatchSumsBytes); }
+  __device__ __forceinline__ float4* sums(int tile, int of_share) const { return reinterpret_cast<float4*>(shared + plan.sums + ((tile << plan.split_shift) + of_share) * Shape::kSumsBytes); }
 
   /// x of a chunk as the second operand: column lane / 4 of tile j is row j * 8 + lane / 4.
   __device__ __forceinline__ void load_x(int chunk, Operands& x) const {
     const int blocks = steps_in(chunk) * 2;
 #pragma unroll
-    for (int j = 0; j < kBatchColumns; ++j) {
+    for (int j = 0; j < Columns; ++j) {
       const int m = j * 8 + lane / 4;
-      const uint4* from = reinterpret_cast<const uint4*>(static_cast<const T*>(p.x) + m * p.k + (first + chunk * kBatchChunkSteps) * 128 + lane % 4 * 16);
+      const uint4* from = reinterpret_cast<const uint4*>(static_cast<const T*>(p.x) + m * p.k + (first + chunk * kChunkSteps) * 128 + lane % 4 * 16);
 #pragma unroll
-      for (int i = 0; i < 4; ++i) {
+      for (int i = 0; i < kChunkSteps * 2; ++i) {
         uint4 v[2] = {};
         if (m < p.rows && i < blocks) v[0] = from[i * 8], v[1] = from[i * 8 + 1];
         uint32_t(&to)[8] = x[i][j];
@@ -73,19 +80,19 @@ template <class T, bool Nested> struct BatchKernel : RowWalk<Nested, kBatchChunk
   /// Waits for x here: the compiler gives it the same counter of loads under way as absmax, and would wait for both in every product (row4.cuh).
   __device__ __forceinline__ void settle(Operands& x) const {
 #pragma unroll
-    for (int i = 0; i < 4; ++i)
+    for (int i = 0; i < kChunkSteps * 2; ++i)
 #pragma unroll
-      for (int j = 0; j < kBatchColumns; ++j)
+      for (int j = 0; j < Columns; ++j)
 #pragma unroll
         for (int e = 0; e < 8; ++e) x[i][j][e] ^= plan.zero;
   }
 
   /// Adds 16 rows times one block.
-  __device__ __forceinline__ void multiply(uint2 w0, uint2 w1, const uint32_t (&x)[kBatchColumns][8], float low, float high, Sums& c) const {
+  __device__ __forceinline__ void multiply(uint2 w0, uint2 w1, const uint32_t (&x)[Columns][8], float low, float high, Sums& c) const {
     uint32_t a[4][4];
     look_up_codes(a, shared, w0, w1, lane);
 #pragma unroll
-    for (int j = 0; j < kBatchColumns; ++j) {
+    for (int j = 0; j < Columns; ++j) {
       float d[4] = {};
 #pragma unroll
       for (int i = 0; i < 4; ++i) mma<T>(d, a[i], x[j][2 * i], x[j][2 * i + 1]);
@@ -97,8 +104,8 @@ template <class T, bool Nested> struct BatchKernel : RowWalk<Nested, kBatchChunk
   /// Adds the warps' sums in warp order into those of the first: each lane what it holds, so that no two meet in a bank of shared memory.
   __device__ void merge() const {
 #pragma unroll 1
-    for (int i = warp; i < plan.tiles * kBatchColumns; i += kRowWarps) {
-      const int tile = i / kBatchColumns, at = i % kBatchColumns * 32 + lane;
+    for (int i = warp; i < plan.tiles * Columns; i += Shape::kWarps) {
+      const int tile = i / Columns, at = i % Columns * 32 + lane;
       float4 v = sums(tile, 0)[at];
 #pragma unroll 8
       for (int w = 1; w < 1 << plan.split_shift; ++w) {
@@ -109,21 +116,20 @@ template <class T, bool Nested> struct BatchKernel : RowWalk<Nested, kBatchChunk
     }
   }
 
-  /// Stores the outputs of the group. A thread has slot threadIdx % 16 of a tile and a row of x.
+  /// Stores the outputs of the group. A thread has slot threadIdx % 16 of tiles and a row of x.
   __device__ void finish() const {
     const float scale = 1.f / code_scale<T>(p.quant_type);
-    const int r = threadIdx.x % 16;
-#pragma unroll 1
-    for (int i = threadIdx.x / 16; i < plan.tiles * p.rows; i += kRowThreads / 16) {
-      const int m = i / plan.tiles, tile = i - m * plan.tiles;
-      if (r >= rows_in(tile)) continue;
+    const int r = threadIdx.x % 16, rows_shift = 32 - __clz(p.rows - 1), m = threadIdx.x / 16 & ((1 << rows_shift) - 1);
+    if (m >= p.rows) return;
+    const auto output = [&](int tile, int slot, int of, int row) {
+      const float* sum = reinterpret_cast<const float*>(sums(tile, 0) + (m >> 3) * 32 + (slot & 7) * 4 + (m & 7) / 2);
+      return with_bias(p.part[of], row, sum[(m & 1) | (slot >> 3) << 1] * scale);
+    };
+    for (int tile = threadIdx.x / 16 >> rows_shift; tile < plan.tiles; tile += Shape::kThreads / 16 >> rows_shift) {
+      if (r >= rows_in(tile)) return;
       const int row = begin + tile * plan.tile_rows + r;
-      const auto output = [&](int slot, int of) {
-        const float* sum = reinterpret_cast<const float*>(sums(tile, 0) + (m >> 3) * 32 + (slot & 7) * 4 + (m & 7) / 2);
-        return with_bias(p.part[of], row, sum[(m & 1) | (slot >> 3) << 1] * scale);
-      };
-      float y = activate(p.activation, output(r, part));
-      if (p.gated) y *= output(r + 8, 1);
+      float y = activate(p.activation, output(tile, r, part, row));
+      if (p.gated) y *= output(tile, r + 8, 1, row);
       store_output<T>(p, m, column_of(row), y);
     }
   }
@@ -131,31 +137,31 @@ template <class T, bool Nested> struct BatchKernel : RowWalk<Nested, kBatchChunk
   __device__ void run() {
     const int second = this->second_block();
     pdl_trigger();
+    typename Walk::NestedPart nested;
+    this->load_nested(nested);
     for (int group = blockIdx.x; group < plan.groups; group += gridDim.x) {
       enter(group);
-      float nested[kMaxRepeat];
-      if (group == blockIdx.x) this->load_nested(nested);
       // The first weights are on their way while shared memory is set up and earlier kernels end (launch.h), the others follow x.
       Copies copies = this->start_copies();
-      this->template issue_steps<0, kEarlySteps>(copies);
+      this->template issue_steps<0, TableRing<Shape::kWarps>::kEarlySteps>(copies);
       Absmax coming{};
       Ahead ahead = this->start_ahead();
       load_absmax(coming, ahead);
       if (group == blockIdx.x) {
-        this->template set_up<T>(nested);
+        this->set_up(nested);
         pdl_wait();
       }
       Operands x;
       int from = this->stage_start();
 #pragma unroll 1
-      for (int chunk = 0; chunk == 0 || chunk * kBatchChunkSteps < steps; ++chunk) {
+      for (int chunk = 0; chunk == 0 || chunk * kChunkSteps < steps; ++chunk) {
         load_x(chunk, x);
-        if (chunk == 0) this->template issue_steps<kEarlySteps, kStages - 1>(copies);
+        if (chunk == 0) this->template issue_steps<TableRing<Shape::kWarps>::kEarlySteps, kStages - 1>(copies);
         settle(x);
         const int count = steps_in(chunk);
 #pragma unroll 1
         for (int tile = side; tile < plan.tiles; tile += sides) {
-          float low[1], high[1];
+          float low[kLaneBlocks], high[kLaneBlocks];
           Sums c = {};
           decode_absmax(coming, low, high);
           next(ahead);
@@ -163,22 +169,22 @@ template <class T, bool Nested> struct BatchKernel : RowWalk<Nested, kBatchChunk
           float4* to = sums(tile, share) + lane;
           if (chunk > 0)
 #pragma unroll
-            for (int j = 0; j < kBatchColumns; ++j) *reinterpret_cast<float4*>(c[j]) = to[j * 32];
+            for (int j = 0; j < Columns; ++j) *reinterpret_cast<float4*>(c[j]) = to[j * 32];
 #pragma unroll
-          for (int step = 0; step < kBatchChunkSteps; ++step) {
+          for (int step = 0; step < kChunkSteps; ++step) {
             if (step >= count) break;
             async_wait<kStages - 2>();
             __syncwarp();
             const auto codes = [&](int at) { return *reinterpret_cast<const uint2*>(shared + from + at); };
             const uint2 a0 = codes(0), a1 = codes(row_offset(8)), b0 = codes(second), b1 = codes(second + row_offset(8));
             issue(copies);
-            const auto of = [&](float v, int block) { return __shfl_sync(0xffffffffu, v, (lane & 28) + block); };
-            multiply(a0, a1, x[step * 2], of(low[0], step * 2), of(high[0], step * 2), c);
-            multiply(b0, b1, x[step * 2 + 1], of(low[0], step * 2 + 1), of(high[0], step * 2 + 1), c);
+            const auto of = [&](const float (&v)[kLaneBlocks], int block) { return __shfl_sync(0xffffffffu, v[block % kLaneBlocks], (lane & 28) + block / kLaneBlocks); };
+            multiply(a0, a1, x[step * 2], of(low, step * 2), of(high, step * 2), c);
+            multiply(b0, b1, x[step * 2 + 1], of(low, step * 2 + 1), of(high, step * 2 + 1), c);
             next_stage(from);
           }
 #pragma unroll
-          for (int j = 0; j < kBatchColumns; ++j) to[j * 32] = *reinterpret_cast<const float4*>(c[j]);
+          for (int j = 0; j < Columns; ++j) to[j * 32] = *reinterpret_cast<const float4*>(c[j]);
         }
       }
       __syncthreads();
@@ -190,9 +196,9 @@ template <class T, bool Nested> struct BatchKernel : RowWalk<Nested, kBatchChunk
   }
 };
 
-template <class T, bool Nested> __global__ void __launch_bounds__(kRowThreads, 1) batch4_linear(const __grid_constant__ LinearProblem p, const __grid_constant__ RowPlan plan) {
+template <class T, bool Nested, int Columns> __global__ void __launch_bounds__(BatchShape<Columns>::kThreads, 16 / BatchShape<Columns>::kWarps) batch4_linear(const __grid_constant__ LinearProblem p, const __grid_constant__ RowPlan plan) {
   extern __shared__ __align__(128) uint8_t shared[];
-  BatchKernel<T, Nested>(p, plan, shared).run();
+  BatchKernel<T, Nested, Columns>(p, plan, shared).run();
 }
 
 }  // namespace q::cuda

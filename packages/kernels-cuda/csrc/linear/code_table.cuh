@@ -9,22 +9,19 @@ namespace q::cuda {
 
 constexpr int kCodeTableBytes = 65536;
 
-static __constant__ float kCodeBooks[2][16] = {
-    {kNf4[0], kNf4[1], kNf4[2], kNf4[3], kNf4[4], kNf4[5], kNf4[6], kNf4[7], kNf4[8], kNf4[9], kNf4[10], kNf4[11], kNf4[12], kNf4[13], kNf4[14], kNf4[15]},
-    {kFp4[0], kFp4[1], kFp4[2], kFp4[3], kFp4[4], kFp4[5], kFp4[6], kFp4[7], kFp4[8], kFp4[9], kFp4[10], kFp4[11], kFp4[12], kFp4[13], kFp4[14], kFp4[15]}};
-
 /// Codes are scaled before they are rounded to T; sums are multiplied by 1 / this.
 template <class T> __device__ __forceinline__ float code_scale(QuantType type) { return type == QuantType::nf4 ? kNf4Scale<T> : kFp4Scale; }
 
 /// Fills the table: the high nibble (even k) in the low half of a pair. Threads 256 or a multiple, which share an entry, rotated so that a quarter warp fills
-/// all banks; the block synchronises after it.
-template <class T, int Threads> __device__ __forceinline__ void build_code_table(uint8_t* table, QuantType type) {
+/// all banks; the block synchronises after it. codes: LinearProblem::codes; each lane picks one of the 16, where reading a constant that depends on the lane
+/// takes a pass for each.
+template <int Threads> __device__ __forceinline__ void build_code_table(uint8_t* table, const uint32_t (&codes)[8]) {
   constexpr int kPieces = 8 * 256 / Threads;  // of 16 bytes, for a thread
-  const float scale = code_scale<T>(type);
-  const float* codes = kCodeBooks[static_cast<int>(type)];
   const int entry = threadIdx.x % 256, first = threadIdx.x / 256 * kPieces;
-  const Pack<T, 2> pair{{from_float<T>(codes[entry >> 4] * scale), from_float<T>(codes[entry & 15] * scale)}};
-  const uint32_t word = *reinterpret_cast<const uint32_t*>(&pair);
+  const auto pick = [&](int bit, uint32_t a, uint32_t b) { return entry >> bit & 1 ? b : a; };
+  const uint32_t two = pick(3, pick(2, pick(1, codes[0], codes[1]), pick(1, codes[2], codes[3])), pick(2, pick(1, codes[4], codes[5]), pick(1, codes[6], codes[7])));
+  const uint32_t low = entry & 1 ? two >> 16 : two & 0xffff, high = __shfl_sync(0xffffffffu, low, entry >> 4);
+  const uint32_t word = high | low << 16;
 #pragma unroll
   for (int i = 0; i < kPieces; ++i) *reinterpret_cast<uint4*>(table + entry * 256 + ((first + i + entry) & 7) * 16) = make_uint4(word, word, word, word);
 }

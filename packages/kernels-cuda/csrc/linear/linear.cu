@@ -4,6 +4,7 @@
 #include "commands.h"
 #include "gemm.h"
 #include "row4.h"
+#include "row8.h"
 #include "simple.h"
 
 namespace q::cuda {
@@ -102,7 +103,7 @@ template <class T> bool run_stream(const LinearArgs& a, const LinearProblem& p, 
       return launch_stream<WeightKind::bnb4, T>(p, {}, context) || launch_rows4<T>(p, context);
     default: {
       const float threshold = static_cast<float>(a.parts[0].threshold);
-      if (launch_stream_own<T>(p, threshold, context)) return true;
+      if (launch_row8<T>(p, threshold, context)) return true;
       const QuantizedRows q = quantize_rows<T>(p.x, p.rows, p.k, threshold, context);
       return launch_stream<WeightKind::int8, T>(p, q, context);
     }

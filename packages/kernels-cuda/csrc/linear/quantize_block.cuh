@@ -1,11 +1,9 @@
-// Few rows of x to int8 by every block that needs them, in its shared memory: what quantize_rows does in a launch of its own, for products of at most 8 rows.
-// The rows are read from the L2 by all blocks (one of 4096 f16: 264 x 8 KB = 2 MB) while their first weights are on the way from memory.
+// Few rows of x to int8 by blocks of the product that needs them: what quantize_rows does in a launch of its own, for products of at most 16 rows. A block
+// quantizes a row for itself, in shared memory, or for all blocks (meet.cuh), while their first weights are on the way from memory.
 // maths   as quantize_rows: the same absmax, codes and outliers, bit by bit (a NaN, and without a threshold an infinity, may get code -1 instead of 0)
-// layout  Threads / Rows threads have a row. Codes [Rows, k], a bit a value that says "outlier" [Rows, k rounded up to 128], the warps'
-//         largest values and the rows' absmax
-// floor   latency: a read from the L2, two barriers, 5 instructions a value; a launch of quantize_rows costs about 3 us instead (11008 x 4096, 4 rows: 16.6 us,
-//         this 14.2)
-// needs   k % 64 == 0, x aligned to 16 bytes       test  csrc/test/linear.cu (rows against the same rows in a batch, bit by bit)
+// layout  codes [Rows, k], a bit a value that says "outlier" [Rows, k rounded up to 128], the rows' absmax, whose sign says whether there are outliers
+// floor   latency: a read from the L2, two barriers, 5 instructions a value; a launch of quantize_rows costs about 3 us instead
+// needs   k % 64 == 0, x aligned to 16 bytes       test  csrc/test/linear.cu (rows against the same rows from quantize_rows, bit by bit)
 #pragma once
 #include "../quant/rounding.cuh"
 #include "problem.h"
@@ -13,36 +11,35 @@
 namespace q::cuda {
 
 template <class T, int Threads, int Rows> struct BlockRows {
-  static constexpr int kRowThreads = Threads / Rows, kRowWarps = kRowThreads / 32;
-  uint8_t* shared;
+  static constexpr int kWarps = Threads / 32, kScratchBytes = kWarps * 4;
+  uint8_t* memory;    // shared, or where all blocks can read it
+  uint32_t* largest;  // shared, of each warp
   int k;
 
   static __host__ __device__ int mask_bytes(int k) { return (k + 127) / 128 * 16; }
-  static __host__ __device__ int largest_at(int k) { return Rows * (k + mask_bytes(k)); }
-  static __host__ __device__ int bytes(int k) { return largest_at(k) + 128; }
+  static __host__ __device__ int absmax_at(int k) { return Rows * (k + mask_bytes(k)); }
+  static __host__ __device__ int bytes(int k) { return absmax_at(k) + (Rows + 3) / 4 * 16; }
 
-  __device__ const int8_t* codes() const { return reinterpret_cast<const int8_t*>(shared); }
-  __device__ uint8_t* mask(int row) const { return shared + Rows * k + row * mask_bytes(k); }
-  /// Outliers of the 128 values that start at 128 * slice.
-  __device__ uint4 outliers(int row, int slice) const { return reinterpret_cast<const uint4*>(mask(row))[slice]; }
-  __device__ float absmax(int row) const { return reinterpret_cast<const float*>(shared + largest_at(k))[Threads / 32 + row]; }
+  __device__ const int8_t* codes() const { return reinterpret_cast<const int8_t*>(memory); }
+  __device__ uint8_t* mask(int row) const { return memory + Rows * k + row * mask_bytes(k); }
+  __device__ uint32_t& signed_absmax(int row) const { return reinterpret_cast<uint32_t*>(memory + absmax_at(k))[row]; }
+  __device__ float absmax(int row) const { return __uint_as_float(signed_absmax(row) & 0x7fffffffu); }
+  __device__ bool has_outliers(int row) const { return signed_absmax(row) >> 31; }
 
   using Pair = std::conditional_t<std::is_same_v<T, half_t>, __half2, __nv_bfloat162>;
   static __device__ __forceinline__ Pair pair_of(uint32_t bits) { return *reinterpret_cast<const Pair*>(&bits); }
 
   /// The whole block calls; what it writes can be read after the next barrier.
-  __device__ void quantize(const T* x, int rows, float threshold) const {
-    constexpr int kKept = Rows >= 4 ? Rows * 2 : 6;  // of 8 values each, in registers; what a longer row has more is read again
-    const int row = threadIdx.x / kRowThreads, thread = threadIdx.x % kRowThreads, lane = threadIdx.x & 31, warp = threadIdx.x >> 5;
-    const int packs = row < rows ? k / 8 : 0;
+  __device__ void quantize(const T* x, int row, float threshold) const {
+    constexpr int kKept = 2;  // of 8 values each, in registers; what a longer row has more is read again
+    const int thread = threadIdx.x, lane = threadIdx.x & 31, warp = threadIdx.x >> 5, packs = k / 8;
     x += static_cast<int64_t>(row) * k;
-    uint8_t* codes_to = shared + row * k;
+    uint8_t* codes_to = memory + static_cast<int64_t>(row) * k;
     uint8_t* mask_to = mask(row);
-    uint32_t* largest = reinterpret_cast<uint32_t*>(shared + largest_at(k));
     const auto pack = [&](int i) { return *reinterpret_cast<const uint4*>(x + i * 8); };
     uint4 kept[kKept];
 #pragma unroll
-    for (int i = 0; i < kKept; ++i) kept[i] = i * kRowThreads + thread < packs ? pack(i * kRowThreads + thread) : make_uint4(0, 0, 0, 0);
+    for (int i = 0; i < kKept; ++i) kept[i] = i * Threads + thread < packs ? pack(i * Threads + thread) : make_uint4(0, 0, 0, 0);
     // A thread that has no outlier, which is usual, is done with a few instructions a value; for one that has, every value is looked at again.
     Pair largest_pair = pair_of(0);
     const auto widen = [&](const uint4& v) {
@@ -51,13 +48,13 @@ template <class T, int Threads, int Rows> struct BlockRows {
 #pragma unroll
     for (int i = 0; i < kKept; ++i) widen(kept[i]);
 #pragma unroll 1
-    for (int i = kKept * kRowThreads + thread; i < packs; i += kRowThreads) widen(pack(i));
+    for (int i = kKept * Threads + thread; i < packs; i += Threads) widen(pack(i));
     float most = fmaxf(to_float(largest_pair.x), to_float(largest_pair.y));
     const bool outliers = threshold > 0.f && most >= threshold;
     if (outliers) {
       most = 0.f;
 #pragma unroll 1
-      for (int i = thread; i < packs; i += kRowThreads) {
+      for (int i = thread; i < packs; i += Threads) {
         const uint4 v = pack(i);
         const T* values = reinterpret_cast<const T*>(&v);
         uint32_t out = 0;
@@ -71,7 +68,7 @@ template <class T, int Threads, int Rows> struct BlockRows {
       }
     } else {
 #pragma unroll 1
-      for (int i = thread; i < packs; i += kRowThreads) mask_to[i] = 0;
+      for (int i = thread; i < packs; i += Threads) mask_to[i] = 0;
     }
     if (thread < 8 && k % 128) mask_to[k / 8 + thread] = 0;
 #if !defined(__CUDA_ARCH__) || __CUDA_ARCH__ >= 800
@@ -80,15 +77,15 @@ template <class T, int Threads, int Rows> struct BlockRows {
     const uint32_t warp_most = __float_as_uint(warp_reduce<Max>(most));
 #endif
     if (lane == 0) largest[warp] = warp_most;
-    __syncthreads();
+    const bool any = __syncthreads_or(outliers);
     uint32_t all = 0;
 #pragma unroll
-    for (int w = 0; w < kRowWarps; ++w) all = max(all, largest[row * kRowWarps + w]);
+    for (int w = 0; w < kWarps; ++w) all = max(all, largest[w]);
     const float absmax = __uint_as_float(all), scale = all ? fast_divide(127.f, absmax) : 0.f;
-    if (thread == 0) largest[Threads / 32 + row] = all;
+    if (thread == 0) signed_absmax(row) = all | (any ? 0x80000000u : 0u);
     if (outliers) {
 #pragma unroll 1
-      for (int i = thread; i < packs; i += kRowThreads) {
+      for (int i = thread; i < packs; i += Threads) {
         const uint4 v = pack(i);
         const T* values = reinterpret_cast<const T*>(&v);
         Pack<int8_t, 8> codes;
@@ -108,9 +105,9 @@ template <class T, int Threads, int Rows> struct BlockRows {
     };
 #pragma unroll
     for (int i = 0; i < kKept; ++i)
-      if (i * kRowThreads + thread < packs) write(kept[i], i * kRowThreads + thread);
+      if (i * Threads + thread < packs) write(kept[i], i * Threads + thread);
 #pragma unroll 1
-    for (int i = kKept * kRowThreads + thread; i < packs; i += kRowThreads) write(pack(i), i);
+    for (int i = kKept * Threads + thread; i < packs; i += Threads) write(pack(i), i);
   }
 };
 

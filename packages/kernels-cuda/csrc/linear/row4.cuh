@@ -22,11 +22,13 @@
 
 namespace q::cuda {
 
+constexpr int kRowWarps = 8, kRowThreads = kRowWarps * 32;
 constexpr int kChunkSteps = 4;       // whose x takes 8 registers
+constexpr int kMostShares = 8;       // of k
 constexpr int kRowSumsBytes = 64;    // of a tile and warp: f32 [16]
 
-template <class T, bool Nested> struct RowKernel : RowWalk<Nested, kChunkSteps, 2> {
-  using Walk = RowWalk<Nested, kChunkSteps, 2>;
+template <class T, bool Nested> struct RowKernel : Row4Walk<kRowWarps, Nested, kChunkSteps, 2> {
+  using Walk = Row4Walk<kRowWarps, Nested, kChunkSteps, 2>;
   using Walk::Walk;
   using typename Walk::Absmax;
   using typename Walk::Ahead;
@@ -37,6 +39,7 @@ template <class T, bool Nested> struct RowKernel : RowWalk<Nested, kChunkSteps, 
   using Walk::enter;
   using Walk::first;
   using Walk::issue;
+  using Walk::kStages;
   using Walk::lane;
   using Walk::load_absmax;
   using Walk::next;
@@ -122,7 +125,9 @@ template <class T, bool Nested> struct RowKernel : RowWalk<Nested, kChunkSteps, 
       const int row = begin + tile * plan.tile_rows + r;
       const auto output = [&](int slot, int of) {
         float y = 0.f;
-        for (int w = 0; w < 1 << plan.split_shift; ++w) y += sums(tile, w)[slot];
+#pragma unroll
+        for (int w = 0; w < kMostShares; ++w)
+          if (w < 1 << plan.split_shift) y += sums(tile, w)[slot];
         return with_bias(p.part[of], row, y * scale);
       };
       float y = activate(p.activation, output(r, part));
@@ -140,19 +145,19 @@ template <class T, bool Nested> struct RowKernel : RowWalk<Nested, kChunkSteps, 
   __device__ void run() {
     const int t = lane % 4, g = lane / 4, second = this->second_block();
     pdl_trigger();
+    typename Walk::NestedPart nested;
+    this->load_nested(nested);
     for (int group = blockIdx.x; group < plan.groups; group += gridDim.x) {
       enter(group);
-      float nested[kMaxRepeat];
-      if (group == blockIdx.x) this->load_nested(nested);
       // The first weights are on their way while shared memory is set up and earlier kernels end (launch.h), the others follow x.
       Copies copies = this->start_copies();
-      this->template issue_steps<0, kEarlySteps>(copies);
+      this->template issue_steps<0, TableRing<kRowWarps>::kEarlySteps>(copies);
       Absmax coming{};
       Ahead ahead = this->start_ahead();
       load_absmax(coming, ahead);
       if (group == blockIdx.x) {
         if (p.norm.weight && side == 0) prefetch_l2(static_cast<const T*>(p.norm.weight) + share * (kChunkSteps * 128) + lane * 16);
-        this->template set_up<T>(nested);
+        this->set_up(nested);
         pdl_wait();
       }
       float of_low[2], of_high[2];  // absmax of this visit
@@ -160,7 +165,7 @@ template <class T, bool Nested> struct RowKernel : RowWalk<Nested, kChunkSteps, 
       uint32_t x[8];
       const auto decoded = [&] { return __float_as_uint(of_low[0]) | __float_as_uint(of_low[1]) | __float_as_uint(of_high[0]) | __float_as_uint(of_high[1]); };
       load_x(0, decoded(), x);
-      this->template issue_steps<kEarlySteps, kStages - 1>(copies);
+      this->template issue_steps<TableRing<kRowWarps>::kEarlySteps, kStages - 1>(copies);
       if (p.norm.weight && group == blockIdx.x) normalize(x);
       const float residual = load_residual(threadIdx.x / 16);
       int from = this->stage_start();
@@ -215,7 +220,7 @@ template <class T, bool Nested> struct RowKernel : RowWalk<Nested, kChunkSteps, 
 };
 
 template <class T, bool Nested>
-__global__ void __launch_bounds__(kRowThreads, 1) row4_linear(const __grid_constant__ LinearProblem p, const __grid_constant__ RowPlan plan) {
+__global__ void __launch_bounds__(kRowThreads, 2) row4_linear(const __grid_constant__ LinearProblem p, const __grid_constant__ RowPlan plan) {
   extern __shared__ __align__(128) uint8_t shared[];
   RowKernel<T, Nested>(p, plan, shared).run();
 }

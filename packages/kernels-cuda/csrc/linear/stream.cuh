@@ -18,15 +18,12 @@
 // ref     tensor/src/ops (linear)        bench  csrc/test/linear_bench.cu
 #pragma once
 #include "launch.h"
-#include "quantize_block.cuh"
 #include "stream_copies.cuh"
 
 namespace q::cuda {
 
-template <class T, int OwnRows> using StreamRows = BlockRows<T, kStreamThreads, OwnRows ? OwnRows : 1>;
-
-template <WeightKind Kind, class T, int ColumnTiles, int OwnRows> struct StreamKernel : StreamCopies<Kind, T, ColumnTiles, OwnRows> {
-  using Base = StreamCopies<Kind, T, ColumnTiles, OwnRows>;
+template <WeightKind Kind, class T, int ColumnTiles> struct StreamKernel : StreamCopies<Kind, T, ColumnTiles> {
+  using Base = StreamCopies<Kind, T, ColumnTiles>;
   using typename Base::Operands;
   using typename Base::S;
   using typename Base::Sum;
@@ -57,8 +54,6 @@ template <WeightKind Kind, class T, int ColumnTiles, int OwnRows> struct StreamK
   using Base::issue_even;
   using Base::issue;
 
-  __device__ __forceinline__ StreamRows<T, OwnRows> own_rows() const { return {shared + at.own_rows, static_cast<int>(p.k)}; }
-
   /// absmax of rows g and g + 8 for the blocks of a stage, in every lane.
   __device__ __forceinline__ void read_absmax(int slot, float (&s0)[4], float (&s1)[4]) const {
     const float4* values = reinterpret_cast<const float4*>(shared + absmax_of(slot));
@@ -81,7 +76,7 @@ template <WeightKind Kind, class T, int ColumnTiles, int OwnRows> struct StreamK
         for (int h = 0; h < S::kOperands / 4; ++h) {
           uint4 v = make_uint4(0, 0, 0, 0);
           if constexpr (S::kInt8) {
-            if (i < blocks) v = *reinterpret_cast<const uint4*>((OwnRows ? own_rows().codes() : quantized.codes) + row + i * 64 + t * 16);
+            if (i < blocks) v = *reinterpret_cast<const uint4*>(quantized.codes + row + i * 64 + t * 16);
           } else {
             const int offset = i * 64 + (S::kBnb4 ? t * 16 + h * 8 : t * 8 + h * 32);
             if (i < blocks) v = *reinterpret_cast<const uint4*>(static_cast<const T*>(p.x) + row + offset);
@@ -140,23 +135,11 @@ template <WeightKind Kind, class T, int ColumnTiles, int OwnRows> struct StreamK
     const auto weight_of = [&](int k) { return to_float(from_float<T>(code_of(k) * scale * (1.f / 127.f))); };
     for (int m = lane >> 4, i = 0; m < p.rows; m += 2, ++i) {
       float sum = to[i * 32];
-      if constexpr (OwnRows > 0) {
-        const uint4 mask = own_rows().outliers(m, slice);
-        const uint32_t words[4] = {mask.x, mask.y, mask.z, mask.w};
-#pragma unroll
-        for (int w = 0; w < 4; ++w) {
-          for (uint32_t bits = words[w]; bits; bits &= bits - 1) {
-            const int k = w * 32 + __ffs(bits) - 1;
-            sum = fmaf(weight_of(k), to_float(static_cast<const T*>(p.x)[m * p.k + first + k]), sum);
-          }
-        }
-      } else {
-        const int* starts = quantized.outlier_starts + static_cast<int64_t>(m) * (quantized.slices + 1) + slice;
-        const int end = starts[1];
-        for (int j = starts[0]; j < end; ++j) {
-          const int k = quantized.outlier_columns[m * p.k + j] - first;
-          sum = fmaf(weight_of(k), quantized.outlier_values[m * p.k + j], sum);
-        }
+      const int* starts = quantized.outlier_starts + static_cast<int64_t>(m) * (quantized.slices + 1) + slice;
+      const int end = starts[1];
+      for (int j = starts[0]; j < end; ++j) {
+        const int k = quantized.outlier_columns[m * p.k + j] - first;
+        sum = fmaf(weight_of(k), quantized.outlier_values[m * p.k + j], sum);
       }
       to[i * 32] = sum;
     }
@@ -171,13 +154,8 @@ template <WeightKind Kind, class T, int ColumnTiles, int OwnRows> struct StreamK
       const int slice = chunk * kWarps + warp;
       bool any = false;
       if (lane < p.rows) {
-        if constexpr (OwnRows > 0) {
-          const uint4 bits = own_rows().outliers(lane, slice);
-          any = bits.x | bits.y | bits.z | bits.w;
-        } else {
-          const int* starts = quantized.outlier_starts + static_cast<int64_t>(lane) * (quantized.slices + 1) + slice;
-          any = starts[0] != starts[1];
-        }
+        const int* starts = quantized.outlier_starts + static_cast<int64_t>(lane) * (quantized.slices + 1) + slice;
+        any = starts[0] != starts[1];
       }
       mask |= static_cast<uint32_t>(any) << (chunk & 31);
     }
@@ -192,7 +170,7 @@ template <WeightKind Kind, class T, int ColumnTiles, int OwnRows> struct StreamK
     const int holder = (r & 7) << 2 | (m & 7) >> 1, element = (m & 1) | (r >> 3) << 1;
     float y = static_cast<float>(sums(0, tile, m >> 3, holder)[element]);
     if constexpr (S::kInt8) {
-      y *= (OwnRows ? own_rows().absmax(m) : quantized.scales[m]) * scale * (1.f / (127.f * 127.f));
+      y *= quantized.scales[m] * scale * (1.f / (127.f * 127.f));
       if (with_outliers) {
         float outliers = 0.f;
         for (int w = 0; w < kWarps; ++w) outliers += outlier_sums(w, tile)[(m >> 1) * 32 + (m & 1) * 16 + r];
@@ -242,7 +220,7 @@ template <WeightKind Kind, class T, int ColumnTiles, int OwnRows> struct StreamK
   /// Fills the tables of the first group; they depend on weights only.
   __device__ void set_up(const StreamGroup& group) {
     locate_rows(group);
-    if constexpr (S::kBnb4) build_code_table<T, kStreamThreads>(shared, p.quant_type);
+    if constexpr (S::kBnb4) build_code_table<kStreamThreads>(shared, p.codes);
     for (int i = 0; i < plan.nested_parts; ++i) {
       if (!p.part[i].nested_absmax) continue;
       nested_table(i)[threadIdx.x] = p.part[i].nested_code[threadIdx.x];
@@ -279,12 +257,6 @@ template <WeightKind Kind, class T, int ColumnTiles, int OwnRows> struct StreamK
     for (int i = 0; i < S::kEarlyStages; ++i) issue_next();
     if (first_group && ahead_walk.even) set_up(group);
     if (first_group) pdl_wait();
-    if constexpr (OwnRows > 0) {
-      if (first_group) {
-        own_rows().quantize(static_cast<const T*>(p.x), p.rows, quantized.threshold);
-        __syncthreads();
-      }
-    }
     Operands b, ahead;
     if (chunks > 0) load_x(0, b);
 #pragma unroll 1
@@ -367,15 +339,15 @@ template <WeightKind Kind, class T, int ColumnTiles, int OwnRows> struct StreamK
   }
 };
 
-template <WeightKind Kind, class T, int ColumnTiles, int OwnRows>
-__global__ void __launch_bounds__(kStreamThreads, (StreamShape<Kind, ColumnTiles, OwnRows>::kBlocksPerMultiprocessor))
+template <WeightKind Kind, class T, int ColumnTiles>
+__global__ void __launch_bounds__(kStreamThreads, (StreamShape<Kind, ColumnTiles>::kBlocksPerMultiprocessor))
     stream_linear(const __grid_constant__ LinearProblem p, const __grid_constant__ StreamPlan plan, const __grid_constant__ QuantizedRows quantized) {
-  using Kernel = StreamKernel<Kind, T, ColumnTiles, OwnRows>;
+  using Kernel = StreamKernel<Kind, T, ColumnTiles>;
   extern __shared__ __align__(128) uint8_t shared[];
   int lane;
   asm volatile("mov.u32 %0, %%laneid;" : "=r"(lane));  // kept in a register: reading the thread index is slow
   const int warp = __shfl_sync(0xffffffffu, static_cast<int>(threadIdx.x >> 5), 0);
-  Kernel kernel{p, plan, quantized, StreamLayout<typename Kernel::S>(plan.tiles, quantized.slices > 0 ? p.rows : 0, plan.nested_parts, OwnRows ? StreamRows<T, OwnRows>::bytes(static_cast<int>(p.k)) : 0), shared, shared_address(shared), warp, lane, 0};
+  Kernel kernel{p, plan, quantized, StreamLayout<typename Kernel::S>(plan.tiles, quantized.slices > 0 ? p.rows : 0, plan.nested_parts), shared, shared_address(shared), warp, lane, 0};
   kernel.run();
 }
 

@@ -7,9 +7,6 @@ namespace q::cuda {
 /// p.rows may be anything; more than 32 go in several launches. false: shared memory does not suffice (4-bit weights need 102 KiB), nothing was launched.
 template <WeightKind Kind, class T> bool launch_stream(const LinearProblem& p, const QuantizedRows& quantized, Context& context);
 
-/// int8 by the kernel that quantizes x itself (quantize_block.cuh); false: there are more than 8 rows or too many values for it, nothing was launched.
-template <class T> bool launch_stream_own(const LinearProblem& p, float threshold, Context& context);
-
 /// x [rows, k] of dtype T to int8, row by row: scale = 127 / absmax over |x| < threshold (threshold 0: over all), outliers are 0 and go to the lists.
 template <class T> QuantizedRows quantize_rows(const void* x, int rows, int64_t k, float threshold, Context& context);
 

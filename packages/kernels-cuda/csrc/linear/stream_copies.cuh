@@ -4,8 +4,8 @@
 
 namespace q::cuda {
 
-template <WeightKind Kind, class T, int ColumnTiles, int OwnRows> struct StreamCopies {
-  using S = StreamShape<Kind, ColumnTiles, OwnRows>;
+template <WeightKind Kind, class T, int ColumnTiles> struct StreamCopies {
+  using S = StreamShape<Kind, ColumnTiles>;
   using Sum = std::conditional_t<S::kInt8, int, float>;
   using Operands = uint32_t[S::kBlocks][ColumnTiles][S::kOperands];
   static constexpr int kStages = S::kStages;

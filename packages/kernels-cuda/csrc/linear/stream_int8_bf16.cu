@@ -2,5 +2,4 @@
 
 namespace q::cuda {
 template bool launch_stream<WeightKind::int8, bfloat_t>(const LinearProblem&, const QuantizedRows&, Context&);
-template bool launch_stream_own<bfloat_t>(const LinearProblem&, float, Context&);
 }

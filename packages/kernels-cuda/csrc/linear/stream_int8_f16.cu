@@ -2,5 +2,4 @@
 
 namespace q::cuda {
 template bool launch_stream<WeightKind::int8, half_t>(const LinearProblem&, const QuantizedRows&, Context&);
-template bool launch_stream_own<half_t>(const LinearProblem&, float, Context&);
 }

@@ -30,27 +30,21 @@ inline StreamPlan plan_stream(const LinearProblem& p, int64_t blocks, int most_t
   return plan;
 }
 
-template <WeightKind Kind, class T, int ColumnTiles, int OwnRows = 0> bool try_stream(const LinearProblem& p, const QuantizedRows& quantized, Context& context) {
-  using S = StreamShape<Kind, ColumnTiles, OwnRows>;
+template <WeightKind Kind, class T, int ColumnTiles> bool try_stream(const LinearProblem& p, const QuantizedRows& quantized, Context& context) {
+  using S = StreamShape<Kind, ColumnTiles>;
   // 113 KiB: half of what a multiprocessor of sm_90 has. Where there is less, blocks simply run one after the other.
   const int limit = static_cast<int>(std::min<size_t>(context.shared_bytes_per_block, S::kBlocksPerMultiprocessor == 2 ? 113 * 1024 : SIZE_MAX));
   int nested_parts = 0;
   for (int i = 0; i < p.parts; ++i)
     if (p.part[i].nested_absmax) nested_parts = p.parts;
-  const int own_rows = OwnRows ? StreamRows<T, OwnRows>::bytes(static_cast<int>(p.k)) : 0, outlier_rows = quantized.slices > 0 ? p.rows : 0;
-  const auto most_tiles = [&](int own_bytes) {
-    int tiles = S::kSumsInGaps ? 4 : kMostTiles;
-    while (tiles > 0 && StreamLayout<S>(tiles, outlier_rows, nested_parts, own_bytes).total > limit) --tiles;
-    return tiles;
-  };
-  const int tiles = most_tiles(own_rows);
+  const int outlier_rows = quantized.slices > 0 ? p.rows : 0;
+  int tiles = S::kSumsInGaps ? 4 : kMostTiles;
+  while (tiles > 0 && StreamLayout<S>(tiles, outlier_rows, nested_parts).total > limit) --tiles;
   if (tiles == 0) return false;
   const int blocks = context.multiprocessors * S::kBlocksPerMultiprocessor;
   const StreamPlan plan = plan_stream(p, blocks, tiles);
-  // more rounds cost more than a launch that quantizes
-  if (OwnRows > 1 && plan.groups > blocks && plan.groups > plan_stream(p, blocks, most_tiles(0)).groups) return false;
-  launch(context, "linear", stream_linear<Kind, T, ColumnTiles, OwnRows>, std::min(plan.groups, blocks), kStreamThreads,
-         StreamLayout<S>(plan.tiles, outlier_rows, nested_parts, own_rows).total, p, plan, quantized);
+  launch(context, "linear", stream_linear<Kind, T, ColumnTiles>, std::min(plan.groups, blocks), kStreamThreads,
+         StreamLayout<S>(plan.tiles, outlier_rows, nested_parts).total, p, plan, quantized);
   return true;
 }
 
@@ -80,16 +74,6 @@ template <WeightKind Kind, class T> bool launch_stream(const LinearProblem& prob
     return false;  // at first == 0 if at all: fewer rows need less
   }
   return true;
-}
-
-template <class T> bool launch_stream_own(const LinearProblem& p, float threshold, Context& context) {
-  QuantizedRows q{};
-  q.threshold = threshold;
-  q.slices = threshold > 0.f ? static_cast<int>((p.k + kOutlierSlice - 1) / kOutlierSlice) : 0;
-  if (p.rows == 1) return try_stream<WeightKind::int8, T, 1, 1>(p, q, context);
-  if (p.rows == 2) return try_stream<WeightKind::int8, T, 1, 2>(p, q, context);
-  if (p.rows <= 4) return try_stream<WeightKind::int8, T, 1, 4>(p, q, context);
-  return p.rows <= 8 && try_stream<WeightKind::int8, T, 1, 8>(p, q, context);
 }
 
 }  // namespace q::cuda

@@ -5,12 +5,12 @@
 namespace q::cuda {
 
 constexpr int kWarps = 8, kStreamThreads = kWarps * 32, kSliceBytes = 128, kMostTiles = 6;
-/// Sizes of one variant; ColumnTiles: x rows / 8. OwnRows: int8, the most rows of x, which each block quantizes for itself; 0: they are quantized already.
-template <WeightKind Kind, int ColumnTiles, int OwnRows> struct StreamShape {
+/// Sizes of one variant; ColumnTiles: x rows / 8.
+template <WeightKind Kind, int ColumnTiles> struct StreamShape {
   static constexpr bool kBnb4 = Kind == WeightKind::bnb4, kInt8 = Kind == WeightKind::int8;
   /// Blocks that share a multiprocessor. Two hide each other's latencies; bnb4 needs the registers for x, and x is read once a block.
   static constexpr int kBlocksPerMultiprocessor = kBnb4 && ColumnTiles > 1 ? 1 : 2;
-  static constexpr bool kFourStages = kInt8 ? ColumnTiles <= 2 && OwnRows < 8 : !kBnb4 && ColumnTiles == 1;  // where shared memory has room
+  static constexpr bool kFourStages = kInt8 ? ColumnTiles <= 2 : !kBnb4 && ColumnTiles == 1;  // where shared memory has room
   static constexpr int kStages = kFourStages ? 4 : 3;
   /// Stages whose copies start before x is loaded, which would wait behind more of them (int8 11008 x 4096, 1 row: 13.8 us, with three 14.2; 16 rows 18.6 and 19.0).
   static constexpr int kEarlyStages = 2;
@@ -36,16 +36,14 @@ struct StreamRow {
 
 /// Where the pieces of dynamic shared memory start.
 template <class S> struct StreamLayout {
-  int absmax, sums, outliers, rows, nested, own_rows, total;
-  /// own_rows_bytes: of x, where the kernel quantizes it.
-  __host__ __device__ StreamLayout(int tiles, int outlier_rows, int nested_parts, int own_rows_bytes) {
+  int absmax, sums, outliers, rows, nested, total;
+  __host__ __device__ StreamLayout(int tiles, int outlier_rows, int nested_parts) {
     absmax = S::kRingBytes;
     sums = absmax + S::kAbsmaxBytes;
     outliers = sums + (S::kSumsInGaps ? 0 : tiles * S::kSumsBytes);
     rows = outliers + tiles * kWarps * outlier_rows * 64;
     nested = rows + tiles * 16 * static_cast<int>(sizeof(StreamRow));
-    own_rows = nested + nested_parts * 1040;  // 256 values and the offset
-    total = own_rows + own_rows_bytes;
+    total = nested + nested_parts * 1040;  // 256 values and the offset
   }
 };
 

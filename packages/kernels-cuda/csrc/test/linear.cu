@@ -283,7 +283,7 @@ void sweep(Device& device) {
       }
     }
     // int8, rows that blocks quantize for themselves: a row's values in registers or read again, an odd number of slices, many outliers
-    for (int rows : {2, 3, 4, 7}) {
+    for (int rows : {2, 3, 4, 7, 13, 16}) {
       for (int k : {64, 1088, 4096, 7168}) {
         for (float threshold : {0.f, 1.5f, 3.f}) cases.push_back({act, rows, k, {{WeightKind::int8, 300, act, QuantType::nf4, false, 64, threshold}}, ActivationKind::none, false, true});
       }

@@ -62,8 +62,9 @@ struct Device {
   Arena arena{256 << 20};
   cudaStream_t stream;
   cudaDeviceProp properties;
+  Buffer counters{std::vector<unsigned>(kCounters)};
   Context context;
-  Device() : stream(make_stream()), properties(read_properties()), context{stream, 0, properties.major * 10 + properties.minor, properties.multiProcessorCount, properties.sharedMemPerBlockOptin, arena, nullptr, false} {}
+  Device() : stream(make_stream()), properties(read_properties()), context{stream, 0, properties.major * 10 + properties.minor, properties.multiProcessorCount, properties.sharedMemPerBlockOptin, arena, nullptr, false} { context.counters = static_cast<unsigned*>(counters.data); }
   template <class Args> void run(const Args& args) {
     arena.reset();
     q::cuda::run(args, context);

@@ -57,7 +57,10 @@ const shapes: readonly (readonly [number, number, readonly number[]])[] = [
   [1, 1000, [33]],
   [2, 130, [7]],
   [4, 320, [48, 48]],
+  [7, 256, [90]],
+  [9, 512, [70]],
   [16, 448, [31]],
+  [16, 1280, [48, 33]],
   [33, 96, [70]],
   [65, 128, [64]],
   [130, 224, [129, 17]],
@@ -170,6 +173,29 @@ const roundTrips: ConformanceCase[] = (['f32', 'f16', 'bf16'] as const).flatMap(
   }),
 );
 
+/** Runs commands one by one and as a program, twice; the tensors they leave must have the same bits. */
+async function sameRecorded(backend: Backend, results: Record<string, Tensor>, step: () => Tensor[]): Promise<void> {
+  const tensors = Object.values(results);
+  const run = () => {
+    for (const [i, value] of step().entries()) backend.submit('copy', { src: value.ref(), out: tensors[i].ref() });
+  };
+  const bits = async () => (await Promise.all(tensors.map((tensor) => tensor.data()))).map((data) => Array.from(data as Float32Array).join());
+  backend.scope(run);
+  const expected = await bits();
+  const program = backend.capture(run);
+  try {
+    for (let time = 0; time < 2; time++) {
+      for (const tensor of tensors) fill(tensor, 0);
+      program.replay();
+      const got = await bits();
+      for (const [i, name] of Object.keys(results).entries()) if (got[i] !== expected[i]) throw new Error(`the ${name} of the program differs`);
+    }
+  } finally {
+    program.dispose();
+    for (const tensor of tensors) tensor.dispose();
+  }
+}
+
 /** A program may compute a norm together with the product that follows it, but gives the bits of the commands one by one, the norm's own result included. */
 const recorded: ConformanceCase[] = Object.entries(formats).flatMap(([name, format]) =>
   [512, 2048].map((k) => ({
@@ -179,26 +205,37 @@ const recorded: ConformanceCase[] = Object.entries(formats).flatMap(([name, form
       const x = input(backend, source, 1, k, dtype).keep();
       const scale = backend.tensor(source.normals(k), [k], dtype).keep();
       const parts = backend.scope(() => [96, 41].map((n) => ({ weight: carried(backend, source.normals(n * k, k ** -0.5), [n, k], format, dtype) })));
-      const results = [backend.empty([1, k], dtype), backend.empty([1, 137], dtype)].map((tensor) => tensor.keep());
-      const step = () => {
+      const results = { norm: backend.empty([1, k], dtype).keep(), product: backend.empty([1, 137], dtype).keep() };
+      await sameRecorded(backend, results, () => {
         const normalized = rmsNorm(x, scale, { eps: 1e-5 });
-        for (const [i, value] of [normalized, linear(normalized, parts)].entries()) backend.submit('copy', { src: value.ref(), out: results[i].ref() });
-      };
-      const bits = async () => (await Promise.all(results.map((tensor) => tensor.data()))).map((data) => Array.from(data as Float32Array).join());
-      backend.scope(step);
-      const expected = await bits();
-      for (const result of results) fill(result, 0);
-      const program = backend.capture(step);
-      try {
-        program.replay();
-        const got = await bits();
-        for (const [i, what] of ['norm', 'product'].entries()) if (got[i] !== expected[i]) throw new Error(`the ${what} of the program differs`);
-      } finally {
-        program.dispose();
-        for (const tensor of [x, scale, ...results, ...parts.flatMap(({ weight }) => weightTensors(weight))]) tensor.dispose();
-      }
+        return [normalized, linear(normalized, parts)];
+      });
+      for (const tensor of [x, scale, ...parts.flatMap(({ weight }) => weightTensors(weight))]) tensor.dispose();
     },
   })),
 );
 
-export const linearCases: ConformanceCase[] = [...formatCases, ...independence, ...recorded, ...roundTrips];
+/** The products of a layer, each of which reads what the one before it wrote, and the next layer's first. */
+const chained: ConformanceCase[] = Object.entries(formats).map(([name, format]) => ({
+  name: `linear ${name}: a program gives the bits of products one after the other`,
+  run: async ({ backend, dtype }) => {
+    const [width, inner] = [1024, 1536];
+    const source = numbers(11);
+    const x = input(backend, source, 1, width, dtype).keep();
+    const scale = backend.tensor(source.normals(width), [width], dtype).keep();
+    const weight = (n: number, k: number): LinearPart => ({ weight: backend.scope(() => carried(backend, source.normals(n * k, k ** -0.5), [n, k], format, dtype)) });
+    const [output, gate, up, down] = [weight(width, width), weight(inner, width), weight(inner, width), weight(width, inner)];
+    const heads = [weight(512, width), weight(65, width), weight(130, width)];
+    const results = { output: [1, width], gated: [1, inner], down: [1, width], heads: [1, 707] };
+    const kept = Object.fromEntries(Object.entries(results).map(([what, shape]) => [what, backend.empty(shape, dtype).keep()]));
+    await sameRecorded(backend, kept, () => {
+      const mixed = linear(x, [output], { residual: x });
+      const wide = linear(rmsNorm(mixed, scale, { eps: 1e-5 }), [gate, up], { activation: 'silu', gated: true });
+      const next = linear(wide, [down], { residual: mixed });
+      return [mixed, wide, next, linear(rmsNorm(next, scale, { eps: 1e-5 }), heads)];
+    });
+    for (const tensor of [x, scale, ...[output, gate, up, down, ...heads].flatMap((part) => weightTensors(part.weight))]) tensor.dispose();
+  },
+}));
+
+export const linearCases: ConformanceCase[] = [...formatCases, ...independence, ...recorded, ...chained, ...roundTrips];

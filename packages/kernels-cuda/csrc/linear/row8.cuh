@@ -1,0 +1,299 @@
+// row8_linear: out = epilogue(x W^T) for 1 to 16 rows of x and int8 weights (LLM.int8)                                  decode
+// maths   int8 tensor cores with W as the 16-row operand and x as one or two of 8 columns, i32 sums. x is quantized here: absmax, codes and outliers as
+//         quantize_block.cuh. What x's outliers give is added in f32.
+// layout  row_walk.cuh; up to 16 warps share k. x of 256 values stays in registers over all tiles of a group; the warps add what they have to one sum in shared
+//         memory, in any order, since integers are exact. Outliers: the warps' sums meet in the order of k (turns), and only where there are any.
+//         Rows of x: the first blocks quantize one each, for all (meet.cuh); a single row is quantized by every block for itself.
+// floor   bytes of the weight / 4.3 TB/s (H200): 11008 x 4096 10.5 us
+// launch  one block of 512 threads a multiprocessor, which reads the codes of x, 64 KB at 16 rows of 4096, once. 112 KB of W are under way while x is quantized.
+// needs   sm_80, k % 64 == 0, 16-byte aligned x and W
+// exact   the same bits each run, whatever the other rows hold and however many there are; without outliers the same bits as stream.cuh
+// ref     tensor/src/ops (linear)        bench  csrc/test/linear_bench.cu
+#pragma once
+#include "meet.cuh"
+#include "quantize_block.cuh"
+#include "row_walk.cuh"
+
+#ifndef ROW8_STAGES
+#define ROW8_STAGES 8
+#endif
+#ifndef ROW8_EARLY
+#define ROW8_EARLY 3
+#endif
+#ifndef ROW8_EARLY_OWN
+#define ROW8_EARLY_OWN 7
+#endif
+#ifndef ROW8_FLIGHT
+#define ROW8_FLIGHT 3
+#endif
+namespace q::cuda {
+
+template <int Stages> struct PlainRing {
+  static constexpr int kStepValues = 64;
+  static constexpr int kStages = Stages, kStageBytes = 1024, kWarpBytes = kStages * kStageBytes;
+  static __device__ int start(int warp) { return warp * kWarpBytes; }
+  static __device__ __forceinline__ int next(int at, int warp) {
+    at += kStageBytes;
+    return at < (warp + 1) * kWarpBytes ? at : at - kWarpBytes;
+  }
+  static __device__ __forceinline__ int row_offset(int r) { return r * kStepBytes; }
+  static __device__ __forceinline__ int piece(int, int i) { return i; }
+};
+
+constexpr int kRow8Most = 16;  // rows of x
+/// Columns: of 8 rows of x, 1 or 2.
+template <int Columns> struct Row8Shape {
+  static constexpr int kWarps = 16, kThreads = kWarps * 32;
+  static constexpr int kChunkSteps = 4;  // whose x takes 16 registers for each 8 rows
+  static constexpr int kSumsBytes = Columns * 512;  // of a tile: a lane's 4 for each 8 columns
+  static constexpr int kOutlierBytes = Columns * 8 * 64;  // of a tile: f32 [rows of x, 16]
+  static constexpr int kTileBytes = kSumsBytes + kOutlierBytes + 64 + 16;  // and absmax of W's rows, f32 [16]; whose turn it is
+};
+
+/// Own: every block quantizes the only row of x for itself.
+template <class T, int Columns, bool Own> struct Row8Kernel : RowWalk<Row8Shape<Columns>::kWarps, PlainRing<ROW8_STAGES>, Row8Shape<Columns>::kChunkSteps> {
+  using Shape = Row8Shape<Columns>;
+  using Ring = PlainRing<ROW8_STAGES>;
+  using Walk = RowWalk<Shape::kWarps, Ring, Shape::kChunkSteps>;
+  using Walk::Walk;
+  using Walk::kStages;
+  using Walk::kThreads;
+  using typename Walk::Copies;
+  using Walk::begin;
+  using Walk::column_of;
+  using Walk::enter;
+  using Walk::first;
+  using Walk::issue;
+  using Walk::lane;
+  using Walk::next_stage;
+  using Walk::p;
+  using Walk::part;
+  using Walk::plan;
+  using Walk::row_offset;
+  using Walk::rows_in;
+  using Walk::share;
+  using Walk::shared;
+  using Walk::side;
+  using Walk::sides;
+  using Walk::steps;
+  using Walk::steps_in;
+
+  using Rows = BlockRows<T, kThreads, Own ? 1 : kRow8Most>;
+  using Operands = uint32_t[Shape::kChunkSteps][Columns][4];
+
+  static __host__ __device__ int table_bytes(int k) { return Rows::kScratchBytes + kRow8Most * 4 + 16 + (Own ? Rows::bytes(k) : 0); }
+
+  // Shared memory behind the ring: by tile sums, outliers' sums, absmax of W, turns; then scratch and x's rows or their absmax.
+  __device__ __forceinline__ int* sums(int tile) const { return reinterpret_cast<int*>(shared + plan.sums + tile * Shape::kSumsBytes); }
+  __device__ __forceinline__ float* outlier_sums(int tile) const { return reinterpret_cast<float*>(shared + plan.sums + plan.tiles * Shape::kSumsBytes + tile * Shape::kOutlierBytes); }
+  __device__ __forceinline__ float* weight_absmax(int tile) const { return reinterpret_cast<float*>(shared + plan.sums + plan.tiles * (Shape::kSumsBytes + Shape::kOutlierBytes) + tile * 64); }
+  __device__ __forceinline__ volatile int* turn(int tile) const { return reinterpret_cast<int*>(shared + plan.sums + plan.tiles * (Shape::kTileBytes - 16) + tile * 16); }
+  __device__ __forceinline__ volatile int* ready() const { return reinterpret_cast<int*>(shared + plan.tables + Rows::kScratchBytes + kRow8Most * 4); }
+  __device__ __forceinline__ float* row_absmax() const { return reinterpret_cast<float*>(shared + plan.tables + Rows::kScratchBytes); }
+  __device__ __forceinline__ Rows rows_of_x(const QuantizedRows& q) const {
+    uint8_t* scratch = shared + plan.tables;
+    return {Own ? scratch + Rows::kScratchBytes + kRow8Most * 4 + 16 : q.own, reinterpret_cast<uint32_t*>(scratch), static_cast<int>(p.k)};
+  }
+
+  /// absmax of the group's rows of W: a thread's, on its way.
+  __device__ float load_weight_absmax() const {
+    const int tile = threadIdx.x / 16, r = threadIdx.x % 16, in_tile = p.gated ? r % 8 : r;
+    if (tile >= plan.tiles || in_tile >= rows_in(tile)) return 0.f;
+    return __ldg(static_cast<const float*>(p.part[p.gated ? r / 8 : part].absmax) + begin + tile * plan.tile_rows + in_tile);
+  }
+  /// Sums start at 0.
+  __device__ void start_group(float weight_absmax_of_thread) const {
+    for (int i = threadIdx.x; i < plan.tiles * (Shape::kSumsBytes + Shape::kOutlierBytes) / 16; i += kThreads) reinterpret_cast<int4*>(sums(0))[i] = make_int4(0, 0, 0, 0);
+    if (threadIdx.x < plan.tiles) *turn(threadIdx.x) = 0;
+    if (threadIdx.x < plan.tiles * 16) weight_absmax(0)[threadIdx.x] = weight_absmax_of_thread;
+  }
+
+  /// x of a chunk as the second operand: column lane / 4 of tile j is row j * 8 + lane / 4.
+  __device__ __forceinline__ void load_x(const int8_t* codes, int chunk, Operands& x) const {
+    const int count = steps_in(chunk);
+#pragma unroll
+    for (int j = 0; j < Columns; ++j) {
+      const int m = j * 8 + lane / 4;
+      const uint4* from = reinterpret_cast<const uint4*>(codes + m * p.k + (first + chunk * Shape::kChunkSteps) * 64 + lane % 4 * 16);
+#pragma unroll
+      for (int i = 0; i < Shape::kChunkSteps; ++i) {
+        const uint4 v = m < p.rows && i < count ? from[i * 4] : make_uint4(0, 0, 0, 0);
+        x[i][j][0] = v.x, x[i][j][1] = v.y, x[i][j][2] = v.z, x[i][j][3] = v.w;
+      }
+    }
+  }
+
+  /// Which values of a chunk are outliers, a bit each: a lane holds two steps of row lane / 2.
+  struct Outliers {
+    uint64_t of[2];
+  };
+  __device__ __forceinline__ Outliers load_outliers(const Rows& x, int chunk) const {
+    const int m = lane / 2, step = lane % 2 * 2, count = steps_in(chunk);
+    const uint64_t* from = reinterpret_cast<const uint64_t*>(x.mask(m)) + first + chunk * Shape::kChunkSteps + step;
+    return {m < p.rows && step < count ? from[0] : 0, m < p.rows && step + 1 < count ? from[1] : 0};
+  }
+  /// Adds what the outliers of one step give, whose weights lie at `at`: a lane has row lane % 16 of the tile and every second row of x.
+  __device__ __forceinline__ void multiply_outliers(const Outliers& o, int step, int at, int chunk, int tile, float (&to)[Columns * 4]) const {
+    const int r = lane % 16;
+    const float scale = weight_absmax(tile)[r];
+    const int8_t* row = reinterpret_cast<const int8_t*>(shared + at + row_offset(r));
+    const T* x = static_cast<const T*>(p.x) + (first + chunk * Shape::kChunkSteps + step) * 64;
+#pragma unroll
+    for (int i = 0; i < Columns * 4; ++i) {
+      const int m = i * 2 + lane / 16;
+      for (uint64_t bits = __shfl_sync(0xffffffffu, o.of[step % 2], m * 2 + step / 2); bits; bits &= bits - 1) {
+        const int k = __ffsll(static_cast<long long>(bits)) - 1;
+        const float w = to_float(from_float<T>(static_cast<float>(row[k]) * scale * (1.f / 127.f)));
+        to[i] = fmaf(w, to_float(x[m * p.k + k]), to[i]);
+      }
+    }
+  }
+  /// Adds them to the tile's in the order of k: a warp waits for those whose k comes before.
+  __device__ __forceinline__ void add_outliers(const float (&from)[Columns * 4], int chunk, int tile) const {
+    const int visit = (chunk << plan.split_shift) + share;
+    while (*turn(tile) != visit) {
+    }
+    __threadfence_block();
+#pragma unroll
+    for (int i = 0; i < Columns * 4; ++i) outlier_sums(tile)[i * 32 + lane] += from[i];
+    __threadfence_block();
+    __syncwarp();
+    if (lane == 0) *turn(tile) = visit + 1;
+  }
+
+  /// Stores the outputs of the group. A thread has slot threadIdx % 16 of tiles and a row of x.
+  __device__ void finish(bool with_outliers) const {
+    const int r = threadIdx.x % 16, rows_shift = 32 - __clz(p.rows - 1), m = threadIdx.x / 16 & ((1 << rows_shift) - 1);
+    if (m >= p.rows) return;
+    const float x_absmax = row_absmax()[m];
+    const auto output = [&](int tile, int slot, int of, int row) {
+      const int element = (m >> 3) * 4 + (m & 1) + (slot >> 3) * 2;
+      float y = static_cast<float>(sums(tile)[element * 32 + (slot & 7) * 4 + (m & 7) / 2]) * (x_absmax * weight_absmax(tile)[slot] * (1.f / (127.f * 127.f)));
+      if (with_outliers) y += outlier_sums(tile)[m * 16 + slot];
+      return with_bias(p.part[of], row, y);
+    };
+    for (int tile = threadIdx.x / 16 >> rows_shift; tile < plan.tiles; tile += kThreads / 16 >> rows_shift) {
+      if (r >= rows_in(tile)) return;
+      const int row = begin + tile * plan.tile_rows + r;
+      float y = activate(p.activation, output(tile, r, part, row));
+      if (p.gated) y *= output(tile, r + 8, 1, row);
+      store_output<T>(p, m, column_of(row), y);
+    }
+  }
+
+  /// A tile times a chunk of x.
+  template <bool WithOutliers> __device__ __forceinline__ void visit(int chunk, int tile, int& from, Copies& copies, const Operands& x, const Outliers& outliers) const {
+    const int count = steps_in(chunk);
+    int c[Columns][4] = {};
+    float of_outliers[Columns * 4] = {};
+#pragma unroll
+    for (int step = 0; step < Shape::kChunkSteps; ++step) {
+      if (step >= count) break;
+      async_wait<kStages - 2>();
+      __syncwarp();
+      const uint4 low = *reinterpret_cast<const uint4*>(shared + from), high = *reinterpret_cast<const uint4*>(shared + from + row_offset(8));
+      issue(copies);
+      const uint32_t a[2][4] = {{low.x, high.x, low.y, high.y}, {low.z, high.z, low.w, high.w}};
+#pragma unroll
+      for (int i = 0; i < 2; ++i)
+#pragma unroll
+        for (int j = 0; j < Columns; ++j) mma_int8(c[j], a[i], x[step][j][2 * i], x[step][j][2 * i + 1]);
+      if constexpr (WithOutliers) multiply_outliers(outliers, step, from - stage_lane(), chunk, tile, of_outliers);
+      next_stage(from);
+    }
+#pragma unroll
+    for (int j = 0; j < Columns; ++j)
+#pragma unroll
+      for (int e = 0; e < 4; ++e) atomicAdd(sums(tile) + (j * 4 + e) * 32 + lane, c[j][e]);
+    if constexpr (WithOutliers) add_outliers(of_outliers, chunk, tile);
+  }
+  /// From the start of a stage to what this lane reads.
+  __device__ __forceinline__ int stage_lane() const { return row_offset(lane / 4) + lane % 4 * 16; }
+
+  /// Waits until all rows of x are quantized. Meanwhile copies of W go on, as one ends another starts: with more at once what is waited for would come late.
+  __device__ void meet(const unsigned* arrived, Copies& copies, int& issued) const {
+    bool done = false;
+    while (!done) {
+      if (threadIdx.x < 32) {
+        done = __all_sync(0xffffffffu, have_arrived(arrived) >= p.rows);
+        if (done) *ready() = 1;
+      } else {
+        done = __any_sync(0xffffffffu, *ready());
+      }
+      if (!done && issued < kStages - 1) {
+        async_wait<ROW8_FLIGHT - 1>();
+        issue(copies);
+        ++issued;
+      }
+    }
+    __syncthreads();
+  }
+
+  __device__ void run(const QuantizedRows& q) {
+    pdl_trigger();
+    const Rows rows_of_x = this->rows_of_x(q);
+    bool with_outliers = false;
+    for (int group = blockIdx.x; group < plan.groups; group += gridDim.x) {
+      enter(group);
+      // The first weights are on their way while earlier kernels end (launch.h) and x is quantized. x waits behind them: who quantizes starts with few.
+      const float weight_absmax_of_thread = load_weight_absmax();
+      Copies copies = this->start_copies();
+      int issued = Own ? ROW8_EARLY_OWN : ROW8_EARLY;
+#pragma unroll 1
+      for (int i = 0; i < issued; ++i) issue(copies);
+      start_group(weight_absmax_of_thread);
+      if (group == blockIdx.x) {
+        if (!Own && threadIdx.x == 0) *ready() = 0;
+        pdl_wait();
+        if constexpr (Own) {
+          rows_of_x.quantize(static_cast<const T*>(p.x), 0, q.threshold);
+          __syncthreads();
+        } else {
+#pragma unroll 1
+          for (int row = blockIdx.x; row < p.rows; row += gridDim.x) {
+            rows_of_x.quantize(static_cast<const T*>(p.x), row, q.threshold);
+            arrive(q.arrived);
+          }
+          __syncthreads();
+          meet(q.arrived, copies, issued);
+        }
+      }
+      Operands x;
+      load_x(rows_of_x.codes(), 0, x);
+      bool any = with_outliers;
+      if (group == blockIdx.x && threadIdx.x < p.rows) {
+        row_absmax()[threadIdx.x] = rows_of_x.absmax(threadIdx.x);
+        any = rows_of_x.has_outliers(threadIdx.x);
+      }
+#pragma unroll 1
+      for (; issued < kStages - 1; ++issued) issue(copies);
+      with_outliers = __syncthreads_or(any);
+      int from = this->ring() + stage_lane();
+#pragma unroll 1
+      for (int chunk = 0; chunk * Shape::kChunkSteps < plan.steps; ++chunk) {
+        if (chunk > 0) load_x(rows_of_x.codes(), chunk, x);
+        const Outliers outliers = with_outliers ? load_outliers(rows_of_x, chunk) : Outliers{};
+#pragma unroll 1
+        for (int tile = side; tile < plan.tiles; tile += sides) {
+          if (with_outliers)
+            visit<true>(chunk, tile, from, copies, x, outliers);
+          else
+            visit<false>(chunk, tile, from, copies, x, outliers);
+        }
+      }
+      __syncthreads();
+      finish(with_outliers);
+      if (group + gridDim.x < plan.groups) __syncthreads();
+    }
+    if (!Own) leave(q.arrived, q.arrived + 1);
+  }
+};
+
+template <class T, int Columns, bool Own>
+__global__ void __launch_bounds__(Row8Shape<Columns>::kThreads, 1)
+    row8_linear(const __grid_constant__ LinearProblem p, const __grid_constant__ RowPlan plan, const __grid_constant__ QuantizedRows quantized) {
+  extern __shared__ __align__(128) uint8_t shared[];
+  Row8Kernel<T, Columns, Own>(p, plan, shared).run(quantized);
+}
+
+}  // namespace q::cuda

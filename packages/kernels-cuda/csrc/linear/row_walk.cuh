@@ -1,0 +1,126 @@
+// How a block of the kernels for few rows of x (row4.cuh, batch4.cuh, row8.cuh) goes through W: how rows and k are cut, and each warp's copies into its ring.
+#pragma once
+#include <climits>
+#include "launch.h"
+#include "problem.h"
+#include "ptx.cuh"
+
+namespace q::cuda {
+
+constexpr int kStepBytes = 64;  // a step: so much of each of a tile's rows of W
+
+/// Groups of rows. They differ by at most one row (gated: pair of rows), so that their sizes in bytes are no multiples of a large power of two: blocks that
+/// walk in step would otherwise meet in the same channels of memory (12288 x 4096 in groups of 96 rows: 16.9 us instead of 10.6).
+struct RowPart {
+  int begin;         // first group
+  int rows, larger;  // of a group; the first `larger` groups have one more. gated: pairs
+};
+
+struct RowPlan {
+  RowPart part[kMaxRepeat];   // parts that are not there begin at INT_MAX
+  int groups;
+  int tiles, tile_rows;       // of any group; the last tiles may hold fewer rows. gated: pairs
+  int split_shift;            // log2 of the warps that share k; the others are further sides, which share the tiles
+  int steps;                  // of a warp along k, at most
+  int sums, tables, total;    // where shared memory's pieces start, in bytes
+  uint32_t zero;              // 0, which the compiler does not know
+  int64_t pitch;              // bytes of a row of W
+  int64_t high;               // bytes from a tile's row r to its row r + 8
+  int64_t next_tile;          // bytes from a warp's tile to its next
+  int64_t group_bytes;        // next_tile times the tiles of a warp
+  int high_blocks, next_blocks, group_blocks;  // 4 bits: the last three in blocks of absmax
+};
+
+/// Warps: of a block, 8 (two blocks a multiprocessor) or 16. Ring: of kStages steps of kStepValues of a row each, a warp's own. ChunkSteps: steps whose x is in
+/// registers at once, all tiles long.
+template <int Warps, class Ring, int ChunkSteps> struct RowWalk {
+  static constexpr int kThreads = Warps * 32, kStages = Ring::kStages;
+  const LinearProblem& p;
+  const RowPlan& plan;
+  uint8_t* shared;
+  uint32_t base;  // the same as an address of shared memory
+  int warp, lane;
+  int side, sides, share;  // of this warp: which tiles and which part of k
+  int first, steps;        // this warp's steps along k
+  int part, begin, rows;   // of the group: its part, first row and number of rows (gated: pairs)
+
+  __device__ RowWalk(const LinearProblem& p, const RowPlan& plan, uint8_t* shared) : p(p), plan(plan), shared(shared), base(shared_address(shared)) {
+    asm volatile("mov.u32 %0, %%laneid;" : "=r"(lane));  // kept in a register: reading the thread index is slow
+    warp = __shfl_sync(0xffffffffu, static_cast<int>(threadIdx.x >> 5), 0);
+    sides = Warps >> plan.split_shift, side = warp >> plan.split_shift, share = warp & ((1 << plan.split_shift) - 1);
+    first = share * plan.steps;
+    steps = max(0, min(plan.steps, static_cast<int>(static_cast<uint32_t>(p.k) / Ring::kStepValues) - first));
+  }
+
+  __device__ int ring() const { return Ring::start(warp); }
+  static __device__ __forceinline__ int row_offset(int r) { return Ring::row_offset(r); }
+  /// From a place in one stage to the same in the next.
+  __device__ __forceinline__ void next_stage(int& at) const { at = Ring::next(at, warp); }
+
+  __device__ void enter(int group) {
+    part = (group >= plan.part[1].begin) + (group >= plan.part[2].begin) + (group >= plan.part[3].begin);
+    const RowPart& of = plan.part[part];
+    const int in_part = group - of.begin;
+    begin = in_part * of.rows + min(in_part, of.larger);
+    rows = of.rows + (in_part < of.larger);
+  }
+  __device__ __forceinline__ int rows_in(int tile) const { return min(plan.tile_rows, rows - tile * plan.tile_rows); }
+  /// Whether a tile has this lane's rows lane / 4 and lane / 4 + 8.
+  __device__ __forceinline__ bool has_low(int tile) const { return lane / 4 < rows_in(tile); }
+  __device__ __forceinline__ bool has_high(int tile) const { return lane / 4 + (p.gated ? 0 : 8) < rows_in(tile); }
+  __device__ __forceinline__ int steps_in(int chunk) const { return min(ChunkSteps, steps - chunk * ChunkSteps); }
+
+  /// Where a warp is on its way through the group: all tiles of a chunk, then the next chunk.
+  struct Visit {
+    int chunk, tile;
+  };
+  /// Goes on; true: to the next chunk.
+  __device__ __forceinline__ bool next(Visit& v) const {
+    v.tile += sides;
+    if (v.tile < plan.tiles) return false;
+    v.tile = side, ++v.chunk;
+    return true;
+  }
+
+  /// Where the copies are: 16 bytes of a tile's row lane / 4; its row 8 further is plan.high away.
+  struct Copies {
+    const uint8_t* from;
+    int to;    // in shared memory
+    Visit at;
+    int left;  // steps of this visit that are not copied yet
+    bool low, high;
+  };
+  __device__ Copies start_copies() const {
+    Copies c;
+    c.from = p.part[part].weight + (begin + side * plan.tile_rows + lane / 4) * plan.pitch + (first * kStepBytes + lane % 4 * 16);
+    c.to = ring() + row_offset(lane / 4) + Ring::piece(lane / 4, lane % 4) * 16;
+    c.at = {0, side};
+    c.left = steps_in(0);
+    c.low = has_low(side) && steps > 0, c.high = has_high(side) && steps > 0;
+    return c;
+  }
+  /// Starts the copies of the next step; past the end an empty group, so that waits count on.
+  __device__ __forceinline__ void issue(Copies& c) const {
+    if (c.low) async_copy<16>(base + c.to, c.from);
+    if (c.high) async_copy<16>(base + c.to + row_offset(8), c.from + plan.high);
+    async_commit();
+    next_stage(c.to);
+    c.from += kStepBytes;
+    if (--c.left == 0) {
+      const int done = steps_in(c.at.chunk) * kStepBytes;
+      c.from += plan.next_tile - done;
+      if (next(c.at)) c.from += done - plan.group_bytes;
+      const bool more = c.at.chunk * ChunkSteps < steps;
+      c.left = more ? steps_in(c.at.chunk) : INT_MAX;
+      c.low = more && has_low(c.at.tile), c.high = more && has_high(c.at.tile);
+    }
+  }
+  template <int From, int To> __device__ __forceinline__ void issue_steps(Copies& c) const {
+#pragma unroll 1
+    for (int i = From; i < To; ++i) issue(c);
+  }
+
+  __device__ int64_t column_of(int row) const { return p.gated ? row : p.part[part].first + row; }
+};
+
+}  // namespace q::cuda
