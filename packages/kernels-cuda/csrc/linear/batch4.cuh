@@ -1,10 +1,10 @@
-// batch4_linear: out = epilogue(x W^T) for 9 to 16 rows of x and 4-bit weights                                       decode of batches
-// maths   tensor cores with W as the 16-row operand and x as two of 8 columns. Each block of 64 values is summed apart and multiplied by absmax in f32; 1 / s
+// batch4_linear: out = epilogue(x W^T) for 2 to 16 rows of x and 4-bit weights                                       decode of batches
+// maths   tensor cores with W as the 16-row operand and x as one or two of 8 columns. Each block of 64 values is summed apart and multiplied by absmax in f32; 1 / s
 //         comes last.
-// layout  row4_walk.cuh; up to 16 warps share k. x of 256 values stays in 64 registers over all tiles of a group. A warp's sums of a tile go through shared
+// layout  row_walk.cuh, row4_walk.cuh; all warps share k where it is long enough. x of a chunk stays in 64 registers over all tiles of a group. A warp's sums of a tile go through shared
 //         memory, where the warps' sums meet at the end of the group.
 // floor   bytes of the weight / 4.3 TB/s (H200): 11008 x 4096 5.9 us (nested 5.4); shared memory (look-ups, ring, sums) 11500 cycles of it, 5.8 us
-// launch  one block of 512 threads a multiprocessor, so that x, 128 KB of 11008 x 4096 at 16 rows, is read once by each
+// launch  to 8 rows two blocks of 256 threads a multiprocessor (row4.cuh); beyond, one of 512, so that x, 128 KB at 16 rows of 4096, is read once by each
 // time    one H200, 2026-11-21, 16 rows, us (floor): 11008 x 4096 14.0 (5.9), nested 14.3 (5.4); 22016 x 4096 26.7 (11.8), nested 27.2;
 //         4096 x 4096 7.9 (2.2). stream.cuh, whose 8 warps hold x of two chunks, took 15.3, nested 16.9
 // needs   as row4.cuh
@@ -19,7 +19,7 @@ namespace q::cuda {
 template <int Columns> struct BatchShape {
   static constexpr int kWarps = Columns == 1 ? 8 : 16, kThreads = kWarps * 32;
   static constexpr int kChunkSteps = 4 / Columns, kLaneBlocks = 2 / Columns;  // whose x takes 64 registers
-  static constexpr int kMostShares = kWarps;                       // of k
+  static constexpr int kMostShares = kWarps;                                  // of k
   static constexpr int kSumsBytes = Columns * 512;                            // of a tile and warp: a lane's 4 for each 8 columns
 };
 
@@ -32,7 +32,6 @@ template <class T, bool Nested, int Columns> struct BatchKernel : Row4Walk<Batch
   using typename Walk::Ahead;
   using typename Walk::Copies;
   using Walk::begin;
-  using Walk::column_of;
   using Walk::decode_absmax;
   using Walk::enter;
   using Walk::first;
@@ -46,7 +45,6 @@ template <class T, bool Nested, int Columns> struct BatchKernel : Row4Walk<Batch
   using Walk::part;
   using Walk::plan;
   using Walk::row_offset;
-  using Walk::rows_in;
   using Walk::share;
   using Walk::shared;
   using Walk::side;
@@ -116,29 +114,17 @@ template <class T, bool Nested, int Columns> struct BatchKernel : Row4Walk<Batch
     }
   }
 
-  /// Stores the outputs of the group. A thread has slot threadIdx % 16 of tiles and a row of x.
   __device__ void finish() const {
     const float scale = 1.f / code_scale<T>(p.quant_type);
-    const int r = threadIdx.x % 16, rows_shift = 32 - __clz(p.rows - 1), m = threadIdx.x / 16 & ((1 << rows_shift) - 1);
-    if (m >= p.rows) return;
-    const auto output = [&](int tile, int slot, int of, int row) {
+    this->template store_group<T>([&](int m, int tile, int slot) {
       const float* sum = reinterpret_cast<const float*>(sums(tile, 0) + (m >> 3) * 32 + (slot & 7) * 4 + (m & 7) / 2);
-      return with_bias(p.part[of], row, sum[(m & 1) | (slot >> 3) << 1] * scale);
-    };
-    for (int tile = threadIdx.x / 16 >> rows_shift; tile < plan.tiles; tile += Shape::kThreads / 16 >> rows_shift) {
-      if (r >= rows_in(tile)) return;
-      const int row = begin + tile * plan.tile_rows + r;
-      float y = activate(p.activation, output(tile, r, part, row));
-      if (p.gated) y *= output(tile, r + 8, 1, row);
-      store_output<T>(p, m, column_of(row), y);
-    }
+      return sum[(m & 1) | (slot >> 3) << 1] * scale;
+    });
   }
 
   __device__ void run() {
-    const int second = this->second_block();
     pdl_trigger();
-    typename Walk::NestedPart nested;
-    this->load_nested(nested);
+    this->copy_nested();
     for (int group = blockIdx.x; group < plan.groups; group += gridDim.x) {
       enter(group);
       // The first weights are on their way while shared memory is set up and earlier kernels end (launch.h), the others follow x.
@@ -148,15 +134,16 @@ template <class T, bool Nested, int Columns> struct BatchKernel : Row4Walk<Batch
       Ahead ahead = this->start_ahead();
       load_absmax(coming, ahead);
       if (group == blockIdx.x) {
-        this->set_up(nested);
+        this->set_up();
         pdl_wait();
       }
       Operands x;
-      int from = this->stage_start();
+      int from;
 #pragma unroll 1
       for (int chunk = 0; chunk == 0 || chunk * kChunkSteps < steps; ++chunk) {
         load_x(chunk, x);
         if (chunk == 0) this->template issue_steps<TableRing<Shape::kWarps>::kEarlySteps, kStages - 1>(copies);
+        if (chunk == 0) from = this->stage_start();
         settle(x);
         const int count = steps_in(chunk);
 #pragma unroll 1
@@ -175,6 +162,7 @@ template <class T, bool Nested, int Columns> struct BatchKernel : Row4Walk<Batch
             if (step >= count) break;
             async_wait<kStages - 2>();
             __syncwarp();
+            const int second = this->second_block();
             const auto codes = [&](int at) { return *reinterpret_cast<const uint2*>(shared + from + at); };
             const uint2 a0 = codes(0), a1 = codes(row_offset(8)), b0 = codes(second), b1 = codes(second + row_offset(8));
             issue(copies);

@@ -1,4 +1,5 @@
 // linear: checks the arguments, chooses a kernel (choice.h) and lays out the problem for it.
+#include <algorithm>
 #include "arguments.h"
 #include "choice.h"
 #include "commands.h"
@@ -81,15 +82,15 @@ LinearTraits traits_of(const LinearArgs& a, Context& context) {
   return t;
 }
 
-/// 4-bit weights, row by row: for devices with little shared memory.
-template <class T> bool launch_rows4(const LinearProblem& p, Context& context) {
-  LinearProblem one = p;
-  one.rows = 1;
-  for (int64_t i = 0; i < p.rows; ++i) {
-    one.x = static_cast<const T*>(p.x) + i * p.k;
-    one.out = static_cast<T*>(p.out) + i * p.columns;
-    if (p.residual) one.residual = static_cast<const T*>(p.residual) + i * p.columns;
-    if (!launch_row4<T>(one, context)) return false;  // for the first row if at all
+/// 4-bit weights, 8 rows at a time: for devices with little shared memory.
+template <class T> bool launch_slices4(const LinearProblem& p, Context& context) {
+  LinearProblem slice = p;
+  for (int first = 0; first < p.rows; first += slice.rows) {
+    slice.rows = std::min(8, p.rows - first);
+    slice.x = static_cast<const T*>(p.x) + first * p.k;
+    slice.out = static_cast<T*>(p.out) + first * p.columns;
+    if (p.residual) slice.residual = static_cast<const T*>(p.residual) + first * p.columns;
+    if (!launch_row4<T>(slice, context) && !launch_batch4<T>(slice, context)) return false;  // for the first slice if at all
   }
   return true;
 }
@@ -100,7 +101,7 @@ template <class T> bool run_stream(const LinearArgs& a, const LinearProblem& p, 
     case WeightKind::dense: return launch_stream<WeightKind::dense, T>(p, {}, context);
     case WeightKind::bnb4:
       if (launch_row4<T>(p, context) || launch_batch4<T>(p, context)) return true;
-      return launch_stream<WeightKind::bnb4, T>(p, {}, context) || launch_rows4<T>(p, context);
+      return launch_stream<WeightKind::bnb4, T>(p, {}, context) || launch_slices4<T>(p, context);
     default: {
       const float threshold = static_cast<float>(a.parts[0].threshold);
       if (launch_row8<T>(p, threshold, context)) return true;

@@ -4,21 +4,21 @@
 
 namespace q::cuda {
 
-/// What the block has written can be read by whoever passes.
+/// What the block has written can be read by whoever sees that it has arrived.
 __device__ __forceinline__ void arrive(unsigned* counter) {
   __syncthreads();
-  if (threadIdx.x == 0) {
-    __threadfence();
-    atomicAdd(counter, 1u);
-  }
+  if (threadIdx.x != 0) return;
+  asm volatile("red.release.gpu.global.add.u32 [%0], 1;" ::"l"(counter) : "memory");
 }
-/// How many have arrived. Whoever waits for arrivals must not be waited for by blocks of a lower index: those of a higher one may not run yet.
-__device__ __forceinline__ unsigned have_arrived(const unsigned* counter) {
-  unsigned arrived = 0;
-#if !defined(__CUDA_ARCH__) || __CUDA_ARCH__ >= 700
-  asm volatile("ld.acquire.gpu.global.u32 %0, [%1];" : "=r"(arrived) : "l"(counter) : "memory");
-#endif
-  return arrived;
+/// Waits for so many arrivals. Who is waited for must not wait for blocks of a higher index, which may not run yet.
+__device__ __forceinline__ void pass(const unsigned* counter, unsigned arrivals) {
+  if (threadIdx.x == 0) {
+    unsigned arrived;
+    do {
+      asm volatile("ld.acquire.gpu.global.u32 %0, [%1];" : "=r"(arrived) : "l"(counter) : "memory");
+    } while (arrived < arrivals);
+  }
+  __syncthreads();
 }
 /// The last block that leaves sets both counters to zero.
 __device__ __forceinline__ void leave(unsigned* counter, unsigned* left) {

@@ -1,4 +1,4 @@
-// quantize_rows: x [rows, k] to int8 by the row's absmax for LLM.int8, outliers set aside       int8 products of few rows that quantize_block.cuh does not take
+// quantize_rows: x [rows, k] to int8 by the row's absmax for LLM.int8, outliers set aside       int8 products of few rows that row8.cuh does not take
 // maths   absmax over |x| < threshold (threshold 0: over all); code = round(x * (127 / absmax)), 0 for outliers; a row looks at itself only
 // floor   3 bytes an element: 16 x 4096 0.2 MB, so launch latency (about 3 us, under the product's first weight loads)
 // launch  a block of 512 threads a row, 8 values a thread and step; outliers are listed in order of k, cut at every kOutlierSlice

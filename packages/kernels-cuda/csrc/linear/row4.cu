@@ -11,7 +11,7 @@ bool suits(const LinearProblem& p) {
   bool ok = p.k % 128 == 0 && p.k >= 512;
   for (int i = 0; i < p.parts; ++i) {
     const LinearPartView& w = p.part[i];
-    ok = ok && w.n > 0 && p.k / 64 * (w.n + 256) < INT_MAX && w.block_shift == 6 && reinterpret_cast<uintptr_t>(w.absmax) % (w.nested_absmax ? 2 : 8) == 0 && !w.nested_absmax == !p.part[0].nested_absmax;
+    ok = ok && w.n > 0 && p.k / 64 * (w.n + 256) < INT_MAX && w.block_shift == 6 && reinterpret_cast<uintptr_t>(w.absmax) % (w.nested_absmax ? 2 : 8) == 0 && !w.nested_absmax == !p.part[0].nested_absmax && (!w.nested_absmax || reinterpret_cast<uintptr_t>(w.nested_code) % 16 == 0);
   }
   return ok;
 }

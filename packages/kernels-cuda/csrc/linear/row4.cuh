@@ -1,20 +1,19 @@
 // row4_linear: out = epilogue(x W^T) for one row of x, normalized first if asked, and 4-bit weights                   decode at batch 1
 // maths   tensor cores with W as the 16-row operand. The 8 columns of the other operand are 8 blocks of 64 values of the same row of x: what a column's own
 //         block gives is taken, the rest dropped, so x takes 8 registers for 512 values. Each block's sum is multiplied by absmax in f32; 1 / s comes last.
-// layout  row4_walk.cuh: a block owns a group of rows of one part (gated: pairs of a gate row and its up row) in tiles of at most 16. Of its 16 warps up to 8 share k, and
-//         sides of that many share the tiles. A warp walks its part of k in chunks of 512 values, each over all its tiles, in steps of 128 values (64 bytes of
+// layout  row_walk.cuh: a block owns a group of rows of one part (gated: pairs of a gate row and its up row) in tiles of at most 16. Of its 8 warps as many share k
+//         as find 512 values each, and sides of that many share the tiles. A warp walks its part of k in chunks of 512 values, each over all its tiles, in steps of 128 values (64 bytes of
 //         a row) through a ring of its own in shared memory that cp.async fills; the warps' sums meet in shared memory at the end of the group.
-//         Codes become f16/bf16 pairs through a table (code_table.cuh); the ring's rows lie in its gaps, in pieces of 16 bytes that change places by row (no
-//         bank conflicts). absmax comes through registers.
+//         Codes become f16/bf16 pairs through a table (code_table.cuh); the ring's rows lie in its gaps (row4_walk.cuh). absmax comes through registers.
 // floor   bytes of the weight / 4.3 TB/s (H200): 11008 x 4096 5.9 us (nested 5.4), 28672 x 8192 31 us; shared memory (look-ups, ring) 9600 cycles of the first
-// launch  one block of 512 threads a multiprocessor, never two (kExclusiveBytes). One step's copies start before earlier kernels
-//         have ended (launch.h), two more after x has been asked for: more make x wait behind them (three before it 10.4 us, seven 11.4)
+// launch  two blocks of 256 threads a multiprocessor, never three (row_layout.h): one starts while the other still computes (one block of 512: 9.4 us). One step's
+//         copies start before earlier kernels have ended (launch.h), two more after x has been asked for, which would wait behind them
 // time    one H200, 2026-11-21, us (floor): 11008 x 4096 10.0 (5.9), nested 10.2 (5.4); 4096 x 4096 5.5 (2.2); 22016 x 4096 16.7 (11.8); 28672 x 8192
 //         38.5 (30.7), nested 35.2 (28.2). A step takes 830 cycles, bound by shared memory and by the permutes that make addresses. Without look-ups the first
 //         takes 8.4 us, without waiting for the kernel before it too 8.1: the rest is one block's start, first copies and end after another's. Codes as
 //         integers of 15 bits by byte permutes, without a table, for the int8 tensor cores: 13.5.
 // norm    one norm less to launch and wait for, twice a layer: decode of Llama 2 7B 510 -> 521 tok/s
-// needs   sm_80, k % 128 == 0, k >= 512, 16-byte aligned x and W, blocks of 64 values, absmax aligned to 8 bytes (nested: 2); norm: k of 512, 1024, 2048 or 4096
+// needs   sm_80, k % 128 == 0, k >= 512, 16-byte aligned x and W, blocks of 64 values, absmax aligned to 8 bytes (nested: 2); nested code table: 16; norm: k of 512, 1024, 2048 or 4096
 // exact   sums over k in a fixed order that depends on k only: same bits each run; the norm has the same bits as norm.cu's
 // ref     tensor/src/ops (linear)        bench  csrc/test/linear_bench.cu
 #pragma once
@@ -145,8 +144,7 @@ template <class T, bool Nested> struct RowKernel : Row4Walk<kRowWarps, Nested, k
   __device__ void run() {
     const int t = lane % 4, g = lane / 4, second = this->second_block();
     pdl_trigger();
-    typename Walk::NestedPart nested;
-    this->load_nested(nested);
+    this->copy_nested();
     for (int group = blockIdx.x; group < plan.groups; group += gridDim.x) {
       enter(group);
       // The first weights are on their way while shared memory is set up and earlier kernels end (launch.h), the others follow x.
@@ -157,7 +155,7 @@ template <class T, bool Nested> struct RowKernel : Row4Walk<kRowWarps, Nested, k
       load_absmax(coming, ahead);
       if (group == blockIdx.x) {
         if (p.norm.weight && side == 0) prefetch_l2(static_cast<const T*>(p.norm.weight) + share * (kChunkSteps * 128) + lane * 16);
-        this->set_up(nested);
+        this->set_up();
         pdl_wait();
       }
       float of_low[2], of_high[2];  // absmax of this visit

@@ -1,4 +1,4 @@
-// The products of one row of x (row4.cuh) and of 9 to 16 (batch4.cuh) with 4-bit weights, as linear.cu calls them.
+// The products of one row of x (row4.cuh) and of 2 to 16 (batch4.cuh) with 4-bit weights, as linear.cu calls them.
 #pragma once
 #include "problem.h"
 

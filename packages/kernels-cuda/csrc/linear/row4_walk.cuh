@@ -35,6 +35,7 @@ template <int Warps, bool Nested, int ChunkSteps, int LaneBlocks> struct Row4Wal
   static_assert(LaneBlocks * 4 == ChunkSteps * 2);
   using Walk = RowWalk<Warps, TableRing<Warps>, ChunkSteps>;
   using Walk::Walk;
+  using Walk::base;
   using Walk::kThreads;
   using typename Walk::Visit;
   using Walk::begin;
@@ -113,30 +114,22 @@ template <int Warps, bool Nested, int ChunkSteps, int LaneBlocks> struct Row4Wal
   }
 
   __device__ float* nested_table(int of_part) const { return reinterpret_cast<float*>(shared + plan.tables + of_part * kRowNestedBytes); }
-  /// This thread's part of the nested tables, on its way: they are cold.
-  struct NestedPart {
-    float code[kMaxRepeat], offset[kMaxRepeat];
-  };
-  __device__ void load_nested(NestedPart& n) const {
-#pragma unroll
-    for (int i = 0; i < kMaxRepeat; ++i) {
-      if (!Nested || i >= p.parts || threadIdx.x >= 256) continue;
-      n.code[i] = __ldg(p.part[i].nested_code + threadIdx.x);
-      if (threadIdx.x == 0) n.offset[i] = __ldg(p.part[i].offset);
+  /// Starts the copies of the tables of nested absmax, which are cold, as a group of their own.
+  __device__ void copy_nested() const {
+    if constexpr (Nested) {
+      const int of = threadIdx.x / 64, piece = threadIdx.x % 64;
+      const uint32_t to = base + plan.tables;
+      if (of < p.parts) async_copy<16>(to + of * kRowNestedBytes + piece * 16, p.part[of].nested_code + piece * 4);
+      if (threadIdx.x < p.parts) async_copy<4>(to + threadIdx.x * kRowNestedBytes + 1024, p.part[threadIdx.x].offset);
+      async_commit();
     }
   }
-  /// The tables that are needed before the first product; they depend on weights only.
-  __device__ void set_up(const NestedPart& n) const {
+  /// The tables that are needed before the first product; they depend on weights only. The first steps' copies have been started.
+  __device__ void set_up() const {
     build_code_table<kThreads>(shared, p.codes);
-#pragma unroll
-    for (int i = 0; i < kMaxRepeat; ++i) {
-      if (!Nested || i >= p.parts || threadIdx.x >= 256) continue;
-      nested_table(i)[threadIdx.x] = n.code[i];
-      if (threadIdx.x == 0) nested_table(i)[256] = n.offset[i];
-    }
+    if constexpr (Nested) async_wait<TableRing<Warps>::kEarlySteps>();
     __syncthreads();
   }
-
 };
 
 }  // namespace q::cuda

@@ -3,9 +3,10 @@
 //         quantize_block.cuh. What x's outliers give is added in f32.
 // layout  row_walk.cuh; up to 16 warps share k. x of 256 values stays in registers over all tiles of a group; the warps add what they have to one sum in shared
 //         memory, in any order, since integers are exact. Outliers: the warps' sums meet in the order of k (turns), and only where there are any.
-//         Rows of x: the first blocks quantize one each, for all (meet.cuh); a single row is quantized by every block for itself.
+//         The first blocks quantize a row of x each, for all blocks (meet.cuh); a single row is quantized by every block for itself.
 // floor   bytes of the weight / 4.3 TB/s (H200): 11008 x 4096 10.5 us
-// launch  one block of 512 threads a multiprocessor, which reads the codes of x, 64 KB at 16 rows of 4096, once. 112 KB of W are under way while x is quantized.
+// launch  one block of 512 threads a multiprocessor, which reads the codes of x, 64 KB at 16 rows of 4096, once. Up to 7 steps
+//         of W, 112 KB of a block, are copied while x is quantized
 // needs   sm_80, k % 64 == 0, 16-byte aligned x and W
 // exact   the same bits each run, whatever the other rows hold and however many there are; without outliers the same bits as stream.cuh
 // ref     tensor/src/ops (linear)        bench  csrc/test/linear_bench.cu
@@ -14,18 +15,6 @@
 #include "quantize_block.cuh"
 #include "row_walk.cuh"
 
-#ifndef ROW8_STAGES
-#define ROW8_STAGES 8
-#endif
-#ifndef ROW8_EARLY
-#define ROW8_EARLY 3
-#endif
-#ifndef ROW8_EARLY_OWN
-#define ROW8_EARLY_OWN 7
-#endif
-#ifndef ROW8_FLIGHT
-#define ROW8_FLIGHT 3
-#endif
 namespace q::cuda {
 
 template <int Stages> struct PlainRing {
@@ -41,6 +30,7 @@ template <int Stages> struct PlainRing {
 };
 
 constexpr int kRow8Most = 16;  // rows of x
+constexpr int kInFlight = 2;   // steps of a warp whose copies are on their way while blocks meet
 /// Columns: of 8 rows of x, 1 or 2.
 template <int Columns> struct Row8Shape {
   static constexpr int kWarps = 16, kThreads = kWarps * 32;
@@ -50,17 +40,16 @@ template <int Columns> struct Row8Shape {
   static constexpr int kTileBytes = kSumsBytes + kOutlierBytes + 64 + 16;  // and absmax of W's rows, f32 [16]; whose turn it is
 };
 
-/// Own: every block quantizes the only row of x for itself.
-template <class T, int Columns, bool Own> struct Row8Kernel : RowWalk<Row8Shape<Columns>::kWarps, PlainRing<ROW8_STAGES>, Row8Shape<Columns>::kChunkSteps> {
+/// Own: every block quantizes the only row of x for itself. Stages: of the ring.
+template <class T, int Columns, bool Own, int Stages> struct Row8Kernel : RowWalk<Row8Shape<Columns>::kWarps, PlainRing<Stages>, Row8Shape<Columns>::kChunkSteps> {
   using Shape = Row8Shape<Columns>;
-  using Ring = PlainRing<ROW8_STAGES>;
+  using Ring = PlainRing<Stages>;
   using Walk = RowWalk<Shape::kWarps, Ring, Shape::kChunkSteps>;
   using Walk::Walk;
   using Walk::kStages;
   using Walk::kThreads;
   using typename Walk::Copies;
   using Walk::begin;
-  using Walk::column_of;
   using Walk::enter;
   using Walk::first;
   using Walk::issue;
@@ -81,18 +70,17 @@ template <class T, int Columns, bool Own> struct Row8Kernel : RowWalk<Row8Shape<
   using Rows = BlockRows<T, kThreads, Own ? 1 : kRow8Most>;
   using Operands = uint32_t[Shape::kChunkSteps][Columns][4];
 
-  static __host__ __device__ int table_bytes(int k) { return Rows::kScratchBytes + kRow8Most * 4 + 16 + (Own ? Rows::bytes(k) : 0); }
+  static __host__ __device__ int table_bytes(int k) { return Rows::kScratchBytes + kRow8Most * 4 + (Own ? Rows::bytes(k) : 0); }
 
   // Shared memory behind the ring: by tile sums, outliers' sums, absmax of W, turns; then scratch and x's rows or their absmax.
   __device__ __forceinline__ int* sums(int tile) const { return reinterpret_cast<int*>(shared + plan.sums + tile * Shape::kSumsBytes); }
   __device__ __forceinline__ float* outlier_sums(int tile) const { return reinterpret_cast<float*>(shared + plan.sums + plan.tiles * Shape::kSumsBytes + tile * Shape::kOutlierBytes); }
   __device__ __forceinline__ float* weight_absmax(int tile) const { return reinterpret_cast<float*>(shared + plan.sums + plan.tiles * (Shape::kSumsBytes + Shape::kOutlierBytes) + tile * 64); }
-  __device__ __forceinline__ volatile int* turn(int tile) const { return reinterpret_cast<int*>(shared + plan.sums + plan.tiles * (Shape::kTileBytes - 16) + tile * 16); }
-  __device__ __forceinline__ volatile int* ready() const { return reinterpret_cast<int*>(shared + plan.tables + Rows::kScratchBytes + kRow8Most * 4); }
+  __device__ __forceinline__ int* turn(int tile) const { return reinterpret_cast<int*>(shared + plan.sums + plan.tiles * (Shape::kTileBytes - 16) + tile * 16); }
   __device__ __forceinline__ float* row_absmax() const { return reinterpret_cast<float*>(shared + plan.tables + Rows::kScratchBytes); }
   __device__ __forceinline__ Rows rows_of_x(const QuantizedRows& q) const {
     uint8_t* scratch = shared + plan.tables;
-    return {Own ? scratch + Rows::kScratchBytes + kRow8Most * 4 + 16 : q.own, reinterpret_cast<uint32_t*>(scratch), static_cast<int>(p.k)};
+    return {Own ? scratch + Rows::kScratchBytes + kRow8Most * 4 : q.own, reinterpret_cast<uint32_t*>(scratch), static_cast<int>(p.k)};
   }
 
   /// absmax of the group's rows of W: a thread's, on its way.
@@ -148,37 +136,25 @@ template <class T, int Columns, bool Own> struct Row8Kernel : RowWalk<Row8Shape<
       }
     }
   }
-  /// Adds them to the tile's in the order of k: a warp waits for those whose k comes before.
+  /// Adds them to the tile's in the order of k: a warp waits for those whose k comes before. (Atomic: no barrier lies between the warps.)
   __device__ __forceinline__ void add_outliers(const float (&from)[Columns * 4], int chunk, int tile) const {
     const int visit = (chunk << plan.split_shift) + share;
-    while (*turn(tile) != visit) {
+    while (atomicAdd(turn(tile), 0) != visit) {
     }
     __threadfence_block();
 #pragma unroll
-    for (int i = 0; i < Columns * 4; ++i) outlier_sums(tile)[i * 32 + lane] += from[i];
+    for (int i = 0; i < Columns * 4; ++i) atomicAdd(outlier_sums(tile) + i * 32 + lane, from[i]);
     __threadfence_block();
     __syncwarp();
-    if (lane == 0) *turn(tile) = visit + 1;
+    if (lane == 0) atomicAdd(turn(tile), 1);
   }
 
-  /// Stores the outputs of the group. A thread has slot threadIdx % 16 of tiles and a row of x.
   __device__ void finish(bool with_outliers) const {
-    const int r = threadIdx.x % 16, rows_shift = 32 - __clz(p.rows - 1), m = threadIdx.x / 16 & ((1 << rows_shift) - 1);
-    if (m >= p.rows) return;
-    const float x_absmax = row_absmax()[m];
-    const auto output = [&](int tile, int slot, int of, int row) {
+    this->template store_group<T>([&](int m, int tile, int slot) {
       const int element = (m >> 3) * 4 + (m & 1) + (slot >> 3) * 2;
-      float y = static_cast<float>(sums(tile)[element * 32 + (slot & 7) * 4 + (m & 7) / 2]) * (x_absmax * weight_absmax(tile)[slot] * (1.f / (127.f * 127.f)));
-      if (with_outliers) y += outlier_sums(tile)[m * 16 + slot];
-      return with_bias(p.part[of], row, y);
-    };
-    for (int tile = threadIdx.x / 16 >> rows_shift; tile < plan.tiles; tile += kThreads / 16 >> rows_shift) {
-      if (r >= rows_in(tile)) return;
-      const int row = begin + tile * plan.tile_rows + r;
-      float y = activate(p.activation, output(tile, r, part, row));
-      if (p.gated) y *= output(tile, r + 8, 1, row);
-      store_output<T>(p, m, column_of(row), y);
-    }
+      const float y = static_cast<float>(sums(tile)[element * 32 + (slot & 7) * 4 + (m & 7) / 2]) * (row_absmax()[m] * weight_absmax(tile)[slot] * (1.f / (127.f * 127.f)));
+      return with_outliers ? y + outlier_sums(tile)[m * 16 + slot] : y;
+    });
   }
 
   /// A tile times a chunk of x.
@@ -210,25 +186,6 @@ template <class T, int Columns, bool Own> struct Row8Kernel : RowWalk<Row8Shape<
   /// From the start of a stage to what this lane reads.
   __device__ __forceinline__ int stage_lane() const { return row_offset(lane / 4) + lane % 4 * 16; }
 
-  /// Waits until all rows of x are quantized. Meanwhile copies of W go on, as one ends another starts: with more at once what is waited for would come late.
-  __device__ void meet(const unsigned* arrived, Copies& copies, int& issued) const {
-    bool done = false;
-    while (!done) {
-      if (threadIdx.x < 32) {
-        done = __all_sync(0xffffffffu, have_arrived(arrived) >= p.rows);
-        if (done) *ready() = 1;
-      } else {
-        done = __any_sync(0xffffffffu, *ready());
-      }
-      if (!done && issued < kStages - 1) {
-        async_wait<ROW8_FLIGHT - 1>();
-        issue(copies);
-        ++issued;
-      }
-    }
-    __syncthreads();
-  }
-
   __device__ void run(const QuantizedRows& q) {
     pdl_trigger();
     const Rows rows_of_x = this->rows_of_x(q);
@@ -238,12 +195,11 @@ template <class T, int Columns, bool Own> struct Row8Kernel : RowWalk<Row8Shape<
       // The first weights are on their way while earlier kernels end (launch.h) and x is quantized. x waits behind them: who quantizes starts with few.
       const float weight_absmax_of_thread = load_weight_absmax();
       Copies copies = this->start_copies();
-      int issued = Own ? ROW8_EARLY_OWN : ROW8_EARLY;
+      int issued = plan.early;
 #pragma unroll 1
       for (int i = 0; i < issued; ++i) issue(copies);
       start_group(weight_absmax_of_thread);
       if (group == blockIdx.x) {
-        if (!Own && threadIdx.x == 0) *ready() = 0;
         pdl_wait();
         if constexpr (Own) {
           rows_of_x.quantize(static_cast<const T*>(p.x), 0, q.threshold);
@@ -254,8 +210,13 @@ template <class T, int Columns, bool Own> struct Row8Kernel : RowWalk<Row8Shape<
             rows_of_x.quantize(static_cast<const T*>(p.x), row, q.threshold);
             arrive(q.arrived);
           }
-          __syncthreads();
-          meet(q.arrived, copies, issued);
+          // As one copy ends another starts: with more at once what is waited for would come late.
+#pragma unroll 1
+          for (; issued < kStages - 1; ++issued) {
+            async_wait<kInFlight - 1>();
+            issue(copies);
+          }
+          pass(q.arrived, p.rows);
         }
       }
       Operands x;
@@ -289,11 +250,11 @@ template <class T, int Columns, bool Own> struct Row8Kernel : RowWalk<Row8Shape<
   }
 };
 
-template <class T, int Columns, bool Own>
+template <class T, int Columns, bool Own, int Stages>
 __global__ void __launch_bounds__(Row8Shape<Columns>::kThreads, 1)
     row8_linear(const __grid_constant__ LinearProblem p, const __grid_constant__ RowPlan plan, const __grid_constant__ QuantizedRows quantized) {
   extern __shared__ __align__(128) uint8_t shared[];
-  Row8Kernel<T, Columns, Own>(p, plan, shared).run(quantized);
+  Row8Kernel<T, Columns, Own, Stages>(p, plan, shared).run(quantized);
 }
 
 }  // namespace q::cuda

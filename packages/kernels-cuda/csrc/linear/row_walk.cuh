@@ -23,6 +23,7 @@ struct RowPlan {
   int split_shift;            // log2 of the warps that share k; the others are further sides, which share the tiles
   int steps;                  // of a warp along k, at most
   int sums, tables, total;    // where shared memory's pieces start, in bytes
+  int early;                  // steps whose copies start before x is asked for
   uint32_t zero;              // 0, which the compiler does not know
   int64_t pitch;              // bytes of a row of W
   int64_t high;               // bytes from a tile's row r to its row r + 8
@@ -121,6 +122,33 @@ template <int Warps, class Ring, int ChunkSteps> struct RowWalk {
   }
 
   __device__ int64_t column_of(int row) const { return p.gated ? row : p.part[part].first + row; }
+
+  /// Stores the outputs of the group for several rows of x; sum(m, tile, slot): of row m of x and slot 0..15 of a tile, before bias. A thread has slot
+  /// threadIdx % 16 of tiles and a row of x.
+  template <class T, class Sum> __device__ __forceinline__ void store_group(Sum sum) const {
+    const int r = threadIdx.x % 16, rows_shift = 32 - __clz(p.rows - 1), m = threadIdx.x / 16 & ((1 << rows_shift) - 1);
+    if (m >= p.rows) return;
+    const LinearPartView &low = p.part[part], &high = p.part[1];
+    const void *bias = low.bias, *high_bias = high.bias;
+    const DType bias_dtype = low.bias_dtype, high_bias_dtype = high.bias_dtype;
+    const int64_t at = m * p.columns + column_of(begin) + r;
+    T* out = static_cast<T*>(p.out) + at;
+    const T* residual = p.residual ? static_cast<const T*>(p.residual) + at : nullptr;
+    for (int tile = threadIdx.x / 16 >> rows_shift; tile < plan.tiles; tile += kThreads / 16 >> rows_shift) {
+      if (r >= rows_in(tile)) return;
+      const int row = tile * plan.tile_rows;
+      float y = sum(m, tile, r);
+      if (bias) y += load_float(bias, bias_dtype, begin + row + r);
+      y = activate(p.activation, y);
+      if (p.gated) {
+        float up = sum(m, tile, r + 8);
+        if (high_bias) up += load_float(high_bias, high_bias_dtype, begin + row + r);
+        y *= up;
+      }
+      if (residual) y += to_float(residual[row]);
+      out[row] = from_float<T>(y);
+    }
+  }
 };
 
 }  // namespace q::cuda

@@ -12,8 +12,7 @@
 // time    one H200, 2026-11-21, us (floor): 11008 x 4096 nf4 2 rows 10.0 (5.9), nested 11.2 (5.4); int8 1, 4, 8, 16 rows 13.4, 14.2, 16.6, 18.6 (10.5); f16 21.8
 //         (21.0). 4 bits are bound by shared memory, where each pair of codes is looked up (64 of the 108 accesses of a stage); nested absmax is decoded there
 //         too. 1 and 9 to 16 rows of 4-bit weights: row4.cuh, batch4.cuh
-// needs   sm_80, k % 64 == 0, 16-byte aligned x and W, bnb4: blockSize a power of two from 64; int8: rows quantized by quantize_rows; up to 8 rows are
-//         quantized by each block for itself where shared memory has room (OwnRows), while its first copies of W are under way: that launch costs 3 us
+// needs   sm_80, k % 64 == 0, 16-byte aligned x and W, bnb4: blockSize a power of two from 64; int8: rows quantized by quantize_rows
 // exact   sums over k in a fixed order that depends on k only: same bits each run, whatever the other rows hold and however many there are
 // ref     tensor/src/ops (linear)        bench  csrc/test/linear_bench.cu
 #pragma once
