@@ -5,8 +5,8 @@
 //         memory, where the warps' sums meet at the end of the group.
 // floor   bytes of the weight / 4.3 TB/s (H200): 11008 x 4096 5.9 us (nested 5.4); shared memory (look-ups, ring, sums) 11500 cycles of it, 5.8 us
 // launch  to 8 rows two blocks of 256 threads a multiprocessor (row4.cuh); beyond, one of 512, so that x, 128 KB at 16 rows of 4096, is read once by each
-// time    one H200, 2026-11-21, 16 rows, us (floor): 11008 x 4096 14.0 (5.9), nested 14.3 (5.4); 22016 x 4096 26.7 (11.8), nested 27.2;
-//         4096 x 4096 7.9 (2.2). stream.cuh, whose 8 warps hold x of two chunks, took 15.3, nested 16.9
+// time    one H200, 2026-11-21, us (floor): 11008 x 4096 2, 4, 8, 16 rows 9.5, 9.7, 10.4, 13.1 (5.9), nested 9.9, 10.0, 10.8, 13.4 (5.4); 22016 x 4096 8, 16
+//         rows 17.5, 25.3 (11.8), nested 18.0, 25.6; 4096 x 4096 16 rows 7.5 (2.2). At 16 rows x takes 1.8 us from the L2, which it leaves at full rate
 // needs   as row4.cuh
 // exact   sums over k in a fixed order that depends on k only: same bits each run, whatever the other rows hold
 // ref     tensor/src/ops (linear)        bench  csrc/test/linear_bench.cu
@@ -29,7 +29,6 @@ template <class T, bool Nested, int Columns> struct BatchKernel : Row4Walk<Batch
   static constexpr int kChunkSteps = Shape::kChunkSteps, kLaneBlocks = Shape::kLaneBlocks;
   using Walk::Walk;
   using typename Walk::Absmax;
-  using typename Walk::Ahead;
   using typename Walk::Copies;
   using Walk::begin;
   using Walk::decode_absmax;
@@ -38,8 +37,6 @@ template <class T, bool Nested, int Columns> struct BatchKernel : Row4Walk<Batch
   using Walk::issue;
   using Walk::kStages;
   using Walk::lane;
-  using Walk::load_absmax;
-  using Walk::next;
   using Walk::next_stage;
   using Walk::p;
   using Walk::part;
@@ -131,12 +128,12 @@ template <class T, bool Nested, int Columns> struct BatchKernel : Row4Walk<Batch
       Copies copies = this->start_copies();
       this->template issue_steps<0, TableRing<Shape::kWarps>::kEarlySteps>(copies);
       Absmax coming{};
-      Ahead ahead = this->start_ahead();
-      load_absmax(coming, ahead);
-      if (group == blockIdx.x) {
-        this->set_up();
-        pdl_wait();
-      }
+      int block = this->first_block();
+      this->load_absmax(coming, {0, side}, block);
+      if (group == blockIdx.x) this->set_up();
+      float low[kLaneBlocks], high[kLaneBlocks];  // absmax of this visit
+      decode_absmax(coming, low, high);
+      if (group == blockIdx.x) pdl_wait();
       Operands x;
       int from;
 #pragma unroll 1
@@ -148,11 +145,8 @@ template <class T, bool Nested, int Columns> struct BatchKernel : Row4Walk<Batch
         const int count = steps_in(chunk);
 #pragma unroll 1
         for (int tile = side; tile < plan.tiles; tile += sides) {
-          float low[kLaneBlocks], high[kLaneBlocks];
           Sums c = {};
-          decode_absmax(coming, low, high);
-          next(ahead);
-          load_absmax(coming, ahead);
+          this->load_next_absmax(coming, {chunk, tile}, block);
           float4* to = sums(tile, share) + lane;
           if (chunk > 0)
 #pragma unroll
@@ -173,6 +167,7 @@ template <class T, bool Nested, int Columns> struct BatchKernel : Row4Walk<Batch
           }
 #pragma unroll
           for (int j = 0; j < Columns; ++j) to[j * 32] = *reinterpret_cast<const float4*>(c[j]);
+          decode_absmax(coming, low, high);
         }
       }
       __syncthreads();

@@ -8,10 +8,10 @@
 // floor   bytes of the weight / 4.3 TB/s (H200): 11008 x 4096 5.9 us (nested 5.4), 28672 x 8192 31 us; shared memory (look-ups, ring) 9600 cycles of the first
 // launch  two blocks of 256 threads a multiprocessor, never three (row_layout.h): one starts while the other still computes (one block of 512: 9.4 us). One step's
 //         copies start before earlier kernels have ended (launch.h), two more after x has been asked for, which would wait behind them
-// time    one H200, 2026-11-21, us (floor): 11008 x 4096 10.0 (5.9), nested 10.2 (5.4); 4096 x 4096 5.5 (2.2); 22016 x 4096 16.7 (11.8); 28672 x 8192
-//         38.5 (30.7), nested 35.2 (28.2). A step takes 830 cycles, bound by shared memory and by the permutes that make addresses. Without look-ups the first
-//         takes 8.4 us, without waiting for the kernel before it too 8.1: the rest is one block's start, first copies and end after another's. Codes as
-//         integers of 15 bits by byte permutes, without a table, for the int8 tensor cores: 13.5.
+// time    one H200, 2026-11-21, us (floor): 11008 x 4096 8.6 (5.9), nested 9.2 (5.4); 4096 x 4096 4.6 (2.2); 22016 x 4096 15.1 (11.8); 28672 x 8192
+//         37.6 (30.7), nested 33.9 (28.2). Of one block of 512 threads and 9.8 us the loop over the steps took 5.8, at the rate of memory; the rest was its start
+//         (the block before it ends, instructions until the first copy and until x), 3.4, and its end, 0.6. Codes as integers of 15 bits by byte permutes, without
+//         a table, for the int8 tensor cores: 13.5; several products in one launch whose blocks meet in between: 10.3.
 // norm    one norm less to launch and wait for, twice a layer: decode of Llama 2 7B 510 -> 521 tok/s
 // needs   sm_80, k % 128 == 0, k >= 512, 16-byte aligned x and W, blocks of 64 values, absmax aligned to 8 bytes (nested: 2); nested code table: 16; norm: k of 512, 1024, 2048 or 4096
 // exact   sums over k in a fixed order that depends on k only: same bits each run; the norm has the same bits as norm.cu's
@@ -30,7 +30,6 @@ template <class T, bool Nested> struct RowKernel : Row4Walk<kRowWarps, Nested, k
   using Walk = Row4Walk<kRowWarps, Nested, kChunkSteps, 2>;
   using Walk::Walk;
   using typename Walk::Absmax;
-  using typename Walk::Ahead;
   using typename Walk::Copies;
   using Walk::begin;
   using Walk::column_of;
@@ -40,8 +39,6 @@ template <class T, bool Nested> struct RowKernel : Row4Walk<kRowWarps, Nested, k
   using Walk::issue;
   using Walk::kStages;
   using Walk::lane;
-  using Walk::load_absmax;
-  using Walk::next;
   using Walk::next_stage;
   using Walk::p;
   using Walk::part;
@@ -151,15 +148,15 @@ template <class T, bool Nested> struct RowKernel : Row4Walk<kRowWarps, Nested, k
       Copies copies = this->start_copies();
       this->template issue_steps<0, TableRing<kRowWarps>::kEarlySteps>(copies);
       Absmax coming{};
-      Ahead ahead = this->start_ahead();
-      load_absmax(coming, ahead);
+      int block = this->first_block();
+      this->load_absmax(coming, {0, side}, block);
       if (group == blockIdx.x) {
         if (p.norm.weight && side == 0) prefetch_l2(static_cast<const T*>(p.norm.weight) + share * (kChunkSteps * 128) + lane * 16);
         this->set_up();
-        pdl_wait();
       }
       float of_low[2], of_high[2];  // absmax of this visit
       decode_absmax(coming, of_low, of_high);
+      if (group == blockIdx.x) pdl_wait();
       uint32_t x[8];
       const auto decoded = [&] { return __float_as_uint(of_low[0]) | __float_as_uint(of_low[1]) | __float_as_uint(of_high[0]) | __float_as_uint(of_high[1]); };
       load_x(0, decoded(), x);
@@ -190,8 +187,7 @@ template <class T, bool Nested> struct RowKernel : Row4Walk<kRowWarps, Nested, k
             }
           };
           multiply_step(0, std::true_type{});
-          next(ahead);
-          load_absmax(coming, ahead);
+          this->load_next_absmax(coming, {chunk, tile}, block);
 #pragma unroll 1
           for (int step = 1; step < count; ++step) multiply_step(step, std::false_type{});
           decode_absmax(coming, of_low, of_high);

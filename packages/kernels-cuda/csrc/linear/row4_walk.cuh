@@ -62,18 +62,8 @@ template <int Warps, bool Nested, int ChunkSteps, int LaneBlocks> struct Row4Wal
   struct Absmax {
     uint32_t low[2], high[2];  // f32 of one or two blocks; nested: their codes, f32 scale
   };
-  /// Where its loads are.
-  struct Ahead {
-    Visit at;
-    int block;  // of row lane / 4
-  };
-  __device__ Ahead start_ahead() const {
-    return {{0, side}, (begin + side * plan.tile_rows + lane / 4) * static_cast<int>(p.k >> 6) + first * 2 + lane % 4 * LaneBlocks};
-  }
-  __device__ __forceinline__ void next(Ahead& a) const {
-    a.block += plan.next_blocks;
-    if (next(a.at)) a.block += ChunkSteps * 2 - plan.group_blocks;
-  }
+  /// The first of this lane's blocks in the first visit, of row lane / 4.
+  __device__ int first_block() const { return (begin + side * plan.tile_rows + lane / 4) * static_cast<int>(p.k >> 6) + first * 2 + lane % 4 * LaneBlocks; }
   __device__ __forceinline__ void load_absmax(uint32_t (&to)[2], int of_part, int block) const {
     const LinearPartView& w = p.part[of_part];
     if constexpr (Nested) {
@@ -90,12 +80,18 @@ template <int Warps, bool Nested, int ChunkSteps, int LaneBlocks> struct Row4Wal
       }
     }
   }
-  /// Nothing past the end.
-  __device__ __forceinline__ void load_absmax(Absmax& a, const Ahead& v) const {
-    if (v.at.chunk * (ChunkSteps * 2) + lane % 4 * LaneBlocks >= steps * 2) return;
-    const int left = rows_in(v.at.tile);
-    if (lane / 4 < left) load_absmax(a.low, part, v.block);
-    if (lane / 4 + (p.gated ? 0 : 8) < left) load_absmax(a.high, p.gated ? 1 : part, v.block + plan.high_blocks);
+  /// absmax of a visit, whose first block it is; nothing past the end.
+  __device__ __forceinline__ void load_absmax(Absmax& a, Visit of, int block) const {
+    if (of.chunk * (ChunkSteps * 2) + lane % 4 * LaneBlocks >= steps * 2) return;
+    const int left = rows_in(of.tile);
+    if (lane / 4 < left) load_absmax(a.low, part, block);
+    if (lane / 4 + (p.gated ? 0 : 8) < left) load_absmax(a.high, p.gated ? 1 : part, block + plan.high_blocks);
+  }
+  /// absmax of the visit after `now`, and to its first block.
+  __device__ __forceinline__ void load_next_absmax(Absmax& a, Visit now, int& block) const {
+    block += plan.next_blocks;
+    if (next(now)) block += ChunkSteps * 2 - plan.group_blocks;
+    load_absmax(a, now, block);
   }
   __device__ __forceinline__ void decode_absmax(const uint32_t (&from)[2], int of_part, float (&to)[LaneBlocks]) const {
     if constexpr (Nested) {

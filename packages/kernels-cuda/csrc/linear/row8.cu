@@ -6,7 +6,7 @@
 namespace q::cuda {
 namespace {
 
-template <class T, int Columns, bool Own, int Stages = 8> bool launch_rows(const LinearProblem& p, const QuantizedRows& q, Context& context) {
+template <class T, int Columns, bool Own, int Stages> bool try_rows(const LinearProblem& p, const QuantizedRows& q, Context& context) {
   using Kernel = Row8Kernel<T, Columns, Own, Stages>;
   using Shape = Row8Shape<Columns>;
   constexpr int kStepValues = PlainRing<Stages>::kStepValues, kRingBytes = PlainRing<Stages>::kWarpBytes * Shape::kWarps;
@@ -15,9 +15,14 @@ template <class T, int Columns, bool Own, int Stages = 8> bool launch_rows(const
   if (l.plan.tiles * 16 > Shape::kThreads) return false;
   // x waits behind copies that have started; where there is much to copy, that costs less than to start late
   const int steps = l.plan.tiles * l.plan.steps << l.plan.split_shift;  // of the block
-  l.plan.early = !Own ? 5 : steps >= 16 * Shape::kWarps ? Stages - 1 : 3;
+  l.plan.early = !Own ? std::min(5, Stages - 1) : steps >= 16 * Shape::kWarps ? Stages - 1 : 3;
   launch(context, "linear", row8_linear<T, Columns, Own, Stages>, l.blocks, Shape::kThreads, l.shared, p, l.plan, q);
   return true;
+}
+
+/// A ring of four stages is for devices with little shared memory, and for long rows.
+template <class T, int Columns, bool Own> bool launch_rows(const LinearProblem& p, const QuantizedRows& q, Context& context) {
+  return try_rows<T, Columns, Own, 8>(p, q, context) || try_rows<T, Columns, Own, 4>(p, q, context);
 }
 
 }  // namespace
@@ -28,7 +33,7 @@ template <class T> bool launch_row8(const LinearProblem& p, float threshold, Con
   if (!suits) return false;
   QuantizedRows q{};
   q.threshold = threshold;
-  if (p.rows == 1) return launch_rows<T, 1, true>(p, q, context) || launch_rows<T, 1, true, 4>(p, q, context);
+  if (p.rows == 1) return launch_rows<T, 1, true>(p, q, context);
   q.own = static_cast<uint8_t*>(context.workspace.take(BlockRows<T, Row8Shape<1>::kThreads, kRow8Most>::bytes(static_cast<int>(p.k))));
   q.arrived = context.counters + kCounters - 2;
   return p.rows <= 8 ? launch_rows<T, 1, false>(p, q, context) : launch_rows<T, 2, false>(p, q, context);

@@ -9,9 +9,9 @@
 // floor   bytes of the weight / 4.3 TB/s (H200): 11008 x 4096 f16 21 us, int8 10.5 us, nf4 5.9 us; 28672 x 8192 nf4 31 us
 // launch  two blocks of 256 threads a multiprocessor (bnb4 with over 8 rows: one), rows of W spread evenly over them. A block's first copies of W start
 //         before anything else and before earlier kernels have ended (launch.h), but few: x would wait behind them.
-// time    one H200, 2026-11-21, us (floor): 11008 x 4096 nf4 2 rows 10.0 (5.9), nested 11.2 (5.4); int8 1, 4, 8, 16 rows 13.4, 14.2, 16.6, 18.6 (10.5); f16 21.8
-//         (21.0). 4 bits are bound by shared memory, where each pair of codes is looked up (64 of the 108 accesses of a stage); nested absmax is decoded there
-//         too. 1 and 9 to 16 rows of 4-bit weights: row4.cuh, batch4.cuh
+// time    one H200, 2026-11-21, us (floor): 11008 x 4096 f16 1, 16 rows 21.2, 23.7 (21.0); nf4 32 rows 21.7 (5.9), nested 22.7 (5.4). 4 bits are bound by shared
+//         memory, where each pair of codes is looked up (64 of the 108 accesses of a stage); nested absmax is decoded there too. To 16 rows 4-bit and int8
+//         weights have kernels of their own (row4.cuh, batch4.cuh, row8.cuh); what does not suit those comes here
 // needs   sm_80, k % 64 == 0, 16-byte aligned x and W, bnb4: blockSize a power of two from 64; int8: rows quantized by quantize_rows
 // exact   sums over k in a fixed order that depends on k only: same bits each run, whatever the other rows hold and however many there are
 // ref     tensor/src/ops (linear)        bench  csrc/test/linear_bench.cu

@@ -12,7 +12,7 @@ template <WeightKind Kind, int ColumnTiles> struct StreamShape {
   static constexpr int kBlocksPerMultiprocessor = kBnb4 && ColumnTiles > 1 ? 1 : 2;
   static constexpr bool kFourStages = kInt8 ? ColumnTiles <= 2 : !kBnb4 && ColumnTiles == 1;  // where shared memory has room
   static constexpr int kStages = kFourStages ? 4 : 3;
-  /// Stages whose copies start before x is loaded, which would wait behind more of them (int8 11008 x 4096, 1 row: 13.8 us, with three 14.2; 16 rows 18.6 and 19.0).
+  /// Stages whose copies start before x is loaded, which would wait behind more of them (int8 11008 x 4096, 16 rows: 18.6 us, with three 19.0).
   static constexpr int kEarlyStages = 2;
   static constexpr int kBlockBytes = kBnb4 ? 32 : kInt8 ? 64 : 128;  // of 64 values of k
   static constexpr int kBlocks = kSliceBytes / kBlockBytes;          // in a warp's slice of a row
