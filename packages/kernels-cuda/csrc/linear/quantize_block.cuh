@@ -3,7 +3,7 @@
 // maths   as quantize_rows: the same absmax, codes and outliers, bit by bit (a NaN, and without a threshold an infinity, may get code -1 instead of 0)
 // layout  codes [Rows, k], a bit a value that says "outlier" [Rows, k rounded up to 128], the rows' absmax, whose sign says whether there are outliers
 // floor   latency: a read from the L2, two barriers, 5 instructions a value; a launch of quantize_rows costs about 3 us instead
-// needs   k % 64 == 0, x aligned to 16 bytes       test  csrc/test/linear.cu (rows against the same rows from quantize_rows, bit by bit)
+// needs   k % 64 == 0, x aligned to 16 bytes       test  csrc/test/linear.cu (products against those of rows from quantize_rows, bit by bit)
 #pragma once
 #include "../quant/rounding.cuh"
 #include "problem.h"
