@@ -55,9 +55,6 @@ struct QuantizedRows {
   const int* outlier_columns;   // [rows, k]
   const float* outlier_values;  // [rows, k]
   int slices;                   // of kOutlierSlice values of k; 0: no outliers are looked for
-  float threshold;              // for a kernel that quantizes the rows itself (codes is null)
-  uint8_t* own;                 // where a grid keeps the rows that its blocks quantize for one another (quantize_block.cuh)
-  unsigned* arrived;            // two zeros: rows that are quantized, blocks that leave; left as zeros
 };
 
 __device__ __forceinline__ float load_float(const void* p, DType dtype, int64_t i) {

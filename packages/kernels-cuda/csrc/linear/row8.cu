@@ -6,7 +6,7 @@
 namespace q::cuda {
 namespace {
 
-template <class T, int Columns, bool Own, int Stages> bool try_rows(const LinearProblem& p, const QuantizedRows& q, Context& context) {
+template <class T, int Columns, bool Own, int Stages> bool try_rows(const LinearProblem& p, const QuantizeX& q, Context& context) {
   using Kernel = Row8Kernel<T, Columns, Own, Stages>;
   using Shape = Row8Shape<Columns>;
   constexpr int kStepValues = PlainRing<Stages>::kStepValues, kRingBytes = PlainRing<Stages>::kWarpBytes * Shape::kWarps;
@@ -21,7 +21,7 @@ template <class T, int Columns, bool Own, int Stages> bool try_rows(const Linear
 }
 
 /// A ring of four stages is for devices with little shared memory, and for long rows.
-template <class T, int Columns, bool Own> bool launch_rows(const LinearProblem& p, const QuantizedRows& q, Context& context) {
+template <class T, int Columns, bool Own> bool launch_rows(const LinearProblem& p, const QuantizeX& q, Context& context) {
   return try_rows<T, Columns, Own, 8>(p, q, context) || try_rows<T, Columns, Own, 4>(p, q, context);
 }
 
@@ -31,10 +31,10 @@ template <class T> bool launch_row8(const LinearProblem& p, float threshold, Con
   bool suits = p.rows <= kRow8Most && p.k % 64 == 0 && p.k >= 256 && context.counters;
   for (int i = 0; i < p.parts; ++i) suits = suits && p.part[i].n > 0;
   if (!suits) return false;
-  QuantizedRows q{};
+  QuantizeX q{};
   q.threshold = threshold;
   if (p.rows == 1) return launch_rows<T, 1, true>(p, q, context);
-  q.own = static_cast<uint8_t*>(context.workspace.take(BlockRows<T, Row8Shape<1>::kThreads, kRow8Most>::bytes(static_cast<int>(p.k))));
+  q.rows = static_cast<uint8_t*>(context.workspace.take(BlockRows<T, Row8Shape<1>::kThreads, kRow8Most>::bytes(static_cast<int>(p.k))));
   q.arrived = context.counters + kCounters - 2;
   return p.rows <= 8 ? launch_rows<T, 1, false>(p, q, context) : launch_rows<T, 2, false>(p, q, context);
 }

@@ -5,8 +5,8 @@
 //         memory, in any order, since integers are exact. Outliers: the warps' sums meet in the order of k (turns), and only where there are any.
 //         The first blocks quantize a row of x each, for all blocks (meet.cuh); a single row is quantized by every block for itself.
 // floor   bytes of the weight / 4.3 TB/s (H200): 11008 x 4096 10.5 us
-// launch  one block of 512 threads a multiprocessor, which reads the codes of x, 64 KB at 16 rows of 4096, once. Up to 7 steps
-//         of W, 112 KB of a block, are copied while x is quantized
+// launch  one block of 512 threads a multiprocessor, which reads the codes of x, 64 KB at 16 rows of 4096, once. Up to 7 steps of W, 112 KB, are copied while x is
+//         quantized
 // time    one H200, 2026-11-21, us (floor): 11008 x 4096 1, 2, 4, 8, 16 rows 12.4, 13.6, 13.7, 14.3, 15.9 (10.5); 22016 x 4096 1, 16 rows 22.4, 27.8 (21.0);
 //         28672 x 8192 1, 16 rows 56.0, 62.6 (54.7). From the end of the kernel before it until all blocks know x takes 3 us at 16 rows: x from the L2, its codes and
 //         the count of rows to the L2 and back
@@ -43,6 +43,13 @@ template <int Columns> struct Row8Shape {
   static constexpr int kTileBytes = kSumsBytes + kOutlierBytes + 64 + 16;  // and absmax of W's rows, f32 [16]; whose turn it is
 };
 
+/// How x is quantized.
+struct QuantizeX {
+  float threshold;    // 0: no outliers
+  uint8_t* rows;      // where all blocks find the rows (BlockRows); null: every block quantizes the only row for itself
+  unsigned* arrived;  // two zeros: rows that are quantized, blocks that leave; left as zeros
+};
+
 /// Own: every block quantizes the only row of x for itself. Stages: of the ring.
 template <class T, int Columns, bool Own, int Stages> struct Row8Kernel : RowWalk<Row8Shape<Columns>::kWarps, PlainRing<Stages>, Row8Shape<Columns>::kChunkSteps> {
   using Shape = Row8Shape<Columns>;
@@ -75,15 +82,16 @@ template <class T, int Columns, bool Own, int Stages> struct Row8Kernel : RowWal
 
   static __host__ __device__ int table_bytes(int k) { return Rows::kScratchBytes + kRow8Most * 4 + (Own ? Rows::bytes(k) : 0); }
 
-  // Shared memory behind the ring: by tile sums, outliers' sums, absmax of W, turns; then scratch and x's rows or their absmax.
-  __device__ __forceinline__ int* sums(int tile) const { return reinterpret_cast<int*>(shared + plan.sums + tile * Shape::kSumsBytes); }
-  __device__ __forceinline__ float* outlier_sums(int tile) const { return reinterpret_cast<float*>(shared + plan.sums + plan.tiles * Shape::kSumsBytes + tile * Shape::kOutlierBytes); }
-  __device__ __forceinline__ float* weight_absmax(int tile) const { return reinterpret_cast<float*>(shared + plan.sums + plan.tiles * (Shape::kSumsBytes + Shape::kOutlierBytes) + tile * 64); }
-  __device__ __forceinline__ int* turn(int tile) const { return reinterpret_cast<int*>(shared + plan.sums + plan.tiles * (Shape::kTileBytes - 16) + tile * 16); }
+  // Shared memory behind the ring: of all tiles the sums, then the outliers' sums, absmax of W and turns; then scratch and x's rows or their absmax.
+  template <class V> __device__ __forceinline__ V* of_tile(int tile, int before, int bytes) const { return reinterpret_cast<V*>(shared + plan.sums + plan.tiles * before + tile * bytes); }
+  __device__ __forceinline__ int* sums(int tile) const { return of_tile<int>(tile, 0, Shape::kSumsBytes); }
+  __device__ __forceinline__ float* outlier_sums(int tile) const { return of_tile<float>(tile, Shape::kSumsBytes, Shape::kOutlierBytes); }
+  __device__ __forceinline__ float* weight_absmax(int tile) const { return of_tile<float>(tile, Shape::kSumsBytes + Shape::kOutlierBytes, 64); }
+  __device__ __forceinline__ int* turn(int tile) const { return of_tile<int>(tile, Shape::kTileBytes - 16, 16); }
   __device__ __forceinline__ float* row_absmax() const { return reinterpret_cast<float*>(shared + plan.tables + Rows::kScratchBytes); }
-  __device__ __forceinline__ Rows rows_of_x(const QuantizedRows& q) const {
+  __device__ __forceinline__ Rows rows_of_x(const QuantizeX& q) const {
     uint8_t* scratch = shared + plan.tables;
-    return {Own ? scratch + Rows::kScratchBytes + kRow8Most * 4 : q.own, reinterpret_cast<uint32_t*>(scratch), static_cast<int>(p.k)};
+    return {Own ? scratch + Rows::kScratchBytes + kRow8Most * 4 : q.rows, reinterpret_cast<uint32_t*>(scratch), static_cast<int>(p.k)};
   }
 
   /// absmax of the group's rows of W: a thread's, on its way.
@@ -189,7 +197,7 @@ template <class T, int Columns, bool Own, int Stages> struct Row8Kernel : RowWal
   /// From the start of a stage to what this lane reads.
   __device__ __forceinline__ int stage_lane() const { return row_offset(lane / 4) + lane % 4 * 16; }
 
-  __device__ void run(const QuantizedRows& q) {
+  __device__ void run(const QuantizeX& q) {
     pdl_trigger();
     const Rows rows_of_x = this->rows_of_x(q);
     bool with_outliers = false;
@@ -255,9 +263,9 @@ template <class T, int Columns, bool Own, int Stages> struct Row8Kernel : RowWal
 
 template <class T, int Columns, bool Own, int Stages>
 __global__ void __launch_bounds__(Row8Shape<Columns>::kThreads, 1)
-    row8_linear(const __grid_constant__ LinearProblem p, const __grid_constant__ RowPlan plan, const __grid_constant__ QuantizedRows quantized) {
+    row8_linear(const __grid_constant__ LinearProblem p, const __grid_constant__ RowPlan plan, const __grid_constant__ QuantizeX quantize) {
   extern __shared__ __align__(128) uint8_t shared[];
-  Row8Kernel<T, Columns, Own, Stages>(p, plan, shared).run(quantized);
+  Row8Kernel<T, Columns, Own, Stages>(p, plan, shared).run(quantize);
 }
 
 }  // namespace q::cuda
