@@ -2,7 +2,7 @@
 // maths   int8 tensor cores with W as the 16-row operand and x as one or two of 8 columns, i32 sums. x is quantized here: absmax, codes and outliers as
 //         quantize_block.cuh. What x's outliers give is added in f32.
 // layout  row_walk.cuh; up to 16 warps share k. x of 256 values stays in registers over all tiles of a group; the warps add what they have to one sum in shared
-//         memory, in any order, since integers are exact. Outliers: the warps' sums meet in the order of k (turns), and only where there are any.
+//         memory, in any order, since integers are exact. Outliers: the warps' sums meet in a fixed order (turns), and only where there are any.
 //         The first blocks quantize a row of x each, for all blocks (meet.cuh); a single row is quantized by every block for itself.
 // floor   bytes of the weight / 4.3 TB/s (H200): 11008 x 4096 10.5 us
 // launch  one block of 512 threads a multiprocessor, which reads the codes of x, 64 KB at 16 rows of 4096, once. Up to 7 steps of W, 112 KB, are copied while x is
@@ -147,7 +147,7 @@ template <class T, int Columns, bool Own, int Stages> struct Row8Kernel : RowWal
       }
     }
   }
-  /// Adds them to the tile's in the order of k: a warp waits for those whose k comes before. (Atomic: no barrier lies between the warps.)
+  /// Adds them to the tile's in a fixed order, in each chunk that of k: a warp waits for its turn. (Atomic: no barrier lies between the warps.)
   __device__ __forceinline__ void add_outliers(const float (&from)[Columns * 4], int chunk, int tile) const {
     const int visit = (chunk << plan.split_shift) + share;
     while (atomicAdd(turn(tile), 0) != visit) {
