@@ -15,10 +15,9 @@ inline int log2_exact(int64_t x) {
 
 /// LinearProblem::codes.
 template <class T> void scale_codes(uint32_t (&to)[8], QuantType type) {
-  const bool nf4 = type == QuantType::nf4;
+  const float* book = type == QuantType::nf4 ? kNf4 : kFp4;
   for (int i = 0; i < 8; ++i) {
-    T two[2];
-    for (int j = 0; j < 2; ++j) two[j] = T(nf4 ? kNf4[i * 2 + j] * kNf4Scale<T> : kFp4[i * 2 + j] * kFp4Scale);
+    const T two[2] = {T(book[i * 2] * code_scale<T>(type)), T(book[i * 2 + 1] * code_scale<T>(type))};
     std::memcpy(&to[i], two, 4);
   }
 }

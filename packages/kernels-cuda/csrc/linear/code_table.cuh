@@ -9,9 +9,6 @@ namespace q::cuda {
 
 constexpr int kCodeTableBytes = 65536;
 
-/// Codes are scaled before they are rounded to T; sums are multiplied by 1 / this.
-template <class T> __device__ __forceinline__ float code_scale(QuantType type) { return type == QuantType::nf4 ? kNf4Scale<T> : kFp4Scale; }
-
 /// Fills the table: the high nibble (even k) in the low half of a pair. Threads 256 or a multiple, which share an entry, rotated so that a quarter warp fills
 /// all banks; the block synchronises after it. codes: LinearProblem::codes; each lane picks one of the 16, where reading a constant that depends on the lane
 /// takes a pass for each.

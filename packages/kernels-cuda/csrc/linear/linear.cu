@@ -84,12 +84,8 @@ LinearTraits traits_of(const LinearArgs& a, Context& context) {
 
 /// 4-bit weights, 8 rows at a time: for devices with little shared memory.
 template <class T> bool launch_slices4(const LinearProblem& p, Context& context) {
-  LinearProblem slice = p;
-  for (int first = 0; first < p.rows; first += slice.rows) {
-    slice.rows = std::min(8, p.rows - first);
-    slice.x = static_cast<const T*>(p.x) + first * p.k;
-    slice.out = static_cast<T*>(p.out) + first * p.columns;
-    if (p.residual) slice.residual = static_cast<const T*>(p.residual) + first * p.columns;
+  for (int first = 0; first < p.rows; first += 8) {
+    const LinearProblem slice = rows_of<T>(p, first, std::min(8, p.rows - first));
     if (!launch_row4<T>(slice, context) && !launch_batch4<T>(slice, context)) return false;  // for the first slice if at all
   }
   return true;

@@ -44,6 +44,15 @@ struct LinearProblem {
   LinearPartView part[kMaxRepeat];
 };
 
+/// Some of the rows of x, of the residual and of out. T: of the activations.
+template <class T> LinearProblem rows_of(LinearProblem p, int first, int rows) {
+  p.rows = rows;
+  p.x = static_cast<const T*>(p.x) + first * p.k;
+  p.out = static_cast<T*>(p.out) + first * p.columns;
+  if (p.residual) p.residual = static_cast<const T*>(p.residual) + first * p.columns;
+  return p;
+}
+
 /// k values in one warp's slice of the int8 kernel: the outlier lists are cut there.
 constexpr int kOutlierSlice = 128;
 

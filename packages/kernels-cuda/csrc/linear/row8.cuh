@@ -40,6 +40,7 @@ template <int Columns> struct Row8Shape {
   static constexpr int kChunkSteps = 4;  // whose x takes 16 registers for each 8 rows
   static constexpr int kSumsBytes = Columns * 512;  // of a tile: a lane's 4 for each 8 columns
   static constexpr int kOutlierBytes = Columns * 8 * 64;  // of a tile: f32 [rows of x, 16]
+  static constexpr int kMostTiles = kThreads / 16;  // of a group: a thread brings absmax of a row of W
   static constexpr int kTileBytes = kSumsBytes + kOutlierBytes + 64 + 16;  // and absmax of W's rows, f32 [16]; whose turn it is
 };
 

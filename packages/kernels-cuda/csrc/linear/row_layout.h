@@ -14,9 +14,10 @@ struct RowCut {
   int ring_bytes;                // of a block
   int tile_bytes, share_bytes;   // of sums: of a tile, and of a tile and a warp of those that share k
   int table_bytes;               // of a block
+  int most_tiles;                // of a group
 };
 
-/// Rows of W spread evenly over `blocks` blocks, in as few rounds as `limit` bytes of shared memory allow.
+/// Rows of W spread evenly over `blocks` blocks, in as few rounds as `limit` bytes of shared memory and the most tiles allow.
 inline bool plan_row(RowPlan& plan, const LinearProblem& p, const RowCut& cut, int blocks, int limit) {
   plan = {};
   const int parts = p.gated ? 1 : p.parts, slots = p.gated ? 8 : 16;
@@ -58,7 +59,7 @@ inline bool plan_row(RowPlan& plan, const LinearProblem& p, const RowCut& cut, i
     plan.high_blocks = p.gated ? 0 : static_cast<int>(p.k / 64 * 8);
     plan.next_blocks = static_cast<int>(p.k / 64 * sides * plan.tile_rows);
     plan.group_blocks = plan.tiles / sides * plan.next_blocks;
-    if (plan.total <= limit) return true;
+    if (plan.total <= limit && plan.tiles <= cut.most_tiles) return true;
     if (plan.tiles == sides) return false;
   }
 }

@@ -51,11 +51,8 @@ template <WeightKind Kind, class T, int ColumnTiles> bool try_stream(const Linea
 template <WeightKind Kind, class T> bool launch_stream(const LinearProblem& problem, const QuantizedRows& quantized, Context& context) {
   int rows = 0;
   for (int first = 0; first < problem.rows; first += rows) {
-    LinearProblem p = problem;
+    LinearProblem p = rows_of<T>(problem, first, problem.rows - first);
     QuantizedRows q = quantized;
-    p.x = static_cast<const T*>(p.x) + first * p.k;
-    p.out = static_cast<T*>(p.out) + first * p.columns;
-    if (p.residual) p.residual = static_cast<const T*>(p.residual) + first * p.columns;
     if (q.codes) {
       q.codes += first * p.k;
       q.scales += first;

@@ -15,5 +15,6 @@ template <class T> constexpr float kNf4Scale = 1.f;
 template <> constexpr inline float kNf4Scale<half_t> = 1.6385f;
 template <> constexpr inline float kNf4Scale<bfloat_t> = 1.4367f;
 constexpr float kFp4Scale = 12.f;
+template <class T> __host__ __device__ constexpr float code_scale(QuantType type) { return type == QuantType::nf4 ? kNf4Scale<T> : kFp4Scale; }
 
 }  // namespace q::cuda

@@ -210,16 +210,29 @@ void check_case(Device& device, const Case& c, Random& random) {
     const std::vector<uint8_t> own = out.read<uint8_t>(), all = batch.read<uint8_t>();
     as_in_batch = std::equal(own.begin(), own.end(), all.begin());
   }
-  // and as from a launch that quantizes, where blocks do it themselves; outliers are added in another order there
-  if (c.rows <= 16 && c.act != DType::f32 && std::all_of(c.parts.begin(), c.parts.end(), [](const PartCase& p) { return p.kind == WeightKind::int8 && p.threshold == 0.f; })) {
-    Buffer apart(out.bytes);
-    unsigned* counters = std::exchange(device.context.counters, nullptr);
-    a.x = d_x.tensor(c.act), a.out = apart.tensor(c.act), a.rows = c.rows;
+  // and as from a launch that quantizes. Outliers are added in another order there: where x has one, W is 0
+  if (c.rows <= 16 && c.act != DType::f32 && std::all_of(c.parts.begin(), c.parts.end(), [](const PartCase& p) { return p.kind == WeightKind::int8; })) {
+    std::vector<std::unique_ptr<Buffer>> weights;
+    for (size_t i = 0; i < parts.size(); ++i) {
+      std::vector<int8_t> w(parts[i].codes.begin(), parts[i].codes.end());
+      for (size_t j = 0; j < x.size(); ++j) {
+        if (c.parts[i].threshold <= 0 || std::fabs(x[j]) < c.parts[i].threshold) continue;
+        for (int n = 0; n < c.parts[i].n; ++n) w[static_cast<size_t>(n) * c.k + j % c.k] = 0;
+      }
+      weights.push_back(std::make_unique<Buffer>(w));
+      a.parts[i].weight = weights[i]->tensor(DType::i8);
+    }
+    Buffer here(out.bytes), apart(out.bytes);
+    a.x = d_x.tensor(c.act), a.rows = c.rows;
     if (c.residual) a.residual = d_residual.tensor(c.act);
+    a.out = here.tensor(c.act);
+    device.run(a);
+    unsigned* counters = std::exchange(device.context.counters, nullptr);
+    a.out = apart.tensor(c.act);
     device.run(a);
     device.wait();
     device.context.counters = counters;
-    as_in_batch = as_in_batch && out.read<uint8_t>() == apart.read<uint8_t>();
+    as_in_batch = as_in_batch && here.read<uint8_t>() == apart.read<uint8_t>();
   }
   const std::vector<uint8_t> first = out.read<uint8_t>(), beside_others = changed.read<uint8_t>();
   const std::vector<float> y = decode(c.act, first);
@@ -288,10 +301,10 @@ void sweep(Device& device) {
         cases.push_back({act, 1, k, {{WeightKind::bnb4, 1, act, QuantType::fp4, nested, 64, 0, false, act}}});
       }
     }
-    // 9 to 16 rows, the same for batch4 and its chunks of 256
+    // 2 to 16 rows, the same for batch4 and its chunks of 256 and 512
     for (int k : {512, 640, 1152, 4096, 11008}) {
       for (bool nested : {false, true}) {
-        for (int rows : {9, 14, 16}) cases.push_back({act, rows, k, {{WeightKind::bnb4, k > 2000 ? 77 : 2003, act, QuantType::nf4, nested, 64, 0, true, act}}, ActivationKind::none, false, true});
+        for (int rows : {2, 5, 8, 9, 14, 16}) cases.push_back({act, rows, k, {{WeightKind::bnb4, k > 2000 ? 77 : 2003, act, QuantType::nf4, nested, 64, 0, true, act}}, ActivationKind::none, false, true});
         cases.push_back({act, 13, k, {{WeightKind::bnb4, 1, act, QuantType::fp4, nested, 64, 0, false, act}}});
       }
     }
@@ -302,7 +315,16 @@ void sweep(Device& device) {
       }
     }
     // more virtual rows than one round of blocks takes
-    cases.push_back({act, 16, 512, {{WeightKind::bnb4, 75011, act, QuantType::nf4, true, 64, 0, true, act}}});
+    // several groups of rows for a block; and parts, gated
+    for (int rows : {6, 16}) {
+      cases.push_back({act, rows, 512, {{WeightKind::bnb4, 75011, act, QuantType::nf4, true, 64, 0, true, act}}});
+      cases.push_back({act, rows, 256, {{WeightKind::int8, 75011, act, QuantType::nf4, false, 64, 3.f}}});
+      for (bool nested : {false, true}) {
+        const PartCase part{WeightKind::bnb4, 517, act, QuantType::nf4, nested, 64, 0, true, act};
+        cases.push_back({act, rows, 1024, {part, part}, ActivationKind::silu, true});
+        cases.push_back({act, rows, 1024, {part, part, part}});
+      }
+    }
     cases.push_back({act, 4, 4096, {{WeightKind::int8, 14001, act, QuantType::nf4, false, 64, 3.f}, {WeightKind::int8, 14001, act, QuantType::nf4, false, 64, 3.f}}, ActivationKind::silu, true});
     cases.push_back({act, 1, 128, {{WeightKind::bnb4, 75011, act, QuantType::nf4, true, 64, 0, true, act}}});
     cases.push_back({act, 1, 64, {{WeightKind::bnb4, 26111, act, QuantType::nf4, true, 64, 0, true, act}}});
