@@ -130,10 +130,10 @@ template <class T, bool Nested, int Columns> struct BatchKernel : Row4Walk<Batch
       Absmax coming{};
       int block = this->first_block();
       this->load_absmax(coming, {0, side}, block);
-      if (group == blockIdx.x) this->set_up();
-      float low[kLaneBlocks], high[kLaneBlocks];  // absmax of this visit
-      decode_absmax(coming, low, high);
-      if (group == blockIdx.x) pdl_wait();
+      if (group == blockIdx.x) {
+        this->set_up();
+        pdl_wait();
+      }
       Operands x;
       int from;
 #pragma unroll 1
@@ -145,7 +145,10 @@ template <class T, bool Nested, int Columns> struct BatchKernel : Row4Walk<Batch
         const int count = steps_in(chunk);
 #pragma unroll 1
         for (int tile = side; tile < plan.tiles; tile += sides) {
+          float low[kLaneBlocks], high[kLaneBlocks];
           Sums c = {};
+          // (Decoded at the end of the visit before it, absmax would take registers beside all of x: 0.6 to 1 us more.)
+          decode_absmax(coming, low, high);
           this->load_next_absmax(coming, {chunk, tile}, block);
           float4* to = sums(tile, share) + lane;
           if (chunk > 0)
@@ -167,7 +170,6 @@ template <class T, bool Nested, int Columns> struct BatchKernel : Row4Walk<Batch
           }
 #pragma unroll
           for (int j = 0; j < Columns; ++j) to[j * 32] = *reinterpret_cast<const float4*>(c[j]);
-          decode_absmax(coming, low, high);
         }
       }
       __syncthreads();

@@ -12,9 +12,9 @@ template <class T, int Columns, bool Own, int Stages> bool try_rows(const Linear
   constexpr int kStepValues = PlainRing<Stages>::kStepValues, kRingBytes = PlainRing<Stages>::kWarpBytes * Shape::kWarps;
   RowLaunch l;
   if (!lay_out(l, p, {Shape::kWarps, kStepValues, Shape::kChunkSteps, Shape::kWarps, kRingBytes, Shape::kTileBytes, 0, Kernel::table_bytes(static_cast<int>(p.k)), Shape::kMostTiles}, context)) return false;
-  // x waits behind copies that have started; where there is much to copy, that costs less than to start late
-  const int steps = l.plan.tiles * l.plan.steps << l.plan.split_shift;  // of the block
-  l.plan.early = !Own ? std::min(5, Stages - 1) : steps >= 16 * Shape::kWarps ? Stages - 1 : 3;
+  // x waits behind copies that have started: where there is much to copy, that costs less than to start late
+  const int steps = (l.plan.tiles * l.plan.steps << l.plan.split_shift) / Shape::kWarps;  // of a warp
+  l.plan.early = std::min(steps < (Own ? 16 : 32) ? 3 : Own ? 7 : 5, Stages - 1);
   launch(context, "linear", row8_linear<T, Columns, Own, Stages>, l.blocks, Shape::kThreads, l.shared, p, l.plan, q);
   return true;
 }
