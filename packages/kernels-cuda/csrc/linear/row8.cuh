@@ -1,9 +1,9 @@
 // row8_linear: out = epilogue(x W^T) for 1 to 16 rows of x and int8 weights (LLM.int8)                                  decode
 // maths   int8 tensor cores with W as the 16-row operand and x as one or two of 8 columns, i32 sums. x is quantized here: absmax, codes and outliers as
-//         quantize_block.cuh. What x's outliers give is added in f32.
+//         quantize_block.cuh. What x's outliers give is added in f32 (outlier_columns.cuh).
 // layout  row_walk.cuh; up to 16 warps share k. x of 256 values stays in registers over all tiles of a group; the warps add what they have to one sum in shared
-//         memory, in any order, since integers are exact. Outliers: the warps' sums meet in a fixed order (turns), and only where there are any.
-//         The first blocks quantize a row of x each, for all blocks (meet.cuh); a single row is quantized by every block for itself.
+//         memory, in any order, since integers are exact. The first blocks quantize a row of x each, for all blocks (meet.cuh); a single row is quantized by
+//         every block for itself.
 // floor   bytes of the weight / 4.3 TB/s (H200): 11008 x 4096 10.5 us
 // launch  one block of 512 threads a multiprocessor, which reads the codes of x, 64 KB at 16 rows of 4096, once. Up to 7 steps of W, 112 KB, are copied while x is
 //         quantized
@@ -15,6 +15,7 @@
 // ref     tensor/src/ops (linear)        bench  csrc/test/linear_bench.cu
 #pragma once
 #include "meet.cuh"
+#include "outlier_columns.cuh"
 #include "quantize_block.cuh"
 #include "row_walk.cuh"
 
@@ -39,9 +40,9 @@ template <int Columns> struct Row8Shape {
   static constexpr int kWarps = 16, kThreads = kWarps * 32;
   static constexpr int kChunkSteps = 4;  // whose x takes 16 registers for each 8 rows
   static constexpr int kSumsBytes = Columns * 512;  // of a tile: a lane's 4 for each 8 columns
-  static constexpr int kOutlierBytes = Columns * 8 * 64;  // of a tile: f32 [rows of x, 16]
   static constexpr int kMostTiles = kThreads / 16;  // of a group: a thread brings absmax of a row of W
-  static constexpr int kTileBytes = kSumsBytes + kOutlierBytes + 64 + 16;  // and absmax of W's rows, f32 [16]; whose turn it is
+  static constexpr int kOutlierBytes = Columns * 8 * 64;  // of a tile: f32 [rows of x, 16]
+  static constexpr int kTileBytes = kSumsBytes + kOutlierBytes + 64;  // and absmax of W's rows, f32 [16]
 };
 
 /// How x is quantized.
@@ -49,6 +50,7 @@ struct QuantizeX {
   float threshold;    // 0: no outliers
   uint8_t* rows;      // where all blocks find the rows (BlockRows); null: every block quantizes the only row for itself
   unsigned* arrived;  // two zeros: rows that are quantized, blocks that leave; left as zeros
+  int kept;           // columns of outliers that shared memory has room for (OutlierColumns)
 };
 
 /// Own: every block quantizes the only row of x for itself. Stages: of the ring.
@@ -79,20 +81,23 @@ template <class T, int Columns, bool Own, int Stages> struct Row8Kernel : RowWal
   using Walk::steps_in;
 
   using Rows = BlockRows<T, kThreads, Own ? 1 : kRow8Most>;
+  using Outliers = OutlierColumns<T, kThreads, Own ? 1 : Columns * 8>;
   using Operands = uint32_t[Shape::kChunkSteps][Columns][4];
 
-  static __host__ __device__ int table_bytes(int k) { return Rows::kScratchBytes + kRow8Most * 4 + (Own ? Rows::bytes(k) : 0); }
-
-  // Shared memory behind the ring: of all tiles the sums, then the outliers' sums, absmax of W and turns; then scratch and x's rows or their absmax.
-  template <class V> __device__ __forceinline__ V* of_tile(int tile, int before, int bytes) const { return reinterpret_cast<V*>(shared + plan.sums + plan.tiles * before + tile * bytes); }
-  __device__ __forceinline__ int* sums(int tile) const { return of_tile<int>(tile, 0, Shape::kSumsBytes); }
-  __device__ __forceinline__ float* outlier_sums(int tile) const { return of_tile<float>(tile, Shape::kSumsBytes, Shape::kOutlierBytes); }
-  __device__ __forceinline__ float* weight_absmax(int tile) const { return of_tile<float>(tile, Shape::kSumsBytes + Shape::kOutlierBytes, 64); }
-  __device__ __forceinline__ int* turn(int tile) const { return of_tile<int>(tile, Shape::kTileBytes - 16, 16); }
+  // Shared memory behind the ring: of all tiles the sums, the outliers' sums, absmax of W; then scratch, absmax of x's rows, a row that is the block's own, outliers.
+  static __host__ __device__ int outliers_at(int k) { return Rows::kScratchBytes + kRow8Most * 4 + (Own ? Rows::bytes(k) : 0); }
+  static __host__ __device__ int columns_at(int k) { return outliers_at(k) + Outliers::table_bytes(k); }
+  __device__ __forceinline__ int* sums(int tile) const { return reinterpret_cast<int*>(shared + plan.sums + tile * Shape::kSumsBytes); }
+  __device__ __forceinline__ float* outlier_sums() const { return reinterpret_cast<float*>(sums(plan.tiles)); }
+  __device__ __forceinline__ float* weight_absmax(int tile) const { return reinterpret_cast<float*>(sums(plan.tiles) + plan.tiles * Shape::kOutlierBytes / 4) + tile * 16; }
   __device__ __forceinline__ float* row_absmax() const { return reinterpret_cast<float*>(shared + plan.tables + Rows::kScratchBytes); }
   __device__ __forceinline__ Rows rows_of_x(const QuantizeX& q) const {
     uint8_t* scratch = shared + plan.tables;
     return {Own ? scratch + Rows::kScratchBytes + kRow8Most * 4 : q.rows, reinterpret_cast<uint32_t*>(scratch), static_cast<int>(p.k)};
+  }
+  __device__ __forceinline__ Outliers outliers(const QuantizeX& q) const {
+    const int k = static_cast<int>(p.k);
+    return {shared + plan.tables + outliers_at(k), outlier_sums(), k, p.rows, plan.tiles * 16, q.kept};
   }
 
   /// absmax of the group's rows of W: a thread's, on its way.
@@ -103,8 +108,7 @@ template <class T, int Columns, bool Own, int Stages> struct Row8Kernel : RowWal
   }
   /// Sums start at 0.
   __device__ void start_group(float weight_absmax_of_thread) const {
-    for (int i = threadIdx.x; i < plan.tiles * (Shape::kSumsBytes + Shape::kOutlierBytes) / 16; i += kThreads) reinterpret_cast<int4*>(sums(0))[i] = make_int4(0, 0, 0, 0);
-    if (threadIdx.x < plan.tiles) *turn(threadIdx.x) = 0;
+    for (int i = threadIdx.x; i < plan.tiles * Shape::kSumsBytes / 16; i += kThreads) reinterpret_cast<int4*>(sums(0))[i] = make_int4(0, 0, 0, 0);
     if (threadIdx.x < plan.tiles * 16) weight_absmax(0)[threadIdx.x] = weight_absmax_of_thread;
   }
 
@@ -123,57 +127,32 @@ template <class T, int Columns, bool Own, int Stages> struct Row8Kernel : RowWal
     }
   }
 
-  /// Which values of a chunk are outliers, a bit each: a lane holds two steps of row lane / 2.
-  struct Outliers {
-    uint64_t of[2];
-  };
-  __device__ __forceinline__ Outliers load_outliers(const Rows& x, int chunk) const {
-    const int m = lane / 2, step = lane % 2 * 2, count = steps_in(chunk);
-    const uint64_t* from = reinterpret_cast<const uint64_t*>(x.mask(m)) + first + chunk * Shape::kChunkSteps + step;
-    return {m < p.rows && step < count ? from[0] : 0, m < p.rows && step + 1 < count ? from[1] : 0};
+  /// Row i of the group, 16 to a tile (gated: 8 and their up rows); null: the tile has fewer.
+  __device__ __forceinline__ const int8_t* weight_row(int i) const {
+    const int tile = i / 16, r = p.gated ? i % 8 : i % 16;
+    if (r >= rows_in(tile)) return nullptr;
+    return reinterpret_cast<const int8_t*>(p.part[p.gated ? i / 8 % 2 : part].weight + (begin + tile * plan.tile_rows + r) * plan.pitch);
   }
-  /// Adds what the outliers of one step give, whose weights lie at `at`: a lane has row lane % 16 of the tile and every second row of x.
-  __device__ __forceinline__ void multiply_outliers(const Outliers& o, int step, int at, int chunk, int tile, float (&to)[Columns * 4]) const {
-    const int r = lane % 16;
-    const float scale = weight_absmax(tile)[r];
-    const int8_t* row = reinterpret_cast<const int8_t*>(shared + at + row_offset(r));
-    const T* x = static_cast<const T*>(p.x) + (first + chunk * Shape::kChunkSteps + step) * 64;
-#pragma unroll
-    for (int i = 0; i < Columns * 4; ++i) {
-      const int m = i * 2 + lane / 16;
-      for (uint64_t bits = __shfl_sync(0xffffffffu, o.of[step % 2], m * 2 + step / 2); bits; bits &= bits - 1) {
-        const int k = __ffsll(static_cast<long long>(bits)) - 1;
-        const float w = to_float(from_float<T>(static_cast<float>(row[k]) * scale * (1.f / 127.f)));
-        to[i] = fmaf(w, to_float(x[m * p.k + k]), to[i]);
-      }
+  /// Sums what the outliers give; those of the slices before `end` have been kept.
+  template <class Mask> __device__ void add_outliers(const Outliers& outliers, Mask mask, int end) const {
+    outliers.add(true, weight_absmax(0));
+    __syncthreads();
+    while (end < outliers.slices) {
+      const int begin = end;
+      end = outliers.end(begin);
+      outliers.list(static_cast<const T*>(p.x), mask, begin, end);
+      outliers.fetch(begin, end, [&](int i) { return weight_row(i); });
+      __syncthreads();
+      outliers.add(false, weight_absmax(0));
+      __syncthreads();
     }
   }
-  /// Adds them to the tile's in a fixed order, in each chunk that of k: a warp waits for its turn. (Atomic: no barrier lies between the warps.)
-  __device__ __forceinline__ void add_outliers(const float (&from)[Columns * 4], int chunk, int tile) const {
-    const int visit = (chunk << plan.split_shift) + share;
-    while (atomicAdd(turn(tile), 0) != visit) {
-    }
-    __threadfence_block();
-#pragma unroll
-    for (int i = 0; i < Columns * 4; ++i) atomicAdd(outlier_sums(tile) + i * 32 + lane, from[i]);
-    __threadfence_block();
-    __syncwarp();
-    if (lane == 0) atomicAdd(turn(tile), 1);
-  }
-
-  __device__ void finish(bool with_outliers) const {
-    this->template store_group<T>([&](int m, int tile, int slot) {
-      const int element = (m >> 3) * 4 + (m & 1) + (slot >> 3) * 2;
-      const float y = static_cast<float>(sums(tile)[element * 32 + (slot & 7) * 4 + (m & 7) / 2]) * (row_absmax()[m] * weight_absmax(tile)[slot] * (1.f / (127.f * 127.f)));
-      return with_outliers ? y + outlier_sums(tile)[m * 16 + slot] : y;
-    });
-  }
-
-  /// A tile times a chunk of x.
-  template <bool WithOutliers> __device__ __forceinline__ void visit(int chunk, int tile, int& from, Copies& copies, const Operands& x, const Outliers& outliers) const {
+  /// From the start of a stage to what this lane reads.
+  __device__ __forceinline__ int stage_lane() const { return row_offset(lane / 4) + lane % 4 * 16; }
+  /// A tile times a chunk of x; keep(step, stage): what else a stage is good for.
+  template <class Keep> __device__ __forceinline__ void visit(int chunk, int tile, int& from, Copies& copies, const Operands& x, Keep keep) const {
     const int count = steps_in(chunk);
     int c[Columns][4] = {};
-    float of_outliers[Columns * 4] = {};
 #pragma unroll
     for (int step = 0; step < Shape::kChunkSteps; ++step) {
       if (step >= count) break;
@@ -186,17 +165,49 @@ template <class T, int Columns, bool Own, int Stages> struct Row8Kernel : RowWal
       for (int i = 0; i < 2; ++i)
 #pragma unroll
         for (int j = 0; j < Columns; ++j) mma_int8(c[j], a[i], x[step][j][2 * i], x[step][j][2 * i + 1]);
-      if constexpr (WithOutliers) multiply_outliers(outliers, step, from - stage_lane(), chunk, tile, of_outliers);
+      keep(step, shared + from - stage_lane());
       next_stage(from);
     }
 #pragma unroll
     for (int j = 0; j < Columns; ++j)
 #pragma unroll
       for (int e = 0; e < 4; ++e) atomicAdd(sums(tile) + (j * 4 + e) * 32 + lane, c[j][e]);
-    if constexpr (WithOutliers) add_outliers(of_outliers, chunk, tile);
   }
-  /// From the start of a stage to what this lane reads.
-  __device__ __forceinline__ int stage_lane() const { return row_offset(lane / 4) + lane % 4 * 16; }
+  /// The group times x. Twice in the kernel's code: without outliers, which is usual, no instruction of theirs lies in between.
+  template <bool WithOutliers> __device__ __forceinline__ void multiply(const Rows& rows_of_x, Operands& x, Copies& copies, const QuantizeX& q, bool first_group) const {
+    const Outliers outliers = this->outliers(q);
+    const auto mask = [&](int m) { return reinterpret_cast<const uint64_t*>(rows_of_x.mask(m)); };
+    int kept_end = 0;
+    if constexpr (WithOutliers) {
+      if (first_group) outliers.find(mask, reinterpret_cast<int*>(rows_of_x.largest));
+      __syncthreads();
+      kept_end = outliers.end(0);
+      outliers.list(static_cast<const T*>(p.x), mask, 0, kept_end);
+    }
+    int from = this->ring() + stage_lane();
+#pragma unroll 1
+    for (int chunk = 0; chunk * Shape::kChunkSteps < plan.steps; ++chunk) {
+      if (chunk > 0) load_x(rows_of_x.codes(), chunk, x);
+      const int slice = first + chunk * Shape::kChunkSteps;
+      unsigned kept = 0;  // a bit a step: it has columns to keep
+      if constexpr (WithOutliers)
+#pragma unroll 1
+        for (int step = 0; step < min(steps_in(chunk), kept_end - slice); ++step) kept |= (outliers.any[slice + step] != 0) << step;
+#pragma unroll 1
+      for (int tile = side; tile < plan.tiles; tile += sides) {
+        visit(chunk, tile, from, copies, x, [&](int step, const uint8_t* stage) {
+          if (WithOutliers && (kept >> step & 1)) outliers.keep(slice + step, stage, tile * 16);
+        });
+      }
+    }
+    __syncthreads();
+    if constexpr (WithOutliers) add_outliers(outliers, mask, kept_end);
+    this->template store_group<T>([&](int m, int tile, int slot) {
+      const int element = (m >> 3) * 4 + (m & 1) + (slot >> 3) * 2;
+      const float y = static_cast<float>(sums(tile)[element * 32 + (slot & 7) * 4 + (m & 7) / 2]) * (row_absmax()[m] * weight_absmax(tile)[slot] * (1.f / (127.f * 127.f)));
+      return WithOutliers ? y + outlier_sums()[(m * plan.tiles + tile) * 16 + slot] : y;
+    });
+  }
 
   __device__ void run(const QuantizeX& q) {
     pdl_trigger();
@@ -241,21 +252,10 @@ template <class T, int Columns, bool Own, int Stages> struct Row8Kernel : RowWal
 #pragma unroll 1
       for (; issued < kStages - 1; ++issued) issue(copies);
       with_outliers = __syncthreads_or(any);
-      int from = this->ring() + stage_lane();
-#pragma unroll 1
-      for (int chunk = 0; chunk * Shape::kChunkSteps < plan.steps; ++chunk) {
-        if (chunk > 0) load_x(rows_of_x.codes(), chunk, x);
-        const Outliers outliers = with_outliers ? load_outliers(rows_of_x, chunk) : Outliers{};
-#pragma unroll 1
-        for (int tile = side; tile < plan.tiles; tile += sides) {
-          if (with_outliers)
-            visit<true>(chunk, tile, from, copies, x, outliers);
-          else
-            visit<false>(chunk, tile, from, copies, x, outliers);
-        }
-      }
-      __syncthreads();
-      finish(with_outliers);
+      if (!with_outliers)
+        multiply<false>(rows_of_x, x, copies, q, group == blockIdx.x);
+      else
+        multiply<true>(rows_of_x, x, copies, q, group == blockIdx.x);
       if (group + gridDim.x < plan.groups) __syncthreads();
     }
     if (!Own) leave(q.arrived, q.arrived + 1);

@@ -13,7 +13,8 @@ struct RowCut {
   int chunk_steps, most_shares;  // of k: warps that share it have at least a chunk each
   int ring_bytes;                // of a block
   int tile_bytes, share_bytes;   // of sums: of a tile, and of a tile and a warp of those that share k
-  int table_bytes;               // of a block
+  int table_bytes;               // of a block,
+  int table_tile_bytes;          // and more for each tile
   int most_tiles;                // of a group
 };
 
@@ -51,7 +52,7 @@ inline bool plan_row(RowPlan& plan, const LinearProblem& p, const RowCut& cut, i
     plan.tile_rows = (most + plan.tiles - 1) / plan.tiles;
     plan.sums = cut.ring_bytes;
     plan.tables = plan.sums + plan.tiles * (cut.tile_bytes + split * cut.share_bytes);
-    plan.total = plan.tables + cut.table_bytes;
+    plan.total = plan.tables + cut.table_bytes + plan.tiles * cut.table_tile_bytes;
     plan.pitch = p.k / cut.step_values * kStepBytes;
     plan.high = p.gated ? p.part[1].weight - p.part[0].weight : 8 * plan.pitch;
     plan.next_tile = static_cast<int64_t>(sides) * plan.tile_rows * plan.pitch;
