@@ -44,7 +44,7 @@ template <class T> bool launch_row8(const LinearProblem& p, float threshold, Con
   if (!suits) return false;
   QuantizeX q{};
   q.threshold = threshold;
-  if (p.rows == 1) return launch_rows<T, 1, true>(p, q, context);
+  if (p.rows == 1 && launch_rows<T, 1, true>(p, q, context)) return true;  // a very long row does not fit into little shared memory
   q.rows = static_cast<uint8_t*>(context.workspace.take(BlockRows<T, Row8Shape<1>::kThreads, kRow8Most>::bytes(static_cast<int>(p.k))));
   q.arrived = context.counters + kCounters - 2;
   return p.rows <= 8 ? launch_rows<T, 1, false>(p, q, context) : launch_rows<T, 2, false>(p, q, context);

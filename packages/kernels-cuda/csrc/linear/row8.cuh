@@ -41,8 +41,7 @@ template <int Columns> struct Row8Shape {
   static constexpr int kChunkSteps = 4;  // whose x takes 16 registers for each 8 rows
   static constexpr int kSumsBytes = Columns * 512;  // of a tile: a lane's 4 for each 8 columns
   static constexpr int kMostTiles = kThreads / 16;  // of a group: a thread brings absmax of a row of W
-  static constexpr int kOutlierBytes = Columns * 8 * 64;  // of a tile: f32 [rows of x, 16]
-  static constexpr int kTileBytes = kSumsBytes + kOutlierBytes + 64;  // and absmax of W's rows, f32 [16]
+  static constexpr int kTileBytes = kSumsBytes + 64;  // and absmax of W's rows, f32 [16]
 };
 
 /// How x is quantized.
@@ -84,12 +83,14 @@ template <class T, int Columns, bool Own, int Stages> struct Row8Kernel : RowWal
   using Outliers = OutlierColumns<T, kThreads, Own ? 1 : Columns * 8>;
   using Operands = uint32_t[Shape::kChunkSteps][Columns][4];
 
-  // Shared memory behind the ring: of all tiles the sums, the outliers' sums, absmax of W; then scratch, absmax of x's rows, a row that is the block's own, outliers.
+  // Shared memory behind the ring: of all tiles the sums, then absmax of W; then scratch, absmax of x's rows, a row that is the block's own, outliers. The
+  // outliers' sums take the ring's place when it is done.
   static __host__ __device__ int outliers_at(int k) { return Rows::kScratchBytes + kRow8Most * 4 + (Own ? Rows::bytes(k) : 0); }
   static __host__ __device__ int columns_at(int k) { return outliers_at(k) + Outliers::table_bytes(k); }
   __device__ __forceinline__ int* sums(int tile) const { return reinterpret_cast<int*>(shared + plan.sums + tile * Shape::kSumsBytes); }
-  __device__ __forceinline__ float* outlier_sums() const { return reinterpret_cast<float*>(sums(plan.tiles)); }
-  __device__ __forceinline__ float* weight_absmax(int tile) const { return reinterpret_cast<float*>(sums(plan.tiles) + plan.tiles * Shape::kOutlierBytes / 4) + tile * 16; }
+  __device__ __forceinline__ float* outlier_sums() const { return reinterpret_cast<float*>(shared); }
+  static_assert(kRow8Most * Shape::kMostTiles * 16 * sizeof(float) <= Shape::kWarps * Ring::kWarpBytes);
+  __device__ __forceinline__ float* weight_absmax(int tile) const { return reinterpret_cast<float*>(sums(plan.tiles)) + tile * 16; }
   __device__ __forceinline__ float* row_absmax() const { return reinterpret_cast<float*>(shared + plan.tables + Rows::kScratchBytes); }
   __device__ __forceinline__ Rows rows_of_x(const QuantizeX& q) const {
     uint8_t* scratch = shared + plan.tables;
@@ -176,7 +177,7 @@ template <class T, int Columns, bool Own, int Stages> struct Row8Kernel : RowWal
   /// The group times x. Twice in the kernel's code: without outliers, which is usual, no instruction of theirs lies in between.
   template <bool WithOutliers> __device__ __forceinline__ void multiply(const Rows& rows_of_x, Operands& x, Copies& copies, const QuantizeX& q, bool first_group) const {
     const Outliers outliers = this->outliers(q);
-    const auto mask = [&](int m) { return reinterpret_cast<const uint64_t*>(rows_of_x.mask(m)); };
+    const auto mask = [&](int m) { return reinterpret_cast<const uint32_t*>(rows_of_x.mask(m)); };
     int kept_end = 0;
     if constexpr (WithOutliers) {
       if (first_group) outliers.find(mask, reinterpret_cast<int*>(rows_of_x.largest));
@@ -188,15 +189,19 @@ template <class T, int Columns, bool Own, int Stages> struct Row8Kernel : RowWal
 #pragma unroll 1
     for (int chunk = 0; chunk * Shape::kChunkSteps < plan.steps; ++chunk) {
       if (chunk > 0) load_x(rows_of_x.codes(), chunk, x);
-      const int slice = first + chunk * Shape::kChunkSteps;
-      unsigned kept = 0;  // a bit a step: it has columns to keep
+      constexpr int kSlices = Ring::kStepValues / Outliers::kSlice;  // of a step
+      const int slice = (first + chunk * Shape::kChunkSteps) * kSlices;
+      unsigned kept = 0;  // a bit for each slice: it has columns to keep
       if constexpr (WithOutliers)
 #pragma unroll 1
-        for (int step = 0; step < min(steps_in(chunk), kept_end - slice); ++step) kept |= (outliers.any[slice + step] != 0) << step;
+        for (int i = 0; i < min(steps_in(chunk) * kSlices, kept_end - slice); ++i) kept |= (outliers.any[slice + i] != 0) << i;
 #pragma unroll 1
       for (int tile = side; tile < plan.tiles; tile += sides) {
         visit(chunk, tile, from, copies, x, [&](int step, const uint8_t* stage) {
-          if (WithOutliers && (kept >> step & 1)) outliers.keep(slice + step, stage, tile * 16);
+          if constexpr (WithOutliers)
+#pragma unroll 1
+            for (int i = step * kSlices; i < (step + 1) * kSlices; ++i)
+              if (kept >> i & 1) outliers.keep(slice + i, stage + i % kSlices * Outliers::kSlice, kStepBytes, tile * 16);
         });
       }
     }

@@ -367,9 +367,10 @@ void sweep(Device& device) {
   const size_t shared = device.context.shared_bytes_per_block;
   device.context.shared_bytes_per_block = 99 * 1024;
   for (int rows : {1, 3, 12, 20}) {
-    for (int k : {320, 1024, 4096}) {
+    for (int k : {320, 1024, 4096, 28672}) {
+      if (k == 28672 && rows > 3) continue;
       for (WeightKind kind : {WeightKind::dense, WeightKind::bnb4, WeightKind::int8})
-        check_case(device, {DType::f16, rows, k, {{kind, 2003, DType::f16, QuantType::nf4, true, 64, 3.f}}, ActivationKind::none, false, true}, random);
+        check_case(device, {DType::f16, rows, k, {{kind, k == 28672 ? 203 : 2003, DType::f16, QuantType::nf4, true, 64, 3.f}}, ActivationKind::none, false, true}, random);
     }
   }
   check_case(device, {DType::f16, 1, 1024, {{WeightKind::bnb4, 26111, DType::f16, QuantType::nf4, true, 64}}}, random);
