@@ -151,14 +151,19 @@ bool overlap(const Tensor& a, const Tensor& b) {
 bool run_with_norm(const LinearArgs& a, Context& context) {
   const RmsNormArgs& n = *context.norm;
   const LinearTraits traits = traits_of(a, context);
-  if (traits.kind != WeightKind::bnb4 || choose_linear(traits) != LinearRoute::stream || a.rows != 1 || n.x.dtype != a.x.dtype || n.out.dtype != a.x.dtype || n.weight.dtype != a.x.dtype ||
-      a.k != n.width || !aligned16(n.x.data) || !aligned16(n.out.data) || !aligned16(n.weight.data) || overlap(n.out, n.x) || overlap(a.out, n.x))
+  if (choose_linear(traits) != LinearRoute::stream || a.rows != n.rows || n.x.dtype != a.x.dtype || n.out.dtype != a.x.dtype || n.weight.dtype != a.x.dtype || a.k != n.width ||
+      !aligned16(n.x.data) || !aligned16(n.out.data) || !aligned16(n.weight.data) || overlap(n.out, n.x) || overlap(a.out, n.x))
     return false;
   check_args(a);
   LinearProblem p = problem_of(a);
   p.x = n.x.data;
   p.norm = {n.weight.data, n.out.data, static_cast<float>(n.eps), static_cast<float>(n.weight_offset)};
-  return a.x.dtype == DType::f16 ? launch_row4<half_t>(p, context) : launch_row4<bfloat_t>(p, context);
+  const auto launched = [&](auto zero) {
+    using T = decltype(zero);
+    if (traits.kind == WeightKind::int8) return launch_row8<T>(p, static_cast<float>(a.parts[0].threshold), context);
+    return traits.kind == WeightKind::bnb4 && launch_row4<T>(p, context);
+  };
+  return a.x.dtype == DType::f16 ? launched(half_t{}) : launched(bfloat_t{});
 }
 
 }  // namespace

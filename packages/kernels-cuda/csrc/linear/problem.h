@@ -21,10 +21,10 @@ struct LinearPartView {
   DType weight_dtype;
 };
 
-/// rmsNorm of the only row of x, by every block for itself; block 0 stores it as well (row4.cuh, see norm/norm.cu).
+/// rmsNorm of x before the product (row4.cuh for one row, row8.cuh; the bits of norm/norm.cu).
 struct RowNorm {
   const void* weight;  // in x's dtype; null: x is taken as it is
-  void* out;
+  void* out;  // what it gives is stored as well
   float eps, offset;
 };
 

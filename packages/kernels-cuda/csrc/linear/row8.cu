@@ -13,7 +13,7 @@ template <class T, int Columns, bool Own, int Stages> bool try_rows(const Linear
   using Kernel = Row8Kernel<T, Columns, Own, Stages>;
   using Shape = Row8Shape<Columns>;
   using Outliers = typename Kernel::Outliers;
-  const int columns_at = Kernel::columns_at(static_cast<int>(p.k));
+  const int columns_at = Kernel::columns_at(p);
   RowCut cut{Shape::kWarps, PlainRing<Stages>::kStepValues, Shape::kChunkSteps, Shape::kWarps, PlainRing<Stages>::kWarpBytes * Shape::kWarps, Shape::kTileBytes};
   cut.table_bytes = columns_at + Outliers::kLeastKept * Outliers::column_bytes(p.rows, 0);
   cut.table_tile_bytes = Outliers::kLeastKept * Outliers::column_bytes(0, 16);
@@ -39,13 +39,14 @@ template <class T, int Columns, bool Own> bool launch_rows(const LinearProblem& 
 }  // namespace
 
 template <class T> bool launch_row8(const LinearProblem& p, float threshold, Context& context) {
-  bool suits = p.rows <= kRow8Most && p.k % 64 == 0 && p.k >= 256 && context.counters;
+  using Rows = BlockRows<T, Row8Shape<1>::kThreads, kRow8Most>;
+  bool suits = p.rows <= kRow8Most && p.k % 64 == 0 && p.k >= 256 && context.counters && (!p.norm.weight || p.k <= Rows::kMostNormed);
   for (int i = 0; i < p.parts; ++i) suits = suits && p.part[i].n > 0;
   if (!suits) return false;
   QuantizeX q{};
   q.threshold = threshold;
   if (p.rows == 1 && launch_rows<T, 1, true>(p, q, context)) return true;  // a very long row does not fit into little shared memory
-  q.rows = static_cast<uint8_t*>(context.workspace.take(BlockRows<T, Row8Shape<1>::kThreads, kRow8Most>::bytes(static_cast<int>(p.k))));
+  q.rows = static_cast<uint8_t*>(context.workspace.take(Rows::bytes(static_cast<int>(p.k))));
   q.arrived = context.counters + kCounters - 2;
   return p.rows <= 8 ? launch_rows<T, 1, false>(p, q, context) : launch_rows<T, 2, false>(p, q, context);
 }

@@ -83,10 +83,12 @@ template <class T, int Columns, bool Own, int Stages> struct Row8Kernel : RowWal
   using Outliers = OutlierColumns<T, kThreads, Own ? 1 : Columns * 8>;
   using Operands = uint32_t[Shape::kChunkSteps][Columns][4];
 
-  // Shared memory behind the ring: of all tiles the sums, then absmax of W; then scratch, absmax of x's rows, a row that is the block's own, outliers. The
-  // outliers' sums take the ring's place when it is done.
-  static __host__ __device__ int outliers_at(int k) { return Rows::kScratchBytes + kRow8Most * 4 + (Own ? Rows::bytes(k) : 0); }
-  static __host__ __device__ int columns_at(int k) { return outliers_at(k) + Outliers::table_bytes(k); }
+  // Shared memory behind the ring: of all tiles the sums, then absmax of W; then scratch, absmax of x's rows, a row that is the block's
+  // own, as codes and as the norm gave it, and outliers. The outliers' sums take the ring's place when it is done.
+  static constexpr int kRowsAt = Rows::kScratchBytes + kRow8Most * 4;
+  static __host__ __device__ int normed_at(int k) { return kRowsAt + (Own ? Rows::bytes(k) : 0); }
+  static __host__ __device__ int outliers_at(const LinearProblem& p) { return static_cast<int>(normed_at(p.k) + (Own && p.norm.weight ? p.k * sizeof(T) : 0)); }
+  static __host__ __device__ int columns_at(const LinearProblem& p) { return outliers_at(p) + Outliers::table_bytes(static_cast<int>(p.k)); }
   __device__ __forceinline__ int* sums(int tile) const { return reinterpret_cast<int*>(shared + plan.sums + tile * Shape::kSumsBytes); }
   __device__ __forceinline__ float* outlier_sums() const { return reinterpret_cast<float*>(shared); }
   static_assert(kRow8Most * Shape::kMostTiles * 16 * sizeof(float) <= Shape::kWarps * Ring::kWarpBytes);
@@ -94,12 +96,14 @@ template <class T, int Columns, bool Own, int Stages> struct Row8Kernel : RowWal
   __device__ __forceinline__ float* row_absmax() const { return reinterpret_cast<float*>(shared + plan.tables + Rows::kScratchBytes); }
   __device__ __forceinline__ Rows rows_of_x(const QuantizeX& q) const {
     uint8_t* scratch = shared + plan.tables;
-    return {Own ? scratch + Rows::kScratchBytes + kRow8Most * 4 : q.rows, reinterpret_cast<uint32_t*>(scratch), static_cast<int>(p.k)};
+    return {Own ? scratch + kRowsAt : q.rows, reinterpret_cast<uint32_t*>(scratch), static_cast<int>(p.k)};
   }
   __device__ __forceinline__ Outliers outliers(const QuantizeX& q) const {
-    const int k = static_cast<int>(p.k);
-    return {shared + plan.tables + outliers_at(k), outlier_sums(), k, p.rows, plan.tiles * 16, q.kept};
+    return {shared + plan.tables + outliers_at(p), outlier_sums(), static_cast<int>(p.k), p.rows, plan.tiles * 16, q.kept};
   }
+  /// Where what a norm gives is read again.
+  __device__ __forceinline__ T* normed() const { return Own ? reinterpret_cast<T*>(shared + plan.tables + normed_at(static_cast<int>(p.k))) : static_cast<T*>(p.norm.out); }
+  __device__ __forceinline__ const T* multiplied() const { return p.norm.weight ? normed() : static_cast<const T*>(p.x); }
 
   /// absmax of the group's rows of W: a thread's, on its way.
   __device__ float load_weight_absmax() const {
@@ -141,7 +145,7 @@ template <class T, int Columns, bool Own, int Stages> struct Row8Kernel : RowWal
     while (end < outliers.slices) {
       const int begin = end;
       end = outliers.end(begin);
-      outliers.list(static_cast<const T*>(p.x), mask, begin, end);
+      outliers.list(multiplied(), mask, begin, end);
       outliers.fetch(begin, end, [&](int i) { return weight_row(i); });
       __syncthreads();
       outliers.add(false, weight_absmax(0));
@@ -183,7 +187,7 @@ template <class T, int Columns, bool Own, int Stages> struct Row8Kernel : RowWal
       if (first_group) outliers.find(mask, reinterpret_cast<int*>(rows_of_x.largest));
       __syncthreads();
       kept_end = outliers.end(0);
-      outliers.list(static_cast<const T*>(p.x), mask, 0, kept_end);
+      outliers.list(multiplied(), mask, 0, kept_end);
     }
     int from = this->ring() + stage_lane();
 #pragma unroll 1
@@ -228,14 +232,15 @@ template <class T, int Columns, bool Own, int Stages> struct Row8Kernel : RowWal
       for (int i = 0; i < issued; ++i) issue(copies);
       start_group(weight_absmax_of_thread);
       if (group == blockIdx.x) {
+        if (Own || blockIdx.x < p.rows) Rows::prefetch(p.norm, static_cast<int>(p.k));
         pdl_wait();
         if constexpr (Own) {
-          rows_of_x.quantize(static_cast<const T*>(p.x), 0, q.threshold);
+          rows_of_x.quantize(static_cast<const T*>(p.x), 0, q.threshold, p.norm, normed(), blockIdx.x == 0 ? static_cast<T*>(p.norm.out) : nullptr);
           __syncthreads();
         } else {
 #pragma unroll 1
           for (int row = blockIdx.x; row < p.rows; row += gridDim.x) {
-            rows_of_x.quantize(static_cast<const T*>(p.x), row, q.threshold);
+            rows_of_x.quantize(static_cast<const T*>(p.x), row, q.threshold, p.norm, normed() + row * p.k, nullptr);
             arrive(q.arrived);
           }
           // As one copy ends another starts: with more at once what is waited for would come late.

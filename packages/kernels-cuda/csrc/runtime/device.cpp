@@ -113,7 +113,7 @@ template <class Args> bool settled(const Args& args, const Reader& reader, Unset
 
 template <class Args> void Device::record(const Args& args, Context& context) {
   if constexpr (std::is_same_v<Args, LinearArgs>) {
-    if (deferred_norm_ && args.rows == 1 && args.x.data == deferred_norm_->out.data) {
+    if (deferred_norm_ && args.x.data == deferred_norm_->out.data) {
       const RmsNormArgs norm = *deferred_norm_;
       deferred_norm_.reset();
       context.norm = &norm;
@@ -122,7 +122,7 @@ template <class Args> void Device::record(const Args& args, Context& context) {
   }
   record_deferred(context);
   if constexpr (std::is_same_v<Args, RmsNormArgs>) {
-    if (args.rows == 1 && !args.residual && !args.sum) {
+    if (args.rows <= kMostDeferred && !args.residual && !args.sum) {
       deferred_norm_ = args;
       return;
     }

@@ -124,6 +124,7 @@ class Device final : private Buffers {
   std::set<int64_t> captured_;
   std::vector<ChunkRef> captured_chunks_;
   Unsettled unsettled_, unsettled_recorded_;  // on the stream; in what is being recorded
+  static constexpr int64_t kMostDeferred = 16;  // rows; no kernel computes a norm with the product of more
   std::optional<RmsNormArgs> deferred_norm_;  // recorded, and launched with the linear that reads it or before the next command
   std::optional<Failure> capture_failure_;
   std::mutex failure_mutex_;
