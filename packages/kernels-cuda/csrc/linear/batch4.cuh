@@ -1,12 +1,12 @@
 // batch4_linear: out = epilogue(x W^T) for 2 to 16 rows of x and 4-bit weights                                       decode of batches
 // maths   tensor cores with W as the 16-row operand and x as one or two of 8 columns. Each block of 64 values is summed apart and multiplied by absmax in f32; 1 / s
 //         comes last.
-// layout  row_walk.cuh, row4_walk.cuh; all warps share k where it is long enough. x of a chunk stays in 64 registers over all tiles of a group. A warp's sums of a tile go through shared
-//         memory, where the warps' sums meet at the end of the group.
+// layout  row_walk.cuh, row4_walk.cuh; all warps share k where it is long enough. x of a chunk stays in 64 registers over all tiles of a group. A warp's sums
+//         of a tile go through shared memory, where the warps' sums meet at the end of the group.
 // floor   bytes of the weight / 4.3 TB/s (H200): 11008 x 4096 5.9 us (nested 5.4); shared memory (look-ups, ring, sums) 11500 cycles of it, 5.8 us
 // launch  to 8 rows two blocks of 256 threads a multiprocessor (row4.cuh); beyond, one of 512, so that x, 128 KB at 16 rows of 4096, is read once by each
-// time    one H200, 2026-11-21, us (floor): 11008 x 4096 2, 4, 8, 16 rows 9.5, 9.7, 10.4, 13.1 (5.9), nested 9.9, 10.0, 10.8, 13.4 (5.4); 22016 x 4096 8, 16
-//         rows 17.5, 25.3 (11.8), nested 18.0, 25.6; 4096 x 4096 16 rows 7.5 (2.2). At 16 rows x takes 1.8 us from the L2
+// time    one H200, 2026-11-21, us (floor): 11008 x 4096 2, 4, 8, 16 rows 9.5, 9.6, 10.4, 13.0 (5.9), nested 9.8, 10.0, 10.8, 13.2 (5.4); 22016 x 4096 8, 16
+//         rows 17.2, 25.3 (11.8), nested 17.7, 24.8; 4096 x 4096 16 rows 7.4 (2.2). At 16 rows x takes 1.8 us from the L2
 // needs   as row4.cuh
 // exact   sums over k in a fixed order that depends on k only: same bits each run, whatever the other rows hold
 // ref     tensor/src/ops (linear)        bench  csrc/test/linear_bench.cu

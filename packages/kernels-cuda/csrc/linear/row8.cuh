@@ -7,11 +7,12 @@
 // floor   bytes of the weight / 4.3 TB/s (H200): 11008 x 4096 10.5 us
 // launch  one block of 512 threads a multiprocessor, which reads the codes of x, 64 KB at 16 rows of 4096, once. Up to 7 steps of W, 112 KB, are copied while x is
 //         quantized
-// time    one H200, 2026-11-21, us (floor): 11008 x 4096 1, 2, 4, 8, 16 rows 12.4, 13.6, 13.7, 14.3, 15.9 (10.5); 22016 x 4096 1, 16 rows 22.4, 27.8 (21.0);
-//         28672 x 8192 1, 16 rows 56.0, 62.6 (54.7). From the end of the kernel before it until all blocks know x takes 3 us at 16 rows: x from the L2, its codes and
-//         the count of rows to the L2 and back
+// time    one H200, 2026-11-21, us (floor): 11008 x 4096 1, 2, 4, 8, 16 rows 12.5, 13.5, 13.6, 14.1, 15.2 (10.5), 1, 4, 16 rows with one outlier in 667 values
+//         16.4, 18.9, 27.5; 22016 x 4096 1, 16 rows 22.7, 26.9 (21.0); 28672 x 8192 1, 16 rows 57.9, 62.6 (54.7). From the end of the kernel before it until all
+//         blocks know x takes 3 us at 16 rows: x from the L2, its codes and the count of rows to the L2 and back
+// norm    of x first, if asked, by who quantizes a row (k to 8192): one launch less, twice a layer
 // needs   sm_80, k % 64 == 0, k >= 256, 16-byte aligned x and W
-// exact   the same bits each run, whatever the other rows hold and however many there are; without outliers the same bits as stream.cuh
+// exact   the same bits each run, whatever the other rows hold and however many there are; without outliers the same bits as stream.cuh; the norm's as norm.cu's
 // ref     tensor/src/ops (linear)        bench  csrc/test/linear_bench.cu
 #pragma once
 #include "meet.cuh"
