@@ -102,16 +102,8 @@ __device__ Item first_item(const AttentionParams& p, const DecodeWork& work) {
     longest = steps > longest ? steps : longest;
     return steps * work.units;
   };
-  const auto sum_upto = [&](int x) {
-#pragma unroll
-    for (int o = 1; o < 32; o <<= 1) {
-      const int other = __shfl_up_sync(0xffffffffu, x, o);
-      if (lane >= o) x += other;
-    }
-    return x;
-  };
-  int chunk = 0, before = 0, own = steps_of(lane), upto = sum_upto(own), total = __shfl_sync(0xffffffffu, upto, 31);
-  for (int later = 32; later < p.sequences; later += 32) total += __shfl_sync(0xffffffffu, sum_upto(steps_of(later + lane)), 31);
+  int chunk = 0, before = 0, own = steps_of(lane), upto = warp_scan(own), total = __shfl_sync(0xffffffffu, upto, 31);
+  for (int later = 32; later < p.sequences; later += 32) total += __shfl_sync(0xffffffffu, warp_scan(steps_of(later + lane)), 31);
 #pragma unroll
   for (int o = 16; o > 0; o >>= 1) longest = max(longest, __shfl_xor_sync(0xffffffffu, longest, o));
   const int block = static_cast<int>(blockIdx.x), blocks = static_cast<int>(gridDim.x);
@@ -124,7 +116,7 @@ __device__ Item first_item(const AttentionParams& p, const DecodeWork& work) {
     before += __shfl_sync(0xffffffffu, upto, 31);
     chunk += 32;
     own = steps_of(chunk + lane);
-    upto = sum_upto(own);
+    upto = warp_scan(own);
   }
   const int owner = __ffs(reached) - 1;
   item.sequence = chunk + owner;

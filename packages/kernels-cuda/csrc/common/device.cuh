@@ -52,6 +52,16 @@ template <class Op> __device__ __forceinline__ float warp_reduce(float x) {
   return x;
 }
 
+/// Sum of x over the lanes up to this one.
+__device__ __forceinline__ int warp_scan(int x) {
+#pragma unroll
+  for (int o = 1; o < 32; o <<= 1) {
+    const int other = __shfl_up_sync(0xffffffffu, x, o);
+    if ((threadIdx.x & 31) >= o) x += other;
+  }
+  return x;
+}
+
 /// Reduction over the block, the result in every thread. Whole warps only; `shared` holds 32 floats and may be reused at once.
 template <class Op> __device__ __forceinline__ float block_reduce(float x, float* shared) {
   const int lane = threadIdx.x & 31, warp = threadIdx.x >> 5, warps = blockDim.x >> 5;

@@ -6,7 +6,6 @@
 // test    csrc/test/linear.cu (thresholds from every value to none)
 #pragma once
 #include "device.cuh"
-#include "problem.h"
 
 namespace q::cuda {
 
@@ -33,15 +32,6 @@ template <class T, int Threads, int MostRows> struct OutlierColumns {
         lists(reinterpret_cast<Outlier*>(shared + table_bytes(k))), codes(reinterpret_cast<int8_t*>(lists + rows * kept)), sums(sums), slices(k / kSlice), rows(rows), stride(stride), kept(kept) {}
 
   static __device__ __forceinline__ int lowest(uint32_t bits) { return __ffs(static_cast<int>(bits)) - 1; }
-  /// Sum of v over the lanes up to this one.
-  static __device__ __forceinline__ int scan(int v) {
-#pragma unroll
-    for (int o = 1; o < 32; o *= 2) {
-      const int other = __shfl_up_sync(0xffffffffu, v, o);
-      if (threadIdx.x % 32 >= o) v += other;
-    }
-    return v;
-  }
 
   /// One warp: keeps a slice of W, of 16 rows `pitch` bytes apart, the first of which is number `at` in the group. Only slices before end(0).
   __device__ __forceinline__ void keep(int slice, const uint8_t* tile, int pitch, int at) const {
@@ -72,7 +62,7 @@ template <class T, int Threads, int MostRows> struct OutlierColumns {
       for (int m = 0; m < MostRows; ++m)
         if (slice < slices && m < rows) bits |= mask(m)[slice];
       const int own = __popc(bits);
-      int to_here = scan(own);
+      int to_here = warp_scan(own);
       if (threadIdx.x % 32 == 31) scratch[warp] = to_here;
       __syncthreads();
       int all = 0;
@@ -98,7 +88,7 @@ template <class T, int Threads, int MostRows> struct OutlierColumns {
 #pragma unroll 1
       for (int other = begin + lane; other < slice; other += 32) earlier += __popc(mask(m)[other]);
       uint32_t bits = slice < end ? mask(m)[slice] : 0;
-      const int own = __popc(bits), first = __shfl_sync(0xffffffffu, scan(earlier), 31), to_here = scan(own);
+      const int own = __popc(bits), first = __shfl_sync(0xffffffffu, warp_scan(earlier), 31), to_here = warp_scan(own);
       Outlier* to = lists + m * kept + first + to_here - own;
 #pragma unroll 1
       for (; bits; bits &= bits - 1) {

@@ -23,13 +23,7 @@ struct Lists {
 
 /// Exclusive sum over the block in thread order; `total` is the block's sum.
 __device__ int block_scan(int x, int* shared, int& total) {
-  const int lane = threadIdx.x & 31, warp = threadIdx.x >> 5;
-  int sum = x;
-#pragma unroll
-  for (int o = 1; o < 32; o <<= 1) {
-    const int other = __shfl_up_sync(0xffffffffu, sum, o);
-    if (lane >= o) sum += other;
-  }
+  const int lane = threadIdx.x & 31, warp = threadIdx.x >> 5, sum = warp_scan(x);
   __syncthreads();
   if (lane == 31) shared[warp] = sum;
   __syncthreads();

@@ -5,8 +5,6 @@
 
 namespace q::cuda {
 
-constexpr int kRowNestedBytes = 1040;  // 256 values and the offset
-
 /// The warps' rings lie in the halves of 256 bytes that the code table leaves, those of more than 8 warps behind it two by two. A row's pieces of 16 bytes change
 /// places by row, so that no two lanes meet in a bank.
 template <int Warps> struct TableRing {
@@ -109,14 +107,14 @@ template <int Warps, bool Nested, int ChunkSteps, int LaneBlocks> struct Row4Wal
     decode_absmax(from.high, p.gated ? 1 : part, high);
   }
 
-  __device__ float* nested_table(int of_part) const { return reinterpret_cast<float*>(shared + plan.tables + of_part * kRowNestedBytes); }
+  __device__ float* nested_table(int of_part) const { return reinterpret_cast<float*>(shared + plan.tables + of_part * kNestedTableBytes); }
   /// Starts the copies of the tables of nested absmax, which are cold, as a group of their own.
   __device__ void copy_nested() const {
     if constexpr (Nested) {
       const int of = threadIdx.x / 64, piece = threadIdx.x % 64;
       const uint32_t to = base + plan.tables;
-      if (of < p.parts) async_copy<16>(to + of * kRowNestedBytes + piece * 16, p.part[of].nested_code + piece * 4);
-      if (threadIdx.x < p.parts) async_copy<4>(to + threadIdx.x * kRowNestedBytes + 1024, p.part[threadIdx.x].offset);
+      if (of < p.parts) async_copy<16>(to + of * kNestedTableBytes + piece * 16, p.part[of].nested_code + piece * 4);
+      if (threadIdx.x < p.parts) async_copy<4>(to + threadIdx.x * kNestedTableBytes + 1024, p.part[threadIdx.x].offset);
       async_commit();
     }
   }

@@ -20,7 +20,7 @@ template <WeightKind Kind, class T, int ColumnTiles> struct StreamCopies {
   int chunks;  // in which this warp has work
 
   __device__ StreamRow* rows() const { return reinterpret_cast<StreamRow*>(shared + at.rows); }
-  __device__ float* nested_table(int part) const { return reinterpret_cast<float*>(shared + at.nested + part * 1040); }
+  __device__ float* nested_table(int part) const { return reinterpret_cast<float*>(shared + at.nested + part * kNestedTableBytes); }
   /// A lane's 4 sums of column tile j of a tile, as the products leave them.
   __device__ __forceinline__ Sum* sums(int w, int tile, int j, int of_lane) const {
     if (S::kSumsInGaps) return reinterpret_cast<Sum*>(shared + 2 * S::kStageBytes + ((tile * kWarps + w) * 4 + (of_lane >> 3)) * 256 + (of_lane & 7) * 16);

@@ -43,7 +43,7 @@ template <class S> struct StreamLayout {
     outliers = sums + (S::kSumsInGaps ? 0 : tiles * S::kSumsBytes);
     rows = outliers + tiles * kWarps * outlier_rows * 64;
     nested = rows + tiles * 16 * static_cast<int>(sizeof(StreamRow));
-    total = nested + nested_parts * 1040;  // 256 values and the offset
+    total = nested + nested_parts * kNestedTableBytes;
   }
 };
 

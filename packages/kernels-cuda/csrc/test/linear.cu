@@ -335,7 +335,7 @@ void sweep(Device& device) {
         cases.push_back({act, rows, 1024, {part, part, part}});
       }
     }
-    cases.push_back({act, 4, 1024, {{WeightKind::int8, 14001, act, QuantType::nf4, false, 64, 3.f}, {WeightKind::int8, 14001, act, QuantType::nf4, false, 64, 3.f}}, ActivationKind::silu, true});
+    cases.push_back({act, 4, 4096, {{WeightKind::int8, 14001, act, QuantType::nf4, false, 64, 3.f}, {WeightKind::int8, 14001, act, QuantType::nf4, false, 64, 3.f}}, ActivationKind::silu, true});
     cases.push_back({act, 1, 128, {{WeightKind::bnb4, 75011, act, QuantType::nf4, true, 64, 0, true, act}}});
     cases.push_back({act, 1, 64, {{WeightKind::bnb4, 26111, act, QuantType::nf4, true, 64, 0, true, act}}});
     cases.push_back({act, 3, 128, {{WeightKind::dense, 26111, act}}});
