@@ -24,7 +24,7 @@ bool suits(const LinearProblem& p) {
 
 template <int Warps> RowCut cut_of(const LinearProblem& p, int chunk_steps, int most_shares, int share_bytes) {
   using Ring = TableRing<Warps>;
-  return {Warps, Ring::kStepValues, chunk_steps, most_shares, Ring::kBytes, 0, share_bytes, p.part[0].nested_absmax ? p.parts * kNestedTableBytes : 0, 0, INT_MAX};
+  return {Warps, Ring::kStepValues, chunk_steps, most_shares, Ring::kBytes, 0, share_bytes, p.part[0].nested_absmax ? p.parts * kNestedTableBytes : 0, INT_MAX};
 }
 
 template <class T, int Columns> bool launch_columns(const LinearProblem& p, Context& context) {

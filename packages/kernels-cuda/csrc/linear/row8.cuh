@@ -1,6 +1,7 @@
 // row8_linear: out = epilogue(x W^T) for 1 to 16 rows of x and int8 weights (LLM.int8)                                  decode
 // maths   int8 tensor cores with W as the 16-row operand and x as one or two of 8 columns, i32 sums. x is quantized here: absmax, codes and outliers as
-//         quantize_block.cuh. What x's outliers give is added in f32 (outlier_columns.cuh).
+//         quantize_block.cuh. Outliers are multiplied as integers of three digits of 8 bits, exactly: for one row the digits are columns of the same operand,
+//         for several they are multiplied where there are any.
 // layout  row_walk.cuh; up to 16 warps share k. x of 256 values stays in registers over all tiles of a group; the warps add what they have to one sum in shared
 //         memory, in any order, since integers are exact. The first blocks quantize a row of x each, for all blocks (meet.cuh); a single row is quantized by
 //         every block for itself.
@@ -16,7 +17,6 @@
 // ref     tensor/src/ops (linear)        bench  csrc/test/linear_bench.cu
 #pragma once
 #include "meet.cuh"
-#include "outlier_columns.cuh"
 #include "quantize_block.cuh"
 #include "row_walk.cuh"
 
@@ -36,13 +36,15 @@ template <int Stages> struct PlainRing {
 
 constexpr int kRow8Most = 16;  // rows of x
 constexpr int kInFlight = 2;   // steps of a warp whose copies are on their way while blocks meet
-/// Columns: of 8 rows of x, 1 or 2.
-template <int Columns> struct Row8Shape {
+/// Columns: of 8 rows of x, 1 or 2. Own: there is one row, and every block quantizes it for itself.
+template <int Columns, bool Own> struct Row8Shape {
   static constexpr int kWarps = 16, kThreads = kWarps * 32;
   static constexpr int kChunkSteps = 4;  // whose x takes 16 registers for each 8 rows
-  static constexpr int kSumsBytes = Columns * 512;  // of a tile: a lane's 4 for each 8 columns
+  static constexpr int kTileSums = Columns * 128;   // a lane's 4 for each 8 columns
+  static constexpr int kSumsBytes = kTileSums * 4 * (Own ? 1 : 4);  // of a tile: of codes, and of outliers' digits
   static constexpr int kMostTiles = kThreads / 16;  // of a group: a thread brings absmax of a row of W
   static constexpr int kTileBytes = kSumsBytes + 64;  // and absmax of W's rows, f32 [16]
+  static constexpr bool kKeepDigits = Columns == 1;   // a visit's sums of digits in registers; beside 16 rows of x there is no room
 };
 
 /// How x is quantized.
@@ -50,12 +52,11 @@ struct QuantizeX {
   float threshold;    // 0: no outliers
   uint8_t* rows;      // where all blocks find the rows (BlockRows); null: every block quantizes the only row for itself
   unsigned* arrived;  // two zeros: rows that are quantized, blocks that leave; left as zeros
-  int kept;           // columns of outliers that shared memory has room for (OutlierColumns)
 };
 
-/// Own: every block quantizes the only row of x for itself. Stages: of the ring.
-template <class T, int Columns, bool Own, int Stages> struct Row8Kernel : RowWalk<Row8Shape<Columns>::kWarps, PlainRing<Stages>, Row8Shape<Columns>::kChunkSteps> {
-  using Shape = Row8Shape<Columns>;
+/// Stages: of the ring.
+template <class T, int Columns, bool Own, int Stages> struct Row8Kernel : RowWalk<Row8Shape<Columns, Own>::kWarps, PlainRing<Stages>, Row8Shape<Columns, Own>::kChunkSteps> {
+  using Shape = Row8Shape<Columns, Own>;
   using Ring = PlainRing<Stages>;
   using Walk = RowWalk<Shape::kWarps, Ring, Shape::kChunkSteps>;
   using Walk::Walk;
@@ -81,30 +82,24 @@ template <class T, int Columns, bool Own, int Stages> struct Row8Kernel : RowWal
   using Walk::steps_in;
 
   using Rows = BlockRows<T, kThreads, Own ? 1 : kRow8Most>;
-  using Outliers = OutlierColumns<T, kThreads, Own ? 1 : Columns * 8>;
   using Operands = uint32_t[Shape::kChunkSteps][Columns][4];
 
-  // Shared memory behind the ring: of all tiles the sums, then absmax of W; then scratch, absmax of x's rows, a row that is the block's
-  // own, as codes and as the norm gave it, and outliers. The outliers' sums take the ring's place when it is done.
-  static constexpr int kRowsAt = Rows::kScratchBytes + kRow8Most * 4;
-  static __host__ __device__ int normed_at(int k) { return kRowsAt + (Own ? Rows::bytes(k) : 0); }
-  static __host__ __device__ int outliers_at(const LinearProblem& p) { return static_cast<int>(normed_at(p.k) + (Own && p.norm.weight ? p.k * sizeof(T) : 0)); }
-  static __host__ __device__ int columns_at(const LinearProblem& p) { return outliers_at(p) + Outliers::table_bytes(static_cast<int>(p.k)); }
-  __device__ __forceinline__ int* sums(int tile) const { return reinterpret_cast<int*>(shared + plan.sums + tile * Shape::kSumsBytes); }
-  __device__ __forceinline__ float* outlier_sums() const { return reinterpret_cast<float*>(shared); }
-  static_assert(kRow8Most * Shape::kMostTiles * 16 * sizeof(float) <= Shape::kWarps * Ring::kWarpBytes);
+  // Shared memory behind the ring: of all tiles the sums, then absmax of W; then scratch, absmax and units of x's rows, a row that is the block's own, as the norm
+  // gave it and quantized.
+  static constexpr int kRowsAt = Rows::kScratchBytes + kRow8Most * 8;
+  static __host__ __device__ int normed_bytes(const LinearProblem& p) { return Own && p.norm.weight ? static_cast<int>(p.k * sizeof(T)) : 0; }
+  static __host__ __device__ int table_bytes(const LinearProblem& p, float threshold) { return kRowsAt + normed_bytes(p) + (Own ? Rows::bytes(static_cast<int>(p.k), threshold > 0) : 0); }
+  /// Of a tile: of the codes (0), or of an outlier's digit (1 to 3).
+  __device__ __forceinline__ int* sums(int tile, int digit = 0) const { return reinterpret_cast<int*>(shared + plan.sums + tile * Shape::kSumsBytes) + digit * Shape::kTileSums; }
   __device__ __forceinline__ float* weight_absmax(int tile) const { return reinterpret_cast<float*>(sums(plan.tiles)) + tile * 16; }
   __device__ __forceinline__ float* row_absmax() const { return reinterpret_cast<float*>(shared + plan.tables + Rows::kScratchBytes); }
+  __device__ __forceinline__ float* row_unit() const { return row_absmax() + kRow8Most; }
   __device__ __forceinline__ Rows rows_of_x(const QuantizeX& q) const {
     uint8_t* scratch = shared + plan.tables;
-    return {Own ? scratch + kRowsAt : q.rows, reinterpret_cast<uint32_t*>(scratch), static_cast<int>(p.k)};
-  }
-  __device__ __forceinline__ Outliers outliers(const QuantizeX& q) const {
-    return {shared + plan.tables + outliers_at(p), outlier_sums(), static_cast<int>(p.k), p.rows, plan.tiles * 16, q.kept};
+    return {Own ? scratch + kRowsAt + normed_bytes(p) : q.rows, reinterpret_cast<uint32_t*>(scratch), static_cast<int>(p.k)};
   }
   /// Where what a norm gives is read again.
-  __device__ __forceinline__ T* normed() const { return Own ? reinterpret_cast<T*>(shared + plan.tables + normed_at(static_cast<int>(p.k))) : static_cast<T*>(p.norm.out); }
-  __device__ __forceinline__ const T* multiplied() const { return p.norm.weight ? normed() : static_cast<const T*>(p.x); }
+  __device__ __forceinline__ T* normed() const { return reinterpret_cast<T*>(Own ? shared + plan.tables + kRowsAt : static_cast<uint8_t*>(p.norm.out)); }
 
   /// absmax of the group's rows of W: a thread's, on its way.
   __device__ float load_weight_absmax() const {
@@ -118,45 +113,74 @@ template <class T, int Columns, bool Own, int Stages> struct Row8Kernel : RowWal
     if (threadIdx.x < plan.tiles * 16) weight_absmax(0)[threadIdx.x] = weight_absmax_of_thread;
   }
 
-  /// x of a chunk as the second operand: column lane / 4 of tile j is row j * 8 + lane / 4.
-  __device__ __forceinline__ void load_x(const int8_t* codes, int chunk, Operands& x) const {
-    const int count = steps_in(chunk);
+  /// x of a chunk as the second operand: column lane / 4 of tile j is row j * 8 + lane / 4. The only row: columns 1 to 3 are its outliers' digits, if asked.
+  template <bool WithDigits> __device__ __forceinline__ void load_x(const Rows& rows, int chunk, Operands& x) const {
+    const int count = steps_in(chunk), at = (first + chunk * Shape::kChunkSteps) * 64 + lane % 4 * 16;
 #pragma unroll
     for (int j = 0; j < Columns; ++j) {
       const int m = j * 8 + lane / 4;
-      const uint4* from = reinterpret_cast<const uint4*>(codes + m * p.k + (first + chunk * Shape::kChunkSteps) * 64 + lane % 4 * 16);
+      const int8_t* row = Own ? m == 0 ? rows.codes(0) : rows.digits(m - 1, 0) : rows.codes(m);
 #pragma unroll
       for (int i = 0; i < Shape::kChunkSteps; ++i) {
-        const uint4 v = m < p.rows && i < count ? from[i * 4] : make_uint4(0, 0, 0, 0);
+        const uint4 v = m < (WithDigits ? 1 + Rows::kDigits : p.rows) && i < count ? *reinterpret_cast<const uint4*>(row + at + i * 64) : make_uint4(0, 0, 0, 0);
         x[i][j][0] = v.x, x[i][j][1] = v.y, x[i][j][2] = v.z, x[i][j][3] = v.w;
       }
     }
   }
-
-  /// Row i of the group, 16 to a tile (gated: 8 and their up rows); null: the tile has fewer.
-  __device__ __forceinline__ const int8_t* weight_row(int i) const {
-    const int tile = i / 16, r = p.gated ? i % 8 : i % 16;
-    if (r >= rows_in(tile)) return nullptr;
-    return reinterpret_cast<const int8_t*>(p.part[p.gated ? i / 8 % 2 : part].weight + (begin + tile * plan.tile_rows + r) * plan.pitch);
+  /// Adds to a tile's sums of the codes (0), or of a digit (1 to 3).
+  __device__ __forceinline__ void add(int tile, int digit, const int (&c)[Columns][4]) const {
+#pragma unroll
+    for (int j = 0; j < Columns; ++j)
+#pragma unroll
+      for (int e = 0; e < 4; ++e) atomicAdd(sums(tile, digit) + (j * 4 + e) * 32 + lane, c[j][e]);
   }
-  /// Sums what the outliers give; those of the slices before `end` have been kept.
-  template <class Mask> __device__ void add_outliers(const Outliers& outliers, Mask mask, int end) const {
-    outliers.add(true, weight_absmax(0));
-    __syncthreads();
-    while (end < outliers.slices) {
-      const int begin = end;
-      end = outliers.end(begin);
-      outliers.list(multiplied(), mask, begin, end);
-      outliers.fetch(begin, end, [&](int i) { return weight_row(i); });
-      __syncthreads();
-      outliers.add(false, weight_absmax(0));
-      __syncthreads();
+
+  /// Of each step of a chunk, which rows of x have outliers there, a bit each.
+  struct Flags {
+    uint32_t rows[Shape::kChunkSteps];
+    __device__ __forceinline__ bool any() const {
+      uint32_t all = 0;
+#pragma unroll
+      for (int i = 0; i < Shape::kChunkSteps; ++i) all |= rows[i];
+      return all != 0;
+    }
+  };
+  __device__ __forceinline__ Flags load_flags(const Rows& rows, int chunk) const {
+    Flags f;
+    const bool has = lane < p.rows && row_unit()[lane % kRow8Most] != 0.f;  // also if it is not a number
+#pragma unroll
+    for (int i = 0; i < Shape::kChunkSteps; ++i) f.rows[i] = __ballot_sync(0xffffffffu, has && i < steps_in(chunk) && rows.flags(lane)[first + chunk * Shape::kChunkSteps + i]);
+    return f;
+  }
+  using DigitSums = int[Rows::kDigits][Columns][4];
+  __device__ __forceinline__ void multiply_digit(const Rows& rows, uint32_t of_rows, int digit, int step, const uint32_t (&a)[2][4], int (&c)[Columns][4]) const {
+#pragma unroll
+    for (int j = 0; j < Columns; ++j) {
+      const int m = j * 8 + lane / 4;
+      const uint4 v = of_rows >> m & 1 ? *reinterpret_cast<const uint4*>(rows.digits(digit, m) + step * 64 + lane % 4 * 16) : make_uint4(0, 0, 0, 0);
+      mma_int8(c[j], a[0], v.x, v.y);
+      mma_int8(c[j], a[1], v.z, v.w);
     }
   }
+  /// Adds a step of a tile times the outliers of some rows: to `kept`, or to the sums.
+  __device__ __forceinline__ void multiply_outliers(const Rows& rows, uint32_t of_rows, int step, int tile, const uint32_t (&a)[2][4], DigitSums& kept) const {
+    if constexpr (Shape::kKeepDigits) {
+#pragma unroll
+      for (int digit = 0; digit < Rows::kDigits; ++digit) multiply_digit(rows, of_rows, digit, step, a, kept[digit]);
+    } else {
+#pragma unroll 1
+      for (int digit = 0; digit < Rows::kDigits; ++digit) {
+        int c[Columns][4] = {};
+        multiply_digit(rows, of_rows, digit, step, a, c);
+        add(tile, 1 + digit, c);
+      }
+    }
+  }
+
   /// From the start of a stage to what this lane reads.
   __device__ __forceinline__ int stage_lane() const { return row_offset(lane / 4) + lane % 4 * 16; }
-  /// A tile times a chunk of x; keep(step, stage): what else a stage is good for.
-  template <class Keep> __device__ __forceinline__ void visit(int chunk, int tile, int& from, Copies& copies, const Operands& x, Keep keep) const {
+  /// A tile times a chunk of x; also(step, a): what else is done with a step of W.
+  template <class Also> __device__ __forceinline__ void visit(int chunk, int tile, int& from, Copies& copies, const Operands& x, Also also) const {
     const int count = steps_in(chunk);
     int c[Columns][4] = {};
 #pragma unroll
@@ -171,51 +195,42 @@ template <class T, int Columns, bool Own, int Stages> struct Row8Kernel : RowWal
       for (int i = 0; i < 2; ++i)
 #pragma unroll
         for (int j = 0; j < Columns; ++j) mma_int8(c[j], a[i], x[step][j][2 * i], x[step][j][2 * i + 1]);
-      keep(step, shared + from - stage_lane());
+      also(step, a);
       next_stage(from);
     }
-#pragma unroll
-    for (int j = 0; j < Columns; ++j)
-#pragma unroll
-      for (int e = 0; e < 4; ++e) atomicAdd(sums(tile) + (j * 4 + e) * 32 + lane, c[j][e]);
+    add(tile, 0, c);
   }
-  /// The group times x. Twice in the kernel's code: without outliers, which is usual, no instruction of theirs lies in between.
-  template <bool WithOutliers> __device__ __forceinline__ void multiply(const Rows& rows_of_x, Operands& x, Copies& copies, const QuantizeX& q, bool first_group) const {
-    const Outliers outliers = this->outliers(q);
-    const auto mask = [&](int m) { return reinterpret_cast<const uint32_t*>(rows_of_x.mask(m)); };
-    int kept_end = 0;
-    if constexpr (WithOutliers) {
-      if (first_group) outliers.find(mask, reinterpret_cast<int*>(rows_of_x.largest));
-      __syncthreads();
-      kept_end = outliers.end(0);
-      outliers.list(multiplied(), mask, 0, kept_end);
-    }
+  /// The group times x, whose first chunk is in registers. Twice in the kernel's code: without outliers, which is usual, no instruction of theirs lies in between.
+  template <bool WithOutliers> __device__ __forceinline__ void multiply(const Rows& rows, Operands& x, Copies& copies) const {
+    constexpr bool kApart = WithOutliers && !Own;
     int from = this->ring() + stage_lane();
 #pragma unroll 1
     for (int chunk = 0; chunk * Shape::kChunkSteps < plan.steps; ++chunk) {
-      if (chunk > 0) load_x(rows_of_x.codes(), chunk, x);
-      constexpr int kSlices = Ring::kStepValues / Outliers::kSlice;  // of a step
-      const int slice = (first + chunk * Shape::kChunkSteps) * kSlices;
-      unsigned kept = 0;  // a bit for each slice: it has columns to keep
-      if constexpr (WithOutliers)
-#pragma unroll 1
-        for (int i = 0; i < min(steps_in(chunk) * kSlices, kept_end - slice); ++i) kept |= (outliers.any[slice + i] != 0) << i;
+      if (chunk > 0 || (WithOutliers && Own)) load_x<WithOutliers && Own>(rows, chunk, x);
+      Flags flags = {};
+      if constexpr (kApart) flags = load_flags(rows, chunk);
 #pragma unroll 1
       for (int tile = side; tile < plan.tiles; tile += sides) {
-        visit(chunk, tile, from, copies, x, [&](int step, const uint8_t* stage) {
-          if constexpr (WithOutliers)
-#pragma unroll 1
-            for (int i = step * kSlices; i < (step + 1) * kSlices; ++i)
-              if (kept >> i & 1) outliers.keep(slice + i, stage + i % kSlices * Outliers::kSlice, kStepBytes, tile * 16);
+        DigitSums kept = {};
+        visit(chunk, tile, from, copies, x, [&](int step, const uint32_t(&a)[2][4]) {
+          if constexpr (kApart)
+            if (flags.rows[step]) multiply_outliers(rows, flags.rows[step], first + chunk * Shape::kChunkSteps + step, tile, a, kept);
         });
+        if (kApart && Shape::kKeepDigits && flags.any())
+#pragma unroll
+          for (int digit = 0; digit < Rows::kDigits; ++digit) add(tile, 1 + digit, kept[digit]);
       }
     }
     __syncthreads();
-    if constexpr (WithOutliers) add_outliers(outliers, mask, kept_end);
     this->template store_group<T>([&](int m, int tile, int slot) {
-      const int element = (m >> 3) * 4 + (m & 1) + (slot >> 3) * 2;
-      const float y = static_cast<float>(sums(tile)[element * 32 + (slot & 7) * 4 + (m & 7) / 2]) * (row_absmax()[m] * weight_absmax(tile)[slot] * (1.f / (127.f * 127.f)));
-      return WithOutliers ? y + outlier_sums()[(m * plan.tiles + tile) * 16 + slot] : y;
+      const auto sum = [&](int digit) {
+        const int column = Own ? digit : m;  // of the operand
+        return sums(tile, Own ? 0 : digit)[((column >> 3) * 4 + (column & 1) + (slot >> 3) * 2) * 32 + (slot & 7) * 4 + (column & 7) / 2];
+      };
+      const float absmax = weight_absmax(tile)[slot];
+      float y = static_cast<float>(sum(0)) * (row_absmax()[m] * absmax * (1.f / (127.f * 127.f)));
+      if constexpr (WithOutliers) y += static_cast<float>((static_cast<int64_t>(sum(3)) << 16) + (static_cast<int64_t>(sum(2)) << 8) + sum(1)) * (row_unit()[m] * absmax * (1.f / 127.f));
+      return y;
     });
   }
 
@@ -254,19 +269,19 @@ template <class T, int Columns, bool Own, int Stages> struct Row8Kernel : RowWal
         }
       }
       Operands x;
-      load_x(rows_of_x.codes(), 0, x);
+      load_x<false>(rows_of_x, 0, x);
       bool any = with_outliers;
       if (group == blockIdx.x && threadIdx.x < p.rows) {
         row_absmax()[threadIdx.x] = rows_of_x.absmax(threadIdx.x);
-        any = rows_of_x.has_outliers(threadIdx.x);
+        any = (row_unit()[threadIdx.x] = rows_of_x.unit(threadIdx.x)) != 0.f;
       }
 #pragma unroll 1
       for (; issued < kStages - 1; ++issued) issue(copies);
       with_outliers = __syncthreads_or(any);
       if (!with_outliers)
-        multiply<false>(rows_of_x, x, copies, q, group == blockIdx.x);
+        multiply<false>(rows_of_x, x, copies);
       else
-        multiply<true>(rows_of_x, x, copies, q, group == blockIdx.x);
+        multiply<true>(rows_of_x, x, copies);
       if (group + gridDim.x < plan.groups) __syncthreads();
     }
     if (!Own) leave(q.arrived, q.arrived + 1);
@@ -274,7 +289,7 @@ template <class T, int Columns, bool Own, int Stages> struct Row8Kernel : RowWal
 };
 
 template <class T, int Columns, bool Own, int Stages>
-__global__ void __launch_bounds__(Row8Shape<Columns>::kThreads, 1)
+__global__ void __launch_bounds__(Row8Shape<Columns, Own>::kThreads, 1)
     row8_linear(const __grid_constant__ LinearProblem p, const __grid_constant__ RowPlan plan, const __grid_constant__ QuantizeX quantize) {
   extern __shared__ __align__(128) uint8_t shared[];
   Row8Kernel<T, Columns, Own, Stages>(p, plan, shared).run(quantize);

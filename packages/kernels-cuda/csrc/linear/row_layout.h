@@ -10,11 +10,10 @@ namespace q::cuda {
 struct RowCut {
   int warps;                     // of a block, 8 or 16
   int step_values;               // of k, in a step
-  int chunk_steps, most_shares;  // of k: warps that share it have at least a chunk each
+  int least_steps, most_shares;  // of k: warps that share it have at least so many steps each
   int ring_bytes;                // of a block
   int tile_bytes, share_bytes;   // of sums: of a tile, and of a tile and a warp of those that share k
-  int table_bytes;               // of a block,
-  int table_tile_bytes;          // and more for each tile
+  int table_bytes;               // of a block
   int most_tiles;                // of a group
 };
 
@@ -23,7 +22,7 @@ inline bool plan_row(RowPlan& plan, const LinearProblem& p, const RowCut& cut, i
   plan = {};
   const int parts = p.gated ? 1 : p.parts, slots = p.gated ? 8 : 16;
   const int64_t steps = p.k / cut.step_values;
-  while (2 << plan.split_shift <= cut.most_shares && steps >> (plan.split_shift + 1) >= cut.chunk_steps) ++plan.split_shift;
+  while (2 << plan.split_shift <= cut.most_shares && steps >> (plan.split_shift + 1) >= cut.least_steps) ++plan.split_shift;
   const int split = 1 << plan.split_shift, sides = cut.warps / split;
   plan.steps = static_cast<int>((steps + split - 1) / split);
   int64_t all = 0;
@@ -52,7 +51,7 @@ inline bool plan_row(RowPlan& plan, const LinearProblem& p, const RowCut& cut, i
     plan.tile_rows = (most + plan.tiles - 1) / plan.tiles;
     plan.sums = cut.ring_bytes;
     plan.tables = plan.sums + plan.tiles * (cut.tile_bytes + split * cut.share_bytes);
-    plan.total = plan.tables + cut.table_bytes + plan.tiles * cut.table_tile_bytes;
+    plan.total = plan.tables + cut.table_bytes;
     plan.pitch = p.k / cut.step_values * kStepBytes;
     plan.high = p.gated ? p.part[1].weight - p.part[0].weight : 8 * plan.pitch;
     plan.next_tile = static_cast<int64_t>(sides) * plan.tile_rows * plan.pitch;

@@ -29,8 +29,12 @@ __global__ void fill_random(uint32_t* out, int64_t words, uint64_t seed, int mod
   }
 }
 
+__global__ void fill_columns(half_t* x, int64_t rows, int64_t k, int columns) {
+  for (int64_t i = threadIdx.x; i < rows * columns; i += blockDim.x) x[i / columns * k + (i % columns * 2654435761ll + 17) % k] = __float2half_rn(20.f + i % 7);
+}
+
 struct Shape {
-  std::string kind;  // f16, nf4, nested, int8, int8tX with threshold X; x lies in [-1, 1]: int8t0.995 has one outlier in 200 values
+  std::string kind;  // f16, nf4, nested, int8, int8cN: N columns of x are outliers in all rows, int8tX: threshold X; x lies in [-1, 1]: int8t0.995 has one outlier in 200 values
   int64_t n, k;
   int rows;
   int parts = 1;
@@ -79,6 +83,8 @@ Timing measure(Device& device, const Shape& s) {
   const int64_t columns = s.gated ? s.n : s.n * s.parts;
   Buffer x(static_cast<size_t>(s.rows) * s.k * 2), out(static_cast<size_t>(s.rows) * columns * 2);
   randomize(x, 77ull << 40, 1, device.stream);
+  if (s.kind.compare(0, 5, "int8c") == 0) fill_columns<<<1, 256, 0, device.stream>>>(static_cast<half_t*>(x.data), s.rows, s.k, std::stoi(s.kind.substr(5)));
+  CUDA_CHECK(cudaGetLastError());
   device.wait();
   const auto once = [&](int copy) {
     LinearArgs a{};
@@ -147,12 +153,12 @@ int main(int argc, char** argv) {
     for (int i = 4; i < argc; ++i) line(device, {argv[1], std::atoll(argv[2]), std::atoll(argv[3]), std::atoi(argv[i])});
     return 0;
   }
-  for (const char* kind : {"nf4", "nested", "int8", "int8t0", "int8t0.995", "f16"}) {
+  for (const char* kind : {"nf4", "nested", "int8", "int8c8", "int8t0.995", "f16"}) {
     for (const auto& [n, k] : {std::pair<int64_t, int64_t>{4096, 4096}, {11008, 4096}, {4096, 11008}, {28672, 8192}, {1024, 4096}, {32000, 4096}}) {
       for (int rows : {1, 2, 4, 8, 16, 32, 64}) {
         const bool main_shape = n == 11008;
         if (!main_shape && rows != 1 && rows != 16) continue;
-        if (!main_shape && (std::string(kind).compare(0, 5, "int8t") == 0)) continue;
+        if (!main_shape && std::string(kind).size() > 4 && std::string(kind).compare(0, 4, "int8") == 0) continue;
         line(device, {kind, n, k, rows});
       }
     }
