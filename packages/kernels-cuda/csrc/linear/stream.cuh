@@ -216,15 +216,11 @@ template <WeightKind Kind, class T, int ColumnTiles> struct StreamKernel : Strea
     }
   }
 
-  /// Fills the tables of the first group; they depend on weights only.
-  __device__ void set_up(const StreamGroup& group) {
+  /// Fills the tables of the first group; they depend on weights only. Issued: stages whose copies have started since those of copy_nested.
+  template <int Issued> __device__ void set_up(const StreamGroup& group) {
     locate_rows(group);
     if constexpr (S::kBnb4) build_code_table<kStreamThreads>(shared, p.codes);
-    for (int i = 0; i < plan.nested_parts; ++i) {
-      if (!p.part[i].nested_absmax) continue;
-      nested_table(i)[threadIdx.x] = p.part[i].nested_code[threadIdx.x];
-      if (threadIdx.x == 0) nested_table(i)[256] = *p.part[i].offset;
-    }
+    if constexpr (S::kBnb4) async_wait<Issued>();
     __syncthreads();
   }
 
@@ -251,10 +247,10 @@ template <WeightKind Kind, class T, int ColumnTiles> struct StreamKernel : Strea
       if (++ahead_slot == kStages) ahead_slot = 0;
     };
     // The first weights are on their way while shared memory is set up and earlier kernels end (launch.h), the others follow x.
-    if (first_group && !ahead_walk.even) set_up(group);
+    if (first_group && !ahead_walk.even) set_up<0>(group);
 #pragma unroll 1
     for (int i = 0; i < S::kEarlyStages; ++i) issue_next();
-    if (first_group && ahead_walk.even) set_up(group);
+    if (first_group && ahead_walk.even) set_up<S::kEarlyStages>(group);
     if (first_group) pdl_wait();
     Operands b, ahead;
     if (chunks > 0) load_x(0, b);
@@ -324,6 +320,7 @@ template <WeightKind Kind, class T, int ColumnTiles> struct StreamKernel : Strea
     const int blocks = static_cast<int>(p.k >> 6), first = warp * S::kBlocks, step = kWarps * S::kBlocks;
     chunks = first < blocks ? (blocks - first + step - 1) / step : 0;
     pdl_trigger();
+    if constexpr (S::kBnb4) this->copy_nested();
     for (int index = blockIdx.x;;) {
       const StreamGroup group(plan, index);
       const bool with_outliers = __syncthreads_or(run_group(group, index == blockIdx.x) != 0);

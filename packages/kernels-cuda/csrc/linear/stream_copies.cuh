@@ -54,6 +54,17 @@ template <WeightKind Kind, class T, int ColumnTiles> struct StreamCopies {
     }
   }
 
+  /// Starts the copies of the tables of nested absmax, which are cold, as a group of their own.
+  __device__ void copy_nested() const {
+    for (int i = 0; i < plan.nested_parts; ++i) {
+      if (!p.part[i].nested_absmax) continue;
+      const uint32_t to = base + at.nested + i * kNestedTableBytes;
+      async_copy<4>(to + threadIdx.x * 4, p.part[i].nested_code + threadIdx.x);
+      if (threadIdx.x == 0) async_copy<4>(to + 1024, p.part[i].offset);
+    }
+    async_commit();
+  }
+
   /// Starts the copies of absmax of a stage, this lane's row: f32 of 4 blocks; nested: their codes, and the scale they share.
   __device__ __forceinline__ void copy_absmax(const uint8_t* from, const float* nested, int64_t block, int slot) const {
     if (plan.nested_parts == 0) return async_copy<16>(base + absmax_of(slot) + lane * 16, from);
