@@ -110,7 +110,7 @@ template <class T, int D> __device__ __forceinline__ void copy_rows(const Attent
 
 template <class T, int D, bool WIDE, bool MODIFIED>
 __global__ void __launch_bounds__(kWarps * 32, (kBlocksPerMultiprocessor<D, WIDE>)) decode_kernel(const __grid_constant__ AttentionParams p, const __grid_constant__ DecodeWork work) {
-  pdl_begin();
+  pdl_trigger();
   constexpr int kHalves = WIDE ? 2 : 1, kTiles = D / 16, kPending = 2 * kStages<D> - 1;
   extern __shared__ float4 dynamic_shared[];  // per warp: stages of keys and values; then per warp its part of O [rows, D]
   __shared__ float2 shared_s[kWarps][16];
@@ -119,8 +119,6 @@ __global__ void __launch_bounds__(kWarps * 32, (kBlocksPerMultiprocessor<D, WIDE
   float* const parts = reinterpret_cast<float*>(reinterpret_cast<char*>(dynamic_shared) + kWarps * kWarpBytes<D>);
 
   Item at = first_item(p, work);
-  if (!at.live) return;
-
   int stage = 0;
   const float scale = MODIFIED ? kLog2e : p.scale * kLog2e;
   uint32_t q[kTiles][2 * kHalves];
@@ -179,6 +177,8 @@ __global__ void __launch_bounds__(kWarps * 32, (kBlocksPerMultiprocessor<D, WIDE
     look_up();
   };
   look_up();
+  pdl_wait();  // lengths and tables are read early (launch.h)
+  if (!at.live) return;
 
   Tile tile = load_queries(at);
 #pragma unroll 1

@@ -70,7 +70,7 @@ __device__ __forceinline__ void rotate_head(const RopeParams& p, const T* from, 
 /// A warp has the heads first, first + step, ... of a token, and computes the token's sines and cosines once.
 /// PAIRS: pairs of a lane, so rotaryDim is at most 64 * PAIRS.
 template <class T, int N, int PAIRS> __global__ void __launch_bounds__(256) rope_kernel(RopeParams p) {
-  pdl_begin();
+  pdl_trigger();
   const int64_t token = blockIdx.x;
   const int lane = threadIdx.x & 31, heads = p.heads + 2 * p.kv_heads, group_size = p.heads / p.kv_heads;
   const int position = p.positions[token], sequence = p.sequences[token];
@@ -87,6 +87,7 @@ template <class T, int N, int PAIRS> __global__ void __launch_bounds__(256) rope
     sines[k] *= p.scale;
     cosines[k] *= p.scale;
   }
+  pdl_wait();  // positions, tables and frequencies are read early (launch.h)
   for (int head = blockIdx.y * 8 + (threadIdx.x >> 5); head < heads; head += gridDim.y * 8) {
     if (head < p.heads) {
       T* q = row + p.q_offset + (head / group_size) * p.q_group_stride + int64_t(head % group_size) * p.head_dim;

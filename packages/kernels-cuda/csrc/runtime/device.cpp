@@ -105,7 +105,7 @@ void Device::free_buffer(int64_t id) {
 namespace {
 /// Context::settled for a command, which is then counted.
 template <class Args> bool settled(const Args& args, const Reader& reader, Unsettled& unsettled) {
-  if constexpr (std::is_same_v<Args, LinearArgs>) return unsettled.allows(args);
+  if constexpr (std::is_same_v<Args, LinearArgs> || std::is_same_v<Args, RopeKvWriteArgs> || std::is_same_v<Args, AttentionArgs>) return unsettled.allows(args);
   for (const Tensor& t : reader.tensors()) unsettled.add(t);
   return true;
 }
