@@ -17,8 +17,10 @@ template <ActivationKind K> __device__ __forceinline__ float activate(float x) {
 
 /// The same with the kind known at run time; the branch is uniform over a launch.
 __device__ __forceinline__ float activate(ActivationKind kind, float x) {
+  // The usual ones first: a switch reads where to go from memory, which is cold at the end of a short kernel.
+  if (kind == ActivationKind::none) return x;
+  if (kind == ActivationKind::silu) return activate<ActivationKind::silu>(x);
   switch (kind) {
-    case ActivationKind::silu: return activate<ActivationKind::silu>(x);
     case ActivationKind::gelu: return activate<ActivationKind::gelu>(x);
     case ActivationKind::gelu_tanh: return activate<ActivationKind::gelu_tanh>(x);
     case ActivationKind::relu: return activate<ActivationKind::relu>(x);

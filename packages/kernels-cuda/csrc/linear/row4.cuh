@@ -54,9 +54,9 @@ template <class T, bool Nested> struct RowKernel : Row4Walk<kRowWarps, Nested, k
 
   __device__ float* sums(int tile, int of_share) const { return reinterpret_cast<float*>(shared + plan.sums + ((tile << plan.split_shift) + of_share) * kRowSumsBytes); }
 
-  // The hardware has few counters for loads under way, and the compiler gives x and absmax the same one: whoever waits for one waits for both. So absmax is
-  // decoded before x is loaded (`after` makes x's address depend on it), and x is waited for in the first step after it was loaded (settle), when the codes of
-  // that step have been looked up and no other absmax has been asked for.
+  // The hardware has few counters for loads under way, and the compiler gives x and absmax the same one: whoever waits for one waits for both. Plain absmax is
+  // taken before x is loaded (`after` makes x's address depend on it); nested absmax, which is decoded, in the first step of its visit, where x is waited for
+  // (settle), when the codes of that step have been looked up.
 
   /// x of a chunk as the second operand, on its way: column lane / 4 is one block.
   __device__ __forceinline__ void load_x(int chunk, uint32_t after, uint32_t (&x)[8]) const {
@@ -155,11 +155,15 @@ template <class T, bool Nested> struct RowKernel : Row4Walk<kRowWarps, Nested, k
         this->set_up();
       }
       float of_low[2], of_high[2];  // absmax of this visit
-      decode_absmax(coming, of_low, of_high);
+      const auto take_absmax = [&] {
+        decode_absmax(coming, of_low, of_high);
+        return __float_as_uint(of_low[0]) | __float_as_uint(of_low[1]) | __float_as_uint(of_high[0]) | __float_as_uint(of_high[1]);
+      };
+      uint32_t after = 0;
+      if constexpr (!Nested) after = take_absmax();
       if (group == blockIdx.x) pdl_wait();
       uint32_t x[8];
-      const auto decoded = [&] { return __float_as_uint(of_low[0]) | __float_as_uint(of_low[1]) | __float_as_uint(of_high[0]) | __float_as_uint(of_high[1]); };
-      load_x(0, decoded(), x);
+      load_x(0, after, x);
       this->template issue_steps<TableRing<kRowWarps>::kEarlySteps, kStages - 1>(copies);
       if (p.norm.weight && group == blockIdx.x) normalize(x);
       const float residual = load_residual(threadIdx.x / 16);
@@ -180,6 +184,7 @@ template <class T, bool Nested> struct RowKernel : Row4Walk<kRowWarps, Nested, k
             if constexpr (first_of_visit.value) settle(x);
             multiply(a0, a1, x, a);
             multiply(b0, b1, x, b);
+            if constexpr (Nested && first_of_visit.value) take_absmax();
             next_stage(from);
             if (step == t) {
               low = fmaf(of_low[0], a[0], low), high = fmaf(of_high[0], a[2], high);
@@ -188,11 +193,14 @@ template <class T, bool Nested> struct RowKernel : Row4Walk<kRowWarps, Nested, k
           };
           multiply_step(0, std::true_type{});
           this->load_next_absmax(coming, {chunk, tile}, block);
-#pragma unroll 1
-          for (int step = 1; step < count; ++step) multiply_step(step, std::false_type{});
-          decode_absmax(coming, of_low, of_high);
+#pragma unroll
+          for (int step = 1; step < kChunkSteps; ++step) {
+            if (step >= count) break;
+            multiply_step(step, std::false_type{});
+          }
+          if constexpr (!Nested) after = take_absmax();
           const bool last = tile + sides >= plan.tiles && (chunk + 1) * kChunkSteps < steps;
-          if (last) load_x(chunk + 1, decoded(), x);
+          if (last) load_x(chunk + 1, after, x);
           low += __shfl_xor_sync(0xffffffffu, low, 1), high += __shfl_xor_sync(0xffffffffu, high, 1);
           low += __shfl_xor_sync(0xffffffffu, low, 2), high += __shfl_xor_sync(0xffffffffu, high, 2);
           if (t == 0) {

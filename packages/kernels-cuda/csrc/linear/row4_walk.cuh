@@ -111,10 +111,12 @@ template <int Warps, bool Nested, int ChunkSteps, int LaneBlocks> struct Row4Wal
   /// Starts the copies of the tables of nested absmax, which are cold, as a group of their own.
   __device__ void copy_nested() const {
     if constexpr (Nested) {
-      const int of = threadIdx.x / 64, piece = threadIdx.x % 64;
-      const uint32_t to = base + plan.tables;
-      if (of < p.parts) async_copy<16>(to + of * kNestedTableBytes + piece * 16, p.part[of].nested_code + piece * 4);
-      if (threadIdx.x < p.parts) async_copy<4>(to + threadIdx.x * kNestedTableBytes + 1024, p.part[threadIdx.x].offset);
+      const int of = this->warp / 2, piece = threadIdx.x % 64;
+      if (of < p.parts) {
+        const uint32_t to = base + plan.tables + of * kNestedTableBytes;
+        async_copy<16>(to + piece * 16, p.part[of].nested_code + piece * 4);
+        if (piece == 0) async_copy<4>(to + 1024, p.part[of].offset);
+      }
       async_commit();
     }
   }
