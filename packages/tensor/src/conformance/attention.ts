@@ -2,7 +2,8 @@ import type { Backend } from '../core/backend.js';
 import type { Tensor } from '../core/tensor.js';
 import type { FloatDType } from '../dtype.js';
 import { attention, packedQkv, ropeKvWrite, type AttentionOptions, type Batch, type KvLayer, type QkvLayout } from '../ops/attention.js';
-import { numbers, type ConformanceCase } from './harness.js';
+import { fill } from '../ops/elementwise.js';
+import { numbers, type Conformance, type ConformanceCase } from './harness.js';
 
 interface Setting {
   readonly name: string;
@@ -83,7 +84,45 @@ export function runAttention(backend: Backend, setting: Setting, dtype: FloatDTy
   return [out, kv.keys, kv.values];
 }
 
-export const attentionCases: ConformanceCase[] = settings.map((setting) => ({
-  name: `rope, cache and attention: ${setting.name}`,
-  run: (context) => context.same((backend) => runAttention(backend, setting, context.dtype), { tolerance: context.dtype === 'f32' ? 5e-6 : undefined }),
-}));
+/** Positions, lengths and tables are the last values of long tensors that the command before fills: a kernel that reads them too early finds the round before. */
+const justWritten: ConformanceCase = {
+  name: 'rope, cache and attention: positions, lengths and tables that were just written',
+  run: (context) =>
+    context.same((backend) => {
+      const layout = packedQkv(4, 2, 64);
+      const [blocks, blockSize, maxBlocks, long] = [5, 16, 20, 1 << 20];
+      const source = numbers(5);
+      const random = (shape: number[]) => backend.tensor(source.normals(shape.reduce((a, b) => a * b, 1)), shape, context.dtype);
+      const cacheShape = [blocks, layout.numKvHeads, blockSize, layout.headDim];
+      const kv: KvLayer = { keys: random(cacheShape), values: random(cacheShape) };
+      const inverseFrequencies = backend.tensor(Float32Array.from({ length: 32 }, (_, i) => 10000 ** (-i / 32)), [32], 'f32');
+      const [positions, lengths, tables] = Array.from({ length: 3 }, () => backend.empty([long], 'i32'));
+      const last = (tensor: Tensor, count: number) => tensor.slice(long - count, long);
+      const constant = (values: number[]) => backend.tensor(Int32Array.from(values), [values.length], 'i32');
+      const batch: Batch = {
+        tokens: 1, sequences: 1, maxQuery: 1, maxContext: maxBlocks * blockSize, tokenIds: constant([0]), sequenceOf: constant([0]), sequenceStarts: constant([0, 1]),
+        positions: last(positions, 1), contextLengths: last(lengths, 1), blockTables: last(tables, maxBlocks).reshape([1, maxBlocks]),
+      };
+      const outputs: Tensor[] = [];
+      for (const position of [300, 7, 150, 0, 319, 64]) {
+        const qkv = random([1, layout.rowStride]);
+        fill(lengths, position + 1);
+        fill(tables, position % blocks);
+        fill(positions, position);
+        ropeKvWrite(qkv, kv, batch, layout, { inverseFrequencies });
+        fill(tables, (position + 1) % blocks);
+        outputs.push(attention(qkv, kv, batch, layout));
+        fill(lengths, Math.floor(position / 2) + 1);
+        outputs.push(attention(qkv, kv, batch, layout));
+      }
+      return [...outputs, kv.keys, kv.values];
+    }, { tolerance: context.dtype === 'f32' ? 5e-6 : undefined }),
+};
+
+export const attentionCases: ConformanceCase[] = [
+  ...settings.map((setting) => ({
+    name: `rope, cache and attention: ${setting.name}`,
+    run: (context: Conformance) => context.same((backend) => runAttention(backend, setting, context.dtype), { tolerance: context.dtype === 'f32' ? 5e-6 : undefined }),
+  })),
+  justWritten,
+];
