@@ -5,8 +5,8 @@
 //         of a tile go through shared memory, where the warps' sums meet at the end of the group.
 // floor   bytes of the weight / 4.3 TB/s (H200): 11008 x 4096 5.9 us (nested 5.4); shared memory (look-ups, ring, sums) 11500 cycles of it, 5.8 us
 // launch  to 8 rows two blocks of 256 threads a multiprocessor (row4.cuh); beyond, one of 512, so that x, 128 KB at 16 rows of 4096, is read once by each
-// time    one H200, 2026-11-21, us (floor): 11008 x 4096 2, 4, 8, 16 rows 9.5, 9.6, 10.4, 13.0 (5.9), nested 9.8, 10.0, 10.8, 13.2 (5.4); 22016 x 4096 8, 16
-//         rows 17.2, 25.3 (11.8), nested 17.7, 24.8; 4096 x 4096 16 rows 7.4 (2.2). At 16 rows x takes 1.8 us from the L2
+// time    one H200, 2026-11-21, us (floor): 11008 x 4096 2, 4, 8, 16 rows 9.5, 9.6, 10.4, 13.0 (5.9), nested 9.9, 10.0, 10.7, 13.1 (5.4); 22016 x 4096 8, 16
+//         rows 17.3, 25.3 (11.8), nested 17.8, 25.0; 4096 x 4096 16 rows 7.4 (2.2). At 16 rows x takes 1.8 us from the L2
 // needs   as row4.cuh
 // exact   sums over k in a fixed order that depends on k only: same bits each run, whatever the other rows hold
 // ref     tensor/src/ops (linear)        bench  csrc/test/linear_bench.cu

@@ -19,7 +19,7 @@ struct LinearTraits {
 };
 
 /// Most rows of x that the stream kernel takes before the many-row product. One H200, driver 580.159, 2026-11-21, 11008 x 4096 (linear_bench.cu): at 32
-/// rows stream takes 31.9 us dense (cuBLAS 25.6), 21.7 us nf4, 36 us int8; a second launch for rows over 32 doubles that.
+/// rows stream takes 31.9 us dense (cuBLAS 25.6), 21.4 us nf4 (the many-row product 20.6, at 17 rows 20.5 beside 18.7), 36 us int8; a second launch for rows over 32 doubles that.
 struct StreamLimit {
   WeightKind kind;
   int64_t rows;

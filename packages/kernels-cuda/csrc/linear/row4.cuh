@@ -4,12 +4,13 @@
 // layout  row_walk.cuh: a block owns a group of rows of one part (gated: pairs of a gate row and its up row) in tiles of at most 16. Of its 8 warps as many share k
 //         as find 512 values each, and sides of that many share the tiles. A warp walks its part of k in chunks of 512 values, each over all its tiles, in steps of 128 values (64 bytes of
 //         a row) through a ring of its own in shared memory that cp.async fills; the warps' sums meet in shared memory at the end of the group.
-//         Codes become f16/bf16 pairs through a table (code_table.cuh); the ring's rows lie in its gaps (row4_walk.cuh). absmax comes through registers.
+//         Codes become f16/bf16 pairs through a table (code_table.cuh); the ring's rows lie in its gaps (row4_walk.cuh). absmax comes through registers (copied
+//         into shared memory like W: 0.2 us more, nested 1.2).
 // floor   bytes of the weight / 4.3 TB/s (H200): 11008 x 4096 5.9 us (nested 5.4), 28672 x 8192 31 us; shared memory (look-ups, ring) 9600 cycles of the first
 // launch  two blocks of 256 threads a multiprocessor, never three (row_layout.h): one starts while the other still computes (one block of 512: 9.4 us). One step's
 //         copies start before earlier kernels have ended (launch.h), two more after x has been asked for, which would wait behind them
-// time    one H200, 2026-11-21, us (floor): 11008 x 4096 8.7 (5.9), nested 9.1 (5.4); 4096 x 4096 4.6 (2.2); 22016 x 4096 15.1 (11.8); 28672 x 8192
-//         39.0 (30.7), nested 34.0 (28.2). Of one block of 512 threads and 9.8 us the loop over the steps took 5.8, at the rate of memory; the rest was its start
+// time    one H200, 2026-11-21, us (floor): 11008 x 4096 8.5 (5.9), nested 8.8 (5.4); 4096 x 4096 4.6 (2.2), nested 4.7; 22016 x 4096 15.0 (11.8), nested
+//         15.2; 28672 x 8192 38.9 (30.7), nested 33.6 (28.2). Of one block of 512 threads and 9.8 us the loop over the steps took 5.8, at the rate of memory; the rest was its start
 //         (the block before it ends, instructions until the first copy and until x), 3.4, and its end, 0.6. Codes as integers of 15 bits by byte permutes, without
 //         a table, for the int8 tensor cores: 13.5; several products in one launch whose blocks meet in between: 10.3.
 // norm    one norm less to launch and wait for, twice a layer: decode of Llama 2 7B 510 -> 521 tok/s

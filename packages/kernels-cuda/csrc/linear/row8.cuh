@@ -1,15 +1,15 @@
 // row8_linear: out = epilogue(x W^T) for 1 to 16 rows of x and int8 weights (LLM.int8)                                  decode
 // maths   int8 tensor cores with W as the 16-row operand and x as one or two of 8 columns, i32 sums. x is quantized here: absmax, codes and outliers as
 //         quantize_block.cuh. Outliers are multiplied as integers of three digits of 8 bits, exactly: for one row the digits are columns of the same operand,
-//         for several they are multiplied where there are any.
+//         for several they are multiplied in the steps that have any (digits of 2 or 4 rows as columns: 2 rows 1 us less, 4 rows 1 us more, all others 0.2 more).
 // layout  row_walk.cuh; up to 16 warps share k. x of 256 values stays in registers over all tiles of a group; the warps add what they have to one sum in shared
 //         memory, in any order, since integers are exact. The first blocks quantize a row of x each, for all blocks (meet.cuh); a single row is quantized by
 //         every block for itself.
 // floor   bytes of the weight / 4.3 TB/s (H200): 11008 x 4096 10.5 us
 // launch  one block of 512 threads a multiprocessor, which reads the codes of x, 64 KB at 16 rows of 4096, once. Up to 7 steps of W, 112 KB, are copied while x is
 //         quantized
-// time    one H200, 2026-11-21, us (floor): 11008 x 4096 1, 2, 4, 8, 16 rows 12.5, 13.5, 13.6, 14.1, 15.2 (10.5), 1, 4, 16 rows with one outlier in 667 values
-//         16.4, 18.9, 27.5; 22016 x 4096 1, 16 rows 22.7, 26.9 (21.0); 28672 x 8192 1, 16 rows 57.9, 62.6 (54.7). From the end of the kernel before it until all
+// time    one H200, 2026-11-21, us (floor): 11008 x 4096 1, 2, 4, 8, 16 rows 12.5, 13.5, 13.8, 14.3, 15.3 (10.5), with 8 columns of outliers
+//         13.3, 15.8, 16.0, 16.6, 23.3; 22016 x 4096 1, 16 rows 22.7, 27.0 (21.0); 28672 x 8192 1, 16 rows 57.8, 62.7 (54.7). From the end of the kernel before it until all
 //         blocks know x takes 3 us at 16 rows: x from the L2, its codes and the count of rows to the L2 and back
 // norm    of x first, if asked, by who quantizes a row (k to 8192): one launch less, twice a layer
 // needs   sm_80, k % 64 == 0, k >= 256, 16-byte aligned x and W

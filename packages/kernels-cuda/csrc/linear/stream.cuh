@@ -9,7 +9,7 @@
 // floor   bytes of the weight / 4.3 TB/s (H200): 11008 x 4096 f16 21 us, int8 10.5 us, nf4 5.9 us; 28672 x 8192 nf4 31 us
 // launch  two blocks of 256 threads a multiprocessor (bnb4 with over 8 rows: one), rows of W spread evenly over them. A block's first copies of W start
 //         before anything else and before earlier kernels have ended (launch.h), but few: x would wait behind them.
-// time    one H200, 2026-11-21, us (floor): 11008 x 4096 f16 1, 16 rows 21.2, 23.7 (21.0); nf4 32 rows 21.7 (5.9), nested 22.7 (5.4). 4 bits are bound by shared
+// time    one H200, 2026-11-21, us (floor): 11008 x 4096 f16 1, 16 rows 21.2, 23.7 (21.0); nf4 17, 32 rows 18.7, 21.4 (5.9), nested 19.6, 22.3 (5.4). 4 bits are bound by shared
 //         memory, where each pair of codes is looked up (64 of the 108 accesses of a stage); nested absmax is decoded there too. To 16 rows 4-bit and int8
 //         weights have kernels of their own (row4.cuh, batch4.cuh, row8.cuh); what does not suit those comes here
 // needs   sm_80, k % 64 == 0, 16-byte aligned x and W, bnb4: blockSize a power of two from 64; int8: rows quantized by quantize_rows
