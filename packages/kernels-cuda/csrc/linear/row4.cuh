@@ -2,10 +2,10 @@
 // maths   tensor cores with W as the 16-row operand. The 8 columns of the other operand are 8 blocks of 64 values of the same row of x: what a column's own
 //         block gives is taken, the rest dropped, so x takes 8 registers for 512 values. Each block's sum is multiplied by absmax in f32; 1 / s comes last.
 // layout  row_walk.cuh: a block owns a group of rows of one part (gated: pairs of a gate row and its up row) in tiles of at most 16. Of its 8 warps as many share k
-//         as find 512 values each, and sides of that many share the tiles. A warp walks its part of k in chunks of 512 values, each over all its tiles, in steps of 128 values (64 bytes of
-//         a row) through a ring of its own in shared memory that cp.async fills; the warps' sums meet in shared memory at the end of the group.
-//         Codes become f16/bf16 pairs through a table (code_table.cuh); the ring's rows lie in its gaps (row4_walk.cuh). absmax comes through registers (copied
-//         into shared memory like W: 0.2 us more, nested 1.2).
+//         as find 512 values each, and sides of that many share the tiles. A warp walks its part of k in chunks of 512 values, each over all its tiles, in steps of
+//         128 values (64 bytes of a row) through a ring of its own in shared memory that cp.async fills; the warps' sums meet in shared memory at the end of the
+//         group. Codes become f16/bf16 pairs through a table (code_table.cuh); the ring's rows lie in its gaps (row4_walk.cuh). absmax comes through registers
+//         (copied into shared memory like W: 0.2 us more, nested 1.2).
 // floor   bytes of the weight / 4.3 TB/s (H200): 11008 x 4096 5.9 us (nested 5.4), 28672 x 8192 31 us; shared memory (look-ups, ring) 9600 cycles of the first
 // launch  two blocks of 256 threads a multiprocessor, never three (row_layout.h): one starts while the other still computes (one block of 512: 9.4 us). One step's
 //         copies start before earlier kernels have ended (launch.h), two more after x has been asked for, which would wait behind them

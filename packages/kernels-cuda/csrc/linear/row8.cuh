@@ -1,7 +1,7 @@
 // row8_linear: out = epilogue(x W^T) for 1 to 16 rows of x and int8 weights (LLM.int8)                                  decode
 // maths   int8 tensor cores with W as the 16-row operand and x as one or two of 8 columns, i32 sums. x is quantized here: absmax, codes and outliers as
 //         quantize_block.cuh. Outliers are multiplied as integers of three digits of 8 bits, exactly: for one row the digits are columns of the same operand,
-//         for several they are multiplied in the steps that have any (digits of 2 or 4 rows as columns: 2 rows 1 us less, 4 rows 1 us more, all others 0.2 more).
+//         for several they are multiplied in the steps that have any (as columns: at 2 rows 1 us less, at 4 rows 1 us more, at others 0.2 us more).
 // layout  row_walk.cuh; up to 16 warps share k. x of 256 values stays in registers over all tiles of a group; the warps add what they have to one sum in shared
 //         memory, in any order, since integers are exact. The first blocks quantize a row of x each, for all blocks (meet.cuh); a single row is quantized by
 //         every block for itself.
