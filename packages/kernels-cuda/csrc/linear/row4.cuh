@@ -10,11 +10,13 @@
 // launch  two blocks of 256 threads a multiprocessor, never three (row_layout.h): one starts while the other still computes (one block of 512: 9.4 us). One step's
 //         copies start before earlier kernels have ended (launch.h), two more after x has been asked for, which would wait behind them
 // time    one H200, 2026-11-21, us (floor): 11008 x 4096 8.5 (5.9), nested 8.8 (5.4); 4096 x 4096 4.6 (2.2), nested 4.7; 22016 x 4096 15.0 (11.8), nested
-//         15.2; 28672 x 8192 38.9 (30.7), nested 33.6 (28.2). Of one block of 512 threads and 9.8 us the loop over the steps took 5.8, at the rate of memory; the rest was its start
-//         (the block before it ends, instructions until the first copy and until x), 3.4, and its end, 0.6. Codes as integers of 15 bits by byte permutes, without
-//         a table, for the int8 tensor cores: 13.5; several products in one launch whose blocks meet in between: 10.3.
+//         15.2; 28672 x 8192 38.9 (30.7), nested 33.6 (28.2). Of the 16,000 cycles of the first (traced) a block takes 500 to 800 until its first copy, 570 more until
+//         absmax, 1,600 to 2,500 from the end of the kernel before it until its first product (x), 8,600 for its steps, at the rate of memory, and 1,000 for its
+//         end; its place is empty for 1,300. Codes as integers of 15 bits by byte permutes, without a table, for the int8 tensor cores: 13.5; several products in
+//         one launch whose blocks meet in between: 10.3; eight copies of x in memory: nothing.
 // norm    one norm less to launch and wait for, twice a layer: decode of Llama 2 7B 510 -> 521 tok/s
-// needs   sm_80, k % 128 == 0, k >= 512, 16-byte aligned x and W, blocks of 64 values, absmax aligned to 8 bytes (nested: 2); nested code table: 16; norm: k of 512, 1024, 2048 or 4096
+// needs   sm_80, k % 128 == 0, k >= 512, 16-byte aligned x and W, blocks of 64 values, absmax aligned to 8 bytes (nested: 2); nested code table: 16; norm: k of
+//         512, 1024, 2048 or 4096
 // exact   sums over k in a fixed order that depends on k only: same bits each run; the norm has the same bits as norm.cu's
 // ref     tensor/src/ops (linear)        bench  csrc/test/linear_bench.cu
 #pragma once

@@ -10,8 +10,10 @@ template <class T, int Columns, bool Own, int Stages> bool try_rows(const Linear
   using Kernel = Row8Kernel<T, Columns, Own, Stages>;
   using Shape = Row8Shape<Columns, Own>;
   constexpr int kRingBytes = PlainRing<Stages>::kWarpBytes * Shape::kWarps, kLeastSteps = 2;  // of a warp
+  const int table_bytes = Kernel::table_bytes(p, q.threshold);
+  const RowCut cut{Shape::kWarps, PlainRing<Stages>::kStepValues, kLeastSteps, Shape::kWarps, kRingBytes, Shape::kTileBytes, 0, table_bytes, Shape::kMostTiles};
   RowLaunch l;
-  if (!lay_out(l, p, {Shape::kWarps, PlainRing<Stages>::kStepValues, kLeastSteps, Shape::kWarps, kRingBytes, Shape::kTileBytes, 0, Kernel::table_bytes(p, q.threshold), Shape::kMostTiles}, context)) return false;
+  if (!lay_out(l, p, cut, context)) return false;
   // x waits behind copies that have started: where there is much to copy, that costs less than to start late
   const int steps = (l.plan.tiles * l.plan.steps << l.plan.split_shift) / Shape::kWarps;  // of a warp
   l.plan.early = std::min(steps < (Own ? 16 : 32) ? 3 : Own ? 7 : 5, Stages - 1);

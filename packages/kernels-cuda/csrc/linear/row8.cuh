@@ -9,8 +9,8 @@
 // launch  one block of 512 threads a multiprocessor, which reads the codes of x, 64 KB at 16 rows of 4096, once. Up to 7 steps of W, 112 KB, are copied while x is
 //         quantized
 // time    one H200, 2026-11-21, us (floor): 11008 x 4096 1, 2, 4, 8, 16 rows 12.5, 13.5, 13.8, 14.3, 15.3 (10.5), with 8 columns of outliers
-//         13.3, 15.8, 16.0, 16.6, 23.3; 22016 x 4096 1, 16 rows 22.7, 27.0 (21.0); 28672 x 8192 1, 16 rows 57.8, 62.7 (54.7). From the end of the kernel before it until all
-//         blocks know x takes 3 us at 16 rows: x from the L2, its codes and the count of rows to the L2 and back
+//         13.3, 15.8, 16.0, 16.6, 23.3; 22016 x 4096 1, 16 rows 22.7, 27.0 (21.0); 28672 x 8192 1, 16 rows 57.8, 62.7 (54.7). From the end of the kernel
+//         before it until all blocks know x takes 3 us at 16 rows: x from the L2, its codes and the count of rows to the L2 and back
 // norm    of x first, if asked, by who quantizes a row (k to 8192): one launch less, twice a layer
 // needs   sm_80, k % 64 == 0, k >= 256, 16-byte aligned x and W
 // exact   the same bits each run, whatever the other rows hold and however many there are; without outliers the same bits as stream.cuh; the norm's as norm.cu's
@@ -55,7 +55,8 @@ struct QuantizeX {
 };
 
 /// Stages: of the ring.
-template <class T, int Columns, bool Own, int Stages> struct Row8Kernel : RowWalk<Row8Shape<Columns, Own>::kWarps, PlainRing<Stages>, Row8Shape<Columns, Own>::kChunkSteps> {
+template <class T, int Columns, bool Own, int Stages>
+struct Row8Kernel : RowWalk<Row8Shape<Columns, Own>::kWarps, PlainRing<Stages>, Row8Shape<Columns, Own>::kChunkSteps> {
   using Shape = Row8Shape<Columns, Own>;
   using Ring = PlainRing<Stages>;
   using Walk = RowWalk<Shape::kWarps, Ring, Shape::kChunkSteps>;
@@ -88,9 +89,13 @@ template <class T, int Columns, bool Own, int Stages> struct Row8Kernel : RowWal
   // gave it and quantized.
   static constexpr int kRowsAt = Rows::kScratchBytes + kRow8Most * 8;
   static __host__ __device__ int normed_bytes(const LinearProblem& p) { return Own && p.norm.weight ? static_cast<int>(p.k * sizeof(T)) : 0; }
-  static __host__ __device__ int table_bytes(const LinearProblem& p, float threshold) { return kRowsAt + normed_bytes(p) + (Own ? Rows::bytes(static_cast<int>(p.k), threshold > 0) : 0); }
+  static __host__ __device__ int table_bytes(const LinearProblem& p, float threshold) {
+    return kRowsAt + normed_bytes(p) + (Own ? Rows::bytes(static_cast<int>(p.k), threshold > 0) : 0);
+  }
   /// Of a tile: of the codes (0), or of an outlier's digit (1 to 3).
-  __device__ __forceinline__ int* sums(int tile, int digit = 0) const { return reinterpret_cast<int*>(shared + plan.sums + tile * Shape::kSumsBytes) + digit * Shape::kTileSums; }
+  __device__ __forceinline__ int* sums(int tile, int digit = 0) const {
+    return reinterpret_cast<int*>(shared + plan.sums + tile * Shape::kSumsBytes) + digit * Shape::kTileSums;
+  }
   __device__ __forceinline__ float* weight_absmax(int tile) const { return reinterpret_cast<float*>(sums(plan.tiles)) + tile * 16; }
   __device__ __forceinline__ float* row_absmax() const { return reinterpret_cast<float*>(shared + plan.tables + Rows::kScratchBytes); }
   __device__ __forceinline__ float* row_unit() const { return row_absmax() + kRow8Most; }
@@ -149,10 +154,12 @@ template <class T, int Columns, bool Own, int Stages> struct Row8Kernel : RowWal
     Flags f;
     const bool has = lane < p.rows && row_unit()[lane % kRow8Most] != 0.f;  // also if it is not a number
 #pragma unroll
-    for (int i = 0; i < Shape::kChunkSteps; ++i) f.rows[i] = __ballot_sync(0xffffffffu, has && i < steps_in(chunk) && rows.flags(lane)[first + chunk * Shape::kChunkSteps + i]);
+    for (int i = 0; i < Shape::kChunkSteps; ++i)
+      f.rows[i] = __ballot_sync(0xffffffffu, has && i < steps_in(chunk) && rows.flags(lane)[first + chunk * Shape::kChunkSteps + i]);
     return f;
   }
   using DigitSums = int[Rows::kDigits][Columns][4];
+  /// Adds a step of W times a digit of the outliers of some rows.
   __device__ __forceinline__ void multiply_digit(const Rows& rows, uint32_t of_rows, int digit, int step, const uint32_t (&a)[2][4], int (&c)[Columns][4]) const {
 #pragma unroll
     for (int j = 0; j < Columns; ++j) {
@@ -162,7 +169,7 @@ template <class T, int Columns, bool Own, int Stages> struct Row8Kernel : RowWal
       mma_int8(c[j], a[1], v.z, v.w);
     }
   }
-  /// Adds a step of a tile times the outliers of some rows: to `kept`, or to the sums.
+  /// All digits of them, to `kept` or to the tile's sums.
   __device__ __forceinline__ void multiply_outliers(const Rows& rows, uint32_t of_rows, int step, int tile, const uint32_t (&a)[2][4], DigitSums& kept) const {
     if constexpr (Shape::kKeepDigits) {
 #pragma unroll
@@ -229,7 +236,10 @@ template <class T, int Columns, bool Own, int Stages> struct Row8Kernel : RowWal
       };
       const float absmax = weight_absmax(tile)[slot];
       float y = static_cast<float>(sum(0)) * (row_absmax()[m] * absmax * (1.f / (127.f * 127.f)));
-      if constexpr (WithOutliers) y += static_cast<float>((static_cast<int64_t>(sum(3)) << 16) + (static_cast<int64_t>(sum(2)) << 8) + sum(1)) * (row_unit()[m] * absmax * (1.f / 127.f));
+      if constexpr (WithOutliers) {
+        const int64_t units = (static_cast<int64_t>(sum(3)) << 16) + (static_cast<int64_t>(sum(2)) << 8) + sum(1);
+        y += static_cast<float>(units) * (row_unit()[m] * absmax * (1.f / 127.f));
+      }
       return y;
     });
   }
