@@ -1,4 +1,4 @@
-// Sets up everything, then runs lint, type check, tests and package checks of all packages, one after the other.
+// Sets up everything, then checks the format and runs lint, type check, tests and package checks of all packages, one after the other.
 import { buildEnvironment, setup } from './lib/setup.mjs';
 import { findNvcc } from '../packages/kernels-cuda/scripts/find-nvcc.mjs';
 import { step, turboCommand } from './lib/commands.mjs';
@@ -7,4 +7,19 @@ import { step, turboCommand } from './lib/commands.mjs';
 if (findNvcc()) process.env.Q_CUDA_BUILD ??= 'on';
 
 setup({ all: true });
-step('Checking all packages', turboCommand(['run', 'lint', 'typecheck', 'test', 'package', '--concurrency=1', '--output-logs=new-only', '--ui=stream', ...process.argv.slice(2)]), { env: buildEnvironment(), show: true });
+step('Checking the format', [process.execPath, 'scripts/format.mjs', '--check']);
+step(
+  'Checking all packages',
+  turboCommand([
+    'run',
+    'lint',
+    'typecheck',
+    'test',
+    'package',
+    '--concurrency=1',
+    '--output-logs=new-only',
+    '--ui=stream',
+    ...process.argv.slice(2),
+  ]),
+  { env: buildEnvironment(), show: true },
+);

@@ -4,6 +4,10 @@ import { fileURLToPath } from 'node:url';
 import { pnpmCommand } from './lib/commands.mjs';
 
 const [command, ...args] = pnpmCommand(process.argv.slice(2));
-const { status, error } = spawnSync(command, args, { cwd: fileURLToPath(new URL('..', import.meta.url)), stdio: 'inherit', shell: process.platform === 'win32' });
+const { status, error } = spawnSync(command, args, {
+  cwd: fileURLToPath(new URL('..', import.meta.url)),
+  stdio: 'inherit',
+  shell: process.platform === 'win32',
+});
 if (error) throw error;
 process.exit(status ?? 1);

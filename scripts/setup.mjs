@@ -1,4 +1,5 @@
-// Sets a clone up: checks tools, installs packages with the pinned pnpm, builds. `--all` builds every package, not only what the CLI needs.
+// Sets a clone up: checks tools, installs packages with the pinned pnpm, builds. `--all` builds every package, not only
+// what the CLI needs.
 import { setup } from './lib/setup.mjs';
 
 const unknown = process.argv.slice(2).filter((argument) => argument !== '--all');

@@ -11,7 +11,19 @@ const allowed = {
   generate: ['tensor', 'models', 'config'],
   gptq: ['models', 'tensor', 'config'],
   peft: ['models', 'tensor', 'config'],
-  transformers: ['config', 'device-map', 'tensor', 'kernels-cpu', 'kernels-cuda', 'nano', 'loader', 'models', 'generate', 'gptq', 'peft'],
+  transformers: [
+    'config',
+    'device-map',
+    'tensor',
+    'kernels-cpu',
+    'kernels-cuda',
+    'nano',
+    'loader',
+    'models',
+    'generate',
+    'gptq',
+    'peft',
+  ],
 };
 const appsMayImport = ['transformers'];
 
@@ -30,6 +42,9 @@ export const arrows = [
   })),
   {
     files: ['apps/*/src/**/*.ts'],
-    rules: rule(['@q/*', ...appsMayImport.map((name) => `!@q/${name}`), ...deep], 'apps import only @q/transformers (tooling/arrows.js)'),
+    rules: rule(
+      ['@q/*', ...appsMayImport.map((name) => `!@q/${name}`), ...deep],
+      'apps import only @q/transformers (tooling/arrows.js)',
+    ),
   },
 ];

@@ -1,5 +1,5 @@
-// Bundles the GPU suite and the q command into FOLDER, with the addons and nano beside them, for a machine that has nothing but Node.
-// Usage: node bench/gpu/bundle.mjs FOLDER    (after `pnpm run build`)
+// Bundles the GPU suite and the q command into FOLDER, with the addons and nano beside them, for a machine that has
+// nothing but Node. Usage: node bench/gpu/bundle.mjs FOLDER; (after `pnpm run build`)
 import { cpSync, existsSync, mkdirSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { join } from 'node:path';
@@ -22,9 +22,24 @@ await build({
   nodePaths: [join(root, 'apps/cli/node_modules'), join(root, 'packages/transformers/node_modules')],
   alias: {
     '@q/tensor/conformance': join(source('tensor'), 'conformance/index.ts'),
-    ...Object.fromEntries(['config', 'device-map', 'tensor', 'loader', 'models', 'generate', 'nano', 'kernels-cpu', 'kernels-cuda', 'transformers'].map((name) => [`@q/${name}`, join(source(name), 'index.ts')])),
+    ...Object.fromEntries(
+      [
+        'config',
+        'device-map',
+        'tensor',
+        'loader',
+        'models',
+        'generate',
+        'nano',
+        'kernels-cpu',
+        'kernels-cuda',
+        'transformers',
+      ].map((name) => [`@q/${name}`, join(source(name), 'index.ts')]),
+    ),
   },
-  banner: { js: "import { createRequire as makeRequire } from 'node:module'; const require = makeRequire(import.meta.url);" },
+  banner: {
+    js: "import { createRequire as makeRequire } from 'node:module'; const require = makeRequire(import.meta.url);",
+  },
 });
 for (const name of ['kernels-cpu/build/Release/q_cpu.node', 'kernels-cuda/build/Release/q_cuda.node']) {
   const from = join(root, 'packages', name);

@@ -4,10 +4,15 @@ import { listDevices, openDevice } from '@q/transformers';
 import { fillRandom, type Backend, type Tensor } from '@q/tensor';
 import { runTransfers } from '@q/tensor/conformance';
 
-/** Devices to copy between: each pair of GPUs in both directions, where there is one GPU two queues of it; and the CPU with the first. */
+/**
+ * Devices to copy between: each pair of GPUs in both directions, where there is one GPU two queues of it; and the CPU
+ * with the first.
+ */
 function pairs(device: string): [string, string][] {
   if (device === 'cpu') return [['cpu', 'cpu']];
-  const gpus = listDevices().find(({ type }) => type === 'cuda')!.devices.map(({ index }) => `cuda:${index}`);
+  const gpus = listDevices()
+    .find(({ type }) => type === 'cuda')!
+    .devices.map(({ index }) => `cuda:${index}`);
   const between = gpus.flatMap((from) => gpus.filter((to) => to !== from).map((to): [string, string] => [from, to]));
   return [...(between.length > 0 ? between : [[device, device] as [string, string]]), ['cpu', device], [device, 'cpu']];
 }
@@ -18,7 +23,10 @@ const different = async (a: Tensor, b: Tensor): Promise<number> => {
 };
 
 /** Bytes that differ after large copies, the source disposed behind the last one, and bytes per second. */
-async function large(from: Backend, to: Backend): Promise<{ different: number; gigabytesPerSecond: number; eventLoopMs: number }> {
+async function large(
+  from: Backend,
+  to: Backend,
+): Promise<{ different: number; gigabytesPerSecond: number; eventLoopMs: number }> {
   const bytes = from.name === 'cpu' || to.name === 'cpu' ? 64 << 20 : 512 << 20;
   const source = from.allocate([bytes], 'u8');
   fillRandom(source, { kind: 'bits', seed: 5 });
@@ -44,7 +52,11 @@ async function large(from: Backend, to: Backend): Promise<{ different: number; g
   fillRandom(reused, { kind: 'bits', seed: 6 });
   const wrongLast = await different(target, last);
   for (const tensor of [target, last, reused]) tensor.dispose();
-  return { different: wrong + wrongLast, gigabytesPerSecond: bytes / times.sort((a, b) => a - b)[2] / 1e9, eventLoopMs: delay.max / 1e6 };
+  return {
+    different: wrong + wrongLast,
+    gigabytesPerSecond: bytes / times.sort((a, b) => a - b)[2] / 1e9,
+    eventLoopMs: delay.max / 1e6,
+  };
 }
 
 /** Microseconds a hop of one row of 4,096 halves, there and back. */
@@ -74,7 +86,12 @@ export async function peer(device: string): Promise<unknown> {
     const cases = await runTransfers({ from: open(a), to: open(b) });
     const [from, to] = [open(a)(), open(b)()];
     const copies = await large(from, to);
-    results[`${a} to ${b}`] = { passed: cases.passed, failures: cases.failures, ...copies, hopMicroseconds: await small(from, to) };
+    results[`${a} to ${b}`] = {
+      passed: cases.passed,
+      failures: cases.failures,
+      ...copies,
+      hopMicroseconds: await small(from, to),
+    };
     await Promise.all([from.close(), to.close()]);
     failed += cases.failures.length;
     wrong += copies.different;

@@ -1,21 +1,55 @@
-// Everything that must hold on a GPU, in one file for a machine without node_modules: the conformance suite, the bitsandbytes goldens,
-// the model goldens, perplexities, and that memory returns. Bundled by bundle.mjs.
-// Usage: node suite.mjs [--device cuda:0] [--data FOLDER] [--scratch FOLDER] [--out FILE.json] [--only conformance,peer,blockwise,checkpoints,models,perplexity,cycles,load] [--filter REGEXP of conformance cases]
+// Everything that must hold on a GPU, in one file for a machine without node_modules: the conformance suite, the
+// bitsandbytes goldens, the model goldens, perplexities, and that memory returns. Bundled by bundle.mjs. Usage: node
+// suite.mjs [--device cuda:0] [--data FOLDER] [--scratch FOLDER] [--out FILE.json] [--only
+// conformance,peer,blockwise,checkpoints,models,perplexity,cycles,load] [--filter REGEXP of conformance cases]
 // --only plant writes past the end of a tensor, which compute-sanitizer must find.
-// --shard I/N: every Nth conformance case from the Ith on; --exact: tensors of the conformance cases get memory of their own size, for compute-sanitizer (sanitize.mjs).
-// --data: the goldens and evaluation.json; --scratch: a folder with 14 GB free, for loading a Llama-2-7B checkpoint of random weights.
+// --shard I/N: every Nth conformance case from the Ith on; --exact: tensors of the conformance cases get memory of
+// their own size, for compute-sanitizer (sanitize.mjs).
+// --data: the goldens and evaluation.json; --scratch: a folder with 14 GB free, for loading a Llama-2-7B checkpoint of
+// random weights.
 import { readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { monitorEventLoopDelay } from 'node:perf_hooks';
 import { parseArgs } from 'node:util';
 import {
-  AutoModelForCausalLM, BitsAndBytesConfig, freeMemory, numericsModes, openCheckpoint, openDevice, parseModelConfig, perplexityOf, type CausalModel, type LoadModelOptions,
+  AutoModelForCausalLM,
+  BitsAndBytesConfig,
+  freeMemory,
+  numericsModes,
+  openCheckpoint,
+  openDevice,
+  parseModelConfig,
+  perplexityOf,
+  type CausalModel,
+  type LoadModelOptions,
 } from '@q/transformers';
-import { activationKinds, decodeBytes, dequantizeBnb4, parseDType, quantizeBnb4, quantizeInt8, weightTensors, type Backend, type FloatDType, type Tensor } from '@q/tensor';
+import {
+  activationKinds,
+  decodeBytes,
+  dequantizeBnb4,
+  parseDType,
+  quantizeBnb4,
+  quantizeInt8,
+  weightTensors,
+  type Backend,
+  type FloatDType,
+  type Tensor,
+} from '@q/tensor';
 import { relativeError, runConformance } from '@q/tensor/conformance';
 import { peer } from './peer.js';
 
-const { values: args } = parseArgs({ options: { device: { type: 'string', default: 'cuda:0' }, data: { type: 'string' }, scratch: { type: 'string' }, out: { type: 'string' }, only: { type: 'string' }, filter: { type: 'string' }, shard: { type: 'string' }, exact: { type: 'boolean', default: false } } });
+const { values: args } = parseArgs({
+  options: {
+    device: { type: 'string', default: 'cuda:0' },
+    data: { type: 'string' },
+    scratch: { type: 'string' },
+    out: { type: 'string' },
+    only: { type: 'string' },
+    filter: { type: 'string' },
+    shard: { type: 'string' },
+    exact: { type: 'boolean', default: false },
+  },
+});
 const { device, data, scratch } = args;
 const report: Record<string, unknown> = {};
 
@@ -27,14 +61,19 @@ async function section(name: string, possible: unknown, run: () => Promise<unkno
   } catch (error) {
     report[name] = { error: (error as Error).stack };
   }
-  console.log(name, `${((performance.now() - started) / 1000).toFixed(1)} s`, JSON.stringify(report[name]).slice(0, 3000));
+  console.log(
+    name,
+    `${((performance.now() - started) / 1000).toFixed(1)} s`,
+    JSON.stringify(report[name]).slice(0, 3000),
+  );
 }
 
 /** A safetensors file as a reader of tensors. */
 async function tensorsOf(folder: string, baseName: string) {
   const checkpoint = await openCheckpoint(folder, { baseName });
   const bytes = (name: string) => checkpoint.read(name);
-  const numbers = async (name: string) => Array.from(decodeBytes(checkpoint.tensor(name).dtype, await bytes(name)) as ArrayLike<number | bigint>, Number);
+  const numbers = async (name: string) =>
+    Array.from(decodeBytes(checkpoint.tensor(name).dtype, await bytes(name)) as ArrayLike<number | bigint>, Number);
   return { checkpoint, bytes, numbers };
 }
 
@@ -55,7 +94,8 @@ async function blockwise(backend: Backend): Promise<unknown> {
   const compare = async (name: string, actual: Tensor, key: string) => {
     const [got, wanted] = [await actual.toBytes(), await bytes(key)];
     const count = wanted.reduce((sum, byte, i) => sum + Number(byte !== got[i]), 0);
-    if (count > 0 || got.length !== wanted.length) different.push(`${key}: ${name} differs in ${count} of ${wanted.length} bytes`);
+    if (count > 0 || got.length !== wanted.length)
+      different.push(`${key}: ${name} differs in ${count} of ${wanted.length} bytes`);
   };
   for (const { key, weight: name, quant_type: quantType, blocksize: blockSize, nested } of cases) {
     const { dtype, elements } = checkpoint.tensor(name);
@@ -76,7 +116,10 @@ async function blockwise(backend: Backend): Promise<unknown> {
   const weight = backend.empty([source.shape[0], source.shape[1]], source.dtype);
   backend.upload(weight, await int8.bytes('weight'));
   const quantized = quantizeInt8(weight);
-  for (const [tensor, key] of [[quantized.codes, 'weight.CB'], [quantized.absmax, 'weight.SCB']] as const) {
+  for (const [tensor, key] of [
+    [quantized.codes, 'weight.CB'],
+    [quantized.absmax, 'weight.SCB'],
+  ] as const) {
     const [got, wanted] = [await tensor.toBytes(), await int8.bytes(key)];
     const count = wanted.reduce((sum, byte, i) => sum + Number(byte !== got[i]), 0);
     if (count > 0) different.push(`${key} differs in ${count} of ${wanted.length} bytes`);
@@ -84,9 +127,13 @@ async function blockwise(backend: Backend): Promise<unknown> {
   return { cases: cases.length, different: different.length, list: different.slice(0, 40) };
 }
 
-const load = (folder: string, options: LoadModelOptions = {}): Promise<CausalModel> => AutoModelForCausalLM.fromPretrained(folder, { deviceMap: device, ...options });
+const load = (folder: string, options: LoadModelOptions = {}): Promise<CausalModel> =>
+  AutoModelForCausalLM.fromPretrained(folder, { deviceMap: device, ...options });
 
-/** Checkpoints that bitsandbytes saved: logits, greedy tokens, footprint, with fused operators and with Python's roundings. */
+/**
+ * Checkpoints that bitsandbytes saved: logits, greedy tokens, footprint, with fused operators and with Python's
+ * roundings.
+ */
 async function checkpoints(): Promise<unknown> {
   const folder = join(data!, 'bitsandbytes', 'checkpoints', 'llama');
   const expected = await tensorsOf(folder, 'expected');
@@ -95,16 +142,26 @@ async function checkpoints(): Promise<unknown> {
   const rows = [ids.slice(0, length), ids.slice(length)];
   const results: Record<string, unknown> = {};
   for (const variant of ['nf4', 'fp4', 'nf4-nested-bf16', 'int8', 'int8-skip']) {
-    const [logitsOf, greedy] = [await expected.numbers(`logits.${variant}`), await expected.numbers(`greedy.${variant}`)];
+    const [logitsOf, greedy] = [
+      await expected.numbers(`logits.${variant}`),
+      await expected.numbers(`greedy.${variant}`),
+    ];
     const [footprint] = await expected.numbers(`footprint.${variant}`);
     const measured: Record<string, unknown> = {};
     for (const numerics of numericsModes) {
       await using model = await load(join(folder, variant), { numerics });
       using logits = model.forward({ inputIds: rows });
-      const { sequences } = await model.generate({ inputIds: [greedy.slice(0, length)], maxNewTokens: greedy.length - length, doSample: false, eosTokenId: null });
+      const { sequences } = await model.generate({
+        inputIds: [greedy.slice(0, length)],
+        maxNewTokens: greedy.length - length,
+        doSample: false,
+        eosTokenId: null,
+      });
       measured[numerics] = {
-        logits: relativeError((await logits.data()) as Float32Array, logitsOf), sameTokens: sequences[0].filter((id, i) => id === greedy[i]).length - length,
-        tokens: greedy.length - length, footprint: model.getMemoryFootprint() === footprint,
+        logits: relativeError((await logits.data()) as Float32Array, logitsOf),
+        sameTokens: sequences[0].filter((id, i) => id === greedy[i]).length - length,
+        tokens: greedy.length - length,
+        footprint: model.getMemoryFootprint() === footprint,
       };
     }
     results[variant] = measured;
@@ -136,11 +193,18 @@ async function models(): Promise<unknown> {
 /** Perplexities of nano on the evaluation text. */
 async function perplexity(): Promise<unknown> {
   const documents = JSON.parse(readFileSync(join(data!, 'evaluation.json'), 'utf8')) as string[];
-  const nf4 = (more: object) => ({ quantizationConfig: new BitsAndBytesConfig({ loadIn4bit: true, bnb4bitQuantType: 'nf4', ...more }) });
+  const nf4 = (more: object) => ({
+    quantizationConfig: new BitsAndBytesConfig({ loadIn4bit: true, bnb4bitQuantType: 'nf4', ...more }),
+  });
   const variants: Record<string, LoadModelOptions> = {
-    fp32: { torchDtype: 'float32' }, fp16: { torchDtype: 'float16' }, bf16: {}, int8: { torchDtype: 'float16', loadIn8bit: true }, nf4: { torchDtype: 'float32', ...nf4({}) },
+    fp32: { torchDtype: 'float32' },
+    fp16: { torchDtype: 'float16' },
+    bf16: {},
+    int8: { torchDtype: 'float16', loadIn8bit: true },
+    nf4: { torchDtype: 'float32', ...nf4({}) },
     'nf4 fp16': { torchDtype: 'float16', ...nf4({ bnb4bitComputeDtype: 'float16' }) },
-    'nf4 double': { torchDtype: 'float32', ...nf4({ bnb4bitUseDoubleQuant: true }) }, fp4: { torchDtype: 'float32', ...nf4({ bnb4bitQuantType: 'fp4' }) },
+    'nf4 double': { torchDtype: 'float32', ...nf4({ bnb4bitUseDoubleQuant: true }) },
+    fp4: { torchDtype: 'float32', ...nf4({ bnb4bitQuantType: 'fp4' }) },
   };
   const results: Record<string, unknown> = {};
   for (const [name, options] of Object.entries(variants)) {
@@ -148,7 +212,10 @@ async function perplexity(): Promise<unknown> {
     const ids = documents.flatMap((text) => model.tokenizer!.encode(text));
     const windows = Array.from({ length: 200 }, (_, i) => ids.slice(i * 1024, (i + 1) * 1024));
     const started = performance.now();
-    results[name] = { perplexity: perplexityOf(await model.score(windows)), seconds: (performance.now() - started) / 1000 };
+    results[name] = {
+      perplexity: perplexityOf(await model.score(windows)),
+      seconds: (performance.now() - started) / 1000,
+    };
   }
   return results;
 }
@@ -172,19 +239,39 @@ async function cycles(): Promise<unknown> {
     else if (i % 3 === 1) for await (const step of generation) if (step.index === 2) break;
     if (i % 3 === 2) {
       abort.abort();
-      await generation.then(() => undefined, () => undefined);
+      await generation.then(
+        () => undefined,
+        () => undefined,
+      );
     }
   }
   await model.dispose();
   return { cycles: count, before, after: await freeMemory() };
 }
 
-/** Seconds and host memory of loading a 13.5 GB checkpoint of the Llama-2-7B shape from the page cache, quantizing it on the way. */
+/**
+ * Seconds and host memory of loading a 13.5 GB checkpoint of the Llama-2-7B shape from the page cache, quantizing it on
+ * the way.
+ */
 async function loading(): Promise<unknown> {
   const folder = join(scratch!, 'llama-7b');
   const config = parseModelConfig({
-    model_type: 'llama', architectures: ['LlamaForCausalLM'], vocab_size: 32000, hidden_size: 4096, intermediate_size: 11008, num_hidden_layers: 32, num_attention_heads: 32, num_key_value_heads: 32,
-    hidden_act: 'silu', max_position_embeddings: 4096, rms_norm_eps: 1e-5, rope_theta: 10000, tie_word_embeddings: false, torch_dtype: 'float16', bos_token_id: 1, eos_token_id: 2,
+    model_type: 'llama',
+    architectures: ['LlamaForCausalLM'],
+    vocab_size: 32000,
+    hidden_size: 4096,
+    intermediate_size: 11008,
+    num_hidden_layers: 32,
+    num_attention_heads: 32,
+    num_key_value_heads: 32,
+    hidden_act: 'silu',
+    max_position_embeddings: 4096,
+    rms_norm_eps: 1e-5,
+    rope_theta: 10000,
+    tie_word_embeddings: false,
+    torch_dtype: 'float16',
+    bos_token_id: 1,
+    eos_token_id: 2,
   });
   const results: Record<string, unknown> = {};
   {
@@ -194,7 +281,15 @@ async function loading(): Promise<unknown> {
     results.saveSeconds = (performance.now() - started) / 1000;
   }
   const variants: Record<string, LoadModelOptions> = {
-    nf4: { quantizationConfig: new BitsAndBytesConfig({ loadIn4bit: true, bnb4bitQuantType: 'nf4', bnb4bitComputeDtype: 'float16' }) }, int8: { loadIn8bit: true }, fp16: {},
+    nf4: {
+      quantizationConfig: new BitsAndBytesConfig({
+        loadIn4bit: true,
+        bnb4bitQuantType: 'nf4',
+        bnb4bitComputeDtype: 'float16',
+      }),
+    },
+    int8: { loadIn8bit: true },
+    fp16: {},
   };
   for (const [name, options] of Object.entries(variants)) {
     const before = process.memoryUsage().rss;
@@ -207,7 +302,12 @@ async function loading(): Promise<unknown> {
     const seconds = (performance.now() - started) / 1000;
     clearInterval(timer);
     delay.disable();
-    results[name] = { seconds, hostPeakBytes: peak - before, eventLoopP99Ms: delay.percentile(99) / 1e6, weightBytes: model.weightBytes };
+    results[name] = {
+      seconds,
+      hostPeakBytes: peak - before,
+      eventLoopP99Ms: delay.percentile(99) / 1e6,
+      weightBytes: model.weightBytes,
+    };
   }
   return results;
 }
@@ -218,7 +318,10 @@ console.log(JSON.stringify(report.device));
 await section('conformance', true, async () => {
   if (args.exact) backend.empty = (shape, dtype) => backend.allocate(shape, dtype);
   const [index, of] = (args.shard ?? '0/1').split('/').map(Number);
-  const { passed, failures } = await runConformance(backend, { filter: args.filter === undefined ? undefined : new RegExp(args.filter), shard: { index, of } });
+  const { passed, failures } = await runConformance(backend, {
+    filter: args.filter === undefined ? undefined : new RegExp(args.filter),
+    shard: { index, of },
+  });
   return { passed, failed: failures.length, failures: failures.slice(0, 60) };
 });
 await section('blockwise', data, () => blockwise(backend));
@@ -238,7 +341,8 @@ await section('load', scratch, loading);
 if (args.out) writeFileSync(args.out, JSON.stringify(report, null, 2));
 
 /** A section is broken when it threw, a conformance case failed, or bytes differ from bitsandbytes'. */
-const isBroken = (result: { error?: string; failed?: number; different?: number }): boolean => result.error !== undefined || (result.failed ?? 0) > 0 || (result.different ?? 0) > 0;
+const isBroken = (result: { error?: string; failed?: number; different?: number }): boolean =>
+  result.error !== undefined || (result.failed ?? 0) > 0 || (result.different ?? 0) > 0;
 const broken = Object.keys(report).filter((name) => isBroken(report[name] as object));
 if (broken.length > 0) {
   console.error(`failed: ${broken.join(', ')}`);

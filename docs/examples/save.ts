@@ -1,4 +1,5 @@
-// Quantizes a model once, saves it, and loads the smaller one. Python transformers with bitsandbytes reads the folder too.
+// Quantizes a model once, saves it, and loads the smaller one. Python transformers with bitsandbytes reads the folder
+// too.
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { AutoModelForCausalLM, BitsAndBytesConfig, inspectCheckpoint } from '@q/transformers';

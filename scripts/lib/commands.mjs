@@ -41,15 +41,23 @@ export function step(title, [command, ...args], { env = {}, show = false } = {})
   const started = performance.now();
   if (process.stderr.isTTY && !show) process.stderr.write(`${title} ...`);
   const { status, stdout, stderr, error } = spawnSync(command, args, {
-    cwd: root, env: { ...environment, ...env }, stdio: ['ignore', show ? 'inherit' : 'pipe', show ? 'inherit' : 'pipe'], encoding: 'utf8', maxBuffer: 2 ** 28, shell: isWindowsScript(command),
+    cwd: root,
+    env: { ...environment, ...env },
+    stdio: ['ignore', show ? 'inherit' : 'pipe', show ? 'inherit' : 'pipe'],
+    encoding: 'utf8',
+    maxBuffer: 2 ** 28,
+    shell: isWindowsScript(command),
   });
   const took = seconds(performance.now() - started);
   if (process.stderr.isTTY && !show) process.stderr.write('\r\u001b[K');
   if (status === 0) return say(`${title}: ${took}`);
   say(`${stdout ?? ''}${stderr ?? ''}`.trimEnd());
-  say(`${title} failed after ${took}${error ? `: ${error.message}` : ''}. The command was: ${[command, ...args].join(' ')}`);
+  say(
+    `${title} failed after ${took}${error ? `: ${error.message}` : ''}. The command was: ${[command, ...args].join(' ')}`,
+  );
   process.exit(status || 1);
 }
 
 /** Whether a program is there. */
-export const has = (command) => spawnSync(command, ['--version'], { stdio: 'ignore', shell: process.platform === 'win32' }).status === 0;
+export const has = (command) =>
+  spawnSync(command, ['--version'], { stdio: 'ignore', shell: process.platform === 'win32' }).status === 0;

@@ -15,7 +15,10 @@ function fail(...lines) {
 function checkNode() {
   const [major, minor] = process.versions.node.split('.').map(Number);
   if (major > 20 || (major === 20 && minor >= 17)) return;
-  fail(`Q needs Node.js 20.17 or newer, and this is ${process.version}.`, 'Install a newer one: https://nodejs.org/en/download');
+  fail(
+    `Q needs Node.js 20.17 or newer, and this is ${process.version}.`,
+    'Install a newer one: https://nodejs.org/en/download',
+  );
 }
 
 /** Only a build of the native code needs these. */
@@ -28,12 +31,20 @@ function checkTools() {
   if (missing.length === 0) return;
   fail(
     `Building the native code needs ${missing.join(' and ')}, not found on the PATH. Install with:`,
-    ...(process.platform === 'darwin' ? ['  xcode-select --install && brew install cmake'] : ['  Debian, Ubuntu:  apt-get install g++ make cmake', '  Fedora:          dnf install gcc-c++ make cmake']),
+    ...(process.platform === 'darwin'
+      ? ['  xcode-select --install && brew install cmake']
+      : ['  Debian, Ubuntu:  apt-get install g++ make cmake', '  Fedora:          dnf install gcc-c++ make cmake']),
   );
 }
 
-/** Compiling the CUDA kernels takes minutes, so without an NVIDIA driver set-up leaves them out, unless Q_CUDA_BUILD=on asks for them. */
-export const buildEnvironment = () => ({ Q_CUDA_BUILD: process.env.Q_CUDA_BUILD ?? (existsSync('/proc/driver/nvidia/version') || has('nvidia-smi') ? 'on' : 'off') });
+/**
+ * Compiling the CUDA kernels takes minutes, so without an NVIDIA driver set-up leaves them out, unless Q_CUDA_BUILD=on
+ * asks for them.
+ */
+export const buildEnvironment = () => ({
+  Q_CUDA_BUILD:
+    process.env.Q_CUDA_BUILD ?? (existsSync('/proc/driver/nvidia/version') || has('nvidia-smi') ? 'on' : 'off'),
+});
 
 /** @param all build every package instead of what the CLI needs */
 export function setup({ all = false } = {}) {
@@ -45,11 +56,20 @@ export function setup({ all = false } = {}) {
   if (isBuilt(sourceHash())) return;
   if (!existsSync(addon)) checkTools();
   if (!installed) {
-    step('Installing packages', pnpmCommand(['install', '--frozen-lockfile', '--prefer-offline']), { env: { CI: 'true' } });
+    step('Installing packages', pnpmCommand(['install', '--frozen-lockfile', '--prefer-offline']), {
+      env: { CI: 'true' },
+    });
     writeStamp({ dependencies, cli: undefined, all: undefined });
   }
   const filter = all ? [] : ['--filter=@q/cli...'];
-  step(all ? 'Building all packages' : 'Building the CLI and its packages', turboCommand(['run', 'build', ...filter, '--concurrency=2', '--output-logs=errors-only', '--ui=stream']), { env: buildEnvironment() });
-  if (buildEnvironment().Q_CUDA_BUILD === 'on' && !findNvcc()) say('The CUDA device is not built: no nvcc in CUDACXX, CUDA_HOME, CUDA_PATH, on the PATH or in /usr/local/cuda/bin.');
+  step(
+    all ? 'Building all packages' : 'Building the CLI and its packages',
+    turboCommand(['run', 'build', ...filter, '--concurrency=2', '--output-logs=errors-only', '--ui=stream']),
+    { env: buildEnvironment() },
+  );
+  if (buildEnvironment().Q_CUDA_BUILD === 'on' && !findNvcc())
+    say(
+      'The CUDA device is not built: no nvcc in CUDACXX, CUDA_HOME, CUDA_PATH, on the PATH or in /usr/local/cuda/bin.',
+    );
   writeStamp({ [all ? 'all' : 'cli']: sourceHash() });
 }

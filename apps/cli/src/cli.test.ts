@@ -13,11 +13,14 @@ afterAll(() => rm(folder, { recursive: true, force: true }));
 const prompt = 'export function add(a, b) {';
 
 describe('help', () => {
-  it.each([[], ['run'], ['eval'], ['quantize'], ['inspect'], ['plan'], ['bench'], ['doctor'], ['demo']])('of q %s', async (...command) => {
-    const { code, stdout, stderr } = await q([...command, '--help']);
-    expect({ code, stderr }).toEqual({ code: 0, stderr: '' });
-    expect(stdout).toMatchSnapshot();
-  });
+  it.each([[], ['run'], ['eval'], ['quantize'], ['inspect'], ['plan'], ['bench'], ['doctor'], ['demo']])(
+    'of q %s',
+    async (...command) => {
+      const { code, stdout, stderr } = await q([...command, '--help']);
+      expect({ code, stderr }).toEqual({ code: 0, stderr: '' });
+      expect(stdout).toMatchSnapshot();
+    },
+  );
 });
 
 describe('run', () => {
@@ -40,14 +43,42 @@ describe('run', () => {
   });
 
   it('samples the same text from the same seed', async () => {
-    const sampled = (seed: string) => qJson<Run>('run', '-p', prompt, '-n', '24', '--temperature', '1.2', '--top-k', '50', '--top-p', '0.95', '--min-p', '0.01', '--repetition-penalty', '1.1', '--seed', seed);
+    const sampled = (seed: string) =>
+      qJson<Run>(
+        'run',
+        '-p',
+        prompt,
+        '-n',
+        '24',
+        '--temperature',
+        '1.2',
+        '--top-k',
+        '50',
+        '--top-p',
+        '0.95',
+        '--min-p',
+        '0.01',
+        '--repetition-penalty',
+        '1.1',
+        '--seed',
+        seed,
+      );
     const [first, again, other] = [await sampled('7'), await sampled('7'), await sampled('8')];
     expect(again.text).toBe(first.text);
     expect(other.text).not.toBe(first.text);
   });
 
   it('ends at a stop text', async () => {
-    const { text, finishReason } = await qJson<Run>('run', '-p', prompt, '-n', '64', '--stop', 'return', '--load-in-4bit');
+    const { text, finishReason } = await qJson<Run>(
+      'run',
+      '-p',
+      prompt,
+      '-n',
+      '64',
+      '--stop',
+      'return',
+      '--load-in-4bit',
+    );
     expect(finishReason).toBe('stop');
     expect(text).not.toContain('return');
   });
@@ -62,7 +93,13 @@ describe('eval', () => {
   it('scores windows and is worse in 4 bit', async () => {
     const args = ['eval', '--text', fixture('documents.json'), '--window', '64', '--windows', '3'];
     const full = await qJson<{ perplexity: number; tokens: number; scoredTokens: number; seconds: number }>(...args);
-    const quantized = await qJson<{ perplexity: number; quantization: string }>(...args, '--load-in-4bit', '--quant-type', 'fp4', '--double-quant');
+    const quantized = await qJson<{ perplexity: number; quantization: string }>(
+      ...args,
+      '--load-in-4bit',
+      '--quant-type',
+      'fp4',
+      '--double-quant',
+    );
     expect(full).toMatchObject({ quantization: 'bf16', windows: 3, window: 64, tokens: 192, scoredTokens: 189 });
     expect(full.perplexity).toBeGreaterThan(2);
     expect(full.perplexity).toBeLessThan(20);
@@ -85,25 +122,48 @@ describe('eval', () => {
   it('takes a text file', async () => {
     const file = join(folder, 'code.txt');
     await writeFile(file, 'module.exports = (a, b) => a + b;\n'.repeat(20));
-    expect(await qJson('eval', '--text', file, '--window', '32', '--windows', '2')).toMatchObject({ windows: 2, tokens: 64 });
+    expect(await qJson('eval', '--text', file, '--window', '32', '--windows', '2')).toMatchObject({
+      windows: 2,
+      tokens: 64,
+    });
   });
 });
 
 describe('quantize and inspect', () => {
   it('writes a smaller model that loads again and continues as the one quantized on load', async () => {
     const out = join(folder, 'nano-nf4');
-    const saved = await qJson<{ bytesBefore: number; bytesAfter: number; files: string[] }>('quantize', '@q/nano', out, '--load-in-4bit', '--double-quant');
+    const saved = await qJson<{ bytesBefore: number; bytesAfter: number; files: string[] }>(
+      'quantize',
+      '@q/nano',
+      out,
+      '--load-in-4bit',
+      '--double-quant',
+    );
     expect(saved).toMatchObject({ quantization: 'nf4 double quant', layers: { nf4: 56 } });
     expect(saved.bytesAfter).toBeLessThan(0.4 * saved.bytesBefore);
-    expect((await readdir(out)).sort()).toEqual(expect.arrayContaining(['config.json', 'model.safetensors', 'tokenizer.json']));
-    expect(await qJson('inspect', out)).toMatchObject({ modelType: 'llama', parameters: 7344384, bytes: saved.bytesAfter, quantization: { method: 'bitsandbytes' } });
+    expect((await readdir(out)).sort()).toEqual(
+      expect.arrayContaining(['config.json', 'model.safetensors', 'tokenizer.json']),
+    );
+    expect(await qJson('inspect', out)).toMatchObject({
+      modelType: 'llama',
+      parameters: 7344384,
+      bytes: saved.bytesAfter,
+      quantization: { method: 'bitsandbytes' },
+    });
     const run = ['run', '--prompt', prompt, '-n', '16'];
-    const [again, direct] = [await qJson<{ text: string }>('run', out, ...run.slice(1)), await qJson<{ text: string }>(...run, '--load-in-4bit', '--double-quant')];
+    const [again, direct] = [
+      await qJson<{ text: string }>('run', out, ...run.slice(1)),
+      await qJson<{ text: string }>(...run, '--load-in-4bit', '--double-quant'),
+    ];
     expect(again.text).toBe(direct.text);
   });
 
   it('shows what nano holds', async () => {
-    expect(await qJson('inspect')).toMatchObject({ parameters: 7344384, bytes: 14688768, dtypes: { bf16: { tensors: 74 } } });
+    expect(await qJson('inspect')).toMatchObject({
+      parameters: 7344384,
+      bytes: 14688768,
+      dtypes: { bf16: { tensors: 74 } },
+    });
     const { stdout } = await q(['inspect', '@q/nano']);
     expect(stdout).toContain('model.layers.*.mlp.up_proj');
     expect((await q(['inspect', '@q/nano', '--modules'])).stdout).toContain('model.layers.7.mlp.up_proj');
@@ -114,19 +174,50 @@ describe('bench', () => {
   it('measures a tiny shape', async () => {
     interface Bench {
       prefill: { tokensPerSecond: number; shareOfPeak: number };
-      decode: { tokensPerSecond: number; weightBytesPerStep: number; shareOfBandwidth: number; bytesPerSecond: number; stepMs: number };
+      decode: {
+        tokensPerSecond: number;
+        weightBytesPerStep: number;
+        shareOfBandwidth: number;
+        bytesPerSecond: number;
+        stepMs: number;
+      };
       peaks: { readBytesPerSecond: number };
       eventLoop: { loading: { p99Ms: number }; generating: { p99Ms: number } };
       machine: { versions: { node: string } };
     }
-    const result = await qJson<Bench>('bench', '--shape', fixture('tiny-shape.json'), '--load-format', 'dummy', '--load-in-8bit', '--prompt-tokens', '32', '--new-tokens', '8', '--batch', '2', '--repeat', '1');
+    const result = await qJson<Bench>(
+      'bench',
+      '--shape',
+      fixture('tiny-shape.json'),
+      '--load-format',
+      'dummy',
+      '--load-in-8bit',
+      '--prompt-tokens',
+      '32',
+      '--new-tokens',
+      '8',
+      '--batch',
+      '2',
+      '--repeat',
+      '1',
+    );
     expect(result).toMatchObject({ quantization: 'int8', batch: 2, promptTokens: 32, newTokens: 8 });
-    // 2 layers: q, o [128, 128]; k, v [64, 128]; gate, up, down [256, 128] with an f32 scale per row, 5 norms and the bf16 head.
+    // 2 layers: q, o [128, 128]; k, v [64, 128]; gate, up, down [256, 128] with an f32 scale per row, 5 norms and the
+    // bf16 head.
     const linears = 2 * (2 * 128 * 128 + 2 * 64 * 128 + 3 * 256 * 128);
     const scales = 2 * 4 * (2 * 128 + 2 * 64 + 2 * 256 + 128);
     expect(result.decode.weightBytesPerStep).toBe(linears + scales + 5 * 128 * 2 + 512 * 128 * 2);
-    expect(result.decode.bytesPerSecond * result.decode.stepMs / 1000).toBeCloseTo(result.decode.weightBytesPerStep, 0);
-    for (const positive of [result.prefill.tokensPerSecond, result.prefill.shareOfPeak, result.decode.tokensPerSecond, result.decode.shareOfBandwidth]) expect(positive).toBeGreaterThan(0);
+    expect((result.decode.bytesPerSecond * result.decode.stepMs) / 1000).toBeCloseTo(
+      result.decode.weightBytesPerStep,
+      0,
+    );
+    for (const positive of [
+      result.prefill.tokensPerSecond,
+      result.prefill.shareOfPeak,
+      result.decode.tokensPerSecond,
+      result.decode.shareOfBandwidth,
+    ])
+      expect(positive).toBeGreaterThan(0);
     expect(result.peaks.readBytesPerSecond).toBeGreaterThan(1e9);
     expect(result.eventLoop.generating.p99Ms).toBeGreaterThan(0);
     expect(result.machine.versions.node).toBe(process.version);

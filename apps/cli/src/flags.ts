@@ -29,10 +29,27 @@ export function addModelFlags(command: Command): Command {
       command
         .option('--load-in-4bit', 'quantize linear layers to 4 bits while loading')
         .option('--load-in-8bit', 'quantize linear layers to LLM.int8 while loading')
-        .addOption(new Option('--quant-type <type>', 'code of 4-bit weights; needs --load-in-4bit (default: nf4)').choices(['nf4', 'fp4']))
+        .addOption(
+          new Option('--quant-type <type>', 'code of 4-bit weights; needs --load-in-4bit (default: nf4)').choices([
+            'nf4',
+            'fp4',
+          ]),
+        )
         .option('--double-quant', 'quantize the 4-bit scales too; needs --load-in-4bit')
-        .addOption(new Option('--compute-dtype <dtype>', '4-bit products in this dtype; needs --load-in-4bit (default: float32)').choices(['float32', 'float16', 'bfloat16']))
-        .addOption(new Option('--dtype <dtype>', 'dtype of dense weights (default: what the checkpoint has)').choices(['auto', 'float32', 'float16', 'bfloat16']))
+        .addOption(
+          new Option(
+            '--compute-dtype <dtype>',
+            '4-bit products in this dtype; needs --load-in-4bit (default: float32)',
+          ).choices(['float32', 'float16', 'bfloat16']),
+        )
+        .addOption(
+          new Option('--dtype <dtype>', 'dtype of dense weights (default: what the checkpoint has)').choices([
+            'auto',
+            'float32',
+            'float16',
+            'bfloat16',
+          ]),
+        )
         .option('--device <device>', 'where the model goes: cpu, cuda, cuda:0', 'cpu')
         .option('--threads <n>', 'threads of the CPU device (default: physical cores)', positiveInteger),
     ),
@@ -41,33 +58,65 @@ export function addModelFlags(command: Command): Command {
 
 /** The flag for how a command that runs the model rounds; `quantize`, which computes nothing with it, has none. */
 export const numericsOption = (): Option =>
-  new Option('--numerics <mode>', 'fused operators, or eager: the steps and roundings of Python, for comparison (default: fused)').choices(numericsModes);
+  new Option(
+    '--numerics <mode>',
+    'fused operators, or eager: the steps and roundings of Python, for comparison (default: fused)',
+  ).choices(numericsModes);
 
 /** Adds the flags that say where a model's files come from. */
 export const addHubFlags = (command: Command): Command =>
-  command.option('--revision <name>', 'branch, tag or commit of a Hugging Face model').option('--local-files-only', 'use no network');
+  command
+    .option('--revision <name>', 'branch, tag or commit of a Hugging Face model')
+    .option('--local-files-only', 'use no network');
 
 export const addOutputFlags = (command: Command): Command => command.option('--json', 'print the result as JSON');
 
 /** The quantization that the flags ask for. @throws ConfigError for flags that contradict each other. */
 export function quantizationOf(flags: ModelFlags): BitsAndBytesConfig | undefined {
-  const { loadIn4bit = false, loadIn8bit = false, quantType = 'nf4', doubleQuant = false, computeDtype = 'float32' } = flags;
-  if (loadIn4bit && loadIn8bit) throw new ConfigError('q', '--load-in-4bit and --load-in-8bit are both given', { fix: 'give one of them' });
+  const {
+    loadIn4bit = false,
+    loadIn8bit = false,
+    quantType = 'nf4',
+    doubleQuant = false,
+    computeDtype = 'float32',
+  } = flags;
+  if (loadIn4bit && loadIn8bit)
+    throw new ConfigError('q', '--load-in-4bit and --load-in-8bit are both given', { fix: 'give one of them' });
   if (loadIn8bit) refuse4bitFlags(flags);
   if (loadIn8bit) return new BitsAndBytesConfig({ loadIn8bit });
-  if (loadIn4bit) return new BitsAndBytesConfig({ loadIn4bit, bnb4bitQuantType: quantType, bnb4bitUseDoubleQuant: doubleQuant, bnb4bitComputeDtype: computeDtype });
+  if (loadIn4bit)
+    return new BitsAndBytesConfig({
+      loadIn4bit,
+      bnb4bitQuantType: quantType,
+      bnb4bitUseDoubleQuant: doubleQuant,
+      bnb4bitComputeDtype: computeDtype,
+    });
   refuse4bitFlags(flags);
   return undefined;
 }
 
 function refuse4bitFlags({ quantType, doubleQuant, computeDtype }: ModelFlags): void {
-  const given = Object.entries({ '--quant-type': quantType, '--double-quant': doubleQuant, '--compute-dtype': computeDtype }).filter(([, value]) => value !== undefined);
-  if (given.length > 0) throw new ConfigError('q', `${given.map(([name]) => name).join(', ')} without --load-in-4bit`, { fix: 'add --load-in-4bit, or leave it out' });
+  const given = Object.entries({
+    '--quant-type': quantType,
+    '--double-quant': doubleQuant,
+    '--compute-dtype': computeDtype,
+  }).filter(([, value]) => value !== undefined);
+  if (given.length > 0)
+    throw new ConfigError('q', `${given.map(([name]) => name).join(', ')} without --load-in-4bit`, {
+      fix: 'add --load-in-4bit, or leave it out',
+    });
 }
 
 /** Options of `fromPretrained` for the flags. */
 export function loadOptions(flags: ModelFlags, signal: AbortSignal): LoadModelOptions {
   return {
-    quantizationConfig: quantizationOf(flags), torchDtype: flags.dtype, numerics: flags.numerics, deviceMap: flags.device, threads: flags.threads, revision: flags.revision, localFilesOnly: flags.localFilesOnly, signal,
+    quantizationConfig: quantizationOf(flags),
+    torchDtype: flags.dtype,
+    numerics: flags.numerics,
+    deviceMap: flags.device,
+    threads: flags.threads,
+    revision: flags.revision,
+    localFilesOnly: flags.localFilesOnly,
+    signal,
   };
 }

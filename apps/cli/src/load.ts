@@ -11,7 +11,10 @@ export interface LoadedModel {
 export async function loadModel(id: string, flags: ModelFlags, signal: AbortSignal): Promise<LoadedModel> {
   using bar = progressBar('loading', 'bytes');
   const started = performance.now();
-  const model = await AutoModelForCausalLM.fromPretrained(id, { ...loadOptions(flags, signal), onProgress: (progress) => bar.update(progress.bytes, progress.totalBytes) });
+  const model = await AutoModelForCausalLM.fromPretrained(id, {
+    ...loadOptions(flags, signal),
+    onProgress: (progress) => bar.update(progress.bytes, progress.totalBytes),
+  });
   return { model, loadMs: performance.now() - started };
 }
 
@@ -20,6 +23,7 @@ export function quantizationName(model: CausalModel): string {
   const config = model.quantizationConfig?.toJSON() as Record<string, unknown> | undefined;
   if (!config) return model.dtype;
   if (config.load_in_8bit) return 'int8';
-  if (config.load_in_4bit) return `${String(config.bnb_4bit_quant_type)}${config.bnb_4bit_use_double_quant ? ' double quant' : ''}`;
+  if (config.load_in_4bit)
+    return `${String(config.bnb_4bit_quant_type)}${config.bnb_4bit_use_double_quant ? ' double quant' : ''}`;
   return String(config.quant_method);
 }

@@ -30,7 +30,10 @@ export const note = (line = ''): void => void process.stderr.write(`${line}\n`);
 export const printJson = (value: unknown): void => print(JSON.stringify(value, null, 2));
 
 /** Rows of name and value. */
-export function printFields(rows: readonly (readonly [string, string | number | undefined])[], to: (line: string) => void = print): void {
+export function printFields(
+  rows: readonly (readonly [string, string | number | undefined])[],
+  to: (line: string) => void = print,
+): void {
   const shown = rows.filter(([, value]) => value !== undefined);
   const width = Math.max(...shown.map(([name]) => name.length));
   for (const [name, value] of shown) to(`${colors.dim(name.padEnd(width))}  ${String(value)}`);
@@ -38,7 +41,24 @@ export function printFields(rows: readonly (readonly [string, string | number | 
 
 /** A table without borders; columns whose heading ends in `>` are aligned right. */
 export function printTable(headings: readonly string[], rows: readonly (readonly (string | number)[])[]): void {
-  const none = Object.fromEntries(['top', 'top-mid', 'top-left', 'top-right', 'bottom', 'bottom-mid', 'bottom-left', 'bottom-right', 'left', 'left-mid', 'mid', 'mid-mid', 'right', 'right-mid'].map((key) => [key, '']));
+  const none = Object.fromEntries(
+    [
+      'top',
+      'top-mid',
+      'top-left',
+      'top-right',
+      'bottom',
+      'bottom-mid',
+      'bottom-left',
+      'bottom-right',
+      'left',
+      'left-mid',
+      'mid',
+      'mid-mid',
+      'right',
+      'right-mid',
+    ].map((key) => [key, '']),
+  );
   const table = new Table({
     head: headings.map((heading) => colors.dim(heading.replace(/>$/, ''))),
     colAligns: headings.map((heading) => (heading.endsWith('>') ? 'right' : 'left')),

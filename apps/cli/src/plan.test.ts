@@ -12,8 +12,19 @@ interface PlanJson {
 }
 
 const llama7b = {
-  model_type: 'llama', vocab_size: 32000, hidden_size: 4096, intermediate_size: 11008, num_hidden_layers: 32, num_attention_heads: 32, num_key_value_heads: 32, hidden_act: 'silu',
-  max_position_embeddings: 4096, rms_norm_eps: 1e-5, rope_theta: 10000, tie_word_embeddings: false, torch_dtype: 'float16',
+  model_type: 'llama',
+  vocab_size: 32000,
+  hidden_size: 4096,
+  intermediate_size: 11008,
+  num_hidden_layers: 32,
+  num_attention_heads: 32,
+  num_key_value_heads: 32,
+  hidden_act: 'silu',
+  max_position_embeddings: 4096,
+  rms_norm_eps: 1e-5,
+  rope_theta: 10000,
+  tie_word_embeddings: false,
+  torch_dtype: 'float16',
 };
 
 let folder: string;
@@ -44,7 +55,15 @@ describe('q plan', () => {
     expect(refused.code).toBe(1);
     expect(refused.stderr).toMatch(/--offload/);
     expect(refused.stderr).not.toMatch(/quantizedOffload|llmInt8/);
-    const custom = await q(['plan', config, '--load-in-8bit', '--max-memory', '0=40GB,cpu=30GiB', '--device-map', '{"model":0,"lm_head":"cpu"}']);
+    const custom = await q([
+      'plan',
+      config,
+      '--load-in-8bit',
+      '--max-memory',
+      '0=40GB,cpu=30GiB',
+      '--device-map',
+      '{"model":0,"lm_head":"cpu"}',
+    ]);
     expect([custom.code, custom.stderr]).toEqual([1, expect.stringMatching(/--offload/)]);
     const { deviceMap } = await qJson<PlanJson>(...args, '--offload');
     expect(Object.values(deviceMap)).toContain('cpu');
@@ -59,8 +78,27 @@ describe('q plan', () => {
 
   it('plans a module tree given as data', async () => {
     const tree = join(folder, 'tree.json');
-    await writeFile(tree, JSON.stringify({ modules: [['', 'Model'], ['a', 'Linear', [['weight', [100]]]], ['b', 'Linear', [['weight', [100]]]], ['c', 'Linear', [['weight', [100]]]]] }));
-    const { deviceMap } = await qJson<PlanJson>('plan', tree, '--max-memory', '0=900,1=900', '--device-map', 'sequential', '--dtype', 'float32');
+    await writeFile(
+      tree,
+      JSON.stringify({
+        modules: [
+          ['', 'Model'],
+          ['a', 'Linear', [['weight', [100]]]],
+          ['b', 'Linear', [['weight', [100]]]],
+          ['c', 'Linear', [['weight', [100]]]],
+        ],
+      }),
+    );
+    const { deviceMap } = await qJson<PlanJson>(
+      'plan',
+      tree,
+      '--max-memory',
+      '0=900,1=900',
+      '--device-map',
+      'sequential',
+      '--dtype',
+      'float32',
+    );
     expect(deviceMap).toEqual({ a: 0, b: 1, c: 1 });
   });
 

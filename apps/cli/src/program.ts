@@ -25,7 +25,9 @@ export function createProgram(signal: AbortSignal): Command {
     .showSuggestionAfterError()
     .exitOverride();
   const context: Context = { signal };
-  for (const add of [addRun, addEval, addQuantize, addInspect, addPlan, addBench, addDoctor, addDemo]) add(program, context);
-  for (const command of program.commands) command.exitOverride().helpOption('-h, --help', 'show help').option('--verbose', 'print stacks of errors');
+  for (const add of [addRun, addEval, addQuantize, addInspect, addPlan, addBench, addDoctor, addDemo])
+    add(program, context);
+  for (const command of program.commands)
+    command.exitOverride().helpOption('-h, --help', 'show help').option('--verbose', 'print stacks of errors');
   return program;
 }

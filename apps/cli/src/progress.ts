@@ -19,7 +19,10 @@ export function progressBar(title: string, unit: string): Progress {
       const full = Math.round(width * Math.min(progress, 1));
       return `${title} ${'█'.repeat(full)}${'░'.repeat(width - full)} ${show(value)} of ${show(total)}`;
     },
-    stream: process.stderr, clearOnComplete: true, hideCursor: true, fps: 10,
+    stream: process.stderr,
+    clearOnComplete: true,
+    hideCursor: true,
+    fps: 10,
   });
   let started = false;
   const stop = () => {

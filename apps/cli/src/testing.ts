@@ -11,7 +11,10 @@ export interface Finished {
 }
 
 /** Runs the built `q`. @param interruptAfter sends SIGINT when this text appears on stdout */
-export function q(args: readonly string[], { input, interruptAfter }: { input?: string; interruptAfter?: string } = {}): Promise<Finished> {
+export function q(
+  args: readonly string[],
+  { input, interruptAfter }: { input?: string; interruptAfter?: string } = {},
+): Promise<Finished> {
   const env = { ...process.env, NO_COLOR: '1', FORCE_COLOR: undefined, COLUMNS: '100' };
   const child = spawn(process.execPath, [main, ...args], { env, stdio: ['pipe', 'pipe', 'pipe'] });
   let [stdout, stderr] = ['', ''];
@@ -26,7 +29,9 @@ export function q(args: readonly string[], { input, interruptAfter }: { input?: 
   child.stderr.setEncoding('utf8').on('data', (text: string) => (stderr += text));
   child.stdin.on('error', () => undefined); // a command that does not read its input may be gone already
   child.stdin.end(input ?? '');
-  return new Promise((resolve, reject) => child.on('error', reject).on('close', (code) => resolve({ code, stdout, stderr })));
+  return new Promise((resolve, reject) =>
+    child.on('error', reject).on('close', (code) => resolve({ code, stdout, stderr })),
+  );
 }
 
 /** Runs `q ... --json` and parses what it prints. @throws when it fails. */

@@ -47,7 +47,10 @@ const schema: z.ZodType<BitsAndBytesOptions> = z.object({
   llmInt8SkipModules: nullable(texts),
   llmInt8EnableFp32CpuOffload: flag(false),
   llmInt8HasFp16Weight: flag(false),
-  bnb4bitComputeDtype: z.preprocess((value) => value ?? 'float32', dtype<ComputeDType>(['float32', 'float16', 'bfloat16'])),
+  bnb4bitComputeDtype: z.preprocess(
+    (value) => value ?? 'float32',
+    dtype<ComputeDType>(['float32', 'float16', 'bfloat16']),
+  ),
   bnb4bitQuantType: z.enum(['fp4', 'nf4'], { error: 'must be fp4 or nf4' }).default('fp4'),
   bnb4bitUseDoubleQuant: flag(false),
   bnb4bitQuantStorage: orElse(storage, 'uint8'),
@@ -72,10 +75,14 @@ const SPEC: Spec<BitsAndBytesOptions> = {
   constants: { quant_method: 'bitsandbytes' },
   check: (values) => {
     if (values.loadIn4bit && values.loadIn8bit) {
-      throw new ConfigError('BitsAndBytesConfig', 'loadIn4bit (load_in_4bit) is true and loadIn8bit (load_in_8bit) is true', {
-        why: 'only one of them can be used at the same time',
-        fix: 'set one of them to false',
-      });
+      throw new ConfigError(
+        'BitsAndBytesConfig',
+        'loadIn4bit (load_in_4bit) is true and loadIn8bit (load_in_8bit) is true',
+        {
+          why: 'only one of them can be used at the same time',
+          fix: 'set one of them to false',
+        },
+      );
     }
     return values;
   },
@@ -96,7 +103,9 @@ export class BitsAndBytesConfig extends configClass(SPEC) {
     const decoded = decode(SPEC, json, options);
     const method = decoded.raw.quant_method;
     if (method !== undefined && method !== 'bitsandbytes') {
-      throw new ConfigError('BitsAndBytesConfig', `quant_method is ${JSON.stringify(method)}`, { why: 'must be bitsandbytes' });
+      throw new ConfigError('BitsAndBytesConfig', `quant_method is ${JSON.stringify(method)}`, {
+        why: 'must be bitsandbytes',
+      });
     }
     return new BitsAndBytesConfig(decoded);
   }

@@ -3,7 +3,16 @@ import { DTypeError } from './errors.js';
 /** The element types of Q, in one spelling; the same words as in `config.json`. */
 export type DTypeName = 'float32' | 'float16' | 'bfloat16' | 'int8' | 'uint8' | 'int32' | 'int64' | 'bool';
 
-const BYTES: Readonly<Record<DTypeName, number>> = Object.freeze({ float32: 4, float16: 2, bfloat16: 2, int8: 1, uint8: 1, int32: 4, int64: 8, bool: 1 });
+const BYTES: Readonly<Record<DTypeName, number>> = Object.freeze({
+  float32: 4,
+  float16: 2,
+  bfloat16: 2,
+  int8: 1,
+  uint8: 1,
+  int32: 4,
+  int64: 8,
+  bool: 1,
+});
 
 const ALIASES: Readonly<Record<string, DTypeName>> = Object.freeze({
   float: 'float32',
@@ -33,11 +42,18 @@ const isName = (word: string): word is DTypeName => Object.hasOwn(BYTES, word);
 export const isDTypeName = (value: unknown): value is DTypeName => typeof value === 'string' && isName(value);
 
 /**
- * Reads a dtype: a canonical name, a `torch.` name, or one of the usual short forms (`fp16`, `half`, `bf16`, `F32`, `long` ...).
+ * Reads a dtype: a canonical name, a `torch.` name, or one of the usual short forms (`fp16`, `half`, `bf16`, `F32`,
+ * `long` ...).
  * @throws DTypeError for any other value
  */
 export function parseDType(value: unknown, op = 'dtype'): DTypeName {
-  const word = typeof value === 'string' ? value.trim().toLowerCase().replace(/^torch\./, '') : '';
+  const word =
+    typeof value === 'string'
+      ? value
+          .trim()
+          .toLowerCase()
+          .replace(/^torch\./, '')
+      : '';
   if (isName(word)) return word;
   if (Object.hasOwn(ALIASES, word)) return ALIASES[word];
   throw new DTypeError(op, 'unknown dtype', { got: value, fix: `use one of ${DTYPE_NAMES.join(', ')}` });

@@ -1,14 +1,6 @@
 /** What went wrong, as a stable word that callers can branch on. */
 export type QErrorCode =
-  | 'config'
-  | 'shape'
-  | 'dtype'
-  | 'unsupported'
-  | 'checkpoint'
-  | 'placement'
-  | 'out_of_memory'
-  | 'disposed'
-  | 'native';
+  'config' | 'shape' | 'dtype' | 'unsupported' | 'checkpoint' | 'placement' | 'out_of_memory' | 'disposed' | 'native';
 
 /** Facts behind an error: values got and expected, names, sizes in bytes. */
 export type ErrorFields = Readonly<Record<string, unknown>>;

@@ -37,25 +37,37 @@ export interface ConfigObject {
   readonly warnings: readonly ConfigWarning[];
   /** The snake_case object for disk. What was read is written back as it was, unknown keys and key order included. */
   toJSON(): JsonObject;
-  /** `toJSON()` as text, exactly as Python writes it (floats keep their point). An object not read from a file has sorted keys. */
+  /**
+   * `toJSON()` as text, exactly as Python writes it (floats keep their point). An object not read from a file has
+   * sorted keys.
+   */
   toText(): string;
 }
 
 const show = (value: unknown): string => (value === undefined ? 'missing' : (JSON.stringify(value) ?? String(value)));
 
 /** Runs a zod schema; the first issue becomes a ConfigError naming field, value and rule. */
-export function validate<T>(op: string, schema: z.ZodType<T>, input: unknown, nameOf: (field: string) => string = (field) => field): T {
+export function validate<T>(
+  op: string,
+  schema: z.ZodType<T>,
+  input: unknown,
+  nameOf: (field: string) => string = (field) => field,
+): T {
   const result = schema.safeParse(input);
   if (result.success) return result.data;
   const issue = result.error.issues[0];
   const field = issue.path.map(String).join('.');
-  const value = issue.path.reduce<unknown>((at, key) => (typeof at === 'object' && at !== null ? (at as Record<PropertyKey, unknown>)[key] : undefined), input);
+  const value = issue.path.reduce<unknown>(
+    (at, key) => (typeof at === 'object' && at !== null ? (at as Record<PropertyKey, unknown>)[key] : undefined),
+    input,
+  );
   throw new ConfigError(op, `${nameOf(field)} is ${show(value)}`, { why: issue.message });
 }
 
 const sources = new WeakMap<object, Source>();
 
-const toJson = (value: unknown): JsonValue => (Array.isArray(value) || isPlainObject(value) || typeof value !== 'object' ? (value as JsonValue) : null);
+const toJson = (value: unknown): JsonValue =>
+  Array.isArray(value) || isPlainObject(value) || typeof value !== 'object' ? (value as JsonValue) : null;
 
 function encode<T extends object>(spec: Spec<T>, self: T): JsonObject {
   const source = sources.get(self);
@@ -68,7 +80,9 @@ function encode<T extends object>(spec: Spec<T>, self: T): JsonObject {
     const kept = field === undefined || jsonEqual(values[field], source?.initial[field]);
     define(out, key, kept ? rawValue : toJson(values[field]));
   }
-  const omit = (field: string): boolean => values[field] === null && (spec.omitNull === 'all' || (spec.omitNull as readonly string[] | undefined)?.includes(field) === true);
+  const omit = (field: string): boolean =>
+    values[field] === null &&
+    (spec.omitNull === 'all' || (spec.omitNull as readonly string[] | undefined)?.includes(field) === true);
   const fresh = source ? [] : Object.entries(spec.constants ?? {});
   for (const [key, value] of fresh) define(out, key, value);
   for (const [key, field] of fieldOf) {
@@ -97,10 +111,15 @@ class Decoded {
 /** Reads the JSON form (an object or the text of a file) for a class made by `configClass`. */
 export function decode<T extends object>(spec: Spec<T>, input: unknown, { onWarning }: ReadOptions = {}): Decoded {
   const parsed: Parsed = typeof input === 'string' ? parseConfigText(input, spec.op) : { value: input };
-  if (!isPlainObject(parsed.value)) throw new ConfigError(spec.op, 'must be a JSON object', { got: show(parsed.value) });
+  if (!isPlainObject(parsed.value))
+    throw new ConfigError(spec.op, 'must be a JSON object', { got: show(parsed.value) });
   const raw = frozenCopy(parsed.value) as JsonObject;
   const options: Record<string, unknown> = {};
-  const known = new Set<string>([...(spec.kept ?? []), ...Object.keys(spec.twins ?? {}), ...Object.keys(spec.constants ?? {})]);
+  const known = new Set<string>([
+    ...(spec.kept ?? []),
+    ...Object.keys(spec.twins ?? {}),
+    ...Object.keys(spec.constants ?? {}),
+  ]);
   for (const [field, key] of Object.entries<string>(spec.keys)) {
     known.add(key);
     if (Object.hasOwn(raw, key)) options[field] = raw[key];
@@ -108,12 +127,21 @@ export function decode<T extends object>(spec: Spec<T>, input: unknown, { onWarn
   for (const [key, field] of Object.entries<string>(spec.twins ?? {})) {
     if (!Object.hasOwn(raw, key)) continue;
     if (options[field] === undefined) options[field] = raw[key];
-    else if (options[field] !== raw[key]) throw new ConfigError(spec.op, `${key} is ${show(raw[key])} but ${(spec.keys as Record<string, string>)[field]} is ${show(options[field])}`, { why: 'both name the same setting' });
+    else if (options[field] !== raw[key])
+      throw new ConfigError(
+        spec.op,
+        `${key} is ${show(raw[key])} but ${(spec.keys as Record<string, string>)[field]} is ${show(options[field])}`,
+        { why: 'both name the same setting' },
+      );
   }
   const warnings: ConfigWarning[] = [];
   for (const key of Object.keys(raw)) {
     if (known.has(key)) continue;
-    warnings.push({ code: 'unknown_key', field: key, message: `[${spec.op}] unknown key ${key}; it is kept and written back, and has no effect` });
+    warnings.push({
+      code: 'unknown_key',
+      field: key,
+      message: `[${spec.op}] unknown key ${key}; it is kept and written back, and has no effect`,
+    });
   }
   const style = parsed.floats && { floats: parsed.floats, indent: parsed.indent ?? 2 };
   return new Decoded(options, raw, style, warnings, onWarning);
@@ -122,18 +150,30 @@ export function decode<T extends object>(spec: Spec<T>, input: unknown, { onWarn
 type Fields<T> = { readonly [K in keyof T]: T[K] };
 
 /** Makes the base class of a configuration: frozen fields from validated options, and their JSON form. */
-export function configClass<T extends object>(spec: Spec<T>): new (options?: Partial<T> | Decoded) => Fields<T> & ConfigObject {
+export function configClass<T extends object>(
+  spec: Spec<T>,
+): new (options?: Partial<T> | Decoded) => Fields<T> & ConfigObject {
   class Config {
     constructor(given: Partial<T> | Decoded = {}) {
       const decoded = isSource(given) ? given : undefined;
       const options = decoded ? decoded.options : (given as object);
       if (!decoded) assertKnownKeys(spec.op, options, Object.keys(spec.keys));
       const warnings = [...(decoded?.warnings ?? [])];
-      const checked = validate(spec.op, spec.schema, options, (field) => (decoded ? ((spec.keys as Record<string, string>)[field] ?? field) : field));
+      const checked = validate(spec.op, spec.schema, options, (field) =>
+        decoded ? ((spec.keys as Record<string, string>)[field] ?? field) : field,
+      );
       const values = spec.check ? spec.check(checked, (warning) => warnings.push(warning)) : checked;
-      for (const field of Object.keys(spec.keys)) define(this, field, frozenCopy((values as Record<string, unknown>)[field] ?? null));
-      Object.defineProperty(this, 'warnings', { value: Object.freeze(warnings.map((warning) => Object.freeze(warning))) });
-      if (decoded) sources.set(this, { raw: decoded.raw, style: decoded.style, initial: decoded.initial ?? ({ ...this } as Record<string, unknown>) });
+      for (const field of Object.keys(spec.keys))
+        define(this, field, frozenCopy((values as Record<string, unknown>)[field] ?? null));
+      Object.defineProperty(this, 'warnings', {
+        value: Object.freeze(warnings.map((warning) => Object.freeze(warning))),
+      });
+      if (decoded)
+        sources.set(this, {
+          raw: decoded.raw,
+          style: decoded.style,
+          initial: decoded.initial ?? ({ ...this } as Record<string, unknown>),
+        });
       for (const warning of decoded?.onWarning ? warnings : []) decoded?.onWarning?.(warning);
       Object.freeze(this);
     }
@@ -145,7 +185,11 @@ export function configClass<T extends object>(spec: Spec<T>): new (options?: Par
     toText(): string {
       const source = sources.get(this);
       const unchanged = source !== undefined && jsonEqual({ ...this }, source.initial);
-      return toPythonJson(this.toJSON(), { sortKeys: !source, ...source?.style, exactFloats: unchanged && source.style !== undefined });
+      return toPythonJson(this.toJSON(), {
+        sortKeys: !source,
+        ...source?.style,
+        exactFloats: unchanged && source.style !== undefined,
+      });
     }
   }
   return Config as unknown as new (options?: Partial<T> | Decoded) => Fields<T> & ConfigObject;
@@ -157,7 +201,9 @@ export function changed<T extends object>(spec: Spec<T>, self: T, changes: Parti
   const options = { ...self } as Record<string, unknown>;
   for (const [field, value] of Object.entries(changes)) if (value !== undefined) options[field] = value;
   const source = sources.get(self);
-  return source ? new Decoded(options, source.raw, source.style, [], undefined, source.initial) : (options as Partial<T>);
+  return source
+    ? new Decoded(options, source.raw, source.style, [], undefined, source.initial)
+    : (options as Partial<T>);
 }
 
 export type { Decoded };

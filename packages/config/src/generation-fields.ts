@@ -1,4 +1,5 @@
-// Source followed: the attributes of transformers 5.17's GenerationConfig. All of them are unset (null) until a file or a caller sets them.
+// Source followed: the attributes of transformers 5.17's GenerationConfig. All of them are unset (null) until a file or
+// a caller sets them.
 import { z } from 'zod';
 import { idOrIds, ids, integer, nullable, real, record, text, texts } from './schema.js';
 
@@ -10,7 +11,20 @@ const unit = nullable(real.min(0, { error: 'must be in [0, 1]' }).max(1, { error
 const above0 = nullable(real.gt(0, { error: 'must be greater than 0' }));
 const share = nullable(real.gt(0, { error: 'must be in (0, 1]' }).max(1, { error: 'must be in (0, 1]' }));
 const wordLists = nullable(z.array(ids, { error: 'must be a list of lists of token ids' }));
-const CACHES = ['dynamic', 'dynamic_full', 'offloaded', 'quantized', 'static', 'offloaded_static', 'sliding_window', 'hybrid', 'hybrid_chunked', 'offloaded_hybrid', 'offloaded_hybrid_chunked', 'paged'] as const;
+const CACHES = [
+  'dynamic',
+  'dynamic_full',
+  'offloaded',
+  'quantized',
+  'static',
+  'offloaded_static',
+  'sliding_window',
+  'hybrid',
+  'hybrid_chunked',
+  'offloaded_hybrid',
+  'offloaded_hybrid_chunked',
+  'paged',
+] as const;
 
 /** The schema of every generation option, by its camelCase name. */
 export const generationSchema = z.object({
@@ -90,7 +104,9 @@ export const generationSchema = z.object({
   // Moved out of transformers 5's own code, still fields
   lowMemory: bool,
   penaltyAlpha: number,
-  dolaLayers: nullable(z.union([z.enum(['low', 'high']), z.array(integer)], { error: "must be 'low', 'high' or a list of layers" })),
+  dolaLayers: nullable(
+    z.union([z.enum(['low', 'high']), z.array(integer)], { error: "must be 'low', 'high' or a list of layers" }),
+  ),
   diversityPenalty: number,
   numBeamGroups: positive,
   constraints: nullable(z.array(z.json())),
@@ -102,10 +118,14 @@ export type GenerationOptions = z.output<typeof generationSchema>;
 export type GenerationOptionName = keyof GenerationOptions;
 
 /** Every option name, in the order of the table. */
-export const GENERATION_OPTION_NAMES: readonly GenerationOptionName[] = Object.freeze(Object.keys(generationSchema.shape) as GenerationOptionName[]);
+export const GENERATION_OPTION_NAMES: readonly GenerationOptionName[] = Object.freeze(
+  Object.keys(generationSchema.shape) as GenerationOptionName[],
+);
 
 const snake = (name: string): string => name.replace(/[A-Z]/g, (letter) => `_${letter.toLowerCase()}`);
-export const generationKeys = Object.freeze(Object.fromEntries(GENERATION_OPTION_NAMES.map((name) => [name, snake(name)]))) as Readonly<Record<GenerationOptionName, string>>;
+export const generationKeys = Object.freeze(
+  Object.fromEntries(GENERATION_OPTION_NAMES.map((name) => [name, snake(name)])),
+) as Readonly<Record<GenerationOptionName, string>>;
 
 /** What unset options mean when generating, as in transformers 5.17. Options not listed stay null. */
 export const GENERATION_DEFAULTS = Object.freeze({
@@ -147,6 +167,12 @@ export type ResolvedGenerationOptions = {
 
 /** Arguments of Python's generate() that are no options; a file that holds one is wrong. */
 export const GENERATE_ARGUMENTS = Object.freeze([
-  'logits_processor', 'stopping_criteria', 'prefix_allowed_tokens_fn', 'synced_gpus', 'assistant_model', 'streamer', 'negative_prompt_ids', 'negative_prompt_attention_mask',
+  'logits_processor',
+  'stopping_criteria',
+  'prefix_allowed_tokens_fn',
+  'synced_gpus',
+  'assistant_model',
+  'streamer',
+  'negative_prompt_ids',
+  'negative_prompt_attention_mask',
 ]);
-

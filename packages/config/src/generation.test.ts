@@ -9,7 +9,9 @@ import { GenerationConfig, mergeGenerationConfig } from './generation.js';
 import type { ConfigWarning } from './json.js';
 
 const root = fileURLToPath(new URL('../fixtures/', import.meta.url));
-const files = readdirSync(root, { recursive: true, encoding: 'utf8' }).filter((name) => /generation.*\.json$/.test(name));
+const files = readdirSync(root, { recursive: true, encoding: 'utf8' }).filter((name) =>
+  /generation.*\.json$/.test(name),
+);
 
 test('files of Python round trip byte for byte', () => {
   expect(files.length).toBe(17);
@@ -25,8 +27,21 @@ test('everything is unset until set; resolve fills in the defaults', () => {
   const config = new GenerationConfig();
   expect(GENERATION_OPTION_NAMES.every((name) => config[name] === null)).toBe(true);
   expect(config.toJSON()).toEqual({});
-  expect(config.resolve()).toMatchObject({ maxLength: 20, doSample: false, temperature: 1, topK: 50, topP: 1, numBeams: 1, repetitionPenalty: 1, maxNewTokens: null, minP: null });
-  expect(new GenerationConfig({ topK: 0, stopStrings: ['a'] }).resolve()).toMatchObject({ topK: 0, stopStrings: ['a'] });
+  expect(config.resolve()).toMatchObject({
+    maxLength: 20,
+    doSample: false,
+    temperature: 1,
+    topK: 50,
+    topP: 1,
+    numBeams: 1,
+    repetitionPenalty: 1,
+    maxNewTokens: null,
+    minP: null,
+  });
+  expect(new GenerationConfig({ topK: 0, stopStrings: ['a'] }).resolve()).toMatchObject({
+    topK: 0,
+    stopStrings: ['a'],
+  });
 });
 
 test.each([
@@ -54,21 +69,51 @@ test.each([
 });
 
 test('options without effect are warnings, errors when strict', () => {
-  const config = new GenerationConfig({ temperature: 0.5, topP: 0.9, lengthPenalty: 2, outputScores: true, padTokenId: -1 });
-  expect(config.warnings.map((w) => w.field)).toEqual(['temperature', 'topP', 'lengthPenalty', 'outputScores', 'padTokenId']);
+  const config = new GenerationConfig({
+    temperature: 0.5,
+    topP: 0.9,
+    lengthPenalty: 2,
+    outputScores: true,
+    padTokenId: -1,
+  });
+  expect(config.warnings.map((w) => w.field)).toEqual([
+    'temperature',
+    'topP',
+    'lengthPenalty',
+    'outputScores',
+    'padTokenId',
+  ]);
   expect(() => config.validate({ strict: true })).toThrow(/temperature is 0.5; it acts only when doSample is true/);
-  expect(new GenerationConfig({ doSample: true, temperature: 0.5, numBeams: 2, lengthPenalty: 2 }).warnings).toEqual([]);
-  expect(new GenerationConfig({ useCache: false, cacheImplementation: 'static' }).warnings.map((w) => w.field)).toEqual(['cacheImplementation']);
+  expect(new GenerationConfig({ doSample: true, temperature: 0.5, numBeams: 2, lengthPenalty: 2 }).warnings).toEqual(
+    [],
+  );
+  expect(new GenerationConfig({ useCache: false, cacheImplementation: 'static' }).warnings.map((w) => w.field)).toEqual(
+    ['cacheImplementation'],
+  );
 });
 
 test("merge: the caller's options win, and a model's own sampling options are silent under greedy decoding", () => {
-  const base = GenerationConfig.fromJSON({ do_sample: true, temperature: 0.6, top_p: 0.9, eos_token_id: [1, 2], max_new_tokens: 64, custom: 1 });
+  const base = GenerationConfig.fromJSON({
+    do_sample: true,
+    temperature: 0.6,
+    top_p: 0.9,
+    eos_token_id: [1, 2],
+    max_new_tokens: 64,
+    custom: 1,
+  });
   const heard: ConfigWarning[] = [];
   const onWarning = (warning: ConfigWarning): void => void heard.push(warning);
   const greedy = mergeGenerationConfig(base, { doSample: false, maxNewTokens: 8, topK: undefined }, { onWarning });
   expect(greedy).toMatchObject({ doSample: false, temperature: 0.6, maxNewTokens: 8, eosTokenId: [1, 2] });
   expect(heard).toEqual([]);
-  expect(greedy.toJSON()).toEqual({ do_sample: false, temperature: 0.6, top_p: 0.9, eos_token_id: [1, 2], max_new_tokens: 8, custom: 1 });
+  expect(greedy.toJSON()).toEqual({
+    do_sample: false,
+    temperature: 0.6,
+    top_p: 0.9,
+    eos_token_id: [1, 2],
+    max_new_tokens: 8,
+    custom: 1,
+  });
   mergeGenerationConfig(base, { doSample: false, topP: 0.5 }, { onWarning });
   expect(heard.map((w) => w.field)).toEqual(['topP']);
   expect(mergeGenerationConfig(base, { eosTokenId: null }).eosTokenId).toBeNull();
@@ -85,16 +130,34 @@ test('unknown keys of a file are kept and reported; arguments of generate() are 
 
 test('any valid options survive the round trip', () => {
   const id = fc.integer({ min: 0, max: 1e6 });
-  const options = fc.record({
-    maxNewTokens: fc.integer({ min: 1, max: 1e6 }), temperature: fc.double({ min: 0.01, max: 10, noNaN: true }), topP: fc.double({ min: 0.001, max: 1, noNaN: true }), topK: id, doSample: fc.constant(true),
-    eosTokenId: fc.oneof(id, fc.array(id)), stopStrings: fc.oneof(fc.string(), fc.array(fc.string())), badWordsIds: fc.array(fc.array(id)), sequenceBias: fc.array(fc.tuple(fc.array(id), fc.double({ noNaN: true, noDefaultInfinity: true }).map((x) => x + 0))),
-    repetitionPenalty: fc.double({ min: 0.1, max: 4, noNaN: true }), earlyStopping: fc.constantFrom(true, false, 'never'),
-  }, { requiredKeys: [] }) as fc.Arbitrary<Partial<GenerationOptions>>;
-  fc.assert(fc.property(options, (given) => {
-    const config = new GenerationConfig(given);
-    const again = GenerationConfig.fromJSON(config.toText());
-    expect({ ...again }).toEqual({ ...config });
-    expect(again.toText()).toBe(config.toText());
-    expect({ ...mergeGenerationConfig(config, {}) }).toEqual({ ...config });
-  }));
+  const options = fc.record(
+    {
+      maxNewTokens: fc.integer({ min: 1, max: 1e6 }),
+      temperature: fc.double({ min: 0.01, max: 10, noNaN: true }),
+      topP: fc.double({ min: 0.001, max: 1, noNaN: true }),
+      topK: id,
+      doSample: fc.constant(true),
+      eosTokenId: fc.oneof(id, fc.array(id)),
+      stopStrings: fc.oneof(fc.string(), fc.array(fc.string())),
+      badWordsIds: fc.array(fc.array(id)),
+      sequenceBias: fc.array(
+        fc.tuple(
+          fc.array(id),
+          fc.double({ noNaN: true, noDefaultInfinity: true }).map((x) => x + 0),
+        ),
+      ),
+      repetitionPenalty: fc.double({ min: 0.1, max: 4, noNaN: true }),
+      earlyStopping: fc.constantFrom(true, false, 'never'),
+    },
+    { requiredKeys: [] },
+  ) as fc.Arbitrary<Partial<GenerationOptions>>;
+  fc.assert(
+    fc.property(options, (given) => {
+      const config = new GenerationConfig(given);
+      const again = GenerationConfig.fromJSON(config.toText());
+      expect({ ...again }).toEqual({ ...config });
+      expect(again.toText()).toBe(config.toText());
+      expect({ ...mergeGenerationConfig(config, {}) }).toEqual({ ...config });
+    }),
+  );
 });

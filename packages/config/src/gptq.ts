@@ -1,4 +1,5 @@
-// Sources followed: transformers 5.17 GPTQConfig; the exllama options of transformers 4 and AutoGPTQ's quantize_config.json.
+// Sources followed: transformers 5.17 GPTQConfig; the exllama options of transformers 4 and AutoGPTQ's
+// quantize_config.json.
 import { z } from 'zod';
 import { ConfigError, UnsupportedError } from './errors.js';
 import type { Spec } from './fields.js';
@@ -61,8 +62,14 @@ const bits = z.literal([2, 3, 4, 8], { error: 'must be one of 2, 3, 4, 8' });
 
 const schema: z.ZodType<GPTQOptions> = z.object({
   bits,
-  tokenizer: nullable(z.union([text, z.custom<object>((value) => typeof value === 'object')], { error: 'must be a string or a tokenizer' })),
-  dataset: nullable(z.union([z.enum(DATASETS), texts], { error: `must be a list of strings or one of ${DATASETS.join(', ')}` })),
+  tokenizer: nullable(
+    z.union([text, z.custom<object>((value) => typeof value === 'object')], {
+      error: 'must be a string or a tokenizer',
+    }),
+  ),
+  dataset: nullable(
+    z.union([z.enum(DATASETS), texts], { error: `must be a list of strings or one of ${DATASETS.join(', ')}` }),
+  ),
   groupSize: integer.refine((n) => n === -1 || n > 0, { error: 'must be greater than 0 or equal to -1' }).default(128),
   dampPercent: real.refine((x) => x > 0 && x < 1, { error: 'must be between 0 and 1, both excluded' }).default(0.1),
   descAct: flag(false),
@@ -70,9 +77,15 @@ const schema: z.ZodType<GPTQOptions> = z.object({
   sym: flag(true),
   trueSequential: flag(true),
   staticGroups: flag(false),
-  checkpointFormat: text.toLowerCase().default('gptq').pipe(z.enum(['gptq', 'gptq_v2'], { error: 'must be gptq or gptq_v2' })),
+  checkpointFormat: text
+    .toLowerCase()
+    .default('gptq')
+    .pipe(z.enum(['gptq', 'gptq_v2'], { error: 'must be gptq or gptq_v2' })),
   meta: nullable(record),
-  backend: text.toLowerCase().nullish().transform((value) => value ?? 'auto'),
+  backend: text
+    .toLowerCase()
+    .nullish()
+    .transform((value) => value ?? 'auto'),
   modelSeqlen: nullable(positive),
   blockNameToQuantize: nullable(text),
   moduleNamePrecedingFirstBlock: nullable(texts),
@@ -96,13 +109,19 @@ const check: NonNullable<Spec<GPTQOptions>['check']> = (values, warn) => {
     });
   }
   if (out.disableExllama !== null) {
-    warn({ code: 'deprecated', field: 'disable_exllama', message: '[GPTQConfig] disableExllama is deprecated; it was read as the opposite of useExllama' });
+    warn({
+      code: 'deprecated',
+      field: 'disable_exllama',
+      message: '[GPTQConfig] disableExllama is deprecated; it was read as the opposite of useExllama',
+    });
     out.useExllama = !out.disableExllama;
     out.disableExllama = null;
   }
   const version = out.exllamaConfig?.version;
   if (out.exllamaConfig !== null && version !== 1 && version !== 2) {
-    throw new ConfigError('GPTQConfig', `exllamaConfig.version is ${JSON.stringify(version) ?? 'missing'}`, { why: 'must be 1 or 2' });
+    throw new ConfigError('GPTQConfig', `exllamaConfig.version is ${JSON.stringify(version) ?? 'missing'}`, {
+      why: 'must be 1 or 2',
+    });
   }
   if (out.descAct && out.actGroupAware) out.actGroupAware = false;
   return out;
@@ -176,7 +195,8 @@ export class GPTQConfig extends configClass(SPEC) {
   static fromJSON(json: unknown, options?: ReadOptions): GPTQConfig {
     const decoded = decode(SPEC, json, options);
     const method = decoded.raw.quant_method;
-    if (method !== undefined && method !== 'gptq') throw new ConfigError('GPTQConfig', `quant_method is ${JSON.stringify(method)}`, { why: 'must be gptq' });
+    if (method !== undefined && method !== 'gptq')
+      throw new ConfigError('GPTQConfig', `quant_method is ${JSON.stringify(method)}`, { why: 'must be gptq' });
     refuse(decoded.raw);
     return new GPTQConfig(decoded);
   }

@@ -1,7 +1,14 @@
 export * from './errors.js';
 export { assertKnownKeys, didYouMean, nearest } from './names.js';
 export { DTYPE_NAMES, dtypeBytes, isDTypeName, parseDType, type DTypeName } from './dtype.js';
-export { toPythonJson, type ConfigWarning, type JsonObject, type JsonValue, type ReadOptions, type TextOptions } from './json.js';
+export {
+  toPythonJson,
+  type ConfigWarning,
+  type JsonObject,
+  type JsonValue,
+  type ReadOptions,
+  type TextOptions,
+} from './json.js';
 export type { ConfigObject } from './fields.js';
 export { BitsAndBytesConfig, type BitsAndBytesOptions, type ComputeDType, type QuantStorage } from './bitsandbytes.js';
 export { GPTQConfig, type GPTQOptions } from './gptq.js';

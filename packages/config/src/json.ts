@@ -41,7 +41,9 @@ export function jsonEqual(a: unknown, b: unknown): boolean {
   if (Array.isArray(a) && Array.isArray(b)) return a.length === b.length && a.every((item, i) => jsonEqual(item, b[i]));
   if (!isPlainObject(a) || !isPlainObject(b)) return false;
   const keys = Object.keys(a);
-  return keys.length === Object.keys(b).length && keys.every((key) => Object.hasOwn(b, key) && jsonEqual(a[key], b[key]));
+  return (
+    keys.length === Object.keys(b).length && keys.every((key) => Object.hasOwn(b, key) && jsonEqual(a[key], b[key]))
+  );
 }
 
 export interface ParsedText {
@@ -68,7 +70,11 @@ export function parseConfigText(text: string, op: string): ParsedText {
     throw new ConfigError(op, 'not valid JSON', { cause, why: cause instanceof Error ? cause.message : undefined });
   }
   if (!isPlainObject(value)) throw new ConfigError(op, 'must be a JSON object');
-  return { value: value as JsonObject, floats: findFloats(text, op), indent: /^\s*\{\r?\n( +)/.exec(text)?.[1].length ?? 2 };
+  return {
+    value: value as JsonObject,
+    floats: findFloats(text, op),
+    indent: /^\s*\{\r?\n( +)/.exec(text)?.[1].length ?? 2,
+  };
 }
 
 // Files come from strangers; deeper ones would exhaust the stack of whoever walks them.
@@ -78,8 +84,11 @@ const MAX_DEPTH = 100;
 function findFloats(text: string, op: string): Set<string> {
   const floats = new Set<string>();
   const path: (string | number)[] = [];
-  for (const [token, string, colon, number] of text.matchAll(/("[^"\\]*(?:\\.[^"\\]*)*")(\s*:)?|(-?\d[\d.eE+-]*)|[[\]{},]/g)) {
-    if (path.length > MAX_DEPTH) throw new ConfigError(op, `nested more than ${MAX_DEPTH} deep`, { why: 'no configuration is' });
+  for (const [token, string, colon, number] of text.matchAll(
+    /("[^"\\]*(?:\\.[^"\\]*)*")(\s*:)?|(-?\d[\d.eE+-]*)|[[\]{},]/g,
+  )) {
+    if (path.length > MAX_DEPTH)
+      throw new ConfigError(op, `nested more than ${MAX_DEPTH} deep`, { why: 'no configuration is' });
     if (token === '[') path.push(0);
     else if (token === '{') path.push('');
     else if (token === ']' || token === '}') path.pop();
@@ -102,7 +111,8 @@ export function pythonFloat(x: number): string {
   return Math.abs(x) < 1e-6 ? x.toFixed(20).replace(/0+$/, '') : String(x);
 }
 
-// Fields that are floats in Python: written as 6.0 even when JavaScript holds 6. transformers refuses an integer llm_int8_threshold.
+// Fields that are floats in Python: written as 6.0 even when JavaScript holds 6. transformers refuses an integer
+// llm_int8_threshold.
 const PYTHON_FLOATS = [
   'llm_int8_threshold damp_percent temperature top_p min_p top_h typical_p epsilon_cutoff eta_cutoff repetition_penalty',
   'encoder_repetition_penalty length_penalty diversity_penalty guidance_scale max_time penalty_alpha assistant_confidence_threshold',
@@ -128,20 +138,28 @@ export interface TextOptions {
 }
 
 /**
- * The text Python's `json.dumps(value, indent=2)` writes, newline at the end included: floats keep their point, `1e-05` its form,
- * anything but ASCII is escaped.
+ * The text Python's `json.dumps(value, indent=2)` writes, newline at the end included: floats keep their point, `1e-05`
+ * its form, anything but ASCII is escaped.
  */
-export function toPythonJson(value: JsonObject, { sortKeys = false, floats, exactFloats = false, indent = 2 }: TextOptions = {}): string {
-  const isFloat = (key: string, path: string): boolean => floats?.has(path) === true || (!exactFloats && (PYTHON_FLOATS.includes(key) || FLOAT_PLACES.test(path)));
+export function toPythonJson(
+  value: JsonObject,
+  { sortKeys = false, floats, exactFloats = false, indent = 2 }: TextOptions = {},
+): string {
+  const isFloat = (key: string, path: string): boolean =>
+    floats?.has(path) === true || (!exactFloats && (PYTHON_FLOATS.includes(key) || FLOAT_PLACES.test(path)));
   const write = (item: JsonValue, key: string, path: string, pad: string): string => {
-    if (typeof item === 'number') return Number.isInteger(item) && !isFloat(key, path) ? String(item) : pythonFloat(item);
+    if (typeof item === 'number')
+      return Number.isInteger(item) && !isFloat(key, path) ? String(item) : pythonFloat(item);
     if (typeof item === 'string') return pythonString(item);
     if (typeof item !== 'object' || item === null) return String(item);
     const inner = pad + ' '.repeat(indent);
     const list = Array.isArray(item);
     const entries = Object.entries(item as JsonObject);
     if (sortKeys && !list) entries.sort(([a], [b]) => (a < b ? -1 : a > b ? 1 : 0));
-    const lines = entries.map(([name, child]) => `${inner}${list ? '' : `${pythonString(name)}: `}${write(child, list ? key : name, path === '' ? name : `${path}/${name}`, inner)}`);
+    const lines = entries.map(
+      ([name, child]) =>
+        `${inner}${list ? '' : `${pythonString(name)}: `}${write(child, list ? key : name, path === '' ? name : `${path}/${name}`, inner)}`,
+    );
     const [open, close] = list ? '[]' : '{}';
     return lines.length === 0 ? `${open}${close}` : `${open}\n${lines.join(',\n')}\n${pad}${close}`;
   };

@@ -9,7 +9,17 @@ import { parseModelConfig } from './model-config.js';
 const root = fileURLToPath(new URL('../fixtures/', import.meta.url));
 const read = (name: string): string => readFileSync(`${root}${name}.json`, 'utf8');
 const json = (name: string): JsonObject => JSON.parse(read(name)) as JsonObject;
-const names = ['llama', 'llama-bf16', 'llama-bin', 'llama-fp16', 'llama-rope-linear', 'llama-rope-llama3', 'llama-sharded', 'mistral', 'qwen2'];
+const names = [
+  'llama',
+  'llama-bf16',
+  'llama-bin',
+  'llama-fp16',
+  'llama-rope-linear',
+  'llama-rope-llama3',
+  'llama-sharded',
+  'mistral',
+  'qwen2',
+];
 const llama = (changes: Record<string, unknown>, base = 'llama.config') => {
   const merged = { ...json(`models/${base}`), ...changes };
   return parseModelConfig(Object.fromEntries(Object.entries(merged).filter(([, value]) => value !== undefined)));
@@ -17,7 +27,9 @@ const llama = (changes: Record<string, unknown>, base = 'llama.config') => {
 
 describe('files of transformers', () => {
   test.each(names)('%s: both forms give equal configs and are written back byte for byte', (name) => {
-    const [current, legacy] = [`models/${name}.config`, `models/${name}.config.legacy`].map((file) => parseModelConfig(read(file)));
+    const [current, legacy] = [`models/${name}.config`, `models/${name}.config.legacy`].map((file) =>
+      parseModelConfig(read(file)),
+    );
     expect({ ...legacy }).toEqual({ ...current });
     for (const file of [`models/${name}.config`, `models/${name}.config.legacy`]) {
       expect(parseModelConfig(read(file)).toText()).toBe(read(file));
@@ -28,24 +40,70 @@ describe('files of transformers', () => {
 
   test('llama, in full', () => {
     expect({ ...parseModelConfig(read('models/llama-rope-llama3.config')) }).toEqual({
-      modelType: 'llama', architectures: ['LlamaForCausalLM'], dtype: 'float32', quantizationConfig: null, tokenIds: { bos: [1], eos: [2], pad: 0 },
-      vocabSize: 384, hiddenSize: 64, intermediateSize: 96, numLayers: 2, numHeads: 4, numKvHeads: 2, headDim: 16, maxPositionEmbeddings: 256, rmsNormEps: 1e-5, hiddenAct: 'silu',
-      attentionBias: false, attentionOutputBias: false, mlpBias: false, tieWordEmbeddings: false, slidingWindow: null, layerTypes: ['full_attention', 'full_attention'],
-      rope: { type: 'llama3', theta: 10000, partialRotaryFactor: 1, factor: 8, lowFreqFactor: 1, highFreqFactor: 4, originalMaxPositionEmbeddings: 32 },
+      modelType: 'llama',
+      architectures: ['LlamaForCausalLM'],
+      dtype: 'float32',
+      quantizationConfig: null,
+      tokenIds: { bos: [1], eos: [2], pad: 0 },
+      vocabSize: 384,
+      hiddenSize: 64,
+      intermediateSize: 96,
+      numLayers: 2,
+      numHeads: 4,
+      numKvHeads: 2,
+      headDim: 16,
+      maxPositionEmbeddings: 256,
+      rmsNormEps: 1e-5,
+      hiddenAct: 'silu',
+      attentionBias: false,
+      attentionOutputBias: false,
+      mlpBias: false,
+      tieWordEmbeddings: false,
+      slidingWindow: null,
+      layerTypes: ['full_attention', 'full_attention'],
+      rope: {
+        type: 'llama3',
+        theta: 10000,
+        partialRotaryFactor: 1,
+        factor: 8,
+        lowFreqFactor: 1,
+        highFreqFactor: 4,
+        originalMaxPositionEmbeddings: 32,
+      },
     });
   });
 
   test('nano, mistral and qwen2', () => {
-    expect(parseModelConfig(read('models/nano.config'))).toMatchObject({ dtype: 'bfloat16', numLayers: 8, headDim: 64, tieWordEmbeddings: true, tokenIds: { bos: [0], eos: [0], pad: 1 } });
-    expect(parseModelConfig(read('models/mistral.config'))).toMatchObject({ slidingWindow: 8, layerTypes: ['sliding_attention', 'sliding_attention'], attentionBias: false });
-    expect(parseModelConfig(read('models/qwen2.config'))).toMatchObject({ attentionBias: true, attentionOutputBias: false, tieWordEmbeddings: true, slidingWindow: null, rope: { theta: 1e6 } });
+    expect(parseModelConfig(read('models/nano.config'))).toMatchObject({
+      dtype: 'bfloat16',
+      numLayers: 8,
+      headDim: 64,
+      tieWordEmbeddings: true,
+      tokenIds: { bos: [0], eos: [0], pad: 1 },
+    });
+    expect(parseModelConfig(read('models/mistral.config'))).toMatchObject({
+      slidingWindow: 8,
+      layerTypes: ['sliding_attention', 'sliding_attention'],
+      attentionBias: false,
+    });
+    expect(parseModelConfig(read('models/qwen2.config'))).toMatchObject({
+      attentionBias: true,
+      attentionOutputBias: false,
+      tieWordEmbeddings: true,
+      slidingWindow: null,
+      rope: { theta: 1e6 },
+    });
   });
 
   test('quantized checkpoints carry their quantization', () => {
     let seen = 0;
-    for (const file of readdirSync(`${root}quantized`).filter((name) => /\.llama\..*[^e]_?config\.json$/.test(name) && !name.endsWith('quantize_config.json'))) {
+    for (const file of readdirSync(`${root}quantized`).filter(
+      (name) => /\.llama\..*[^e]_?config\.json$/.test(name) && !name.endsWith('quantize_config.json'),
+    )) {
       const config = parseModelConfig(read(`quantized/${file.replace(/\.json$/, '')}`));
-      expect(config.quantizationConfig?.quantMethod ?? null, file).toBe(file.startsWith('gptq') ? 'gptq' : file.includes('fp16') ? null : 'bitsandbytes');
+      expect(config.quantizationConfig?.quantMethod ?? null, file).toBe(
+        file.startsWith('gptq') ? 'gptq' : file.includes('fp16') ? null : 'bitsandbytes',
+      );
       seen++;
     }
     expect(seen).toBe(14);
@@ -53,15 +111,24 @@ describe('files of transformers', () => {
 
   test('adding a quantization gives the file that Python saves', () => {
     const before = read('quantized/bnb.llama.fp16.config');
-    const quantizationConfig = new BitsAndBytesConfig({ loadIn4bit: true, bnb4bitQuantType: 'nf4', bnb4bitUseDoubleQuant: true, bnb4bitComputeDtype: 'bfloat16' });
+    const quantizationConfig = new BitsAndBytesConfig({
+      loadIn4bit: true,
+      bnb4bitQuantType: 'nf4',
+      bnb4bitUseDoubleQuant: true,
+      bnb4bitComputeDtype: 'bfloat16',
+    });
     const saved = parseModelConfig(before).toText({ quantizationConfig, dtype: 'bfloat16' });
     expect(saved.trimEnd()).toBe(read('quantized/bnb.llama.nf4-nested-bf16.config').trimEnd());
-    expect(parseModelConfig(saved).toText({ quantizationConfig: null, dtype: 'float16' }).trimEnd()).toBe(before.trimEnd());
+    expect(parseModelConfig(saved).toText({ quantizationConfig: null, dtype: 'float16' }).trimEnd()).toBe(
+      before.trimEnd(),
+    );
   });
 
   test('a legacy file keeps torch_dtype', () => {
     const text = read('models/llama.config.legacy');
-    expect(parseModelConfig(text).toText({ dtype: 'float16' }).trimEnd()).toBe(text.replace('"torch_dtype": "float32"', '"torch_dtype": "float16"').trimEnd());
+    expect(parseModelConfig(text).toText({ dtype: 'float16' }).trimEnd()).toBe(
+      text.replace('"torch_dtype": "float32"', '"torch_dtype": "float16"').trimEnd(),
+    );
     expect(() => parseModelConfig(text).toJSON({ quantisation: null } as never)).toThrow(ConfigError);
   });
 });
@@ -71,7 +138,11 @@ describe('strictness', () => {
     [{ hidden_size: undefined }, ConfigError, /\[config.json \(llama\)\] hidden_size is missing; must be an integer/],
     [{ rms_norm_eps: undefined }, ConfigError, /rms_norm_eps is missing/],
     [{ hidden_size: 0 }, ConfigError, /hidden_size is 0; must be at least 1/],
-    [{ num_attention_heads: 5, head_dim: null }, ConfigError, /num_attention_heads is 5; must divide hidden_size \(64\)/],
+    [
+      { num_attention_heads: 5, head_dim: null },
+      ConfigError,
+      /num_attention_heads is 5; must divide hidden_size \(64\)/,
+    ],
     [{ num_key_value_heads: 3 }, ConfigError, /num_key_value_heads is 3; must divide num_attention_heads \(4\)/],
     [{ hidden_act: 'mish' }, ConfigError, /hidden_act is "mish"; must be one of silu/],
     [{ attention_bias: 'no' }, ConfigError, /attention_bias is "no"; must be true or false/],
@@ -94,25 +165,56 @@ describe('strictness', () => {
   test('harmless and private keys are accepted, ignoreKeys is heard', () => {
     expect(llama({ is_decoder: false, id2label: {}, temperature: 0.7, pruned_heads: {} }).warnings).toEqual([]);
     expect(llama({ _name_or_path: 'x' }).warnings.map((w) => w.field)).toEqual(['_name_or_path']);
-    const config = parseModelConfig({ ...json('models/llama.config'), some_version: '1' }, { ignoreKeys: ['some_version'] });
+    const config = parseModelConfig(
+      { ...json('models/llama.config'), some_version: '1' },
+      { ignoreKeys: ['some_version'] },
+    );
     expect(config.toJSON()).toHaveProperty('some_version', '1');
   });
 
   test('oddities of well-known hub files', () => {
-    const odd = { is_llama_config: true, rope_interleaved: false, 'transformers.js_config': { kv_cache_dtype: {} }, use_mrope: false, unsloth_fixed: true, max_sequence_length: 2048 };
+    const odd = {
+      is_llama_config: true,
+      rope_interleaved: false,
+      'transformers.js_config': { kv_cache_dtype: {} },
+      use_mrope: false,
+      unsloth_fixed: true,
+      max_sequence_length: 2048,
+    };
     expect(llama(odd).warnings).toEqual([]);
     expect(() => llama({ rope_interleaved: true })).toThrow(UnsupportedError);
     expect(() => llama({ use_mrope: true })).toThrow(/use_mrope is true; only false is supported/);
   });
 
   test('defaults: old Llama files, several end tokens', () => {
-    const old = llama({ num_key_value_heads: undefined, head_dim: undefined, rope_theta: undefined, attention_bias: undefined, mlp_bias: undefined, tie_word_embeddings: undefined, eos_token_id: [1, 2], torch_dtype: null }, 'llama.config.legacy');
-    expect(old).toMatchObject({ numKvHeads: 4, headDim: 16, attentionBias: false, tieWordEmbeddings: false, dtype: null, tokenIds: { eos: [1, 2] }, rope: { type: 'default', theta: 10000 } });
+    const old = llama(
+      {
+        num_key_value_heads: undefined,
+        head_dim: undefined,
+        rope_theta: undefined,
+        attention_bias: undefined,
+        mlp_bias: undefined,
+        tie_word_embeddings: undefined,
+        eos_token_id: [1, 2],
+        torch_dtype: null,
+      },
+      'llama.config.legacy',
+    );
+    expect(old).toMatchObject({
+      numKvHeads: 4,
+      headDim: 16,
+      attentionBias: false,
+      tieWordEmbeddings: false,
+      dtype: null,
+      tokenIds: { eos: [1, 2] },
+      rope: { type: 'default', theta: 10000 },
+    });
   });
 
   test('everything is frozen', () => {
     const config = parseModelConfig(json('models/llama.config'));
-    for (const part of [config, config.rope, config.layerTypes, config.tokenIds, config.tokenIds.eos, config.raw]) expect(Object.isFrozen(part)).toBe(true);
+    for (const part of [config, config.rope, config.layerTypes, config.tokenIds, config.tokenIds.eos, config.raw])
+      expect(Object.isFrozen(part)).toBe(true);
   });
 
   test('any damaged value gives a typed error or a config, never anything else', () => {
@@ -127,32 +229,55 @@ describe('strictness', () => {
         }
       }
     }
-    for (const odd of ['', '[]', 'null', 7, null, [], undefined]) expect(() => parseModelConfig(odd)).toThrow(ConfigError);
+    for (const odd of ['', '[]', 'null', 7, null, [], undefined])
+      expect(() => parseModelConfig(odd)).toThrow(ConfigError);
   });
 });
 
 describe('layers that slide', () => {
   const qwen2 = (changes: object) => parseModelConfig({ ...json('models/qwen2.config.legacy'), ...changes });
   test('qwen2: from max_window_layers on', () => {
-    expect(qwen2({ use_sliding_window: true, sliding_window: 32, max_window_layers: 1 })).toMatchObject({ slidingWindow: 32, layerTypes: ['full_attention', 'sliding_attention'] });
-    expect(qwen2({ use_sliding_window: true, sliding_window: 32, max_window_layers: 2 })).toMatchObject({ slidingWindow: null });
-    expect(() => qwen2({ layer_types: ['full_attention'] })).toThrow(/layer_types has 1 entries; must have one per layer \(2\)/);
+    expect(qwen2({ use_sliding_window: true, sliding_window: 32, max_window_layers: 1 })).toMatchObject({
+      slidingWindow: 32,
+      layerTypes: ['full_attention', 'sliding_attention'],
+    });
+    expect(qwen2({ use_sliding_window: true, sliding_window: 32, max_window_layers: 2 })).toMatchObject({
+      slidingWindow: null,
+    });
+    expect(() => qwen2({ layer_types: ['full_attention'] })).toThrow(
+      /layer_types has 1 entries; must have one per layer \(2\)/,
+    );
     expect(() => qwen2({ layer_types: ['full_attention', 'sliding_attention'] })).toThrow(/no sliding_window/);
   });
   test('mistral: null means full attention, a missing key 4096', () => {
     const { sliding_window: _, ...rest } = json('models/mistral.config');
     expect(parseModelConfig(rest)).toMatchObject({ slidingWindow: 4096 });
-    expect(parseModelConfig({ ...rest, sliding_window: null })).toMatchObject({ slidingWindow: null, layerTypes: ['full_attention', 'full_attention'] });
+    expect(parseModelConfig({ ...rest, sliding_window: null })).toMatchObject({
+      slidingWindow: null,
+      layerTypes: ['full_attention', 'full_attention'],
+    });
   });
 });
 
 describe('rope', () => {
   const factors = Array.from({ length: 8 }, (_, i) => 1 + i);
   test.each([
-    [{ type: 'dynamic', factor: 2 }, { factor: 2, originalMaxPositionEmbeddings: 128 }],
-    [{ rope_type: 'yarn', factor: 4, original_max_position_embeddings: 32 }, { attentionFactor: null, betaFast: 32, betaSlow: 1, originalMaxPositionEmbeddings: 32, truncate: true }],
-    [{ type: 'su', short_factor: factors, long_factor: factors, original_max_position_embeddings: 64 }, { type: 'longrope', factor: 2, shortFactor: factors }],
-    [{ type: 'linear', factor: 4, partial_rotary_factor: 0.5 }, { type: 'linear', factor: 4, partialRotaryFactor: 0.5 }],
+    [
+      { type: 'dynamic', factor: 2 },
+      { factor: 2, originalMaxPositionEmbeddings: 128 },
+    ],
+    [
+      { rope_type: 'yarn', factor: 4, original_max_position_embeddings: 32 },
+      { attentionFactor: null, betaFast: 32, betaSlow: 1, originalMaxPositionEmbeddings: 32, truncate: true },
+    ],
+    [
+      { type: 'su', short_factor: factors, long_factor: factors, original_max_position_embeddings: 64 },
+      { type: 'longrope', factor: 2, shortFactor: factors },
+    ],
+    [
+      { type: 'linear', factor: 4, partial_rotary_factor: 0.5 },
+      { type: 'linear', factor: 4, partialRotaryFactor: 0.5 },
+    ],
   ])('%j, the same in both forms', (scaling, expected) => {
     const legacy = llama({ rope_scaling: scaling, rope_theta: 500000 }, 'llama.config.legacy');
     const current = llama({ rope_parameters: { ...scaling, rope_theta: 500000 } });
@@ -165,14 +290,31 @@ describe('rope', () => {
     [{ rope_parameters: { rope_type: 'mrope' } }, /unknown rope type "mrope".*supported: default/],
     [{ rope_parameters: { rope_type: 'linear' } }, /rope factor is missing/],
     [{ rope_parameters: { rope_type: 'linear', factor: 0.5 } }, /rope factor is 0.5; must be 1 or more/],
-    [{ rope_parameters: { rope_type: 'linear', factor: 2, beta_fast: 3 } }, /unknown key beta_fast in the rope settings of type linear/],
+    [
+      { rope_parameters: { rope_type: 'linear', factor: 2, beta_fast: 3 } },
+      /unknown key beta_fast in the rope settings of type linear/,
+    ],
     [{ rope_parameters: { rope_type: 'linear', type: 'yarn' } }, /both name the same setting/],
     [{ rope_parameters: { full_attention: { rope_type: 'default' } } }, /differ between kinds of layers/],
     [{ rope_parameters: { rope_theta: 1 }, rope_theta: 2 }, /rope_theta is 2/],
     [{ rope_scaling: { type: 'linear', factor: 2 } }, /say different things/],
     [{ rope_parameters: 3 }, /rope_parameters must be an object/],
-    [{ rope_parameters: { rope_type: 'longrope', short_factor: [1], long_factor: [1] } }, /short_factor has 1 entries; must have 8/],
-    [{ rope_parameters: { rope_type: 'llama3', factor: 8, low_freq_factor: 4, high_freq_factor: 1, original_max_position_embeddings: 32 } }, /low_freq_factor is 4; must be below/],
+    [
+      { rope_parameters: { rope_type: 'longrope', short_factor: [1], long_factor: [1] } },
+      /short_factor has 1 entries; must have 8/,
+    ],
+    [
+      {
+        rope_parameters: {
+          rope_type: 'llama3',
+          factor: 8,
+          low_freq_factor: 4,
+          high_freq_factor: 1,
+          original_max_position_embeddings: 32,
+        },
+      },
+      /low_freq_factor is 4; must be below/,
+    ],
   ])('%j is refused', (changes, message) => {
     expect(() => llama(changes)).toThrow(message);
   });

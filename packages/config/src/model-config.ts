@@ -33,12 +33,17 @@ export interface ModelConfigBase {
   readonly warnings: readonly ConfigWarning[];
   /** The file with changes applied; all other keys as they were, in their order. */
   toJSON(changes?: ConfigChanges): JsonObject;
-  /** `toJSON` as text, the way Python writes it. Byte for byte the original when it was parsed from text and nothing changes. */
+  /**
+   * `toJSON` as text, the way Python writes it. Byte for byte the original when it was parsed from text and nothing
+   * changes.
+   */
   toText(changes?: ConfigChanges): string;
 }
 
 type Registry = typeof models;
-type ConfigOf<D> = D extends { readonly modelType: infer M; read(...args: never[]): infer C } ? C & ModelConfigBase & { readonly modelType: M } : never;
+type ConfigOf<D> = D extends { readonly modelType: infer M; read(...args: never[]): infer C }
+  ? C & ModelConfigBase & { readonly modelType: M }
+  : never;
 
 /** A parsed `config.json`; `modelType` tells which architecture. */
 export type ModelConfig = { [K in keyof Registry]: ConfigOf<Registry[K]> }[keyof Registry];
@@ -47,7 +52,10 @@ export type ModelType = keyof Registry;
 export const MODEL_TYPES: readonly ModelType[] = Object.freeze(Object.keys(models) as ModelType[]);
 
 export interface ModelConfigOptions extends ReadOptions {
-  /** Keys that this file may have although Q does not know them: they are kept, reported, and have no effect. Default none. */
+  /**
+   * Keys that this file may have although Q does not know them: they are kept, reported, and have no effect. Default
+   * none.
+   */
   ignoreKeys?: readonly string[];
 }
 
@@ -59,7 +67,8 @@ const generic = z.object({
   transformers_version: nullable(text),
 });
 
-// Keys that do not change what a model computes at inference: training, bookkeeping, output format, and generation options of old files.
+// Keys that do not change what a model computes at inference: training, bookkeeping, output format, and generation
+// options of old files.
 const HARMLESS = new Set(
   [
     'model_type dtype torch_dtype quantization_config initializer_range attention_dropout use_cache pretraining_tp output_attentions',
@@ -90,10 +99,16 @@ function checkKeys(op: string, raw: JsonObject, known: readonly string[], ignore
     if (known.includes(key) || HARMLESS.has(key)) continue;
     if (Object.hasOwn(NEUTRAL, key)) {
       if (raw[key] === null || jsonEqual(raw[key], NEUTRAL[key])) continue;
-      throw new UnsupportedError(op, `${key} is ${JSON.stringify(raw[key])}`, { why: `only ${JSON.stringify(NEUTRAL[key])} is supported` });
+      throw new UnsupportedError(op, `${key} is ${JSON.stringify(raw[key])}`, {
+        why: `only ${JSON.stringify(NEUTRAL[key])} is supported`,
+      });
     }
     if (key.startsWith('_') || ignored.includes(key)) {
-      warnings.push({ code: 'unknown_key', field: key, message: `[${op}] unknown key ${key}; it is kept and written back, and has no effect` });
+      warnings.push({
+        code: 'unknown_key',
+        field: key,
+        message: `[${op}] unknown key ${key}; it is kept and written back, and has no effect`,
+      });
       continue;
     }
     throw new ConfigError(op, `unknown key ${key} (${JSON.stringify(raw[key])})`, {
@@ -105,8 +120,13 @@ function checkKeys(op: string, raw: JsonObject, known: readonly string[], ignore
 }
 
 function readDType(op: string, raw: JsonObject): DTypeName | null {
-  const [current, legacy] = [raw.dtype, raw.torch_dtype].map((value) => (value === undefined || value === null || value === 'auto' ? null : parseDType(value, op)));
-  if (current && legacy && current !== legacy) throw new ConfigError(op, `dtype is ${current} and torch_dtype is ${legacy}`, { why: 'both name the same setting' });
+  const [current, legacy] = [raw.dtype, raw.torch_dtype].map((value) =>
+    value === undefined || value === null || value === 'auto' ? null : parseDType(value, op),
+  );
+  if (current && legacy && current !== legacy)
+    throw new ConfigError(op, `dtype is ${current} and torch_dtype is ${legacy}`, {
+      why: 'both name the same setting',
+    });
   return current ?? legacy;
 }
 
@@ -127,20 +147,26 @@ function applyChanges(raw: JsonObject, changes: ConfigChanges): JsonObject {
 
 function lookUp(raw: JsonObject): ModelDefinition {
   const type = raw.model_type;
-  if (typeof type !== 'string') throw new ConfigError('config.json', 'model_type is missing', { fix: `add one of ${MODEL_TYPES.join(', ')}` });
-  if (!Object.hasOwn(models, type)) throw new UnsupportedError('config.json', `unknown model_type ${JSON.stringify(type)}`, { fix: `known: ${MODEL_TYPES.join(', ')}` });
+  if (typeof type !== 'string')
+    throw new ConfigError('config.json', 'model_type is missing', { fix: `add one of ${MODEL_TYPES.join(', ')}` });
+  if (!Object.hasOwn(models, type))
+    throw new UnsupportedError('config.json', `unknown model_type ${JSON.stringify(type)}`, {
+      fix: `known: ${MODEL_TYPES.join(', ')}`,
+    });
   return models[type as ModelType] as unknown as ModelDefinition;
 }
 
 /**
- * Reads a model's `config.json`, as an object or (better, since `1.0` and `1` differ on disk) as text. Missing keys and unknown ones that may
- * change the maths are errors. Both the transformers 5 form and the older one give equal configs.
- * @throws ConfigError for missing, unknown or contradicting settings; UnsupportedError for an unknown `model_type` (listing the known ones)
+ * Reads a model's `config.json`, as an object or (better, since `1.0` and `1` differ on disk) as text. Missing keys and
+ * unknown ones that may change the maths are errors. Both the transformers 5 form and the older one give equal configs.
+ * @throws ConfigError for missing, unknown or contradicting settings; UnsupportedError for an unknown `model_type`
+ *   (listing the known ones)
  * and for settings that Q does not compute; DTypeError for an unknown dtype
  */
 export function parseModelConfig(json: unknown, { onWarning, ignoreKeys = [] }: ModelConfigOptions = {}): ModelConfig {
   const parsed: Parsed = typeof json === 'string' ? parseConfigText(json, 'config.json') : { value: json };
-  if (!isPlainObject(parsed.value)) throw new ConfigError('config.json', 'must be a JSON object', { got: parsed.value });
+  if (!isPlainObject(parsed.value))
+    throw new ConfigError('config.json', 'must be a JSON object', { got: parsed.value });
   const raw = frozenCopy(parsed.value) as JsonObject;
   const definition = lookUp(raw);
   const op = `config.json (${definition.modelType})`;
@@ -149,12 +175,19 @@ export function parseModelConfig(json: unknown, { onWarning, ignoreKeys = [] }: 
   const common = validate(op, generic, raw);
   const settings = definition.read(validate(op, z.object(definition.shape), raw), raw, op);
   const quantization = raw.quantization_config ?? null;
-  const quantizationConfig = quantization === null ? null : parseQuantizationConfig(quantization, { onWarning: (warning) => warnings.push(warning) });
+  const quantizationConfig =
+    quantization === null
+      ? null
+      : parseQuantizationConfig(quantization, { onWarning: (warning) => warnings.push(warning) });
   const config = {
     modelType: definition.modelType,
     architectures: frozenCopy(common.architectures ?? []),
     dtype: readDType(op, raw),
-    tokenIds: frozenCopy({ bos: [common.bos_token_id ?? []].flat(), eos: [common.eos_token_id ?? []].flat(), pad: common.pad_token_id }),
+    tokenIds: frozenCopy({
+      bos: [common.bos_token_id ?? []].flat(),
+      eos: [common.eos_token_id ?? []].flat(),
+      pad: common.pad_token_id,
+    }),
     ...frozenCopy(settings),
     quantizationConfig,
   };
@@ -165,7 +198,12 @@ export function parseModelConfig(json: unknown, { onWarning, ignoreKeys = [] }: 
     const floats = parsed.floats && new Set([...parsed.floats, ...own]);
     return toPythonJson(value, { floats, exactFloats: floats !== undefined, indent: parsed.indent });
   };
-  const hidden = { raw, warnings: frozenCopy(warnings), toJSON: (changes: ConfigChanges = {}) => applyChanges(raw, changes), toText };
+  const hidden = {
+    raw,
+    warnings: frozenCopy(warnings),
+    toJSON: (changes: ConfigChanges = {}) => applyChanges(raw, changes),
+    toText,
+  };
   for (const [key, value] of Object.entries(hidden)) Object.defineProperty(config, key, { value });
   for (const warning of warnings) onWarning?.(warning);
   return Object.freeze(config) as unknown as ModelConfig;

@@ -21,8 +21,9 @@ const distance = (a: string, b: string): number => {
 const plain = (name: string): string => name.replace(/[^a-z0-9]/gi, '').toLowerCase();
 
 /**
- * The candidate that a mistyped name most likely meant, or undefined when none is close. Case, `_` and `-` do not count, so
- * `max_new_tokens` finds `maxNewTokens`; at most a third of the letters may differ. Ties go to the earlier candidate.
+ * The candidate that a mistyped name most likely meant, or undefined when none is close. Case, `_` and `-` do not
+ * count, so `max_new_tokens` finds `maxNewTokens`; at most a third of the letters may differ. Ties go to the earlier
+ * candidate.
  */
 export function nearest(name: string, candidates: Iterable<string>): string | undefined {
   const wanted = plain(name);
@@ -48,7 +49,9 @@ export function didYouMean(name: string, candidates: readonly string[]): string 
  */
 export function assertKnownKeys(op: string, object: object, allowed: readonly string[]): void {
   if (typeof object !== 'object' || object === null || Array.isArray(object)) {
-    throw new ConfigError(op, 'options must be an object', { got: object === null ? 'null' : Array.isArray(object) ? 'an array' : typeof object });
+    throw new ConfigError(op, 'options must be an object', {
+      got: object === null ? 'null' : Array.isArray(object) ? 'an array' : typeof object,
+    });
   }
   for (const key of Object.keys(object)) {
     if (!allowed.includes(key)) throw new ConfigError(op, `unknown option ${key}`, { fix: didYouMean(key, allowed) });

@@ -23,17 +23,31 @@ describe('files of the Python libraries', () => {
       const config = parseQuantizationConfig(section);
       expect(JSON.stringify(config), file).toBe(JSON.stringify(section));
       expect(config.warnings, file).toEqual([]);
-      if (section === json) expect(GPTQConfig.fromJSON(readFileSync(root + file, 'utf8')).toText().trimEnd()).toBe(readFileSync(root + file, 'utf8').trimEnd());
+      if (section === json)
+        expect(
+          GPTQConfig.fromJSON(readFileSync(root + file, 'utf8'))
+            .toText()
+            .trimEnd(),
+        ).toBe(readFileSync(root + file, 'utf8').trimEnd());
       seen++;
     }
     expect(seen).toBe(48);
   });
 
   test('an object made here writes what transformers writes', () => {
-    const nf4 = new BitsAndBytesConfig({ loadIn4bit: true, bnb4bitQuantType: 'nf4', bnb4bitUseDoubleQuant: true, bnb4bitComputeDtype: 'bfloat16' });
+    const nf4 = new BitsAndBytesConfig({
+      loadIn4bit: true,
+      bnb4bitQuantType: 'nf4',
+      bnb4bitUseDoubleQuant: true,
+      bnb4bitComputeDtype: 'bfloat16',
+    });
     expect(JSON.stringify(nf4)).toBe(JSON.stringify(load('bnb.llama.nf4-nested-bf16.config.json').quantization_config));
     expect(nf4.toText()).toContain('"llm_int8_threshold": 6.0');
-    const int8 = new BitsAndBytesConfig({ loadIn8bit: true, llmInt8Threshold: 3, llmInt8SkipModules: ['lm_head', 'fc2', 'down_proj', 'dense_4h_to_h', 'wo'] });
+    const int8 = new BitsAndBytesConfig({
+      loadIn8bit: true,
+      llmInt8Threshold: 3,
+      llmInt8SkipModules: ['lm_head', 'fc2', 'down_proj', 'dense_4h_to_h', 'wo'],
+    });
     expect(int8.toJSON()).toEqual(load('bnb.llama.int8-skip.config.json').quantization_config);
   });
 });
@@ -41,15 +55,31 @@ describe('files of the Python libraries', () => {
 describe('BitsAndBytesConfig', () => {
   test('defaults', () => {
     expect({ ...new BitsAndBytesConfig() }).toEqual({
-      loadIn8bit: false, loadIn4bit: false, llmInt8Threshold: 6, llmInt8SkipModules: null, llmInt8EnableFp32CpuOffload: false, llmInt8HasFp16Weight: false,
-      bnb4bitComputeDtype: 'float32', bnb4bitQuantType: 'fp4', bnb4bitUseDoubleQuant: false, bnb4bitQuantStorage: 'uint8',
+      loadIn8bit: false,
+      loadIn4bit: false,
+      llmInt8Threshold: 6,
+      llmInt8SkipModules: null,
+      llmInt8EnableFp32CpuOffload: false,
+      llmInt8HasFp16Weight: false,
+      bnb4bitComputeDtype: 'float32',
+      bnb4bitQuantType: 'fp4',
+      bnb4bitUseDoubleQuant: false,
+      bnb4bitQuantStorage: 'uint8',
     });
   });
 
   test('method and isQuantizable', () => {
     const method = (options: Partial<BitsAndBytesOptions>) => new BitsAndBytesConfig(options).quantizationMethod();
-    expect([method({}), method({ loadIn8bit: true }), method({ loadIn4bit: true }), method({ loadIn4bit: true, bnb4bitQuantType: 'nf4' })]).toEqual([null, 'llm_int8', 'fp4', 'nf4']);
-    expect([new BitsAndBytesConfig().isQuantizable, new BitsAndBytesConfig({ loadIn4bit: true }).isQuantizable]).toEqual([false, true]);
+    expect([
+      method({}),
+      method({ loadIn8bit: true }),
+      method({ loadIn4bit: true }),
+      method({ loadIn4bit: true, bnb4bitQuantType: 'nf4' }),
+    ]).toEqual([null, 'llm_int8', 'fp4', 'nf4']);
+    expect([
+      new BitsAndBytesConfig().isQuantizable,
+      new BitsAndBytesConfig({ loadIn4bit: true }).isQuantizable,
+    ]).toEqual([false, true]);
   });
 
   test.each([
@@ -69,7 +99,9 @@ describe('BitsAndBytesConfig', () => {
 
   test('errors in a file name the key of the file', () => {
     expect(() => BitsAndBytesConfig.fromJSON({ load_in_4bit: 'yes' })).toThrow('load_in_4bit is "yes"');
-    expect(() => BitsAndBytesConfig.fromJSON({ load_in_4bit: true, _load_in_4bit: false })).toThrow('_load_in_4bit is false but load_in_4bit is true');
+    expect(() => BitsAndBytesConfig.fromJSON({ load_in_4bit: true, _load_in_4bit: false })).toThrow(
+      '_load_in_4bit is false but load_in_4bit is true',
+    );
     expect(() => BitsAndBytesConfig.fromJSON({ quant_method: 'awq' })).toThrow(ConfigError);
   });
 
@@ -81,7 +113,13 @@ describe('BitsAndBytesConfig', () => {
     expect(config.warnings).toEqual(heard);
     expect(JSON.stringify(config)).toBe(JSON.stringify(json));
     const after = config.with({ loadIn4bit: false, loadIn8bit: true });
-    expect(after.toJSON()).toEqual({ ...json, load_in_4bit: false, load_in_8bit: true, _load_in_4bit: false, _load_in_8bit: true });
+    expect(after.toJSON()).toEqual({
+      ...json,
+      load_in_4bit: false,
+      load_in_8bit: true,
+      _load_in_4bit: false,
+      _load_in_8bit: true,
+    });
     expect(after.with({ loadIn4bit: true, loadIn8bit: false }).toJSON()).toEqual(json);
   });
 
@@ -92,24 +130,47 @@ describe('BitsAndBytesConfig', () => {
 
   test('any options survive the round trip', () => {
     const float = fc.constantFrom('float32', 'float16', 'bfloat16');
-    const options = fc.record({
-      llmInt8Threshold: fc.double({ min: 0, max: 1e6, noNaN: true }).map((x) => x + 0), llmInt8SkipModules: fc.option(fc.array(fc.string())), llmInt8EnableFp32CpuOffload: fc.boolean(), llmInt8HasFp16Weight: fc.boolean(),
-      bnb4bitComputeDtype: float, bnb4bitQuantType: fc.constantFrom('fp4', 'nf4'), bnb4bitUseDoubleQuant: fc.boolean(), bnb4bitQuantStorage: fc.constantFrom('uint8', 'float64', 'bfloat16'),
-      loadIn4bit: fc.boolean(),
-    }, { requiredKeys: [] }) as fc.Arbitrary<Partial<BitsAndBytesOptions>>;
-    fc.assert(fc.property(options, (given) => {
-      const config = new BitsAndBytesConfig(given);
-      const again = BitsAndBytesConfig.fromJSON(config.toText());
-      expect({ ...again }).toEqual({ ...config });
-      expect(again.toText()).toBe(config.toText());
-    }));
+    const options = fc.record(
+      {
+        llmInt8Threshold: fc.double({ min: 0, max: 1e6, noNaN: true }).map((x) => x + 0),
+        llmInt8SkipModules: fc.option(fc.array(fc.string())),
+        llmInt8EnableFp32CpuOffload: fc.boolean(),
+        llmInt8HasFp16Weight: fc.boolean(),
+        bnb4bitComputeDtype: float,
+        bnb4bitQuantType: fc.constantFrom('fp4', 'nf4'),
+        bnb4bitUseDoubleQuant: fc.boolean(),
+        bnb4bitQuantStorage: fc.constantFrom('uint8', 'float64', 'bfloat16'),
+        loadIn4bit: fc.boolean(),
+      },
+      { requiredKeys: [] },
+    ) as fc.Arbitrary<Partial<BitsAndBytesOptions>>;
+    fc.assert(
+      fc.property(options, (given) => {
+        const config = new BitsAndBytesConfig(given);
+        const again = BitsAndBytesConfig.fromJSON(config.toText());
+        expect({ ...again }).toEqual({ ...config });
+        expect(again.toText()).toBe(config.toText());
+      }),
+    );
   });
 });
 
 describe('GPTQConfig', () => {
   test('defaults', () => {
     const config = new GPTQConfig({ bits: 4 });
-    expect(config).toMatchObject({ groupSize: 128, dampPercent: 0.1, descAct: false, actGroupAware: true, sym: true, trueSequential: true, checkpointFormat: 'gptq', backend: 'auto', batchSize: 1, cacheBlockOutputs: true, dataset: null });
+    expect(config).toMatchObject({
+      groupSize: 128,
+      dampPercent: 0.1,
+      descAct: false,
+      actGroupAware: true,
+      sym: true,
+      trueSequential: true,
+      checkpointFormat: 'gptq',
+      backend: 'auto',
+      batchSize: 1,
+      cacheBlockOutputs: true,
+      dataset: null,
+    });
     expect(config.quantizationMethod()).toBe('gptq');
     expect(config.toJSON()).toMatchObject({ quant_method: 'gptq', bits: 4, module_name_preceding_first_block: null });
     expect(config.toJSON()).not.toHaveProperty('use_exllama');
@@ -133,12 +194,17 @@ describe('GPTQConfig', () => {
   test('disableExllama becomes useExllama', () => {
     const json = { bits: 4, disable_exllama: true };
     const config = GPTQConfig.fromJSON(json);
-    expect([config.useExllama, config.disableExllama, config.warnings.map((w) => w.code)]).toEqual([false, null, ['deprecated']]);
+    expect([config.useExllama, config.disableExllama, config.warnings.map((w) => w.code)]).toEqual([
+      false,
+      null,
+      ['deprecated'],
+    ]);
     expect(config.toJSON()).toEqual(json);
   });
 
   test('layouts that Q cannot read are refused', () => {
-    for (const odd of [{ dynamic: { '-:lm_head': {} } }, { is_marlin_format: true }, { pack_dtype: 'int16' }]) expect(() => GPTQConfig.fromJSON({ bits: 4, ...odd })).toThrow(UnsupportedError);
+    for (const odd of [{ dynamic: { '-:lm_head': {} } }, { is_marlin_format: true }, { pack_dtype: 'int16' }])
+      expect(() => GPTQConfig.fromJSON({ bits: 4, ...odd })).toThrow(UnsupportedError);
     expect(() => GPTQConfig.fromJSON({ bits: 4, dynamic: null, is_marlin_format: false })).not.toThrow();
   });
 });

@@ -10,7 +10,9 @@ test('every example of the README prints what it says', () => {
   for (const code of examples) {
     const printed: string[] = [];
     const body = code.replace(/import (\{.*?\}) from '@q\/config';/g, 'const $1 = q;');
-    new Function('q', 'console', body)(q, { log: (...values: unknown[]) => printed.push(values.map(String).join(' ')) });
+    new Function('q', 'console', body)(q, {
+      log: (...values: unknown[]) => printed.push(values.map(String).join(' ')),
+    });
     expect(printed).toEqual([...code.matchAll(/console\.log\(.*\); \/\/ (.*)/g)].map(([, said]) => said));
     expect(printed.length).toBeGreaterThan(0);
   }
@@ -18,7 +20,12 @@ test('every example of the README prints what it says', () => {
 
 test('the sources import nothing of Node.js', () => {
   const root = new URL('.', import.meta.url);
-  const sources = readdirSync(root, { recursive: true, encoding: 'utf8' }).filter((name) => name.endsWith('.ts') && !name.endsWith('.test.ts'));
+  const sources = readdirSync(root, { recursive: true, encoding: 'utf8' }).filter(
+    (name) => name.endsWith('.ts') && !name.endsWith('.test.ts'),
+  );
   expect(sources.length).toBeGreaterThan(15);
-  for (const name of sources) expect(readFileSync(new URL(name, root), 'utf8'), name).not.toMatch(/from 'node:|\bprocess\.|\bBuffer\b|\bconsole\./);
+  for (const name of sources)
+    expect(readFileSync(new URL(name, root), 'utf8'), name).not.toMatch(
+      /from 'node:|\bprocess\.|\bBuffer\b|\bconsole\./,
+    );
 });

@@ -7,7 +7,8 @@ import { parseDType } from './dtype.js';
 export const nullable = <S extends z.ZodType>(schema: S) => schema.nullish().transform((value) => value ?? null);
 
 /** Optional; missing or null means `fallback`. */
-export const orElse = <S extends z.ZodType>(schema: S, fallback: z.output<S>) => schema.nullish().transform((value) => value ?? fallback);
+export const orElse = <S extends z.ZodType>(schema: S, fallback: z.output<S>) =>
+  schema.nullish().transform((value) => value ?? fallback);
 
 export const flag = (fallback: boolean) => z.boolean({ error: 'must be true or false' }).default(fallback);
 export const integer = z.int({ error: 'must be an integer' });

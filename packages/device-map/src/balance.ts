@@ -18,13 +18,22 @@ export interface BalanceInput {
 }
 
 /**
- * Budgets lowered so that GPUs fill evenly: every GPU but the last gets an equal share of the model plus 1.25 x the larger of
- * an unsplittable block and the mean layer. With `lowZero`, the first GPU gets only what the others cannot hold.
+ * Budgets lowered so that GPUs fill evenly: every GPU but the last gets an equal share of the model plus 1.25 x the
+ * larger of an unsplittable block and the mean layer. With `lowZero`, the first GPU gets only what the others cannot
+ * hold.
  *
  * Ids may have gaps. `lowZero` follows accelerate where ids are 0..n-1; accelerate and transformers fail on other ids
  * (accelerate #4297), where here the lowest id is "GPU 0" and all others are the rest.
  */
-export const balance = ({ tree, sizes, whole, budgets, detected, lowZero, rules }: BalanceInput): { budgets: ByteBudgets; messages: Message[] } => {
+export const balance = ({
+  tree,
+  sizes,
+  whole,
+  budgets,
+  detected,
+  lowZero,
+  rules,
+}: BalanceInput): { budgets: ByteBudgets; messages: Message[] } => {
   const memory = new Map(budgets);
   const counted = budgets.filter(([device, bytes]) => rules.balances(device) && bytes > 0).length;
   if (counted === 0) return { budgets, messages: [] };
@@ -47,14 +56,19 @@ export const balance = ({ tree, sizes, whole, budgets, detected, lowZero, rules 
     if (!(low && id === zero)) memory.set(id, Math.min(share, memory.get(id)!));
   }
   if (low) {
-    const rest = contiguous ? Array.from({ length: counted - 1 }, (_, index) => index + 1) : ids.filter((id) => id !== zero);
+    const rest = contiguous
+      ? Array.from({ length: counted - 1 }, (_, index) => index + 1)
+      : ids.filter((id) => id !== zero);
     const elsewhere = rest.reduce((sum, id) => sum + memory.get(id)!, 0);
     memory.set(zero, Math.min(Math.max(0, total - elsewhere), memory.get(zero)!));
   }
   return { budgets: [...memory], messages };
 };
 
-/** Bytes of an unsplittable block: the largest of the first or of all modules of each no-split class, and of those whole by path. */
+/**
+ * Bytes of an unsplittable block: the largest of the first or of all modules of each no-split class, and of those whole
+ * by path.
+ */
 const blockBytes = (tree: Tree, sizes: Sizes, whole: Unsplittable, rules: Rules): number => {
   const seen = new Set<string>();
   let largest = 0;
@@ -97,7 +111,8 @@ const innermostBytes = (tree: Tree, sizes: Sizes): number[] => {
   const inner: number[] = [];
   for (const module of tree.modules.values()) {
     const size = sizes.get(module.path);
-    if (module.path !== '' && size !== undefined && !module.children.some((child) => sizes.has(child.path))) inner.push(size);
+    if (module.path !== '' && size !== undefined && !module.children.some((child) => sizes.has(child.path)))
+      inner.push(size);
   }
   return inner;
 };
@@ -116,7 +131,10 @@ export interface BalanceOptions extends SizeOptions {
  * Balanced budgets of a model in bytes. Sources: `get_balanced_memory` of accelerate and of transformers 5.
  * @throws ConfigError as `getMaxMemory`
  */
-export const getBalancedMemory = (tree: ModuleTree | Tree, options: BalanceOptions = {}): { budgets: ByteBudgets; messages: Message[] } => {
+export const getBalancedMemory = (
+  tree: ModuleTree | Tree,
+  options: BalanceOptions = {},
+): { budgets: ByteBudgets; messages: Message[] } => {
   const linked = readTree(tree);
   const rules = rulesOf(options.wiring ?? 'accelerate');
   const given = getMaxMemory(options.maxMemory, { devices: options.devices, wiring: rules.wiring });

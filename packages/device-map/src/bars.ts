@@ -12,8 +12,8 @@ export interface BarOptions {
 const glyphs = { unicode: '█▓▒░', ascii: '#+=.' };
 
 /**
- * A bar per device, as lines of text: weights, KV cache, reserve, free. A device without a budget has a bar of what it holds.
- * What is not zero gets at least one character, as far as there is room.
+ * A bar per device, as lines of text: weights, KV cache, reserve, free. A device without a budget has a bar of what it
+ * holds. What is not zero gets at least one character, as far as there is room.
  */
 export const renderBars = (plan: { usage: readonly DeviceUsage[] }, options: BarOptions = {}): string => {
   const width = Math.max(40, Math.floor(options.width ?? 80));
@@ -26,7 +26,9 @@ export const renderBars = (plan: { usage: readonly DeviceUsage[] }, options: Bar
   const nameWidth = Math.max(0, ...names.map((name) => name.length));
   const labelWidth = Math.max(0, ...labels.map((text) => text.length));
   const bar = Math.max(8, width - nameWidth - labelWidth - 4);
-  const lines = rows.map((row, index) => `${names[index]!.padEnd(nameWidth)} [${drawBar(row, bar, marks)}] ${labels[index]}`);
+  const lines = rows.map(
+    (row, index) => `${names[index]!.padEnd(nameWidth)} [${drawBar(row, bar, marks)}] ${labels[index]}`,
+  );
   const legend = `${marks[0]} weights  ${marks[1]} KV cache  ${marks[2]} reserved  ${marks[3]} free`;
   return [...lines, legend].join('\n');
 };
@@ -40,6 +42,9 @@ const drawBar = ({ budget, weights, kvCache, reserved }: DeviceUsage, width: num
   const parts = [weights, kvCache, reserved];
   const whole = Number.isFinite(budget) ? Math.max(budget, weights + kvCache + reserved) : weights + kvCache + reserved;
   const cells = parts.map((bytes) => (bytes > 0 && whole > 0 ? Math.max(1, Math.round((bytes / whole) * width)) : 0));
-  const drawn = cells.map((count, index) => marks[index]!.repeat(count)).join('').slice(0, width);
+  const drawn = cells
+    .map((count, index) => marks[index]!.repeat(count))
+    .join('')
+    .slice(0, width);
   return drawn.padEnd(width, marks[3]);
 };

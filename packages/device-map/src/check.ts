@@ -12,7 +12,8 @@ export interface MapReport {
 }
 
 /**
- * Whether a device map covers a model. Buffers that are not persistent need no device. Source: accelerate `check_device_map`.
+ * Whether a device map covers a model. Buffers that are not persistent need no device. Source: accelerate
+ * `check_device_map`.
  * @throws ConfigError for a tree that is not one
  */
 export const checkDeviceMap = (source: ModuleTree | Tree, map: DeviceMapInput): MapReport => {
@@ -20,7 +21,8 @@ export const checkDeviceMap = (source: ModuleTree | Tree, map: DeviceMapInput): 
   const keys = mapPairs(map).map(([path]) => path);
   const known = new Set(keys);
   const covered = (name: string): boolean => {
-    for (let path = name; path !== ''; path = path.slice(0, Math.max(0, path.lastIndexOf('.')))) if (known.has(path)) return true;
+    for (let path = name; path !== ''; path = path.slice(0, Math.max(0, path.lastIndexOf('.'))))
+      if (known.has(path)) return true;
     return known.has('');
   };
   const uncovered = [...tree.modules.values()]

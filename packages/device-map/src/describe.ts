@@ -18,7 +18,9 @@ export const describeMessage = (message: Message): string => {
     case 'weights_not_tied':
       return 'The config says that the embeddings are tied, but the parameters are not.';
     case 'tied_on_different_devices':
-      return `Tied parameters are on different devices: ${Object.entries(message.devices).map(([name, device]) => `${name} on ${deviceName(device)}`).join(', ')}.`;
+      return `Tied parameters are on different devices: ${Object.entries(message.devices)
+        .map(([name, device]) => `${name} on ${deviceName(device)}`)
+        .join(', ')}.`;
     case 'balance_given_up':
       return `Filled one after another, the GPUs hold ${formatSize(message.bytes)} more than with even shares.`;
     case 'unknown_keys':

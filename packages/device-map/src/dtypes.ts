@@ -13,7 +13,8 @@ const special: Readonly<Record<string, number>> = {
 };
 
 /**
- * Bytes of one element as accelerate counts them: bool is 1/8 byte, int2 1/4, int4 1/2; otherwise the bits at the end of the name.
+ * Bytes of one element as accelerate counts them: bool is 1/8 byte, int2 1/4, int4 1/2; otherwise the bits at the end
+ * of the name.
  * @throws DTypeError when the name does not end in a number of bits
  */
 export const dtypeBytes = (dtype: string): number => {
@@ -21,7 +22,10 @@ export const dtypeBytes = (dtype: string): number => {
   if (known !== undefined) return known;
   const bits = /[^\d](\d+)$/.exec(dtype)?.[1];
   if (bits === undefined) {
-    throw new DTypeError('dtypeBytes', 'not a data type with a known size', { dtype, fix: 'use a name such as float16, bfloat16, int8 or int4' });
+    throw new DTypeError('dtypeBytes', 'not a data type with a known size', {
+      dtype,
+      fix: 'use a name such as float16, bfloat16, int8 or int4',
+    });
   }
   return Math.floor(Number(bits) / 8);
 };

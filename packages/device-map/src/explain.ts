@@ -13,7 +13,10 @@ export interface Rejection {
   available: number;
   /** Bytes kept free there for the largest layer that may have to be brought back. */
   reserved: number;
-  /** What was done: it was split, what is tied to it was split, something smaller was looked for, or the device was left. */
+  /**
+   * What was done: it was split, what is tied to it was split, something smaller was looked for, or the device was
+   * left.
+   */
   then: 'split' | 'split tied' | 'fallback' | 'next device';
 }
 
@@ -23,7 +26,10 @@ export interface Placement {
   device: Device;
   /** Bytes counted for it on the device. */
   bytes: number;
-  /** Bytes of the budget that were left on the device before and after; null when a caller's map decided, or no budget limits it. */
+  /**
+   * Bytes of the budget that were left on the device before and after; null when a caller's map decided, or no budget
+   * limits it.
+   */
   before: number | null;
   after: number | null;
   /** Bytes of it that were kept free at that moment. */
@@ -50,14 +56,35 @@ export const placementsOf = (steps: readonly Step[], bytesOf: (path: string) => 
   for (const step of steps) {
     const { module, device, budget, used, reserved, needed, outcome } = step;
     if (outcome !== 'placed') {
-      const tried = { device, module, needed, available: Math.max(0, budget - reserved - used), reserved, then: outcome };
+      const tried = {
+        device,
+        module,
+        needed,
+        available: Math.max(0, budget - reserved - used),
+        reserved,
+        then: outcome,
+      };
       rejections.set(module, [...(rejections.get(module) ?? []), tried]);
       continue;
     }
     const common = { device, before: left(budget - used), after: left(budget - used - needed), reserved };
-    placements.push({ module, bytes: bytesOf(module), ...common, because: 'fits', with: null, rejected: rejectionsOf(module, rejections) });
+    placements.push({
+      module,
+      bytes: bytesOf(module),
+      ...common,
+      because: 'fits',
+      with: null,
+      rejected: rejectionsOf(module, rejections),
+    });
     for (const path of new Set(step.tied)) {
-      placements.push({ module: path, bytes: bytesOf(path), ...common, because: 'tied', with: module, rejected: rejectionsOf(path, rejections) });
+      placements.push({
+        module: path,
+        bytes: bytesOf(path),
+        ...common,
+        because: 'tied',
+        with: module,
+        rejected: rejectionsOf(path, rejections),
+      });
     }
   }
   return placements;
@@ -70,7 +97,10 @@ const rejectionsOf = (path: string, rejections: ReadonlyMap<string, Rejection[]>
 };
 
 /** Placements of a map that the caller gave. */
-export const givenPlacements = (map: Readonly<Record<string, Device>>, bytesOf: (path: string) => number): Placement[] =>
+export const givenPlacements = (
+  map: Readonly<Record<string, Device>>,
+  bytesOf: (path: string) => number,
+): Placement[] =>
   Object.entries(map).map(([module, device]) => ({
     module,
     device,
@@ -97,7 +127,9 @@ const sentence = ({ device, module, needed, available, then }: Rejection): strin
 const reason = ({ because, with: partner, device, rejected, reserved }: Placement, told: Set<Rejection>): string => {
   if (because === 'given') return 'the given map says so';
   if (because === 'tied') return `shares a tensor with ${partner}`;
-  const news = rejected.filter((rejection) => !told.has(rejection) && (rejection.then === 'next device' || rejection.then === 'split'));
+  const news = rejected.filter(
+    (rejection) => !told.has(rejection) && (rejection.then === 'next device' || rejection.then === 'split'),
+  );
   for (const rejection of news) told.add(rejection);
   const kept = reserved > 0 ? [`${formatSize(reserved)} kept free`] : [];
   return [device === 'disk' ? 'disk takes the rest' : 'fits', ...kept, ...news.map(sentence)].join('; ');
@@ -119,6 +151,9 @@ export const placementTable = (placements: readonly Placement[]): string => {
   const widths = columns.map((title, column) => Math.max(title.length, ...rows.map((row) => row[column]!.length)));
   const right = new Set([1, 3, 4]);
   const line = (cells: readonly string[]): string =>
-    cells.map((cell, column) => (right.has(column) ? cell.padStart(widths[column]!) : cell.padEnd(widths[column]!))).join('  ').trimEnd();
+    cells
+      .map((cell, column) => (right.has(column) ? cell.padStart(widths[column]!) : cell.padEnd(widths[column]!)))
+      .join('  ')
+      .trimEnd();
   return [line(columns), widths.map((width) => '-'.repeat(width)).join('  '), ...rows.map(line)].join('\n');
 };

@@ -16,8 +16,8 @@ interface Search {
 
 /**
  * The first node among those waiting, or inside one of them, that fits, and what waits without it.
- * Source: accelerate `fallback_allocate`; sizes with a fraction (int4, bool) and ties to modules already passed over, where
- * accelerate fails with a Python error, are numbers and modules like any other here.
+ * Source: accelerate `fallback_allocate`; sizes with a fraction (int4, bool) and ties to modules already passed over,
+ * where accelerate fails with a Python error, are numbers and modules like any other here.
  */
 export const fallbackNode = (search: Search): { node: Node; rest: Node[] } | undefined => {
   const { node, waiting, room, sizes, ties, whole } = search;

@@ -74,9 +74,9 @@ class LargestLayer {
 const onlyModules = (nodes: readonly Node[]): Node[] => nodes.filter((node) => node.kind === 'module');
 
 /**
- * Fills devices one after another with the parts of a model in their order. A part that does not fit is split if it may be;
- * otherwise the next device is tried, and an earlier one never again. Disk takes whatever is left.
- * Source: accelerate `infer_auto_device_map`; transformers 5 follows it.
+ * Fills devices one after another with the parts of a model in their order. A part that does not fit is split if it may
+ * be; otherwise the next device is tried, and an earlier one never again. Disk takes whatever is left. Source:
+ * accelerate `infer_auto_device_map`; transformers 5 follows it.
  */
 export const fill = (input: Filling): Filled => new Filler(input).run();
 
@@ -172,7 +172,8 @@ class Filler {
     for (const owner of new Set(wanted.owners)) this.waiting.splice(this.waiting.indexOf(owner), 1);
     // Python goes on keeping room for a layer that a tie has brought along.
     if (rules.strict) for (const owner of wanted.owners) this.largest.leave(owner, this.waiting);
-    if (!offloadBuffers && tree.buffers.size > 0) this.buffers.set(device, (this.buffers.get(device) ?? 0) + bufferBytes(node, measure.bytes));
+    if (!offloadBuffers && tree.buffers.size > 0)
+      this.buffers.set(device, (this.buffers.get(device) ?? 0) + bufferBytes(node, measure.bytes));
   }
 
   /** Puts a node's parts in its place, before trying `node` again. */
@@ -203,19 +204,34 @@ class Filler {
     this.waiting.push(node);
   }
 
-  private record({ node, bundle: wanted, own, device, budget, reserved, used }: Attempt, outcome: Step['outcome']): void {
+  private record(
+    { node, bundle: wanted, own, device, budget, reserved, used }: Attempt,
+    outcome: Step['outcome'],
+  ): void {
     const tied = wanted.owners.map(({ path }) => path);
-    this.steps.push({ module: node.path, device, bytes: own, needed: wanted.bytes, tied, budget, reserved, used, outcome });
+    this.steps.push({
+      module: node.path,
+      device,
+      bytes: own,
+      needed: wanted.bytes,
+      tied,
+      budget,
+      reserved,
+      used,
+      outcome,
+    });
   }
 
   private messages(): Message[] {
     const { budgets, rules, offloadBuffers } = this.input;
     const messages: Message[] = [];
-    if (this.required.size > 0) messages.push({ level: 'info', code: 'insufficient_memory', required: [...this.required] });
+    if (this.required.size > 0)
+      messages.push({ level: 'info', code: 'insufficient_memory', required: [...this.required] });
     const bytes = (this.buffers.get('cpu') ?? 0) + (this.buffers.get('disk') ?? 0);
     const gpus = budgets.filter(([device]) => !isOffload(device));
     const fits = gpus.some(([device, budget]) => budget >= bytes + (this.used.get(device) ?? 0));
-    if (bytes > 0 && !offloadBuffers && gpus.length > 0 && !fits) messages.push({ level: 'warning', code: 'offload_buffers', bytes });
+    if (bytes > 0 && !offloadBuffers && gpus.length > 0 && !fits)
+      messages.push({ level: 'warning', code: 'offload_buffers', bytes });
     return rules.buffersFirst ? messages.reverse() : messages;
   }
 }

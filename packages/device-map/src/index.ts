@@ -17,7 +17,14 @@ export { type KvCacheReserve, type Reserve, kvBytesPerToken } from './reserve.js
 export { type SizeOptions, computeBufferSize, computeModuleSizes } from './measure.js';
 export { getMaxLayerSize } from './sizes.js';
 export { findTiedParameters, getModuleSizeWithTies } from './ties.js';
-export { type BufferEntry, type ModuleEntry, type ModuleTree, type ParameterEntry, type Tree, readTree } from './tree.js';
+export {
+  type BufferEntry,
+  type ModuleEntry,
+  type ModuleTree,
+  type ParameterEntry,
+  type Tree,
+  readTree,
+} from './tree.js';
 export type { Budgets, ByteBudgets, Device, DeviceMap, DeviceMapInput, DeviceReport, Message, Size } from './types.js';
 export type { DeviceUsage } from './usage.js';
 export type { Wiring } from './wiring/rules.js';

@@ -36,8 +36,9 @@ export const untiedMessage = (tree: Tree, tied: boolean): Message[] =>
     : [];
 
 /**
- * A device map of a model for given budgets, filling the devices in order (strategy `sequential`; see `getBalancedMemory` for
- * even filling and `planPlacement` for everything at once). Source: accelerate `infer_auto_device_map`.
+ * A device map of a model for given budgets, filling the devices in order (strategy `sequential`; see
+ * `getBalancedMemory` for even filling and `planPlacement` for everything at once). Source: accelerate
+ * `infer_auto_device_map`.
  * @throws ConfigError as `getMaxMemory` and `readTree`
  */
 export const inferAutoDeviceMap = (source: ModuleTree | Tree, options: InferOptions = {}): InferredMap => {
@@ -58,7 +59,11 @@ export const inferAutoDeviceMap = (source: ModuleTree | Tree, options: InferOpti
   });
   const deviceMap = options.cleanResult === false ? Object.fromEntries(filled.placed) : cleanDeviceMap(filled.placed);
   const untied = rules.wiring === 'accelerate' ? untiedMessage(linked, tied) : [];
-  return { deviceMap, steps: filled.steps, messages: [...memory.messages, ...untied, ...filled.messages, ...tieMessages(tree, rules, deviceMap)] };
+  return {
+    deviceMap,
+    steps: filled.steps,
+    messages: [...memory.messages, ...untied, ...filled.messages, ...tieMessages(tree, rules, deviceMap)],
+  };
 };
 
 /** Messages about ties over several devices, where the wiring looks for them. */

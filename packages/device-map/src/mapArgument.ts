@@ -9,12 +9,15 @@ export const isStrategy = (value: unknown): value is Strategy => strategies.some
 
 /** Device types that PyTorch knows, so that maps written for it are recognised. */
 const deviceTypes = new Set(
-  'cpu cuda ipu xpu mkldnn opengl opencl ideep hip ve fpga maia xla lazy vulkan mps meta hpu mtia privateuseone'.split(' '),
+  'cpu cuda ipu xpu mkldnn opengl opencl ideep hip ve fpga maia xla lazy vulkan mps meta hpu mtia privateuseone'.split(
+    ' ',
+  ),
 );
 
 /**
- * The `deviceMap` argument of `fromPretrained` as a strategy, a map, or null when none is given: a device becomes `{ '': device }`,
- * `'cuda'` becomes `'cuda:0'` (or that of `localRank`). Source: transformers 5 `check_and_set_device_map`.
+ * The `deviceMap` argument of `fromPretrained` as a strategy, a map, or null when none is given: a device becomes `{
+ * '': device }`, `'cuda'` becomes `'cuda:0'` (or that of `localRank`). Source: transformers 5
+ * `check_and_set_device_map`.
  * @param localRank index of this process among those of the machine, for `'cuda'`
  * @throws ConfigError with `fields.rule` `invalid_device_map` or `negative_device`
  */
@@ -27,7 +30,11 @@ export const normalizeDeviceMap = (
   if (isStrategy(value)) return value;
   if (typeof value === 'number') {
     if (Number.isInteger(value) && value >= 0) return { '': value };
-    throw new ConfigError('normalizeDeviceMap', 'not the id of a GPU', { rule: 'negative_device', deviceMap: value, fix: 'for the host, pass "cpu"' });
+    throw new ConfigError('normalizeDeviceMap', 'not the id of a GPU', {
+      rule: 'negative_device',
+      deviceMap: value,
+      fix: 'for the host, pass "cpu"',
+    });
   }
   const [, type, index] = /^([a-z]+)(?::(0|[1-9]\d*))?$/.exec(value) ?? [];
   if (type === undefined || !deviceTypes.has(type)) {

@@ -19,9 +19,9 @@ export interface MaxMemory {
 const order: readonly Device[] = ['mps', 'cpu', 'disk'];
 
 /**
- * Budgets in bytes and in order. Given budgets are parsed; with `null`, what the devices report is used: all free memory of the
- * GPUs and of the host (transformers 5: 90 % of the host's), no host memory when GPUs share it.
- * Sources: accelerate `get_max_memory`, transformers 5 `get_max_memory`.
+ * Budgets in bytes and in order. Given budgets are parsed; with `null`, what the devices report is used: all free
+ * memory of the GPUs and of the host (transformers 5: 90 % of the host's), no host memory when GPUs share it. Sources:
+ * accelerate `get_max_memory`, transformers 5 `get_max_memory`.
  * @throws ConfigError with `fields.rule` `invalid_size`, `unrecognized_device` or `no_devices`
  */
 export const getMaxMemory = (maxMemory: Budgets | null | undefined, options: MaxMemoryOptions = {}): MaxMemory => {
@@ -39,7 +39,10 @@ export const getMaxMemory = (maxMemory: Budgets | null | undefined, options: Max
   }
   const gpus = given.filter((pair): pair is [number, number] => typeof pair[0] === 'number').sort(([a], [b]) => a - b);
   const others = order.flatMap((device) => given.filter(([name]) => name === device));
-  const available = gpuIds(options.devices, gpus.map(([device]) => device));
+  const available = gpuIds(
+    options.devices,
+    gpus.map(([device]) => device),
+  );
   const messages = gpus
     .filter(([device]) => !available.includes(device))
     .map(([device]): Message => ({ level: 'warning', code: 'device_unavailable', device, available }));
@@ -49,7 +52,12 @@ export const getMaxMemory = (maxMemory: Budgets | null | undefined, options: Max
 const budgetBytes = (device: Device, size: number | string): number => {
   if (typeof size === 'string') return parseSize(size);
   if (Number.isFinite(size) && size >= 0) return size;
-  throw new ConfigError('getMaxMemory', 'not a budget', { rule: 'invalid_size', device, size, fix: 'give bytes (0 or more) or a size such as "10GiB"' });
+  throw new ConfigError('getMaxMemory', 'not a budget', {
+    rule: 'invalid_size',
+    device,
+    size,
+    fix: 'give bytes (0 or more) or a size such as "10GiB"',
+  });
 };
 
 const gpuIds = (devices: DeviceReport | undefined, named: readonly number[]): number[] => {
@@ -60,7 +68,10 @@ const gpuIds = (devices: DeviceReport | undefined, named: readonly number[]): nu
 
 const detected = (devices: DeviceReport | undefined, rules: Rules): MaxMemory => {
   if (devices === undefined) {
-    throw new ConfigError('getMaxMemory', 'no budgets and no devices', { rule: 'no_devices', fix: 'pass maxMemory, or the devices that the backends report' });
+    throw new ConfigError('getMaxMemory', 'no budgets and no devices', {
+      rule: 'no_devices',
+      fix: 'pass maxMemory, or the devices that the backends report',
+    });
   }
   const budgets: ByteBudgets = [];
   const messages: Message[] = [];

@@ -13,7 +13,10 @@ export interface SizeOptions {
   dtype?: string | null;
   /** Dtypes of particular tensors by path; only with `accelerate`. Default none. */
   specialDtypes?: Readonly<Record<string, string>>;
-  /** False: the tied parameters of the tree have not been tied, so each is counted; only with `accelerate`. Default true. */
+  /**
+   * False: the tied parameters of the tree have not been tied, so each is counted; only with `accelerate`. Default
+   * true.
+   */
   tied?: boolean;
   /** bitsandbytes quantization; not with `accelerate`. Default none. */
   quantization?: Quantization | null;
@@ -34,7 +37,10 @@ const accelerateMeasure = (tree: Tree, options: SizeOptions): Measure => {
   };
 };
 
-/** transformers 5's rule: every tensor has its stored element size, converted weights theirs; tied targets are not counted. */
+/**
+ * transformers 5's rule: every tensor has its stored element size, converted weights theirs; tied targets are not
+ * counted.
+ */
 const transformersMeasure = (tree: Tree, modelDtype: string, converted: ReadonlyMap<string, number>): Measure => {
   const element = remembered(storedBytes);
   return {
@@ -62,12 +68,16 @@ export const measureOf = (tree: Tree, options: SizeOptions, conversion?: Convers
   return transformersMeasure(tree, options.modelDtype ?? options.dtype ?? 'float32', bytes);
 };
 
-/** How the buffers of a placed module are measured: without special dtypes, whose names are those of the whole model. */
-export const bufferMeasure = (tree: Tree, options: SizeOptions): Measure => measureOf(tree, { ...options, specialDtypes: undefined }, null);
+/**
+ * How the buffers of a placed module are measured: without special dtypes, whose names are those of the whole model.
+ */
+export const bufferMeasure = (tree: Tree, options: SizeOptions): Measure =>
+  measureOf(tree, { ...options, specialDtypes: undefined }, null);
 
 /**
- * Bytes of every module and tensor, by path, `''` being the whole model. Tied parameters count once, under the name that comes
- * first in the tree (transformers 5: under the source). Sources: `compute_module_sizes` of accelerate and of transformers 5.
+ * Bytes of every module and tensor, by path, `''` being the whole model. Tied parameters count once, under the name
+ * that comes first in the tree (transformers 5: under the source). Sources: `compute_module_sizes` of accelerate and of
+ * transformers 5.
  * @throws DTypeError for an unknown dtype; ConfigError for a tree that is not one
  */
 export const computeModuleSizes = (tree: ModuleTree | Tree, options: SizeOptions = {}): Record<string, number> => {

@@ -24,15 +24,21 @@ describe('the package', () => {
     const { files, outside } = reach();
     expect(files.length).toBeGreaterThan(20);
     expect(outside).toEqual(['@q/config']);
-    for (const file of files) expect(readFileSync(new URL(file), 'utf8'), file).not.toMatch(/\b(process\.|Buffer\.|require\(|__dirname)/);
+    for (const file of files)
+      expect(readFileSync(new URL(file), 'utf8'), file).not.toMatch(/\b(process\.|Buffer\.|require\(|__dirname)/);
   });
 
   it('plans bloom-176b and a model of 1,000 layers', () => {
-    const modules: ModuleEntry[] = [['', 'Model'], ['embed', 'Embedding', [['weight', [32_000, 512]]]], ['layers', 'ModuleList']];
+    const modules: ModuleEntry[] = [
+      ['', 'Model'],
+      ['embed', 'Embedding', [['weight', [32_000, 512]]]],
+      ['layers', 'ModuleList'],
+    ];
     for (let index = 0; index < 1000; index++) {
       const path = `layers.${index}`;
       modules.push([path, 'Block'], [`${path}.attn`, 'Attention'], [`${path}.mlp`, 'Mlp']);
-      for (const name of ['attn.q', 'attn.k', 'attn.v', 'attn.o', 'mlp.gate', 'mlp.up', 'mlp.down']) modules.push([`${path}.${name}`, 'Linear', [['weight', [512, 512]]]]);
+      for (const name of ['attn.q', 'attn.k', 'attn.v', 'attn.o', 'mlp.gate', 'mlp.up', 'mlp.down'])
+        modules.push([`${path}.${name}`, 'Linear', [['weight', [512, 512]]]]);
     }
     modules.push(['head', 'Linear', [['weight', [32_000, 512]]]]);
     const deep = { modules, noSplit: ['Block'], tied: [['embed.weight', 'head.weight']] };

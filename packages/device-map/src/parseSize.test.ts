@@ -15,10 +15,15 @@ describe('parseSize', () => {
     [2 ** 53 - 1, 2 ** 53 - 1],
   ])('%s is %d bytes', (size, bytes) => expect(parseSize(size)).toBe(bytes));
 
-  it.each(['', '10', '10B', '10TB', '-1GB', '1,5GB', '1e400GB', 'nanGB', '10GB ', -1, 1.5, NaN, Infinity])('%s is an error', (size) => {
-    expect(() => parseSize(size)).toThrow(ConfigError);
-    expect(() => parseSize(size)).toThrow(expect.objectContaining({ fields: expect.objectContaining({ rule: 'invalid_size' }) }));
-  });
+  it.each(['', '10', '10B', '10TB', '-1GB', '1,5GB', '1e400GB', 'nanGB', '10GB ', -1, 1.5, NaN, Infinity])(
+    '%s is an error',
+    (size) => {
+      expect(() => parseSize(size)).toThrow(ConfigError);
+      expect(() => parseSize(size)).toThrow(
+        expect.objectContaining({ fields: expect.objectContaining({ rule: 'invalid_size' }) }),
+      );
+    },
+  );
 
   it('never gives minus zero', () => expect(Object.is(parseSize('-0GB'), 0)).toBe(true));
 });

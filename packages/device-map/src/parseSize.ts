@@ -4,9 +4,9 @@ const units: Readonly<Record<string, number>> = { gib: 2 ** 30, mib: 2 ** 20, ki
 const pattern = /^\s*([+-]?(?:\d+(?:_\d+)*\.?(?:\d+(?:_\d+)*)?|\.\d+(?:_\d+)*)(?:e[+-]?\d+)?)\s*([gmk]i?b)$/i;
 
 /**
- * Bytes of a size: an integer is bytes; text has a unit, `KB MB GB` (powers of 1000) or `KiB MiB GiB` (powers of 1024), in any case.
- * A lower-case `b` after K, M or G without the `i` means bits: `"8Gb"` is 1e9 bytes. Fractions of a byte are cut off.
- * Source: accelerate `convert_file_size_to_int`.
+ * Bytes of a size: an integer is bytes; text has a unit, `KB MB GB` (powers of 1000) or `KiB MiB GiB` (powers of 1024),
+ * in any case. A lower-case `b` after K, M or G without the `i` means bits: `"8Gb"` is 1e9 bytes. Fractions of a byte
+ * are cut off. Source: accelerate `convert_file_size_to_int`.
  * @throws ConfigError (`fields.rule` is `invalid_size`) for anything else, also negative and infinite sizes
  */
 export const parseSize = (size: number | string): number => {

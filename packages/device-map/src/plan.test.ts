@@ -1,11 +1,22 @@
 import { describe, expect, it } from 'vitest';
-import { type ModuleEntry, type Message, type ModuleTree, type PlanRequest, PlanRefusedError, describeMessage, kvBytesPerToken, planPlacement, renderBars } from './index.js';
+import {
+  type ModuleEntry,
+  type Message,
+  type ModuleTree,
+  type PlanRequest,
+  PlanRefusedError,
+  describeMessage,
+  kvBytesPerToken,
+  planPlacement,
+  renderBars,
+} from './index.js';
 
 /** Blocks of 400 bytes (two linears of 5 x 5 x 2 x 4), an embedding of 400, a head of 400 bytes. */
 const model = (blocks: number, more: Partial<ModuleTree> = {}): ModuleTree => {
   const linear = (path: string, rows = 10): ModuleEntry => [path, 'Linear', [['weight', [rows, 5]]]];
   const modules: ModuleEntry[] = [['', 'Model'], linear('embed', 20), ['h', 'ModuleList']];
-  for (let index = 0; index < blocks; index++) modules.push([`h.${index}`, 'Block'], linear(`h.${index}.fc1`), linear(`h.${index}.fc2`));
+  for (let index = 0; index < blocks; index++)
+    modules.push([`h.${index}`, 'Block'], linear(`h.${index}.fc1`), linear(`h.${index}.fc2`));
   modules.push(linear('head', 20));
   return { modules, noSplit: ['Block'], outputEmbeddings: 'head', ...more };
 };
@@ -37,9 +48,21 @@ describe('strategies', () => {
   });
 
   it('balanced_low_0 leaves GPU 0 to other work, with any ids', () => {
-    for (const ids of [[0, 1, 2], [0, 2, 5], [3, 4, 9]] as const) {
-      const plan = planPlacement({ tree, deviceMap: 'balanced_low_0', maxMemory: ids.map((id) => [id, 4000] as const) });
-      expect(plan.usage.map(({ device, weights }) => [device, weights])).toEqual([[ids[0], 0], [ids[1], 2000], [ids[2], 1200]]);
+    for (const ids of [
+      [0, 1, 2],
+      [0, 2, 5],
+      [3, 4, 9],
+    ] as const) {
+      const plan = planPlacement({
+        tree,
+        deviceMap: 'balanced_low_0',
+        maxMemory: ids.map((id) => [id, 4000] as const),
+      });
+      expect(plan.usage.map(({ device, weights }) => [device, weights])).toEqual([
+        [ids[0], 0],
+        [ids[1], 2000],
+        [ids[2], 1200],
+      ]);
     }
   });
 
@@ -59,8 +82,17 @@ describe('strategies', () => {
   });
 
   it('plans with what the devices report, keeping a tenth of a lone GPU free', () => {
-    const plan = planPlacement({ tree, devices: [[0, 3300], ['cpu', 10_000]] });
-    expect(plan.adjusted).toEqual([[0, 2970], ['cpu', 9000]]);
+    const plan = planPlacement({
+      tree,
+      devices: [
+        [0, 3300],
+        ['cpu', 10_000],
+      ],
+    });
+    expect(plan.adjusted).toEqual([
+      [0, 2970],
+      ['cpu', 9000],
+    ]);
     expect(plan.messages).toContainEqual({ level: 'info', code: 'ninety_percent', device: 0 });
     expect(plan.usage[0]!.weights).toBeLessThanOrEqual(2970);
   });
@@ -79,7 +111,9 @@ describe('errors', () => {
     ['a device of a map that Q does not know', { tree, deviceMap: { '': 'xpu:1' } }, 'unrecognized_device'],
     ['a map with holes', { tree, deviceMap: { embed: 0, h: 0 } }, 'uncovered_parameters'],
   ])('%s', (_, request, rule) => {
-    expect(() => planPlacement(request)).toThrow(expect.objectContaining({ fields: expect.objectContaining({ rule }) }));
+    expect(() => planPlacement(request)).toThrow(
+      expect.objectContaining({ fields: expect.objectContaining({ rule }) }),
+    );
   });
 
   it.each<[string, object]>([
@@ -91,33 +125,59 @@ describe('errors', () => {
     ['exact bytes of nothing', { maxMemory: { 0: 1 }, tensorBytes: { nothing: 1 } }],
     ['an unknown wiring', { maxMemory: { 0: 1 }, wiring: 'q2' }],
   ])('%s', (_, options) => {
-    expect(() => planPlacement({ tree, ...options } as PlanRequest)).toThrow(expect.objectContaining({ code: 'config' }));
+    expect(() => planPlacement({ tree, ...options } as PlanRequest)).toThrow(
+      expect.objectContaining({ code: 'config' }),
+    );
   });
 
   it('a map that exceeds a budget, with the plan', () => {
     const error = refusal({ tree, deviceMap: { embed: 0, h: 0, head: 'cpu' }, maxMemory: { 0: 1000, cpu: 1000 } });
     expect(error.fields).toMatchObject({ rule: 'budget_exceeded', device: 0, weights: 1200, budget: 1000 });
     expect(error.plan.usage[0]!.free).toBe(-200);
-    expect(error.message).toMatch(/^\[planPlacement\] a device would hold more than its budget \(rule budget_exceeded, device 0/);
+    expect(error.message).toMatch(
+      /^\[planPlacement\] a device would hold more than its budget \(rule budget_exceeded, device 0/,
+    );
   });
 
   it('a disk that has too little room', () => {
-    expect(refusal({ tree, maxMemory: { 0: 500, disk: 100 } }).fields).toMatchObject({ rule: 'budget_exceeded', device: 'disk' });
-    expect(planPlacement({ tree, wiring: 'transformers-5', maxMemory: { 0: 500, disk: 100 } }).deviceOf('head')).toBe('disk');
+    expect(refusal({ tree, maxMemory: { 0: 500, disk: 100 } }).fields).toMatchObject({
+      rule: 'budget_exceeded',
+      device: 'disk',
+    });
+    expect(planPlacement({ tree, wiring: 'transformers-5', maxMemory: { 0: 500, disk: 100 } }).deviceOf('head')).toBe(
+      'disk',
+    );
   });
 
   it('a GPU that is not there, when the devices are known', () => {
-    const devices = [[0, 5000], [1, null], ['cpu', 5000]] as const;
-    expect(refusal({ tree, deviceMap: 2, devices }).fields).toMatchObject({ rule: 'device_unavailable', device: 2, available: [0] });
+    const devices = [
+      [0, 5000],
+      [1, null],
+      ['cpu', 5000],
+    ] as const;
+    expect(refusal({ tree, deviceMap: 2, devices }).fields).toMatchObject({
+      rule: 'device_unavailable',
+      device: 2,
+      available: [0],
+    });
     expect(refusal({ tree, deviceMap: 1, devices }).fields.rule).toBe('device_unavailable');
-    expect(refusal({ tree, maxMemory: { 3: 5000 }, devices }).plan.messages).toContainEqual({ level: 'warning', code: 'device_unavailable', device: 3, available: [0, 1] });
-    expect(planPlacement({ tree, wiring: 'transformers-5', maxMemory: { 3: 5000 }, devices }).deviceMap).toEqual({ '': 3 });
+    expect(refusal({ tree, maxMemory: { 3: 5000 }, devices }).plan.messages).toContainEqual({
+      level: 'warning',
+      code: 'device_unavailable',
+      device: 3,
+      available: [0, 1],
+    });
+    expect(planPlacement({ tree, wiring: 'transformers-5', maxMemory: { 3: 5000 }, devices }).deviceMap).toEqual({
+      '': 3,
+    });
     expect(planPlacement({ tree, maxMemory: { 3: 5000 } }).deviceMap).toEqual({ '': 3 });
   });
 
   it('a skip pattern that is no regular expression', () => {
     const quantization = { bits: 8, skipModules: ['h.('] } as const;
-    expect(() => planPlacement({ tree, quantization, maxMemory: { 0: 1 } })).toThrow(expect.objectContaining({ code: 'config' }));
+    expect(() => planPlacement({ tree, quantization, maxMemory: { 0: 1 } })).toThrow(
+      expect.objectContaining({ code: 'config' }),
+    );
   });
 });
 
@@ -130,12 +190,20 @@ describe('quantization', () => {
     expect(plan.converted).toContain('h.3.fc2');
     expect(plan.size).toBe(50 + 4 * 50 + 200);
     expect(plan.adjusted).toEqual([[0, 9000]]);
-    expect(planPlacement({ tree, quantization: { bits: 4 }, headroom: 1, maxMemory: { 0: 10_000 } }).adjusted).toEqual([[0, 10_000]]);
+    expect(planPlacement({ tree, quantization: { bits: 4 }, headroom: 1, maxMemory: { 0: 10_000 } }).adjusted).toEqual([
+      [0, 10_000],
+    ]);
   });
 
   it('takes exact sizes of quantized weights, scales included', () => {
     const tensorBytes = { 'h.0.fc1.weight': 33, 'h.0.fc2.weight': 34 };
-    const plan = planPlacement({ tree, dtype: 'float16', quantization: { bits: 4 }, tensorBytes, maxMemory: { 0: 10_000 } });
+    const plan = planPlacement({
+      tree,
+      dtype: 'float16',
+      quantization: { bits: 4 },
+      tensorBytes,
+      maxMemory: { 0: 10_000 },
+    });
     expect(plan.size).toBe(50 + 67 + 3 * 50 + 200);
     expect(plan.usage[0]!.weights).toBe(plan.size);
   });
@@ -145,7 +213,13 @@ describe('quantization', () => {
     const plan = planPlacement({ tree, dtype: 'float16', quantization: { bits: 8, cpuOffload: true }, deviceMap });
     expect(plan.notConverted).toEqual(['h.2', 'h.3', 'head']);
     expect(plan.usage.map(({ weights }) => weights)).toEqual([100 + 200 + 200, 400]);
-    const lifted = planPlacement({ tree, dtype: 'float16', quantization: { bits: 8 }, quantizedOffload: true, deviceMap });
+    const lifted = planPlacement({
+      tree,
+      dtype: 'float16',
+      quantization: { bits: 8 },
+      quantizedOffload: true,
+      deviceMap,
+    });
     expect(lifted.usage.map(({ weights }) => weights)).toEqual([100 + 200 + 200, 200]);
   });
 });
@@ -161,7 +235,12 @@ describe('reserve', () => {
   });
 
   it('places caches with their layers, in whole pages', () => {
-    const plan = planPlacement({ tree, deviceMap: 'sequential', maxMemory: { 0: 2500, cpu: 9000 }, reserve: { kvCache } });
+    const plan = planPlacement({
+      tree,
+      deviceMap: 'sequential',
+      maxMemory: { 0: 2500, cpu: 9000 },
+      reserve: { kvCache },
+    });
     expect(plan.size).toBe(2400 + 4 * 360);
     expect(plan.usage).toMatchObject([
       { device: 0, weights: 800, kvCache: 360 },
@@ -172,7 +251,11 @@ describe('reserve', () => {
   });
 
   it('takes per-layer sizes', () => {
-    const plan = planPlacement({ tree, deviceMap: 0, reserve: { kvCache: { ...kvCache, bytesPerToken: [1, 2, 3, 4] } } });
+    const plan = planPlacement({
+      tree,
+      deviceMap: 0,
+      reserve: { kvCache: { ...kvCache, bytesPerToken: [1, 2, 3, 4] } },
+    });
     expect(plan.usage[0]!.kvCache).toBe(180);
   });
 
@@ -182,15 +265,38 @@ describe('reserve', () => {
     expect(cpu).toMatchObject({ device: 'cpu', kvCache: 1440 });
     expect(disk).toMatchObject({ device: 'disk', kvCache: 0 });
     expect(cpu!.free).toBeGreaterThanOrEqual(0);
-    expect(refusal({ tree, maxMemory: { cpu: 1400 }, reserve: { kvCache } }).fields).toMatchObject({ rule: 'budget_exceeded', device: 'cpu', kvCache: 1440 });
+    expect(refusal({ tree, maxMemory: { cpu: 1400 }, reserve: { kvCache } }).fields).toMatchObject({
+      rule: 'budget_exceeded',
+      device: 'cpu',
+      kvCache: 1440,
+    });
   });
 
   it('takes contexts and work buffers off the GPUs that are used', () => {
-    const reserve = { deviceContext: 100, workBuffers: [[0, 50], ['cpu', 25]] as const };
-    const plan = planPlacement({ tree, deviceMap: 'sequential', maxMemory: { 0: 1500, 1: 5000, 2: 5000, cpu: 9 }, reserve });
-    expect(plan.maxMemory).toEqual([[0, 1350], [1, 4900], [2, 4900], ['cpu', 0]]);
+    const reserve = {
+      deviceContext: 100,
+      workBuffers: [
+        [0, 50],
+        ['cpu', 25],
+      ] as const,
+    };
+    const plan = planPlacement({
+      tree,
+      deviceMap: 'sequential',
+      maxMemory: { 0: 1500, 1: 5000, 2: 5000, cpu: 9 },
+      reserve,
+    });
+    expect(plan.maxMemory).toEqual([
+      [0, 1350],
+      [1, 4900],
+      [2, 4900],
+      ['cpu', 0],
+    ]);
     expect(plan.usage.map(({ reserved }) => reserved)).toEqual([150, 100, 0, 0]);
-    expect(planPlacement({ tree, maxMemory: { 0: 9000, cpu: 9 }, reserve: { workBuffers: '1KB' } }).maxMemory).toEqual([[0, 8000], ['cpu', 9]]);
+    expect(planPlacement({ tree, maxMemory: { 0: 9000, cpu: 9 }, reserve: { workBuffers: '1KB' } }).maxMemory).toEqual([
+      [0, 8000],
+      ['cpu', 9],
+    ]);
   });
 
   it.each([
@@ -201,29 +307,62 @@ describe('reserve', () => {
     { ...kvCache, batch: 1.5 },
     { ...kvCache, bytesPerToken: [1] },
   ])('refuses caches that cannot be', (wrong) => {
-    expect(() => planPlacement({ tree, deviceMap: 0, reserve: { kvCache: wrong } })).toThrow(expect.objectContaining({ code: 'config' }));
+    expect(() => planPlacement({ tree, deviceMap: 0, reserve: { kvCache: wrong } })).toThrow(
+      expect.objectContaining({ code: 'config' }),
+    );
   });
 });
 
 describe('what Python misses', () => {
   it('a split module keeps its own buffers', () => {
-    const modules: ModuleEntry[] = [['', 'Model'], ['a', 'Part', [], [['table', [10], null, true]]], ['a.fc1', 'Linear', [['weight', [10, 10]]]], ...['a.fc2', 'a.fc3'].map((path): ModuleEntry => [path, 'Linear', [['weight', [10, 10]]]])];
+    const modules: ModuleEntry[] = [
+      ['', 'Model'],
+      ['a', 'Part', [], [['table', [10], null, true]]],
+      ['a.fc1', 'Linear', [['weight', [10, 10]]]],
+      ...['a.fc2', 'a.fc3'].map((path): ModuleEntry => [path, 'Linear', [['weight', [10, 10]]]]),
+    ];
     const request: PlanRequest = { tree: { modules }, maxMemory: { 0: 900, cpu: 9000 } };
     expect(planPlacement(request).deviceMap).toEqual({ 'a.table': 0, 'a.fc1': 0, 'a.fc2': 'cpu', 'a.fc3': 'cpu' });
     expect(planPlacement({ ...request, wiring: 'transformers-5' }).deviceOf('a.table')).toBeUndefined();
   });
 
   it('a chain of ties shares a device', () => {
-    const linear = (path: string): ModuleEntry => [path, 'Linear', [['weight', [5, 5]], ['bias', [5]]]];
-    const tied = [['a.weight', 'b.weight'], ['b.bias', 'c.bias'], ['c.weight', 'd.weight']];
-    const tree = { modules: [['', 'Model'], linear('a'), linear('x'), linear('y'), linear('b'), linear('c'), linear('d')] as ModuleEntry[], tied };
+    const linear = (path: string): ModuleEntry => [
+      path,
+      'Linear',
+      [
+        ['weight', [5, 5]],
+        ['bias', [5]],
+      ],
+    ];
+    const tied = [
+      ['a.weight', 'b.weight'],
+      ['b.bias', 'c.bias'],
+      ['c.weight', 'd.weight'],
+    ];
+    const tree = {
+      modules: [
+        ['', 'Model'],
+        linear('a'),
+        linear('x'),
+        linear('y'),
+        linear('b'),
+        linear('c'),
+        linear('d'),
+      ] as ModuleEntry[],
+      tied,
+    };
     const plan = planPlacement({ tree, deviceMap: 'sequential', maxMemory: { 0: 400, cpu: 5000 } });
     expect(plan.deviceMap).toEqual({ a: 0, b: 0, c: 0, d: 0, x: 'cpu', y: 'cpu' });
   });
 });
 
 describe('explanations', () => {
-  const plan = planPlacement({ tree: model(4, { tied: [['embed.weight', 'head.weight']] }), deviceMap: 'sequential', maxMemory: { 0: 1300, 1: 500, cpu: 9000 } });
+  const plan = planPlacement({
+    tree: model(4, { tied: [['embed.weight', 'head.weight']] }),
+    deviceMap: 'sequential',
+    maxMemory: { 0: 1300, 1: 500, cpu: 9000 },
+  });
 
   it('tell budgets before and after, and what did not fit', () => {
     const { placements } = plan.explain();
@@ -269,7 +408,9 @@ describe('explanations', () => {
       '# weights  + KV cache  = reserved  . free',
     ]);
     const full = planPlacement({ tree: model(2), deviceMap: 0, reserve: { deviceContext: 800 } });
-    expect(renderBars(full, { width: 10 }).split('\n')[0]).toBe('GPU 0 [████████████████░░░░░░░░] 2.40 KB'.replace('░░░░░░░░', '▒▒▒▒▒▒▒▒'));
+    expect(renderBars(full, { width: 10 }).split('\n')[0]).toBe(
+      'GPU 0 [████████████████░░░░░░░░] 2.40 KB'.replace('░░░░░░░░', '▒▒▒▒▒▒▒▒'),
+    );
   });
 
   it('describe every message', () => {

@@ -83,11 +83,12 @@ interface Decision {
  * Plans where a model goes: by a strategy within budgets, on one device, or by a map that is checked.
  *
  * With the wiring `q` (the default) no budget is ever exceeded. `usage` and `explain()` tell what was decided and why.
- * Cost: linear in the number of tensors for each split; planning a model of 1,000 layers takes some tens of milliseconds.
- * Sources: accelerate `load_checkpoint_and_dispatch`, transformers 5 `_get_device_map`.
+ * Cost: linear in the number of tensors for each split; planning a model of 1,000 layers takes some tens of
+ * milliseconds. Sources: accelerate `load_checkpoint_and_dispatch`, transformers 5 `_get_device_map`.
  * @throws ConfigError for options, sizes, devices or trees that cannot be right
  * @throws PlacementError (`fields.rule` `uncovered_parameters`) for a map that misses modules
- * @throws PlanRefusedError (`fields.rule` `quantized_offload`, `budget_exceeded`, `device_unavailable`), with the plan that was refused
+ * @throws PlanRefusedError (`fields.rule` `quantized_offload`, `budget_exceeded`, `device_unavailable`), with the plan
+ *   that was refused
  */
 export const planPlacement = (request: PlanRequest): Plan => {
   checkRequest(request);
@@ -97,19 +98,24 @@ export const planPlacement = (request: PlanRequest): Plan => {
   const decision = isStrategy(target) ? bestEffort(subject, target) : byMap(subject, fixed!);
   const plan = finish(subject, decision);
   const { quantization, quantizedOffload: lifted = false } = request;
-  if (quantization && !lifted && refusesOffload(quantization, plan.deviceMap)) throw new PlanRefusedError(quantizedOffload.what, quantizedOffload.detail, plan);
+  if (quantization && !lifted && refusesOffload(quantization, plan.deviceMap))
+    throw new PlanRefusedError(quantizedOffload.what, quantizedOffload.detail, plan);
   if (subject.rules.strict) refuseImpossible(plan, request);
   return plan;
 };
 
-const devicesOf = (map: DeviceMap): DeviceMap => Object.fromEntries(Object.entries(map).map(([path, device]) => [path, planDevice(device)]));
+const devicesOf = (map: DeviceMap): DeviceMap =>
+  Object.fromEntries(Object.entries(map).map(([path, device]) => [path, planDevice(device)]));
 
 const readSubject = (request: PlanRequest, fixed: DeviceMap | null): Subject => {
   const rules = rulesOf(request.wiring ?? 'q');
   const linked = readTree(request.tree);
   const tree = request.tied === false ? { ...linked, tied: [] } : linked;
   const { quantization = null } = request;
-  const conversion = quantization === null ? null : planQuantization(tree, quantization, quantization.cpuOffload === true ? fixed : null);
+  const conversion =
+    quantization === null
+      ? null
+      : planQuantization(tree, quantization, quantization.cpuOffload === true ? fixed : null);
   const measure = withExactBytes(tree, measureOf(tree, sizeOptions(request), conversion), request.tensorBytes);
   const caches = kvCacheBytes(tree, request.reserve?.kvCache);
   return {
@@ -132,22 +138,32 @@ const withExactBytes = (tree: Tree, measure: Measure, exact: PlanRequest['tensor
   const bytes = exact instanceof Map ? exact : new Map(Object.entries(exact));
   for (const [name, size] of bytes) {
     if ((tree.parameters.has(name) || tree.buffers.has(name)) && Number.isFinite(size) && size >= 0) continue;
-    throw new ConfigError('planPlacement', 'tensorBytes has something that is not the size of a tensor', { name, size, fix: 'give bytes for paths of the tree' });
+    throw new ConfigError('planPlacement', 'tensorBytes has something that is not the size of a tensor', {
+      name,
+      size,
+      fix: 'give bytes for paths of the tree',
+    });
   }
   return { skip: measure.skip, bytes: (tensor) => bytes.get(tensor.path) ?? measure.bytes(tensor) };
 };
 
-/** Fills budgets by a strategy. Layers on disk keep their cache on the host, so that room is taken from it before filling. */
+/**
+ * Fills budgets by a strategy. Layers on disk keep their cache on the host, so that room is taken from it before
+ * filling.
+ */
 const bestEffort = (subject: Subject, strategy: Strategy): Decision => {
   const { request, tree, rules, caches } = subject;
   const given = getMaxMemory(request.maxMemory, { devices: request.devices, wiring: rules.wiring });
   const devices = given.budgets.map(([device]) => device);
   const reserves = fixedReserves(request.reserve ?? {}, devices);
   const host = cacheHost(devices);
-  for (let hostCache = 0; ; ) {
+  for (let hostCache = 0; ;) {
     const aside = new Map(reserves).set(host, (reserves.get(host) ?? 0) + hostCache);
     const decision = fillBudgets(subject, strategy, lessReserves(given.budgets, aside));
-    const onDisk = [...caches].reduce((sum, [path, bytes]) => (findDevice(decision.deviceMap, path) === 'disk' ? sum + bytes : sum), 0);
+    const onDisk = [...caches].reduce(
+      (sum, [path, bytes]) => (findDevice(decision.deviceMap, path) === 'disk' ? sum + bytes : sum),
+      0,
+    );
     if (onDisk > hostCache) {
       hostCache = onDisk;
       continue;
@@ -160,8 +176,9 @@ const bestEffort = (subject: Subject, strategy: Strategy): Decision => {
 type Filled = Omit<Decision, 'budgets' | 'reserves'>;
 
 /**
- * Fills budgets once; where even shares would send more to cpu and disk than filling the GPUs one after another, Q's wiring does
- * the latter. So a small GPU beside a large one never makes a plan worse. Detected memory keeps its margin of 10 %.
+ * Fills budgets once; where even shares would send more to cpu and disk than filling the GPUs one after another, Q's
+ * wiring does the latter. So a small GPU beside a large one never makes a plan worse. Detected memory keeps its margin
+ * of 10 %.
  */
 const fillBudgets = (subject: Subject, strategy: Strategy, budgets: ByteBudgets): Filled => {
   const even = fillOnce(subject, strategy, budgets);
@@ -170,10 +187,15 @@ const fillBudgets = (subject: Subject, strategy: Strategy, budgets: ByteBudgets)
   if (offloaded === 0) return even;
   const shares = new Map(even.maxMemory);
   const margin = isDetected(subject.request) ? 0.9 : 1;
-  const raised = budgets.map(([device, bytes]): [Device, number] => [device, isOffload(device) ? bytes : Math.max(shares.get(device)!, bytes * margin)]);
+  const raised = budgets.map(([device, bytes]): [Device, number] => [
+    device,
+    isOffload(device) ? bytes : Math.max(shares.get(device)!, bytes * margin),
+  ]);
   const inTurn = fillOnce(subject, 'sequential', raised);
   const bytes = offloaded - offloadedBytes(subject, inTurn.deviceMap);
-  return bytes > 0 ? { ...inTurn, messages: [...inTurn.messages, { level: 'info', code: 'balance_given_up', bytes }] } : even;
+  return bytes > 0
+    ? { ...inTurn, messages: [...inTurn.messages, { level: 'info', code: 'balance_given_up', bytes }] }
+    : even;
 };
 
 const isDetected = ({ maxMemory }: PlanRequest): boolean => maxMemory === null || maxMemory === undefined;
@@ -190,9 +212,20 @@ const fillOnce = (subject: Subject, strategy: Strategy, budgets: ByteBudgets): F
   const balanced =
     strategy === 'sequential'
       ? { budgets, messages: [] }
-      : balance({ tree, sizes, whole, budgets, detected: isDetected(request), lowZero: strategy === 'balanced_low_0', rules });
+      : balance({
+          tree,
+          sizes,
+          whole,
+          budgets,
+          detected: isDetected(request),
+          lowZero: strategy === 'balanced_low_0',
+          rules,
+        });
   const headroom = request.headroom ?? (request.quantization ? 0.9 : 1);
-  const adjusted = balanced.budgets.map(([device, bytes]): [Device, number] => [device, headroom === 1 ? bytes : bytes * headroom]);
+  const adjusted = balanced.budgets.map(([device, bytes]): [Device, number] => [
+    device,
+    headroom === 1 ? bytes : bytes * headroom,
+  ]);
   const filling: Filling = {
     tree,
     sizes,
@@ -217,9 +250,12 @@ const fillOnce = (subject: Subject, strategy: Strategy, budgets: ByteBudgets): F
 /** Follows a caller's map, after checking it. */
 const byMap = ({ request, tree, rules, sizes }: Subject, deviceMap: DeviceMap): Decision => {
   const { unknownKeys } = assertDeviceMap(tree, deviceMap);
-  const unknown: Message[] = unknownKeys.length === 0 ? [] : [{ level: 'warning', code: 'unknown_keys', keys: unknownKeys }];
+  const unknown: Message[] =
+    unknownKeys.length === 0 ? [] : [{ level: 'warning', code: 'unknown_keys', keys: unknownKeys }];
   const limited = !isDetected(request) || request.devices !== undefined;
-  const { budgets, messages } = limited ? getMaxMemory(request.maxMemory, { devices: request.devices }) : { budgets: [], messages: [] };
+  const { budgets, messages } = limited
+    ? getMaxMemory(request.maxMemory, { devices: request.devices })
+    : { budgets: [], messages: [] };
   const used = new Set([...budgets.map(([device]) => device), ...Object.values(deviceMap)]);
   return {
     deviceMap,
@@ -255,9 +291,16 @@ const finish = ({ tree, measure, sizes, caches, whole, conversion }: Subject, de
 /** @throws PlanRefusedError for a plan that uses a GPU that is not there, or that exceeds a budget */
 const refuseImpossible = (plan: Plan, { devices }: PlanRequest): void => {
   const usable = devices?.flatMap(([device, free]) => (typeof device === 'number' && free !== null ? [device] : []));
-  const absent = plan.usage.find(({ device, modules }) => typeof device === 'number' && modules > 0 && usable?.includes(device) === false);
+  const absent = plan.usage.find(
+    ({ device, modules }) => typeof device === 'number' && modules > 0 && usable?.includes(device) === false,
+  );
   if (absent !== undefined) {
-    const detail = { rule: 'device_unavailable', device: absent.device, available: usable, fix: 'use the GPUs that are there' };
+    const detail = {
+      rule: 'device_unavailable',
+      device: absent.device,
+      available: usable,
+      fix: 'use the GPUs that are there',
+    };
     throw new PlanRefusedError('modules are placed on a GPU that is not available', detail, plan);
   }
   const full = plan.usage.find(({ free }) => free < 0);

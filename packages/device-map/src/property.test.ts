@@ -1,6 +1,14 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import { type Device, type ModuleEntry, type ModuleTree, type Plan, PlanRefusedError, type PlanRequest, planPlacement } from './index.js';
+import {
+  type Device,
+  type ModuleEntry,
+  type ModuleTree,
+  type Plan,
+  PlanRefusedError,
+  type PlanRequest,
+  planPlacement,
+} from './index.js';
 import { budgetsOf, shares, trees } from './testing/trees.js';
 
 const seed = 20_261_121;
@@ -18,13 +26,14 @@ interface Tensor {
 /** Every tensor of a tree, measured here on purpose without the planner's own code. */
 const tensorsOf = ({ modules }: ModuleTree): Tensor[] =>
   modules.flatMap(([path, , parameters = [], buffers = []]) =>
-    [...parameters.map((entry) => ({ entry, kind: 'parameter' as const })), ...buffers.map((entry) => ({ entry, kind: 'buffer' as const }))].map(
-      ({ entry: [name, shape, dtype], kind }) => ({
-        name: path === '' ? name : `${path}.${name}`,
-        kind,
-        bytes: shape.reduce((product, size) => product * size, 1) * bytesOf[dtype ?? 'float32']!,
-      }),
-    ),
+    [
+      ...parameters.map((entry) => ({ entry, kind: 'parameter' as const })),
+      ...buffers.map((entry) => ({ entry, kind: 'buffer' as const })),
+    ].map(({ entry: [name, shape, dtype], kind }) => ({
+      name: path === '' ? name : `${path}.${name}`,
+      kind,
+      bytes: shape.reduce((product, size) => product * size, 1) * bytesOf[dtype ?? 'float32']!,
+    })),
   );
 
 const keysOver = (plan: Plan, name: string): string[] =>
@@ -69,30 +78,39 @@ describe(`plans of random trees, seed ${seed}`, () => {
       let spilled = 0;
       const grown = fc.record({ which: fc.nat(), by: fc.integer({ min: 0, max: 1000 }) });
       fc.assert(
-        fc.property(trees, shares, strategy, fc.boolean(), grown, (tree, share, deviceMap, fallbackAllocation, { which, by }) => {
-          const tensors = tensorsOf(tree);
-          const size = total(tree, tensors);
-          const maxMemory = budgetsOf(share, size);
-          const plan = planPlacement({ tree, deviceMap, maxMemory, fallbackAllocation });
-          planned++;
+        fc.property(
+          trees,
+          shares,
+          strategy,
+          fc.boolean(),
+          grown,
+          (tree, share, deviceMap, fallbackAllocation, { which, by }) => {
+            const tensors = tensorsOf(tree);
+            const size = total(tree, tensors);
+            const maxMemory = budgetsOf(share, size);
+            const plan = planPlacement({ tree, deviceMap, maxMemory, fallbackAllocation });
+            planned++;
 
-          for (const { name } of tensors) expect(keysOver(plan, name), name).toHaveLength(1);
-          for (const group of tree.tied ?? []) expect(new Set(group.map((name) => deviceOf(plan, name))).size).toBe(1);
-          const totals = held(plan, tree, tensors);
-          for (const [device, budget] of maxMemory) expect(totals.get(device) ?? 0, `${device}`).toBeLessThanOrEqual(budget);
-          expect([...totals.values()].reduce((sum, bytes) => sum + bytes, 0)).toBe(size);
-          for (const { device, weights } of plan.usage) expect(weights, `${device}`).toBe(totals.get(device) ?? 0);
-          if (offloaded(totals) > 0) spilled++;
+            for (const { name } of tensors) expect(keysOver(plan, name), name).toHaveLength(1);
+            for (const group of tree.tied ?? [])
+              expect(new Set(group.map((name) => deviceOf(plan, name))).size).toBe(1);
+            const totals = held(plan, tree, tensors);
+            for (const [device, budget] of maxMemory)
+              expect(totals.get(device) ?? 0, `${device}`).toBeLessThanOrEqual(budget);
+            expect([...totals.values()].reduce((sum, bytes) => sum + bytes, 0)).toBe(size);
+            for (const { device, weights } of plan.usage) expect(weights, `${device}`).toBe(totals.get(device) ?? 0);
+            if (offloaded(totals) > 0) spilled++;
 
-          if (maxMemory.length === 0 || fallbackAllocation) return;
-          const more = maxMemory.map(([device, bytes], index): [Device, number] => [
-            device,
-            index === which % maxMemory.length ? bytes + Math.floor((by / 1000) * size) : bytes,
-          ]);
-          const richer = held(planPlacement({ tree, deviceMap, maxMemory: more }), tree, tensors);
-          expect(offloaded(richer)).toBeLessThanOrEqual(offloaded(totals));
-          expect(richer.get('disk') ?? 0).toBeLessThanOrEqual(totals.get('disk') ?? 0);
-        }),
+            if (maxMemory.length === 0 || fallbackAllocation) return;
+            const more = maxMemory.map(([device, bytes], index): [Device, number] => [
+              device,
+              index === which % maxMemory.length ? bytes + Math.floor((by / 1000) * size) : bytes,
+            ]);
+            const richer = held(planPlacement({ tree, deviceMap, maxMemory: more }), tree, tensors);
+            expect(offloaded(richer)).toBeLessThanOrEqual(offloaded(totals));
+            expect(richer.get('disk') ?? 0).toBeLessThanOrEqual(totals.get('disk') ?? 0);
+          },
+        ),
         runs,
       );
       console.log(`${planned} plans checked, ${spilled} with offloaded modules`);
@@ -128,14 +146,23 @@ describe(`plans of random trees, seed ${seed}`, () => {
     'count caches, contexts and work buffers in the budgets, or are refused',
     () => {
       let refused = 0;
-      const reserves = fc.record({ cache: fc.integer({ min: 0, max: 4 }), work: fc.integer({ min: 0, max: 400 }), context: fc.integer({ min: 0, max: 400 }) });
+      const reserves = fc.record({
+        cache: fc.integer({ min: 0, max: 4 }),
+        work: fc.integer({ min: 0, max: 400 }),
+        context: fc.integer({ min: 0, max: 400 }),
+      });
       fc.assert(
         fc.property(trees, shares, strategy, reserves, (tree, share, deviceMap, { cache, work, context }) => {
           const tensors = tensorsOf(tree);
           const maxMemory = budgetsOf(share, total(tree, tensors));
           const layers = tree.modules.map(([path]) => path).filter((path) => path !== '' && !path.includes('.'));
           const kvCache = { layers, bytesPerToken: 8, context: 1 + cache };
-          const plan = planned({ tree, deviceMap, maxMemory, reserve: { kvCache, workBuffers: work, deviceContext: context } });
+          const plan = planned({
+            tree,
+            deviceMap,
+            maxMemory,
+            reserve: { kvCache, workBuffers: work, deviceContext: context },
+          });
           if (plan === null) return void refused++;
           const totals = held(plan, tree, tensors);
           const caches = plan.usage.reduce((sum, row) => sum + row.kvCache, 0);
@@ -166,10 +193,15 @@ describe(`plans of random trees, seed ${seed}`, () => {
       });
       fc.assert(
         fc.property(models, ({ blocks, width, linears, embedding, gpus, gap }) => {
-          const modules: ModuleEntry[] = [['', 'Model'], ['embed', 'Embedding', [['weight', [embedding, width]]]], ['h', 'ModuleList']];
+          const modules: ModuleEntry[] = [
+            ['', 'Model'],
+            ['embed', 'Embedding', [['weight', [embedding, width]]]],
+            ['h', 'ModuleList'],
+          ];
           for (let block = 0; block < blocks; block++) {
             modules.push([`h.${block}`, 'Block']);
-            for (let index = 0; index < linears; index++) modules.push([`h.${block}.fc${index}`, 'Linear', [['weight', [width, width]]]]);
+            for (let index = 0; index < linears; index++)
+              modules.push([`h.${block}.fc${index}`, 'Linear', [['weight', [width, width]]]]);
           }
           modules.push(['norm', 'Norm', [['weight', [width]]]]);
           const tree = { modules, noSplit: ['Block'] };

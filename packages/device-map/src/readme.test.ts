@@ -38,7 +38,10 @@ const typeErrors = (codes: readonly string[]): string[] => {
   return ts
     .getPreEmitDiagnostics(program)
     .filter(({ file }) => file !== undefined && files.has(file.fileName))
-    .map(({ file, messageText }) => `${file!.fileName.slice(here.length)}: ${ts.flattenDiagnosticMessageText(messageText, '\n')}`);
+    .map(
+      ({ file, messageText }) =>
+        `${file!.fileName.slice(here.length)}: ${ts.flattenDiagnosticMessageText(messageText, '\n')}`,
+    );
 };
 
 describe('README', () => {
@@ -50,7 +53,9 @@ describe('README', () => {
   it('has snippets of the right types', () => expect(typeErrors(snippets)).toEqual([]), 120_000);
 
   it.each(snippets.map((code, index) => [index, code] as const))('snippet %d does what it says', (_, code) => {
-    const { outputText } = ts.transpileModule(withChecks(code), { compilerOptions: { module: ts.ModuleKind.CommonJS, target: ts.ScriptTarget.ES2022 } });
+    const { outputText } = ts.transpileModule(withChecks(code), {
+      compilerOptions: { module: ts.ModuleKind.CommonJS, target: ts.ScriptTarget.ES2022 },
+    });
     const load = (name: string): unknown => {
       expect(name).toBe('@q/device-map');
       return deviceMap;
@@ -60,7 +65,9 @@ describe('README', () => {
       checked++;
     };
     const printed: string[] = [];
-    new Function('require', 'exports', 'check', 'console', outputText)(load, {}, check, { log: (text: string) => printed.push(text) });
+    new Function('require', 'exports', 'check', 'console', outputText)(load, {}, check, {
+      log: (text: string) => printed.push(text),
+    });
     ran++;
   });
 

@@ -15,7 +15,9 @@ export interface PlanRequest {
   maxMemory?: Budgets | null;
   /** What the backends report. Needed when a strategy has no budgets. */
   devices?: DeviceReport;
-  /** Whose planner is followed. Default `q`: that of `from_pretrained` in transformers 5, with nothing left uncounted. */
+  /**
+   * Whose planner is followed. Default `q`: that of `from_pretrained` in transformers 5, with nothing left uncounted.
+   */
   wiring?: Wiring;
   /** Dtype the weights are loaded in. Default null: as they are. */
   dtype?: string | null;
@@ -23,7 +25,10 @@ export interface PlanRequest {
   modelDtype?: string;
   /** Dtypes of particular tensors by path; only with `accelerate`. Default none. */
   specialDtypes?: Readonly<Record<string, string>>;
-  /** Exact bytes of particular tensors by path (quantized weights with their scales); overrides every other rule. Default none. */
+  /**
+   * Exact bytes of particular tensors by path (quantized weights with their scales); overrides every other rule.
+   * Default none.
+   */
   tensorBytes?: Readonly<Record<string, number>> | ReadonlyMap<string, number>;
   /** Classes that are not split. Default: those of the tree. */
   noSplit?: readonly string[];
@@ -72,7 +77,11 @@ const known: Readonly<Record<keyof PlanRequest, true>> = {
 /** @throws ConfigError for unknown options, and for options that the wiring would ignore */
 export const checkRequest = (request: PlanRequest): void => {
   const unknown = Object.keys(request).find((key) => !Object.hasOwn(known, key));
-  if (unknown !== undefined) throw new ConfigError('planPlacement', 'unknown option', { option: unknown, fix: `options are ${Object.keys(known).join(', ')}` });
+  if (unknown !== undefined)
+    throw new ConfigError('planPlacement', 'unknown option', {
+      option: unknown,
+      fix: `options are ${Object.keys(known).join(', ')}`,
+    });
   const { wiring = 'q', dtype, modelDtype, headroom = 1 } = request;
   const { specialDtypes = {}, tied = true, quantization = null, quantizedOffload = false } = request;
   const foreign =
@@ -80,9 +89,19 @@ export const checkRequest = (request: PlanRequest): void => {
       ? { quantization: quantization !== null, quantizedOffload, headroom: headroom !== 1 }
       : { specialDtypes: Object.keys(specialDtypes).length > 0, tied: !tied };
   const ignored = Object.entries(foreign).find(([, used]) => used)?.[0];
-  if (ignored !== undefined) throw new ConfigError('planPlacement', 'option has no meaning with this wiring', { option: ignored, wiring, fix: 'choose the other wiring or drop it' });
+  if (ignored !== undefined)
+    throw new ConfigError('planPlacement', 'option has no meaning with this wiring', {
+      option: ignored,
+      wiring,
+      fix: 'choose the other wiring or drop it',
+    });
   if (wiring !== 'accelerate' && typeof dtype === 'string' && modelDtype !== undefined && modelDtype !== dtype) {
-    throw new ConfigError('planPlacement', 'transformers builds a model in the dtype it loads', { dtype, modelDtype, fix: 'give only dtype' });
+    throw new ConfigError('planPlacement', 'transformers builds a model in the dtype it loads', {
+      dtype,
+      modelDtype,
+      fix: 'give only dtype',
+    });
   }
-  if (!(headroom > 0 && headroom <= 1)) throw new ConfigError('planPlacement', 'not a share', { headroom, fix: 'give a number above 0, at most 1' });
+  if (!(headroom > 0 && headroom <= 1))
+    throw new ConfigError('planPlacement', 'not a share', { headroom, fix: 'give a number above 0, at most 1' });
 };

@@ -48,13 +48,20 @@ export const kvCacheBytes = (tree: Tree, cache: KvCacheReserve | undefined): Map
   const tokens = pages * pageTokens * count(cache.batch ?? 1, 'batch');
   const perLayer = typeof bytesPerToken === 'number' ? layers.map(() => bytesPerToken) : bytesPerToken;
   if (perLayer.length !== layers.length || !perLayer.every((bytes) => Number.isFinite(bytes) && bytes >= 0)) {
-    throw new ConfigError('reserve', 'bytesPerToken does not fit the layers', { layers: layers.length, bytesPerToken, fix: 'give one number, or one per layer' });
+    throw new ConfigError('reserve', 'bytesPerToken does not fit the layers', {
+      layers: layers.length,
+      bytesPerToken,
+      fix: 'give one number, or one per layer',
+    });
   }
   const listed = new Set(layers);
   for (const path of layers) {
     const above = path.split('.').map((_, index, parts) => parts.slice(0, index).join('.'));
     if (!tree.modules.has(path) || above.some((other) => listed.has(other)) || listed.size !== layers.length) {
-      throw new ConfigError('reserve', 'not a module with a KV cache of its own', { path, fix: 'list each decoder block once, by its path' });
+      throw new ConfigError('reserve', 'not a module with a KV cache of its own', {
+        path,
+        fix: 'list each decoder block once, by its path',
+      });
     }
   }
   return new Map(layers.map((path, index) => [path, perLayer[index]! * tokens]));
@@ -83,7 +90,8 @@ export const fixedReserves = (reserve: Reserve, devices: readonly Device[]): Map
   const context = parseSize(deviceContext);
   const same = typeof workBuffers === 'object' ? undefined : parseSize(workBuffers);
   const particular = typeof workBuffers === 'object' ? new Map(budgetPairs(workBuffers)) : new Map<Device, Size>();
-  const work = (device: Device): number => (same === undefined ? parseSize(particular.get(device) ?? 0) : isOffload(device) ? 0 : same);
+  const work = (device: Device): number =>
+    same === undefined ? parseSize(particular.get(device) ?? 0) : isOffload(device) ? 0 : same;
   return new Map(devices.map((device) => [device, work(device) + (isOffload(device) ? 0 : context)]));
 };
 

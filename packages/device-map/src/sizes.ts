@@ -1,4 +1,15 @@
-import { type ModuleNode, type ModuleTree, type Node, type TensorNode, type Tree, type Unsplittable, isLayer, readTree, rootItems, unsplittable } from './tree.js';
+import {
+  type ModuleNode,
+  type ModuleTree,
+  type Node,
+  type TensorNode,
+  type Tree,
+  type Unsplittable,
+  isLayer,
+  readTree,
+  rootItems,
+  unsplittable,
+} from './tree.js';
 
 /** How the tensors of a tree are measured. */
 export interface Measure {
@@ -9,8 +20,8 @@ export interface Measure {
 }
 
 /**
- * Bytes by path, of every module that holds something counted and of every counted tensor; `''` is all. In the order in which
- * parameters, then buffers, are met; each path after those above it.
+ * Bytes by path, of every module that holds something counted and of every counted tensor; `''` is all. In the order in
+ * which parameters, then buffers, are met; each path after those above it.
  */
 export type Sizes = Map<string, number>;
 
@@ -60,7 +71,10 @@ export interface LargestLayers {
 }
 
 /** Finds the largest layers below nodes; the answer per module is kept. */
-export const layerFinder = (sizes: ReadonlyMap<string, number>, whole: Unsplittable): ((nodes: readonly Node[]) => LargestLayers) => {
+export const layerFinder = (
+  sizes: ReadonlyMap<string, number>,
+  whole: Unsplittable,
+): ((nodes: readonly Node[]) => LargestLayers) => {
   const known = new Map<ModuleNode, LargestLayers>();
   const below = (node: Node): LargestLayers => {
     if (isLayer(node, whole)) return { size: sizes.get(node.path) ?? 0, layers: [node] };
@@ -87,8 +101,8 @@ export const layerFinder = (sizes: ReadonlyMap<string, number>, whole: Unsplitta
 };
 
 /**
- * The largest layer of a model in bytes and the paths of all layers of that size; that much is kept free on the devices that may
- * have to hold an offloaded layer. Source: accelerate `get_max_layer_size`.
+ * The largest layer of a model in bytes and the paths of all layers of that size; that much is kept free on the devices
+ * that may have to hold an offloaded layer. Source: accelerate `get_max_layer_size`.
  * @param sizes bytes by path, from `computeModuleSizes`
  * @param noSplit classes that are not split. Default: those of the tree
  */

@@ -15,7 +15,9 @@ export const tiedGroups = (tree: Tree, rules: Rules): readonly (readonly string[
  * Groups of parameters that are one tensor, each sorted, in sorted order.
  * @param parameters name and identity of every parameter, ties included. Source: accelerate `find_tied_parameters`.
  */
-export const findTiedParameters = (parameters: readonly (readonly [name: string, identity: number | string])[]): string[][] => {
+export const findTiedParameters = (
+  parameters: readonly (readonly [name: string, identity: number | string])[],
+): string[][] => {
   const byIdentity = new Map<number | string, string[]>();
   for (const [name, identity] of parameters) byIdentity.set(identity, [...(byIdentity.get(identity) ?? []), name]);
   return [...byIdentity.values()]
@@ -92,8 +94,8 @@ const withTies = <T extends { path: string }>(
 };
 
 /**
- * What placing a node takes. With `strict`, ties are followed further (a tied module may itself be tied to others), and every
- * module that moves counts once.
+ * What placing a node takes. With `strict`, ties are followed further (a tied module may itself be tied to others), and
+ * every module that moves counts once.
  */
 export const bundle = (node: Node, waiting: readonly Node[], sizes: Sizes, rules: TieRules): Bundle => {
   const { counts, strict } = rules;
@@ -104,7 +106,8 @@ export const bundle = (node: Node, waiting: readonly Node[], sizes: Sizes, rules
   if (!strict) return { outside, ...direct };
   const moved = new Set<Node>(direct.owners);
   for (const owner of moved) {
-    for (const next of withTies(tiedOutside(owner.path, rules), 0, sizes, waiting, counts).owners) if (next !== node) moved.add(next);
+    for (const next of withTies(tiedOutside(owner.path, rules), 0, sizes, waiting, counts).owners)
+      if (next !== node) moved.add(next);
   }
   const real = [...moved].reduce((sum, owner) => sum + (sizes.get(owner.path) ?? 0), own);
   return { outside, owners: [...moved], bytes: real };

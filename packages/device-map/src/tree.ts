@@ -3,9 +3,19 @@ import { ConfigError } from '@q/config';
 /** `[name, shape, dtype]`; without a dtype (or null) the tensor has the dtype the model is built in. */
 export type ParameterEntry = readonly [name: string, shape: readonly number[], dtype?: string | null];
 /** `[name, shape, dtype or null, persistent]`; a buffer that is not persistent is not in the checkpoint. */
-export type BufferEntry = readonly [name: string, shape: readonly number[], dtype?: string | null, persistent?: boolean];
+export type BufferEntry = readonly [
+  name: string,
+  shape: readonly number[],
+  dtype?: string | null,
+  persistent?: boolean,
+];
 /** `[path, class, parameters, buffers]`. */
-export type ModuleEntry = readonly [path: string, className: string, parameters?: readonly ParameterEntry[], buffers?: readonly BufferEntry[]];
+export type ModuleEntry = readonly [
+  path: string,
+  className: string,
+  parameters?: readonly ParameterEntry[],
+  buffers?: readonly BufferEntry[],
+];
 
 /** What the planner knows of a model: plain data, no weights. */
 export interface ModuleTree {
@@ -68,27 +78,39 @@ export interface Tree {
 }
 
 const invalid = (what: string, detail: Record<string, unknown>): ConfigError =>
-  new ConfigError('readTree', what, { ...detail, fix: 'list every module once, parents before children, the root "" first' });
+  new ConfigError('readTree', what, {
+    ...detail,
+    fix: 'list every module once, parents before children, the root "" first',
+  });
 
 const join = (path: string, name: string): string => (path === '' ? name : `${path}.${name}`);
 
 /**
  * Links a module tree given as data. Cost: linear in the number of tensors.
- * @throws ConfigError for a missing root, a repeated or orphaned path, a negative shape, or a tied name that is no parameter
+ * @throws ConfigError for a missing root, a repeated or orphaned path, a negative shape, or a tied name that is no
+ *   parameter
  */
 export const readTree = (source: ModuleTree | Tree): Tree => {
   if ('root' in source) return source;
   const modules = new Map<string, ModuleNode>();
   const parameters = new Map<string, TensorNode>();
   const buffers = new Map<string, TensorNode>();
-  const add = (kind: TensorNode['kind'], owner: ModuleNode, name: string, shape: readonly number[], dtype: string | null, persistent: boolean): void => {
+  const add = (
+    kind: TensorNode['kind'],
+    owner: ModuleNode,
+    name: string,
+    shape: readonly number[],
+    dtype: string | null,
+    persistent: boolean,
+  ): void => {
     const path = join(owner.path, name);
     const [all, own] = kind === 'parameter' ? [parameters, owner.parameters] : [buffers, owner.buffers];
     const node: TensorNode = { kind, path, owner, shape, elements: elementsOf(path, shape), dtype, persistent };
     const before = all.size;
     all.set(path, node);
     own.push(node);
-    if (all.size === before || (kind === 'buffer' && parameters.has(path))) throw invalid('a tensor is listed twice', { path });
+    if (all.size === before || (kind === 'buffer' && parameters.has(path)))
+      throw invalid('a tensor is listed twice', { path });
   };
   let previous: ModuleNode | null = null;
   for (const [path, className, ownParameters = [], ownBuffers = []] of source.modules) {
@@ -100,12 +122,15 @@ export const readTree = (source: ModuleTree | Tree): Tree => {
     previous = node;
     modules.set(path, node);
     for (const [name, shape, dtype = null] of ownParameters) add('parameter', node, name, shape, dtype, true);
-    for (const [name, shape, dtype = null, persistent = true] of ownBuffers) add('buffer', node, name, shape, dtype, persistent);
+    for (const [name, shape, dtype = null, persistent = true] of ownBuffers)
+      add('buffer', node, name, shape, dtype, persistent);
   }
   const root = modules.get('');
   if (root === undefined) throw invalid('there is no root module', { modules: source.modules.length });
   const tied = (source.tied ?? []).filter((group) => group.length > 1);
-  const tiedWeights = new Map(source.tiedWeights === undefined ? firstSources(tied, parameters) : Object.entries(source.tiedWeights));
+  const tiedWeights = new Map(
+    source.tiedWeights === undefined ? firstSources(tied, parameters) : Object.entries(source.tiedWeights),
+  );
   for (const name of [...tied.flat(), ...tiedWeights.keys(), ...tiedWeights.values()]) {
     if (!parameters.has(name)) throw invalid('a tied name is not a parameter', { name });
   }
@@ -134,7 +159,11 @@ const elementsOf = (path: string, shape: readonly number[]): number => {
 };
 
 /** The module above a path: most often the previous module or one above it. */
-const parentOf = (path: string, previous: ModuleNode | null, modules: ReadonlyMap<string, ModuleNode>): ModuleNode | undefined => {
+const parentOf = (
+  path: string,
+  previous: ModuleNode | null,
+  modules: ReadonlyMap<string, ModuleNode>,
+): ModuleNode | undefined => {
   const length = Math.max(0, path.lastIndexOf('.'));
   for (let module = previous; module !== null; module = module.parent) {
     if (module.path.length === length && path.startsWith(module.path)) return module;
@@ -143,7 +172,9 @@ const parentOf = (path: string, previous: ModuleNode | null, modules: ReadonlyMa
 };
 
 const firstSources = (tied: Tree['tied'], parameters: Tree['parameters']): [string, string][] =>
-  inOrder(tied, parameters).flatMap(([source, ...targets]) => targets.map((target): [string, string] => [target, source!]));
+  inOrder(tied, parameters).flatMap(([source, ...targets]) =>
+    targets.map((target): [string, string] => [target, source!]),
+  );
 
 /** The groups, each in the order of placement. */
 const inOrder = (tied: Tree['tied'], parameters: Tree['parameters']): string[][] => {
@@ -157,12 +188,16 @@ const inOrder = (tied: Tree['tied'], parameters: Tree['parameters']): string[][]
 };
 
 /** The names of each group after the first in the order of placement: they are the same tensor as the first. */
-export const repeatedParameters = (tree: Tree): Set<string> => new Set(inOrder(tree.tied, tree.parameters).flatMap((group) => group.slice(1)));
+export const repeatedParameters = (tree: Tree): Set<string> =>
+  new Set(inOrder(tree.tied, tree.parameters).flatMap((group) => group.slice(1)));
 
 /** Parts of the root that are treated first: its own parameters, its children, its own buffers. */
 export const rootItems = (tree: Tree): Node[] => [...tree.root.parameters, ...tree.root.children, ...tree.root.buffers];
 
-/** The parts of a module, in the order in which they take its place. Python forgets the module's own buffers; `strict` does not. */
+/**
+ * The parts of a module, in the order in which they take its place. Python forgets the module's own buffers; `strict`
+ * does not.
+ */
 export const partsOf = (node: Node, strict: boolean): Node[] =>
   node.kind === 'module' ? [...node.parameters, ...(strict ? node.buffers : []), ...node.children] : [];
 
@@ -180,4 +215,7 @@ export const unsplittable = (tree: Tree, classes?: readonly string[], paths: Ite
 
 /** A layer is what is never split: a tensor, a module without modules inside, or one that must stay whole. */
 export const isLayer = (node: Node, whole: Unsplittable): boolean =>
-  node.kind !== 'module' || node.children.length === 0 || whole.classes.has(node.className) || whole.paths.has(node.path);
+  node.kind !== 'module' ||
+  node.children.length === 0 ||
+  whole.classes.has(node.className) ||
+  whole.paths.has(node.path);

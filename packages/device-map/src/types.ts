@@ -7,7 +7,10 @@ export type Device = number | string;
 /** A budget in bytes, or a size such as `"10GiB"` (see `parseSize`). */
 export type Size = number | string;
 
-/** Budgets per device, as pairs (order and the kind of the key survive), a record (`{ 0: '10GiB', cpu: '30GiB' }`) or a Map. */
+/**
+ * Budgets per device, as pairs (order and the kind of the key survive), a record (`{ 0: '10GiB', cpu: '30GiB' }`) or a
+ * Map.
+ */
 export type Budgets = readonly (readonly [Device, Size])[] | Readonly<Record<string, Size>> | ReadonlyMap<Device, Size>;
 
 /** Budgets in bytes, in the order in which devices are filled: GPUs by id, then mps, cpu, disk. */
@@ -17,7 +20,8 @@ export type ByteBudgets = [Device, number][];
 export type DeviceMap = Record<string, Device>;
 
 /** A device map as data: a record, pairs (order kept), or a Map. */
-export type DeviceMapInput = Readonly<Record<string, Device>> | readonly (readonly [string, Device])[] | ReadonlyMap<string, Device>;
+export type DeviceMapInput =
+  Readonly<Record<string, Device>> | readonly (readonly [string, Device])[] | ReadonlyMap<string, Device>;
 
 /**
  * What the backends report: pairs `[GPU id, free bytes]`, `['cpu', available bytes]`, `['mps', available bytes]`.
@@ -25,7 +29,10 @@ export type DeviceMapInput = Readonly<Record<string, Device>> | readonly (readon
  */
 export type DeviceReport = readonly (readonly [Device, number | boolean | null])[];
 
-/** Something the planner wants to be known. `level` and `code` as accelerate and transformers log them; `balance_given_up` is Q's. */
+/**
+ * Something the planner wants to be known. `level` and `code` as accelerate and transformers log them;
+ * `balance_given_up` is Q's.
+ */
 export type Message =
   | { level: 'warning'; code: 'device_unavailable'; device: number; available: number[] }
   | { level: 'info'; code: 'device_skipped'; device: number }
@@ -41,7 +48,10 @@ export type Message =
 export const budgetPairs = (budgets: Budgets): [Device, Size][] => {
   if (Array.isArray(budgets)) return budgets.map(([device, size]) => [device, size]);
   if (budgets instanceof Map) return [...budgets];
-  return Object.entries(budgets as Record<string, Size>).map(([key, size]) => [/^-?\d+$/.test(key) ? Number(key) : key, size]);
+  return Object.entries(budgets as Record<string, Size>).map(([key, size]) => [
+    /^-?\d+$/.test(key) ? Number(key) : key,
+    size,
+  ]);
 };
 
 /** Pairs of a device map in any of its forms. */
@@ -52,7 +62,8 @@ export const mapPairs = (map: DeviceMapInput): [string, Device][] => {
 };
 
 /** True when `path` is `prefix` or lies below it. `''` is above everything. */
-export const isInside = (path: string, prefix: string): boolean => prefix === '' || path === prefix || path.startsWith(`${prefix}.`);
+export const isInside = (path: string, prefix: string): boolean =>
+  prefix === '' || path === prefix || path.startsWith(`${prefix}.`);
 
 /** GPUs hold weights next to the compute; cpu and disk are where modules are offloaded to. */
 export const isOffload = (device: Device): boolean => device === 'cpu' || device === 'disk';

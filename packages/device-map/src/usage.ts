@@ -20,7 +20,8 @@ export interface DeviceUsage {
 }
 
 /** Where the caches of layers on disk lie: in host memory when it has a budget, else on the first device. */
-export const cacheHost = (devices: readonly Device[]): Device => (devices.includes('cpu') ? 'cpu' : (devices[0] ?? 'cpu'));
+export const cacheHost = (devices: readonly Device[]): Device =>
+  devices.includes('cpu') ? 'cpu' : (devices[0] ?? 'cpu');
 
 interface UsageInput {
   tree: Tree;
@@ -31,7 +32,8 @@ interface UsageInput {
   reserves: ReadonlyMap<Device, number>;
 }
 
-const add = (totals: Map<Device, number>, device: Device, bytes: number): void => void totals.set(device, (totals.get(device) ?? 0) + bytes);
+const add = (totals: Map<Device, number>, device: Device, bytes: number): void =>
+  void totals.set(device, (totals.get(device) ?? 0) + bytes);
 
 const rank = (device: Device): number => (typeof device === 'number' ? -1 : ['mps', 'cpu', 'disk'].indexOf(device));
 
@@ -63,7 +65,13 @@ export const usageOf = ({ tree, measure, deviceMap, budgets, caches, reserves }:
     const needed = held.weights > 0 || held.kvCache > 0;
     const part = { ...held, reserved: needed ? (reserves.get(device) ?? 0) : 0 };
     const budget = budgets.get(device) ?? Infinity;
-    return { device, budget, ...part, free: budget - part.weights - part.kvCache - part.reserved, modules: modules.get(device) ?? 0 };
+    return {
+      device,
+      budget,
+      ...part,
+      free: budget - part.weights - part.kvCache - part.reserved,
+      modules: modules.get(device) ?? 0,
+    };
   });
 };
 

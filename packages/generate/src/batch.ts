@@ -37,10 +37,15 @@ export function packBatch(backend: Backend, slices: readonly Slice[], maxBlocks:
   });
   const i32 = (values: Int32Array, shape: readonly number[] = [values.length]) => backend.tensor(values, shape, 'i32');
   return {
-    tokens, sequences: slices.length,
+    tokens,
+    sequences: slices.length,
     maxQuery: slices.reduce((max, { ids }) => Math.max(max, ids.length), 0),
     maxContext: contexts.reduce((max, context) => Math.max(max, context), 0),
-    tokenIds: i32(tokenIds), positions: i32(positions), sequenceOf: i32(sequenceOf), sequenceStarts: i32(starts), contextLengths: i32(contexts),
+    tokenIds: i32(tokenIds),
+    positions: i32(positions),
+    sequenceOf: i32(sequenceOf),
+    sequenceStarts: i32(starts),
+    contextLengths: i32(contexts),
     blockTables: i32(tables, [slices.length, maxBlocks]),
   };
 }

@@ -12,8 +12,8 @@ export const kvBytesPerToken = (model: Pick<CausalLM, 'kvShapes'>, dtype: FloatD
   model.kvShapes.reduce((sum, { numKvHeads, headDim }) => sum + 2 * numKvHeads * headDim * dtypeBytes(dtype), 0);
 
 /**
- * The paged key/value cache (Kwon et al. 2023): fixed blocks of {@link kvBlockSize} tokens, shared out to sequences and counted by
- * reference, so that sequences can share a prefix.
+ * The paged key/value cache (Kwon et al. 2023): fixed blocks of {@link kvBlockSize} tokens, shared out to sequences and
+ * counted by reference, so that sequences can share a prefix.
  */
 export class KvCache {
   readonly layers: readonly KvLayer[];
@@ -49,7 +49,11 @@ export class KvCache {
   take(tokens: number): number[] {
     const count = blocksFor(tokens);
     if (count > this.#free.length) {
-      throw new OutOfMemoryError('kvCache', `${tokens} tokens need ${count} blocks`, { free: this.#free.length, blocks: this.options.blocks, fix: 'shorten the context or the batch' });
+      throw new OutOfMemoryError('kvCache', `${tokens} tokens need ${count} blocks`, {
+        free: this.#free.length,
+        blocks: this.options.blocks,
+        fix: 'shorten the context or the batch',
+      });
     }
     const blocks = this.#free.splice(this.#free.length - count, count);
     this.share(blocks);

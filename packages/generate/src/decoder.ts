@@ -1,20 +1,36 @@
 import type { CausalLM } from '@q/models';
-import { advance, sample, type Backend, type Batch, type FloatDType, type Program, type SamplingState, type Tensor } from '@q/tensor';
+import {
+  advance,
+  sample,
+  type Backend,
+  type Batch,
+  type FloatDType,
+  type Program,
+  type SamplingState,
+  type Tensor,
+} from '@q/tensor';
 import type { KvCache } from './cache.js';
 import type { Sequence } from './sequence.js';
 
 const iota = (count: number) => Int32Array.from({ length: count }, (_, i) => i);
 
 /** Whether any sequence needs its earlier tokens on the device. */
-export const needsHistory = (sequences: readonly Sequence[]): boolean => sequences.some(({ request }) => request.sampling.repetitionPenalty !== 1);
+export const needsHistory = (sequences: readonly Sequence[]): boolean =>
+  sequences.some(({ request }) => request.sampling.repetitionPenalty !== 1);
 
 /** Sampling options of sequences as numbers, in the layout of the `sample` command. */
 function samplingValues(sequences: readonly Sequence[], historyCapacity: number) {
   const options = sequences.map(({ request }) => request.sampling);
   const history = new Int32Array(sequences.length * historyCapacity);
-  if (historyCapacity > 0) sequences.forEach(({ request, newIds }, row) => history.set([...request.ids, ...newIds], row * historyCapacity));
+  if (historyCapacity > 0)
+    sequences.forEach(({ request, newIds }, row) => history.set([...request.ids, ...newIds], row * historyCapacity));
   return {
-    floats: options.flatMap(({ temperature, topP, minP, repetitionPenalty }) => [temperature, topP, minP, repetitionPenalty]),
+    floats: options.flatMap(({ temperature, topP, minP, repetitionPenalty }) => [
+      temperature,
+      topP,
+      minP,
+      repetitionPenalty,
+    ]),
     ints: options.flatMap(({ doSample, topK, seed }) => [Number(doSample), topK, seed | 0, Math.floor(seed / 2 ** 32)]),
     counters: sequences.map(({ newIds }) => newIds.length),
     history,
@@ -23,7 +39,11 @@ function samplingValues(sequences: readonly Sequence[], historyCapacity: number)
 }
 
 /** Sampling options of sequences as device tensors of the current scope. */
-export function samplingState(backend: Backend, sequences: readonly Sequence[], historyCapacity: number): SamplingState {
+export function samplingState(
+  backend: Backend,
+  sequences: readonly Sequence[],
+  historyCapacity: number,
+): SamplingState {
   const count = sequences.length;
   const values = samplingValues(sequences, needsHistory(sequences) ? historyCapacity : 0);
   const withHistory = values.history.length > 0;
@@ -47,8 +67,9 @@ export interface DecoderShape {
 }
 
 /**
- * Decodes `count` sequences together, one token each per step, as one recorded program: its inputs live on the device, the sampled tokens
- * are fed back there, and the host only reads them. {@link start} puts other sequences in; the program stays.
+ * Decodes `count` sequences together, one token each per step, as one recorded program: its inputs live on the device,
+ * the sampled tokens are fed back there, and the host only reads them. {@link start} puts other sequences in; the
+ * program stays.
  */
 export class Decoder {
   readonly #batch: Batch;
@@ -67,12 +88,23 @@ export class Decoder {
     const { count, maxBlocks, maxContext, withHistory } = options;
     const i32 = (shape: readonly number[]) => backend.allocate(shape, 'i32').keep();
     this.#batch = {
-      tokens: count, sequences: count, maxQuery: 1, maxContext, tokenIds: i32([count]), positions: i32([count]), sequenceOf: i32([count]), sequenceStarts: i32([count + 1]),
-      contextLengths: i32([count]), blockTables: i32([count, maxBlocks]),
+      tokens: count,
+      sequences: count,
+      maxQuery: 1,
+      maxContext,
+      tokenIds: i32([count]),
+      positions: i32([count]),
+      sequenceOf: i32([count]),
+      sequenceStarts: i32([count + 1]),
+      contextLengths: i32([count]),
+      blockTables: i32([count, maxBlocks]),
     };
     this.#state = {
-      floats: backend.allocate([count, 4], 'f32').keep(), ints: i32([count, 4]), counters: i32([count]),
-      history: withHistory ? i32([count, maxContext]) : undefined, historyLengths: withHistory ? i32([count]) : undefined,
+      floats: backend.allocate([count, 4], 'f32').keep(),
+      ints: i32([count, 4]),
+      counters: i32([count]),
+      history: withHistory ? i32([count, maxContext]) : undefined,
+      historyLengths: withHistory ? i32([count]) : undefined,
     };
     this.#sampled = i32([count]) as Tensor<'i32'>;
     backend.assign(this.#batch.sequenceOf, iota(count));
@@ -90,8 +122,14 @@ export class Decoder {
     const { floats, ints, counters, history, historyLengths } = this.#state;
     this.#lengths = sequences.map(({ length }) => length);
     this.#steps = 0;
-    backend.assign(tokenIds, sequences.map(({ newIds }) => newIds[newIds.length - 1]));
-    backend.assign(positions, this.#lengths.map((length) => length - 1));
+    backend.assign(
+      tokenIds,
+      sequences.map(({ newIds }) => newIds[newIds.length - 1]),
+    );
+    backend.assign(
+      positions,
+      this.#lengths.map((length) => length - 1),
+    );
     backend.assign(contextLengths, this.#lengths);
     backend.assign(blockTables, tables);
     backend.assign(floats, values.floats);
@@ -104,7 +142,10 @@ export class Decoder {
   /** Queues one step; resolves with the token of each sequence. */
   step(): Promise<Int32Array> {
     if (this.model.preparesEachStep || this.#steps === 0) {
-      this.model.prepare(this.backend, this.#lengths.map((length) => length + this.#steps));
+      this.model.prepare(
+        this.backend,
+        this.#lengths.map((length) => length + this.#steps),
+      );
     }
     // The very first step runs directly, so that the pool holds what the recording needs.
     if (this.#everRan) {
@@ -119,7 +160,8 @@ export class Decoder {
   dispose(): void {
     this.#program?.dispose();
     const { tokenIds, positions, sequenceOf, sequenceStarts, contextLengths, blockTables } = this.#batch;
-    for (const tensor of [tokenIds, positions, sequenceOf, sequenceStarts, contextLengths, blockTables, this.#sampled]) tensor.dispose();
+    for (const tensor of [tokenIds, positions, sequenceOf, sequenceStarts, contextLengths, blockTables, this.#sampled])
+      tensor.dispose();
     for (const tensor of Object.values(this.#state)) (tensor as Tensor | undefined)?.dispose();
   }
 

@@ -13,11 +13,28 @@ afterEach(async () => {
   for (const backend of opened.splice(0)) await backend.close();
 });
 
-function modelWith(rope: Record<string, unknown> = {}, other: Record<string, unknown> = {}): { model: CausalLM; backend: Backend } {
-  const config = parseModelConfig(JSON.stringify({
-    architectures: ['LlamaForCausalLM'], model_type: 'llama', hidden_size: 16, intermediate_size: 24, num_hidden_layers: 2, num_attention_heads: 2, num_key_value_heads: 1, vocab_size: 50,
-    max_position_embeddings: 64, rms_norm_eps: 1e-5, hidden_act: 'silu', tie_word_embeddings: false, rope_parameters: { rope_type: 'default', rope_theta: 100, ...rope }, ...other,
-  }));
+function modelWith(
+  rope: Record<string, unknown> = {},
+  other: Record<string, unknown> = {},
+): { model: CausalLM; backend: Backend } {
+  const config = parseModelConfig(
+    JSON.stringify({
+      architectures: ['LlamaForCausalLM'],
+      model_type: 'llama',
+      hidden_size: 16,
+      intermediate_size: 24,
+      num_hidden_layers: 2,
+      num_attention_heads: 2,
+      num_key_value_heads: 1,
+      vocab_size: 50,
+      max_position_embeddings: 64,
+      rms_norm_eps: 1e-5,
+      hidden_act: 'silu',
+      tie_word_embeddings: false,
+      rope_parameters: { rope_type: 'default', rope_theta: 100, ...rope },
+      ...other,
+    }),
+  );
   const backend = referenceBackend();
   opened.push(backend);
   const model = buildModel(config);
@@ -35,14 +52,34 @@ const ropes: [string, Record<string, unknown>][] = [
   ['linear', { rope_type: 'linear', factor: 3 }],
   ['dynamic', { rope_type: 'dynamic', factor: 2 }],
   ['yarn', { rope_type: 'yarn', factor: 4, original_max_position_embeddings: 16 }],
-  ['llama3', { rope_type: 'llama3', factor: 4, low_freq_factor: 1, high_freq_factor: 4, original_max_position_embeddings: 16 }],
-  ['longrope', { rope_type: 'longrope', short_factor: [1, 1.5, 2, 3], long_factor: [2, 3, 5, 8], original_max_position_embeddings: 16 }],
+  [
+    'llama3',
+    { rope_type: 'llama3', factor: 4, low_freq_factor: 1, high_freq_factor: 4, original_max_position_embeddings: 16 },
+  ],
+  [
+    'longrope',
+    {
+      rope_type: 'longrope',
+      short_factor: [1, 1.5, 2, 3],
+      long_factor: [2, 3, 5, 8],
+      original_max_position_embeddings: 16,
+    },
+  ],
 ];
 
 const greedy = { doSample: false, temperature: 1, topK: 0, topP: 1, minP: 0, repetitionPenalty: 1, seed: 0 };
-const request = (ids: readonly number[], maxNewTokens: number, change: Partial<GenerationRequest> = {}): GenerationRequest => ({ ids, maxNewTokens, eosTokenIds: [], stopStrings: [], sampling: greedy, ...change });
+const request = (
+  ids: readonly number[],
+  maxNewTokens: number,
+  change: Partial<GenerationRequest> = {},
+): GenerationRequest => ({ ids, maxNewTokens, eosTokenIds: [], stopStrings: [], sampling: greedy, ...change });
 
-async function run(model: CausalLM, backend: Backend, requests: readonly GenerationRequest[], options: Partial<EngineOptions> = {}): Promise<number[][]> {
+async function run(
+  model: CausalLM,
+  backend: Backend,
+  requests: readonly GenerationRequest[],
+  options: Partial<EngineOptions> = {},
+): Promise<number[][]> {
   const engine = new Engine(model, backend, { dtype: 'f32', ...options });
   const tokens: number[][] = requests.map(() => []);
   for await (const { sequence, tokenId } of engine.run(requests)) tokens[sequence].push(tokenId);
@@ -70,7 +107,13 @@ describe.each(ropes)('rope %s', (_, rope) => {
     const { model, backend } = modelWith(rope);
     const expected = [];
     for (const ids of prompts) expected.push(await stepByStep(model, backend, ids, 20));
-    expect(await run(model, backend, prompts.map((ids) => request(ids, 20)))).toEqual(expected);
+    expect(
+      await run(
+        model,
+        backend,
+        prompts.map((ids) => request(ids, 20)),
+      ),
+    ).toEqual(expected);
   });
 });
 
@@ -80,14 +123,28 @@ describe('engine', () => {
     const requests = [...prompts, ...prompts].map((ids, i) => request(ids, 5 + 3 * i));
     const expected = await run(model, backend, requests);
     expect(expected.map(({ length }) => length)).toEqual(requests.map(({ maxNewTokens }) => maxNewTokens));
-    for (const options of [{ prefillChunk: 1 }, { prefillChunk: 4 }, { maxBatchSize: 1 }, { maxBatchSize: 2, prefillChunk: 3 }]) expect(await run(model, backend, requests, options)).toEqual(expected);
+    for (const options of [
+      { prefillChunk: 1 },
+      { prefillChunk: 4 },
+      { maxBatchSize: 1 },
+      { maxBatchSize: 2, prefillChunk: 3 },
+    ])
+      expect(await run(model, backend, requests, options)).toEqual(expected);
   });
 
   it('ends each sequence at its own end token', async () => {
     const { model, backend } = modelWith();
-    const all = await run(model, backend, prompts.map((ids) => request(ids, 16)));
+    const all = await run(
+      model,
+      backend,
+      prompts.map((ids) => request(ids, 16)),
+    );
     const ends = all.map((tokens, i) => tokens[3 * i]);
-    const short = await run(model, backend, prompts.map((ids, i) => request(ids, 16, { eosTokenIds: [ends[i]] })));
+    const short = await run(
+      model,
+      backend,
+      prompts.map((ids, i) => request(ids, 16, { eosTokenIds: [ends[i]] })),
+    );
     expect(short).toEqual(all.map((tokens, i) => tokens.slice(0, tokens.indexOf(ends[i]) + 1)));
   });
 
@@ -95,7 +152,11 @@ describe('engine', () => {
     const { model, backend } = modelWith();
     await run(model, backend, [request([1], 3)]);
     const before = backend.memory().usedBytes;
-    await run(model, backend, prompts.map((ids) => request(ids, 12)));
+    await run(
+      model,
+      backend,
+      prompts.map((ids) => request(ids, 12)),
+    );
     expect(backend.memory().usedBytes).toBe(before);
     model.dispose();
     expect(backend.memory().usedBytes).toBe(0);

@@ -15,7 +15,10 @@ export interface EngineOptions {
   readonly kvDtype?: FloatDType;
   /** Most sequences that decode together. Default 32. */
   readonly maxBatchSize?: number;
-  /** Most prompt tokens of one forward pass. Default 512 on a CPU, so that an abort takes effect soon, and 4096 on a GPU, to fill it. */
+  /**
+   * Most prompt tokens of one forward pass. Default 512 on a CPU, so that an abort takes effect soon, and 4096 on a
+   * GPU, to fill it.
+   */
   readonly prefillChunk?: number;
 }
 
@@ -27,8 +30,8 @@ interface Clock {
 }
 
 /**
- * Runs requests on one model: prompts are prefilled in chunks, then all sequences decode together and leave as they finish,
- * which lets waiting ones in. Nothing is padded; a sequence's tokens do not depend on its neighbours.
+ * Runs requests on one model: prompts are prefilled in chunks, then all sequences decode together and leave as they
+ * finish, which lets waiting ones in. Nothing is padded; a sequence's tokens do not depend on its neighbours.
  */
 export class Engine {
   #cache: KvCache | undefined;
@@ -47,8 +50,14 @@ export class Engine {
    * Generates for all requests and yields every token as it becomes known. Leaving the loop early frees the sequences.
    * @throws ConfigError for an empty prompt or a context that the model does not have; the signal's reason on abort.
    */
-  async *run(requests: readonly GenerationRequest[], { decoder, signal }: { decoder?: TokenDecoder; signal?: AbortSignal } = {}): AsyncGenerator<GenerationStep, void> {
-    if (this.#busy) throw new ConfigError('generate', 'this model is already generating', { fix: 'await the first generation, or give all prompts to one call' });
+  async *run(
+    requests: readonly GenerationRequest[],
+    { decoder, signal }: { decoder?: TokenDecoder; signal?: AbortSignal } = {},
+  ): AsyncGenerator<GenerationStep, void> {
+    if (this.#busy)
+      throw new ConfigError('generate', 'this model is already generating', {
+        fix: 'await the first generation, or give all prompts to one call',
+      });
     for (const request of requests) this.#check(request);
     signal?.throwIfAborted();
     const sequences = requests.map((request, index) => new Sequence(index, request, decoder));
@@ -70,7 +79,11 @@ export class Engine {
     this.#cache = undefined;
   }
 
-  async *#schedule(sequences: readonly Sequence[], clock: Clock, signal: AbortSignal | undefined): AsyncGenerator<GenerationStep, void> {
+  async *#schedule(
+    sequences: readonly Sequence[],
+    clock: Clock,
+    signal: AbortSignal | undefined,
+  ): AsyncGenerator<GenerationStep, void> {
     const { maxBatchSize = engineDefaults.maxBatchSize } = this.options;
     const cache = this.#cacheFor(sequences, maxBatchSize);
     const maxContext = Math.max(...sequences.map(({ capacity }) => capacity));
@@ -78,7 +91,11 @@ export class Engine {
     let running: Sequence[] = [];
     while (waiting.length > 0 || running.length > 0) {
       const admitted: Sequence[] = [];
-      while (waiting.length > 0 && running.length + admitted.length < maxBatchSize && blocksFor(waiting[0].capacity) <= cache.freeBlocks) {
+      while (
+        waiting.length > 0 &&
+        running.length + admitted.length < maxBatchSize &&
+        blocksFor(waiting[0].capacity) <= cache.freeBlocks
+      ) {
         const next = waiting.shift()!;
         next.blocks = cache.take(next.capacity);
         admitted.push(next);
@@ -99,14 +116,27 @@ export class Engine {
   }
 
   /** Runs the prompts chunk by chunk and yields the first token of each. */
-  async *#prefill(sequences: readonly Sequence[], cache: KvCache, maxContext: number, clock: Clock, signal: AbortSignal | undefined): AsyncGenerator<GenerationStep, void> {
+  async *#prefill(
+    sequences: readonly Sequence[],
+    cache: KvCache,
+    maxContext: number,
+    clock: Clock,
+    signal: AbortSignal | undefined,
+  ): AsyncGenerator<GenerationStep, void> {
     const waiting = [...sequences];
     while (waiting.length > 0) {
       signal?.throwIfAborted();
       const started = performance.now();
       const chunk = this.#nextChunk(waiting);
-      const complete = chunk.filter(({ sequence, slice }) => slice.start + slice.ids.length === sequence.request.ids.length);
-      const tokens = await this.#prefillPass(chunk, complete.map(({ sequence }) => sequence), cache, maxContext);
+      const complete = chunk.filter(
+        ({ sequence, slice }) => slice.start + slice.ids.length === sequence.request.ids.length,
+      );
+      const tokens = await this.#prefillPass(
+        chunk,
+        complete.map(({ sequence }) => sequence),
+        cache,
+        maxContext,
+      );
       for (const { sequence, slice } of chunk) sequence.prefilled = slice.start + slice.ids.length;
       waiting.splice(0, complete.length);
       clock.prefillMs += performance.now() - started;
@@ -128,10 +158,18 @@ export class Engine {
     return chunk;
   }
 
-  async #prefillPass(chunk: readonly { slice: Slice }[], complete: readonly Sequence[], cache: KvCache, maxContext: number): Promise<Int32Array> {
+  async #prefillPass(
+    chunk: readonly { slice: Slice }[],
+    complete: readonly Sequence[],
+    cache: KvCache,
+    maxContext: number,
+  ): Promise<Int32Array> {
     const { backend, model, options } = this;
     const slices = chunk.map(({ slice }) => slice);
-    model.prepare(backend, slices.map(({ start, ids }) => start + ids.length));
+    model.prepare(
+      backend,
+      slices.map(({ start, ids }) => start + ids.length),
+    );
     const sampled = backend.scope(() => {
       const batch = packBatch(backend, slices, blocksFor(maxContext));
       const hidden = model.forward({ batch, kv: cache.layers, dtype: options.dtype });
@@ -151,7 +189,13 @@ export class Engine {
   }
 
   /** Decodes until a sequence ends. The device is always one step ahead of the host. */
-  async *#decode(sequences: readonly Sequence[], cache: KvCache, maxContext: number, clock: Clock, signal: AbortSignal | undefined): AsyncGenerator<GenerationStep, void> {
+  async *#decode(
+    sequences: readonly Sequence[],
+    cache: KvCache,
+    maxContext: number,
+    clock: Clock,
+    signal: AbortSignal | undefined,
+  ): AsyncGenerator<GenerationStep, void> {
     let mark = performance.now();
     const decoder = this.#decoders.start(sequences, cache, maxContext);
     let ahead: Promise<Int32Array> | undefined;
@@ -164,7 +208,8 @@ export class Engine {
         const tokens: Int32Array = await current;
         signal?.throwIfAborted();
         clock.decodeMs += performance.now() - mark;
-        for (const [row, sequence] of sequences.entries()) if (!sequence.finishReason) yield sequence.accept(tokens[row]);
+        for (const [row, sequence] of sequences.entries())
+          if (!sequence.finishReason) yield sequence.accept(tokens[row]);
         mark = performance.now();
         current = ahead;
         ahead = undefined;
@@ -185,14 +230,22 @@ export class Engine {
   }
 
   #check({ ids, maxNewTokens }: GenerationRequest): void {
-    if (ids.length === 0) throw new ConfigError('generate', 'a prompt has no tokens', { fix: 'give at least one token, such as the beginning-of-sequence token' });
+    if (ids.length === 0)
+      throw new ConfigError('generate', 'a prompt has no tokens', {
+        fix: 'give at least one token, such as the beginning-of-sequence token',
+      });
     const wrong = ids.find((id) => !Number.isInteger(id) || id < 0 || id >= this.model.vocabSize);
-    if (wrong !== undefined) throw new ConfigError('generate', `${wrong} is no token id of this model`, { vocabSize: this.model.vocabSize });
-    if (!Number.isInteger(maxNewTokens) || maxNewTokens < 1) throw new ConfigError('generate', 'maxNewTokens must be a positive integer', { got: maxNewTokens });
+    if (wrong !== undefined)
+      throw new ConfigError('generate', `${wrong} is no token id of this model`, { vocabSize: this.model.vocabSize });
+    if (!Number.isInteger(maxNewTokens) || maxNewTokens < 1)
+      throw new ConfigError('generate', 'maxNewTokens must be a positive integer', { got: maxNewTokens });
     const most = this.model.maxPositionEmbeddings;
     if (ids.length + maxNewTokens > most) {
       throw new ConfigError('generate', 'prompt and new tokens do not fit into the context', {
-        prompt: ids.length, maxNewTokens, maxPositionEmbeddings: most, fix: `lower maxNewTokens to ${Math.max(most - ids.length, 0)} or shorten the prompt`,
+        prompt: ids.length,
+        maxNewTokens,
+        maxPositionEmbeddings: most,
+        fix: `lower maxNewTokens to ${Math.max(most - ids.length, 0)} or shorten the prompt`,
       });
     }
   }
@@ -202,7 +255,10 @@ export class Engine {
     const newTokens = sequences.reduce((sum, { newIds }) => sum + newIds.length, 0);
     const perSecond = (tokens: number, ms: number) => (ms > 0 ? (1000 * tokens) / ms : 0);
     return {
-      promptTokens, newTokens, prefillMs, decodeMs,
+      promptTokens,
+      newTokens,
+      prefillMs,
+      decodeMs,
       prefillTokensPerSecond: perSecond(promptTokens, prefillMs),
       decodeTokensPerSecond: perSecond(newTokens - sequences.length, decodeMs),
       peakBytes: this.backend.memory().peakBytes,
@@ -211,7 +267,11 @@ export class Engine {
 }
 
 /** Adds the statistics to the last token of the last sequence that ends. */
-async function* withStats(steps: AsyncGenerator<GenerationStep, void>, sequences: readonly Sequence[], stats: () => GenerationStats): AsyncGenerator<GenerationStep, void> {
+async function* withStats(
+  steps: AsyncGenerator<GenerationStep, void>,
+  sequences: readonly Sequence[],
+  stats: () => GenerationStats,
+): AsyncGenerator<GenerationStep, void> {
   for await (const step of steps) {
     const done = step.finishReason && sequences.every(({ finishReason }) => finishReason);
     yield done ? { ...step, stats: stats() } : step;

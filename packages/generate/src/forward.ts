@@ -36,16 +36,32 @@ export class PastState implements Disposable {
    * @throws ShapeError when a sequence outgrows maxLength.
    */
   forward(ids: readonly (readonly number[])[]): Tensor {
-    if (ids.length !== this.options.sequences) throw new ShapeError('forward', 'wrong number of sequences', { got: ids.length, expected: this.options.sequences });
+    if (ids.length !== this.options.sequences)
+      throw new ShapeError('forward', 'wrong number of sequences', {
+        got: ids.length,
+        expected: this.options.sequences,
+      });
     const slices: Slice[] = [];
     ids.forEach((list, i) => {
       const start = this.#lengths[i];
-      if (start + list.length > this.options.maxLength) throw new ShapeError('forward', 'a sequence outgrows the cache', { sequence: i, length: start + list.length, maxLength: this.options.maxLength });
+      if (start + list.length > this.options.maxLength)
+        throw new ShapeError('forward', 'a sequence outgrows the cache', {
+          sequence: i,
+          length: start + list.length,
+          maxLength: this.options.maxLength,
+        });
       if (list.length > 0) slices.push({ ids: list, start, blocks: this.#blocks[i] });
     });
-    this.model.prepare(this.backend, slices.map((slice) => slice.start + slice.ids.length));
+    this.model.prepare(
+      this.backend,
+      slices.map((slice) => slice.start + slice.ids.length),
+    );
     const hidden = this.backend.scope(() =>
-      this.model.forward({ batch: packBatch(this.backend, slices, blocksFor(this.options.maxLength)), kv: this.#cache.layers, dtype: this.options.dtype }),
+      this.model.forward({
+        batch: packBatch(this.backend, slices, blocksFor(this.options.maxLength)),
+        kv: this.#cache.layers,
+        dtype: this.options.dtype,
+      }),
     );
     ids.forEach((list, i) => (this.#lengths[i] += list.length));
     return hidden;
@@ -60,8 +76,17 @@ export class PastState implements Disposable {
   }
 }
 
-/** Row-major [batch, length] places of the packed rows; positions that stay empty are zero in the result of {@link unpack}. */
-export function unpack(backend: Backend, packed: Tensor, places: readonly number[], batch: number, length: number): Tensor {
+/**
+ * Row-major [batch, length] places of the packed rows; positions that stay empty are zero in the result of {@link
+ * unpack}.
+ */
+export function unpack(
+  backend: Backend,
+  packed: Tensor,
+  places: readonly number[],
+  batch: number,
+  length: number,
+): Tensor {
   return backend.scope(() => {
     const width = packed.dim(1);
     const out = backend.empty([batch * length, width], packed.dtype);
@@ -84,7 +109,11 @@ export async function scoreWindows(
   model: CausalLM,
   backend: Backend,
   windows: readonly (readonly number[])[],
-  { dtype, signal, onWindow }: { dtype: FloatDType; signal?: AbortSignal; onWindow?: (index: number, mean: number) => void },
+  {
+    dtype,
+    signal,
+    onWindow,
+  }: { dtype: FloatDType; signal?: AbortSignal; onWindow?: (index: number, mean: number) => void },
 ): Promise<number[]> {
   const means: number[] = [];
   for (const [index, window] of windows.entries()) {
@@ -95,7 +124,12 @@ export async function scoreWindows(
     try {
       for (let start = 0; start < window.length - 1; start += scoringRows) {
         const end = Math.min(start + scoringRows, window.length - 1);
-        const losses = backend.scope(() => crossEntropy(model.logits(hidden.slice(start, end)), backend.tensor(window.slice(start + 1, end + 1), [end - start], 'i32')));
+        const losses = backend.scope(() =>
+          crossEntropy(
+            model.logits(hidden.slice(start, end)),
+            backend.tensor(window.slice(start + 1, end + 1), [end - start], 'i32'),
+          ),
+        );
         for (const loss of await losses.data()) sum += loss;
         losses.dispose();
       }
@@ -109,4 +143,5 @@ export async function scoreWindows(
 }
 
 /** exp of the mean of the windows' means. */
-export const perplexityOf = (means: readonly number[]): number => Math.exp(means.reduce((a, b) => a + b, 0) / means.length);
+export const perplexityOf = (means: readonly number[]): number =>
+  Math.exp(means.reduce((a, b) => a + b, 0) / means.length);

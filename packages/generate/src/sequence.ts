@@ -11,7 +11,11 @@ export class Sequence {
   readonly #text: TextStream | undefined;
   readonly #stops: StopStrings;
 
-  constructor(readonly index: number, readonly request: GenerationRequest, decoder: TokenDecoder | undefined) {
+  constructor(
+    readonly index: number,
+    readonly request: GenerationRequest,
+    decoder: TokenDecoder | undefined,
+  ) {
     this.#text = decoder && new TextStream(decoder);
     this.#stops = new StopStrings(request.stopStrings);
   }
@@ -37,7 +41,13 @@ export class Sequence {
     else if (ended) this.finishReason = 'eos';
     else if (this.newIds.length >= maxNewTokens) this.finishReason = 'length';
     if (!this.finishReason) return { sequence: this.index, index, tokenId, text };
-    return { sequence: this.index, index, tokenId, text: stopped ? text : text + this.#rest(), finishReason: this.finishReason };
+    return {
+      sequence: this.index,
+      index,
+      tokenId,
+      text: stopped ? text : text + this.#rest(),
+      finishReason: this.finishReason,
+    };
   }
 
   /** Text still held back when the sequence ends. */

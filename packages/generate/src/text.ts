@@ -3,17 +3,23 @@ import type { TokenDecoder } from './options.js';
 const incomplete = '\ufffd';
 
 /**
- * Text of a growing list of ids, in pieces that never split a character: a piece is held back while it ends in a replacement
- * character, which may still become a whole one, or while the decoder says that its last id is partial.
+ * Text of a growing list of ids, in pieces that never split a character: a piece is held back while it ends in a
+ * replacement character, which may still become a whole one, or while the decoder says that its last id is partial.
  */
 export class TextStream {
   #ids: number[] = [];
-  /** Ids before this index only give context, so that a decoder which trims a leading space sees the same start each time. */
+  /**
+   * Ids before this index only give context, so that a decoder which trims a leading space sees the same start each
+   * time.
+   */
   #context = 0;
   /** Ids before this index have been returned as text. */
   #done = 0;
 
-  constructor(private readonly decoder: TokenDecoder, private readonly skipSpecialTokens = true) {}
+  constructor(
+    private readonly decoder: TokenDecoder,
+    private readonly skipSpecialTokens = true,
+  ) {}
 
   /** The text that the id makes certain. */
   push(id: number): string {

@@ -6,7 +6,8 @@ import { cpuAddon } from './index.js';
 
 const addon = cpuAddon();
 const driver = addon.open(0, {});
-const submit = <N extends CommandName>(name: N, args: CommandArgs<N>) => driver.submit(commandCodes[name], encode(name, args));
+const submit = <N extends CommandName>(name: N, args: CommandArgs<N>) =>
+  driver.submit(commandCodes[name], encode(name, args));
 const ref = (buffer: number, bytes: number, dtypeCode = 0): TensorRef => ({ buffer, offset: 0, dtypeCode, bytes });
 const random = (count: number) => {
   const tensor = ref(driver.alloc(count * 4), count * 4);
@@ -45,8 +46,12 @@ async function dispatch(): Promise<void> {
   for (let i = 0; i < commands; i++) add(small);
   const submitted = performance.now() - start;
   const us = (ms: number) => `${((ms * 1000) / commands).toFixed(2)} us`;
-  console.log(`submit on the JavaScript thread ${us(submitted)}; submit and run ${us(await median(() => Array.from({ length: commands }, () => add(small))))}`);
-  console.log(`replayed command of 64 elements ${us(await median(() => driver.replay(one)))}; of 65536 elements over ${driver.info.features.threads} threads ${us(await median(() => driver.replay(many)))}`);
+  console.log(
+    `submit on the JavaScript thread ${us(submitted)}; submit and run ${us(await median(() => Array.from({ length: commands }, () => add(small))))}`,
+  );
+  console.log(
+    `replayed command of 64 elements ${us(await median(() => driver.replay(one)))}; of 65536 elements over ${driver.info.features.threads} threads ${us(await median(() => driver.replay(many)))}`,
+  );
 }
 
 async function attention(headDim: number, queries: number, context: number, batch = 1, cacheDtype = 0): Promise<void> {
@@ -54,24 +59,54 @@ async function attention(headDim: number, queries: number, context: number, batc
   const maxBlocks = Math.ceil(context / blockSize);
   const cacheBytes = batch * maxBlocks * numKvHeads * blockSize * headDim * (cacheDtype === 0 ? 4 : 2);
   const tokens = batch * queries;
-  const [qkv, keys, values, out] = [random(tokens * numHeads * headDim), ...[0, 1].map(() => {
-    const cache = ref(driver.alloc(cacheBytes), cacheBytes, cacheDtype);
-    submit('random', { out: cache, kind: 0, scale: 1, seed: 2 });
-    return cache;
-  }), random(tokens * numHeads * headDim)];
+  const [qkv, keys, values, out] = [
+    random(tokens * numHeads * headDim),
+    ...[0, 1].map(() => {
+      const cache = ref(driver.alloc(cacheBytes), cacheBytes, cacheDtype);
+      submit('random', { out: cache, kind: 0, scale: 1, seed: 2 });
+      return cache;
+    }),
+    random(tokens * numHeads * headDim),
+  ];
   const range = (n: number, of: (i: number) => number) => ints(Array.from({ length: n }, (_, i) => of(i)));
   const args = {
-    qkv, keyCache: keys, valueCache: values, out, sequenceStarts: range(batch + 1, (i) => i * queries), contextLengths: range(batch, () => context),
-    blockTables: range(batch * maxBlocks, (i) => i), alibiSlopes: undefined, bias: undefined, tokens, sequences: batch, maxQuery: queries, maxContext: context,
-    numHeads, numKvHeads, headDim, scale: headDim ** -0.5, softcap: 0, causal: 1, window: 0, biasRows: 0, biasColumns: 0, qOffset: 0,
-    qGroupStride: (numHeads / numKvHeads) * headDim, rowStride: numHeads * headDim, blockSize, maxBlocks,
+    qkv,
+    keyCache: keys,
+    valueCache: values,
+    out,
+    sequenceStarts: range(batch + 1, (i) => i * queries),
+    contextLengths: range(batch, () => context),
+    blockTables: range(batch * maxBlocks, (i) => i),
+    alibiSlopes: undefined,
+    bias: undefined,
+    tokens,
+    sequences: batch,
+    maxQuery: queries,
+    maxContext: context,
+    numHeads,
+    numKvHeads,
+    headDim,
+    scale: headDim ** -0.5,
+    softcap: 0,
+    causal: 1,
+    window: 0,
+    biasRows: 0,
+    biasColumns: 0,
+    qOffset: 0,
+    qGroupStride: (numHeads / numKvHeads) * headDim,
+    rowStride: numHeads * headDim,
+    blockSize,
+    maxBlocks,
   };
   const ms = await median(() => submit('attention', args));
   const pairs = batch * queries * (context - (queries - 1) / 2);
   const gflops = (4 * pairs * numHeads * headDim) / ms / 1e6;
   const kind = queries > 1 ? 'prefill' : 'decode ';
-  console.log(`${kind} headDim ${headDim}, ${batch} x ${queries} queries, ${context} keys: ${ms.toFixed(2)} ms, ${gflops.toFixed(1)} GFLOP/s, cache ${((2 * cacheBytes) / ms / 1e6).toFixed(1)} GB/s`);
-  for (const tensor of [qkv, keys, values, out, args.sequenceStarts, args.contextLengths, args.blockTables]) driver.release(tensor.buffer);
+  console.log(
+    `${kind} headDim ${headDim}, ${batch} x ${queries} queries, ${context} keys: ${ms.toFixed(2)} ms, ${gflops.toFixed(1)} GFLOP/s, cache ${((2 * cacheBytes) / ms / 1e6).toFixed(1)} GB/s`,
+  );
+  for (const tensor of [qkv, keys, values, out, args.sequenceStarts, args.contextLengths, args.blockTables])
+    driver.release(tensor.buffer);
 }
 
 async function eventLoop(): Promise<void> {
@@ -84,13 +119,20 @@ async function eventLoop(): Promise<void> {
     await driver.flush();
   }
   delay.disable();
-  console.log(`event loop while busy: p50 ${(delay.percentile(50) / 1e6).toFixed(2)} ms, p99 ${(delay.percentile(99) / 1e6).toFixed(2)} ms, max ${(delay.max / 1e6).toFixed(2)} ms`);
+  console.log(
+    `event loop while busy: p50 ${(delay.percentile(50) / 1e6).toFixed(2)} ms, p99 ${(delay.percentile(99) / 1e6).toFixed(2)} ms, max ${(delay.max / 1e6).toFixed(2)} ms`,
+  );
 }
 
 console.log(driver.info.name, driver.info.features);
 await dispatch();
 for (const headDim of [64, 128]) for (const length of [512, 1024, 2048]) await attention(headDim, length, length);
-for (const headDim of [64, 128]) for (const [batch, context] of [[1, 4096], [8, 1024]]) await attention(headDim, 1, context, batch);
+for (const headDim of [64, 128])
+  for (const [batch, context] of [
+    [1, 4096],
+    [8, 1024],
+  ])
+    await attention(headDim, 1, context, batch);
 await attention(128, 1, 4096, 1, 2);
 await eventLoop();
 await driver.close();

@@ -8,7 +8,12 @@ import { afterAll, afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { addonCandidates, cpuAddon, loadAddon } from './index.js';
 
 const addon = cpuAddon();
-const f32 = (buffer: number, count: number, at = 0): TensorRef => ({ buffer, offset: at * 4, dtypeCode: 0, bytes: count * 4 });
+const f32 = (buffer: number, count: number, at = 0): TensorRef => ({
+  buffer,
+  offset: at * 4,
+  dtypeCode: 0,
+  bytes: count * 4,
+});
 const i32 = (buffer: number, count: number): TensorRef => ({ buffer, offset: 0, dtypeCode: 5, bytes: count * 4 });
 
 let driver: Driver;
@@ -19,7 +24,8 @@ afterEach(async () => {
   await driver.close().catch(() => undefined); // a test may have closed it
 });
 
-const submit = <N extends CommandName>(name: N, args: CommandArgs<N>) => driver.submit(commandCodes[name], encode(name, args));
+const submit = <N extends CommandName>(name: N, args: CommandArgs<N>) =>
+  driver.submit(commandCodes[name], encode(name, args));
 const floats = async (buffer: number, count: number) => [...new Float32Array(await driver.read(buffer, 0, count * 4))];
 const upload = (values: ArrayBufferView) => {
   const buffer = driver.alloc(values.byteLength);
@@ -31,7 +37,15 @@ const rows = (id: number) => {
   const ids = upload(Int32Array.from([0, id]));
   const table = upload(new Float32Array(8).fill(1));
   const out = upload(new Float32Array(4));
-  submit('embedding', { table: f32(table, 8), ids: i32(ids, 2), out: f32(out, 4), rows: 2, width: 2, vocab: 4, scale: 1 });
+  submit('embedding', {
+    table: f32(table, 8),
+    ids: i32(ids, 2),
+    out: f32(out, 4),
+    rows: 2,
+    width: 2,
+    vocab: 4,
+    scale: 1,
+  });
   return out;
 };
 
@@ -74,7 +88,8 @@ it('settles many promises that come back together, without warnings', async () =
   const note = (warning: Error) => void warnings.push(warning.message);
   process.on('warning', note);
   const others = Array.from({ length: 4 }, () => addon.open(0, { threads: 1 }));
-  for (let i = 0; i < 20; i++) await Promise.all(others.flatMap((other) => [other.flush(), other.flush(), other.flush()]));
+  for (let i = 0; i < 20; i++)
+    await Promise.all(others.flatMap((other) => [other.flush(), other.flush(), other.flush()]));
   await Promise.all(others.map((other) => other.close()));
   await new Promise((resolve) => setImmediate(resolve));
   process.off('warning', note);
@@ -85,7 +100,11 @@ describe('errors', () => {
   it('reports a failed command once, by name, and goes on', async () => {
     const bad = rows(99);
     const good = rows(3);
-    await expect(driver.flush()).rejects.toMatchObject({ code: 'command', command: 'embedding', message: expect.stringContaining('99') });
+    await expect(driver.flush()).rejects.toMatchObject({
+      code: 'command',
+      command: 'embedding',
+      message: expect.stringContaining('99'),
+    });
     await expect(driver.flush()).resolves.toBeUndefined();
     expect(await floats(good, 4)).toEqual([1, 1, 1, 1]);
     rows(-1);
@@ -94,7 +113,8 @@ describe('errors', () => {
 
   it('refuses what reaches outside a buffer when it is submitted', () => {
     const x = driver.alloc(16);
-    const scale = (ref: TensorRef) => () => submit('scale', { x: ref, out: f32(x, 4), count: 4, factor: 1, softcap: 0 });
+    const scale = (ref: TensorRef) => () =>
+      submit('scale', { x: ref, out: f32(x, 4), count: 4, factor: 1, softcap: 0 });
     expect(scale(f32(x, 5))).toThrow(/bytes 0 to 20 of buffer/);
     expect(scale(f32(x, 4, 1))).toThrow(/bytes 4 to 20/);
     expect(scale({ ...f32(x, 1), offset: -4 })).toThrow(/scale/);
@@ -113,11 +133,16 @@ describe('errors', () => {
     submit('softmax', { x: f32(x, 4), out: f32(x, 4), rows: 2 ** 40, width: 2 ** 40 });
     await expect(driver.flush()).rejects.toMatchObject({ command: 'softmax' });
     submit('add', { a: f32(x, 4), b: f32(x, 4), out: f32(x, 4), count: 5 });
-    await expect(driver.flush()).rejects.toMatchObject({ command: 'add', message: expect.stringContaining('5 are needed') });
+    await expect(driver.flush()).rejects.toMatchObject({
+      command: 'add',
+      message: expect.stringContaining('5 are needed'),
+    });
   });
 
   it('says how much is wanted and free when memory is out', () => {
-    expect(() => driver.alloc(2 ** 50)).toThrow(expect.objectContaining({ code: 'out_of_memory', wantedBytes: 2 ** 50, freeBytes: expect.any(Number) }));
+    expect(() => driver.alloc(2 ** 50)).toThrow(
+      expect.objectContaining({ code: 'out_of_memory', wantedBytes: 2 ** 50, freeBytes: expect.any(Number) }),
+    );
     expect(() => driver.alloc(0)).toThrow(/at least 1/);
   });
 });
@@ -149,7 +174,15 @@ describe('capture', () => {
   it('reports a failure of a replayed command', async () => {
     const [ids, table, out] = [upload(Int32Array.from([9])), upload(new Float32Array(4)), upload(new Float32Array(2))];
     driver.beginCapture();
-    submit('embedding', { table: f32(table, 4), ids: i32(ids, 1), out: f32(out, 2), rows: 1, width: 2, vocab: 2, scale: 1 });
+    submit('embedding', {
+      table: f32(table, 4),
+      ids: i32(ids, 1),
+      out: f32(out, 2),
+      rows: 1,
+      width: 2,
+      vocab: 2,
+      scale: 1,
+    });
     const program = driver.endCapture();
     driver.replay(program);
     await expect(driver.flush()).rejects.toMatchObject({ command: 'embedding' });
@@ -203,7 +236,10 @@ describe('files', () => {
     expect(() => driver.mapFile(file, values.byteLength - 4, 8)).toThrow(expect.objectContaining({ code: 'file' }));
     const x = driver.alloc(8);
     driver.readFile(file, values.byteLength - 4, x, 0, 8);
-    await expect(driver.flush()).rejects.toMatchObject({ code: 'file', message: expect.stringContaining('ends before') });
+    await expect(driver.flush()).rejects.toMatchObject({
+      code: 'file',
+      message: expect.stringContaining('ends before'),
+    });
   });
 });
 
@@ -233,7 +269,11 @@ describe('environments', () => {
       else { driver.flush(); setInterval(fill, 1); }`;
     const script = join(mkdtempSync(join(tmpdir(), 'q-cpu-')), 'ends.cjs');
     writeFileSync(script, source);
-    const { status, stdout, stderr } = spawnSync(process.execPath, [script], { encoding: 'utf8', env: { ...process.env, ADDON: addonCandidates()[1] }, timeout: 30_000 });
+    const { status, stdout, stderr } = spawnSync(process.execPath, [script], {
+      encoding: 'utf8',
+      env: { ...process.env, ADDON: addonCandidates()[1] },
+      timeout: 30_000,
+    });
     rmSync(dirname(script), { recursive: true });
     expect({ status, stdout, stderr }).toEqual({ status: 0, stdout: 'done\n', stderr: '' });
   });
@@ -257,7 +297,7 @@ describe('event loop', () => {
     const p99 = async (work: () => Promise<void>): Promise<number> => {
       const delay = monitorEventLoopDelay({ resolution: 1 });
       delay.enable();
-      for (const end = performance.now() + 1000; performance.now() < end; ) await work();
+      for (const end = performance.now() + 1000; performance.now() < end;) await work();
       delay.disable();
       return delay.percentile(99) / 1e6;
     };

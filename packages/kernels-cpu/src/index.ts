@@ -23,7 +23,8 @@ export function cpuAddon(): CpuAddon {
     open(index, options = {}) {
       const { threads, isa, ...unknown } = options;
       const [key] = Object.keys(unknown);
-      if (key !== undefined) throw new ConfigError('kernels-cpu', `unknown option "${key}"`, { fix: 'use threads or isa' });
+      if (key !== undefined)
+        throw new ConfigError('kernels-cpu', `unknown option "${key}"`, { fix: 'use threads or isa' });
       if (index !== 0) throw new ConfigError('kernels-cpu', 'there is one CPU device', { index, expected: 0 });
       checkThreads(threads);
       if (isa !== undefined && !['scalar', 'avx2', 'avx512'].includes(isa)) {

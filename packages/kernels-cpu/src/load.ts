@@ -21,7 +21,9 @@ export interface CpuCeilings {
 
 /** The CPU's addon: one device, index 0. */
 export interface CpuAddon extends Addon {
-  /** Measures the machine, best of several passes: about 2 seconds and 1 GiB. @param threads default: the physical cores */
+  /**
+   * Measures the machine, best of several passes: about 2 seconds and 1 GiB. @param threads default: the physical cores
+   */
   ceilings(threads?: number): Promise<CpuCeilings>;
   /**
    * A driver with its own queue.
@@ -65,7 +67,10 @@ export function loadAddon(candidates: readonly string[] = addonCandidates()): Cp
     }
     if (addon.abi === abiHash) return addon;
     throw new NativeError('kernels-cpu', 'the native addon was built for another version of @q/tensor', {
-      path: candidate, got: addon.abi, expected: abiHash, fix: `reinstall, or build it again: ${buildCommand()}`,
+      path: candidate,
+      got: addon.abi,
+      expected: abiHash,
+      fix: `reinstall, or build it again: ${buildCommand()}`,
     });
   }
   throw new NativeError('kernels-cpu', 'no native addon could be loaded', {

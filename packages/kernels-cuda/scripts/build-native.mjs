@@ -1,6 +1,7 @@
 #!/usr/bin/env node
-// Compiles the addon with cmake-js into build/Release/q_cuda.node; in the repository, and as q-build-cuda in an installed package. Fails where there is no nvcc.
-// Options: --arch 90a | "80;90a" | release (default: $Q_CUDA_ARCHS, else 90a), --jobs N, --tests (the stand-alone GPU tests, build/q_test_*), --verbose,
+// Compiles the addon with cmake-js into build/Release/q_cuda.node; in the repository, and as q-build-cuda in an
+// installed package. Fails where there is no nvcc. Options: --arch 90a | "80;90a" | release (default: $Q_CUDA_ARCHS,
+// else 90a), --jobs N, --tests (the stand-alone GPU tests, build/q_test_*), --verbose,
 // --if-available (without nvcc, or with Q_CUDA_BUILD=off, say so and succeed: the package then reports zero devices).
 import { spawnSync } from 'node:child_process';
 import { existsSync } from 'node:fs';
@@ -15,7 +16,10 @@ const require = createRequire(import.meta.url);
 const root = fileURLToPath(new URL('..', import.meta.url));
 const { values } = parseArgs({
   options: {
-    arch: { type: 'string' }, jobs: { type: 'string' }, tests: { type: 'boolean', default: false }, verbose: { type: 'boolean', default: false },
+    arch: { type: 'string' },
+    jobs: { type: 'string' },
+    tests: { type: 'boolean', default: false },
+    verbose: { type: 'boolean', default: false },
     'if-available': { type: 'boolean', default: false },
   },
 });
@@ -35,7 +39,10 @@ if (values.tests && !existsSync(join(root, 'csrc', 'test'))) {
 
 if (process.env.Q_CUDA_BUILD === 'off') leaveOut('Q_CUDA_BUILD is off');
 const nvcc = findNvcc();
-if (!nvcc) leaveOut(`no nvcc in CUDACXX, CUDA_HOME, CUDA_PATH, on the PATH or in /usr/local/cuda/bin; install the CUDA toolkit ${oldestNvcc} or newer, or set CUDA_HOME`);
+if (!nvcc)
+  leaveOut(
+    `no nvcc in CUDACXX, CUDA_HOME, CUDA_PATH, on the PATH or in /usr/local/cuda/bin; install the CUDA toolkit ${oldestNvcc} or newer, or set CUDA_HOME`,
+  );
 
 const defines = {
   Q_OPS_DIR: dirname(require.resolve('@q/tensor/native/q_ops.h')),
@@ -44,11 +51,23 @@ const defines = {
   Q_TESTS: values.tests ? 'ON' : 'OFF',
 };
 const cmakeJs = join(dirname(require.resolve('cmake-js/package.json')), 'bin', 'cmake-js');
-const options = ['-d', root, '--log-level', 'warn', ...Object.entries(defines).map(([name, value]) => `--CD${name}=${value}`)];
+const options = [
+  '-d',
+  root,
+  '--log-level',
+  'warn',
+  ...Object.entries(defines).map(([name, value]) => `--CD${name}=${value}`),
+];
 // The compiler goes in as CUDACXX: a changed CMAKE_CUDA_COMPILER makes CMake start over without the definitions above.
 const env = { ...process.env, CUDACXX: nvcc.path };
 const cmake = (...args) => {
-  const { status, stdout, stderr } = spawnSync(process.execPath, [cmakeJs, ...args, ...options], { cwd: root, env, encoding: 'utf8', maxBuffer: 2 ** 28, stdio: values.verbose ? 'inherit' : 'pipe' });
+  const { status, stdout, stderr } = spawnSync(process.execPath, [cmakeJs, ...args, ...options], {
+    cwd: root,
+    env,
+    encoding: 'utf8',
+    maxBuffer: 2 ** 28,
+    stdio: values.verbose ? 'inherit' : 'pipe',
+  });
   if (status !== 0 && !values.verbose) console.error(`${stdout}${stderr}`.split('\n').slice(-60).join('\n'));
   return status === 0;
 };

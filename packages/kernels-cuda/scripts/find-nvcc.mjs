@@ -1,4 +1,5 @@
-// Where the CUDA compiler is: used by the build, by the repository's scripts and by `q doctor`, so that all say the same.
+// Where the CUDA compiler is: used by the build, by the repository's scripts and by `q doctor`, so that all say the
+// same.
 import { spawnSync } from 'node:child_process';
 import { join } from 'node:path';
 
@@ -14,7 +15,11 @@ export function findNvcc(environment = process.env) {
   const home = environment.CUDA_HOME ?? environment.CUDA_PATH;
   for (const path of [environment.CUDACXX, home && join(home, 'bin', 'nvcc'), 'nvcc', '/usr/local/cuda/bin/nvcc']) {
     if (!path) continue;
-    const { status, stdout } = spawnSync(path, ['--version'], { encoding: 'utf8', env: { ...environment }, timeout: 10_000 });
+    const { status, stdout } = spawnSync(path, ['--version'], {
+      encoding: 'utf8',
+      env: { ...environment },
+      timeout: 10_000,
+    });
     if (status === 0) return { path, release: /release ([\d.]+)/.exec(stdout)?.[1] ?? 'unknown' };
   }
   return undefined;

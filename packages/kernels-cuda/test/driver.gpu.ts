@@ -1,10 +1,18 @@
-// The driver on a real device. Run by `node driver.gpu.cjs [path of q_cuda.node]` where there is one (scripts/bundle-gpu-tests.mjs
-// makes that file); it prints one line a check and exits with 1 if any failed.
+// The driver on a real device. Run by `node driver.gpu.cjs [path of q_cuda.node]` where there is one
+// (scripts/bundle-gpu-tests.mjs makes that file); it prints one line a check and exits with 1 if any failed.
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { monitorEventLoopDelay, performance } from 'node:perf_hooks';
-import { commandCodes, encode, type CommandArgs, type CommandName, type Driver, type DriverFailure, type TensorRef } from '@q/tensor';
+import {
+  commandCodes,
+  encode,
+  type CommandArgs,
+  type CommandName,
+  type Driver,
+  type DriverFailure,
+  type TensorRef,
+} from '@q/tensor';
 import { loadCuda } from '../src/index.js';
 
 let failed = 0;
@@ -15,11 +23,23 @@ const check = (ok: boolean, what: string, detail: unknown = '') => {
 
 const f32 = 0;
 const i32 = 5;
-const tensor = (buffer: number, bytes: number, dtypeCode = f32, offset = 0): TensorRef => ({ buffer, offset, dtypeCode, bytes });
-const submit = <N extends CommandName>(driver: Driver, name: N, args: CommandArgs<N>) => driver.submit(commandCodes[name], encode(name, args));
-const bytesOf = (values: Float32Array | Int32Array) => new Uint8Array(values.buffer, values.byteOffset, values.byteLength);
-const floats = async (driver: Driver, buffer: number, count: number, offset = 0) => new Float32Array(await driver.read(buffer, offset, count * 4));
-const failure = async (promise: Promise<unknown>): Promise<DriverFailure | undefined> => promise.then(() => undefined, (error: DriverFailure) => error);
+const tensor = (buffer: number, bytes: number, dtypeCode = f32, offset = 0): TensorRef => ({
+  buffer,
+  offset,
+  dtypeCode,
+  bytes,
+});
+const submit = <N extends CommandName>(driver: Driver, name: N, args: CommandArgs<N>) =>
+  driver.submit(commandCodes[name], encode(name, args));
+const bytesOf = (values: Float32Array | Int32Array) =>
+  new Uint8Array(values.buffer, values.byteOffset, values.byteLength);
+const floats = async (driver: Driver, buffer: number, count: number, offset = 0) =>
+  new Float32Array(await driver.read(buffer, offset, count * 4));
+const failure = async (promise: Promise<unknown>): Promise<DriverFailure | undefined> =>
+  promise.then(
+    () => undefined,
+    (error: DriverFailure) => error,
+  );
 const thrown = (run: () => unknown): DriverFailure | undefined => {
   try {
     run();
@@ -32,9 +52,15 @@ async function data(driver: Driver) {
   const small = driver.alloc(4096);
   driver.write(small, 0, bytesOf(Float32Array.from({ length: 1024 }, (_, i) => i)));
   submit(driver, 'scale', { x: tensor(small, 4096), out: tensor(small, 4096), count: 1024, factor: 2, softcap: 0 });
-  check((await floats(driver, small, 1024)).every((v, i) => v === 2 * i), 'write, command, read');
+  check(
+    (await floats(driver, small, 1024)).every((v, i) => v === 2 * i),
+    'write, command, read',
+  );
   const several = await Promise.all([0, 400, 800].map((offset) => floats(driver, small, 10, offset)));
-  check(several.every((v, k) => v.every((x, i) => x === 2 * (i + 100 * k))), 'several reads in flight');
+  check(
+    several.every((v, k) => v.every((x, i) => x === 2 * (i + 100 * k))),
+    'several reads in flight',
+  );
 
   const count = 20_000_000;
   const large = driver.alloc(4 * count);
@@ -49,7 +75,11 @@ async function data(driver: Driver) {
   await driver.flush();
   const flushed = performance.now() - start;
   const back = await floats(driver, large, count);
-  check(back.every((v, i) => v === 3 * (i % 1000)), 'an 80 MB write and read, in order with commands', { queued, flushed, total: performance.now() - start });
+  check(
+    back.every((v, i) => v === 3 * (i % 1000)),
+    'an 80 MB write and read, in order with commands',
+    { queued, flushed, total: performance.now() - start },
+  );
   check((await floats(driver, small, 1))[0] === 7, 'a small write behind a large one');
 
   const dir = mkdtempSync(join(tmpdir(), 'q-'));
@@ -61,7 +91,11 @@ async function data(driver: Driver) {
   driver.readFile(file, 4000, large, 0, 4 * (count - 1000));
   await driver.flush();
   const seconds = (performance.now() - readStart) / 1000;
-  check((await floats(driver, large, 2000)).every((v, i) => v === i % 1000), 'readFile', { gigabytesPerSecond: (8 * count) / seconds / 1e9 });
+  check(
+    (await floats(driver, large, 2000)).every((v, i) => v === i % 1000),
+    'readFile',
+    { gigabytesPerSecond: (8 * count) / seconds / 1e9 },
+  );
   driver.readFile(file, 4 * count - 100, large, 0, 200);
   check((await failure(driver.flush()))?.code === 'file', 'a read past the end of a file fails');
   driver.closeFile(file);
@@ -69,7 +103,11 @@ async function data(driver: Driver) {
   check(thrown(() => driver.openFile('/nowhere'))?.code === 'file', 'a file that is not there');
   await new Promise((done) => setTimeout(done, 20));
   delay.disable();
-  console.log('event loop delay ms, 99 % and most (host-side array checks included):', delay.percentile(99) / 1e6, delay.max / 1e6);
+  console.log(
+    'event loop delay ms, 99 % and most (host-side array checks included):',
+    delay.percentile(99) / 1e6,
+    delay.max / 1e6,
+  );
   driver.release(large);
   driver.release(small);
 }
@@ -79,17 +117,33 @@ async function errors(driver: Driver) {
   const ids = driver.alloc(8);
   const out = driver.alloc(4 * 8);
   driver.write(ids, 0, bytesOf(Int32Array.of(3, 10)));
-  submit(driver, 'embedding', { table: tensor(table, 160), ids: tensor(ids, 8, i32), out: tensor(out, 32), rows: 2, width: 4, vocab: 10, scale: 1 });
+  submit(driver, 'embedding', {
+    table: tensor(table, 160),
+    ids: tensor(ids, 8, i32),
+    out: tensor(out, 32),
+    rows: 2,
+    width: 4,
+    vocab: 10,
+    scale: 1,
+  });
   const bad = await failure(driver.flush());
   check(bad?.code === 'command' && bad.command === 'embedding', 'a bad id rejects the next promise', bad?.message);
   check((await failure(driver.flush())) === undefined, 'and the queue goes on');
   submit(driver, 'add', { a: tensor(table, 160), b: tensor(ids, 8, i32), out: tensor(out, 32), count: 2 });
   const wrong = await failure(driver.read(out, 0, 8));
-  check(wrong?.code === 'command' && wrong.command === 'add', 'a command that cannot take its arguments', wrong?.message);
+  check(
+    wrong?.code === 'command' && wrong.command === 'add',
+    'a command that cannot take its arguments',
+    wrong?.message,
+  );
   submit(driver, 'fill', { out: tensor(out, 1000), value: 1 });
   check((await failure(driver.flush()))?.command === 'fill', 'a tensor outside its buffer');
   const full = thrown(() => driver.alloc(1e14));
-  check(full?.code === 'out_of_memory' && full.wantedBytes === 1e14 && (full.freeBytes ?? 0) > 0, 'out of memory', full?.message);
+  check(
+    full?.code === 'out_of_memory' && full.wantedBytes === 1e14 && (full.freeBytes ?? 0) > 0,
+    'out of memory',
+    full?.message,
+  );
   for (const buffer of [table, ids, out]) driver.release(buffer);
   check(thrown(() => driver.release(out))?.code === 'command', 'a double release');
 }
@@ -98,12 +152,16 @@ async function programs(driver: Driver) {
   const x = driver.alloc(4096);
   submit(driver, 'fill', { out: tensor(x, 4096), value: 1 });
   driver.beginCapture();
-  for (let i = 0; i < 3; i++) submit(driver, 'scale', { x: tensor(x, 4096), out: tensor(x, 4096), count: 1024, factor: 2, softcap: 0 });
+  for (let i = 0; i < 3; i++)
+    submit(driver, 'scale', { x: tensor(x, 4096), out: tensor(x, 4096), count: 1024, factor: 2, softcap: 0 });
   submit(driver, 'softmax', { x: tensor(x, 4096), out: tensor(x, 4096), rows: 1, width: 1024 });
   const program = driver.endCapture();
   check((await floats(driver, x, 1))[0] === 1, 'a capture runs nothing');
   driver.replay(program);
-  check((await floats(driver, x, 1024)).every((v) => v === 1 / 1024), 'a replay runs the program');
+  check(
+    (await floats(driver, x, 1024)).every((v) => v === 1 / 1024),
+    'a replay runs the program',
+  );
   driver.release(x);
   driver.replay(program);
   check((await failure(driver.flush())) === undefined, 'a program keeps the buffers it uses');
@@ -120,8 +178,16 @@ async function programs(driver: Driver) {
   const taken = Array.from({ length: 8 }, () => driver.alloc(4096));
   for (const buffer of taken) submit(driver, 'fill', { out: tensor(buffer, 4096), value: 0 });
   driver.replay(holding);
-  check((await floats(driver, z, 1024)).every((v) => v === 6), 'a buffer released while it is recorded stays with the program');
-  check((await Promise.all(taken.map((buffer) => floats(driver, buffer, 1024)))).every((values) => values.every((v) => v === 0)), 'and is nobody else\'s');
+  check(
+    (await floats(driver, z, 1024)).every((v) => v === 6),
+    'a buffer released while it is recorded stays with the program',
+  );
+  check(
+    (await Promise.all(taken.map((buffer) => floats(driver, buffer, 1024)))).every((values) =>
+      values.every((v) => v === 0),
+    ),
+    "and is nobody else's",
+  );
   driver.releaseProgram(holding);
   for (const buffer of [z, ...taken]) driver.release(buffer);
   const times: number[] = [];

@@ -45,7 +45,8 @@ describe('openCheckpoint', () => {
 
   it('opens a named file, a variant, an adapter and prefers the single file', async () => {
     const folder = await sharded({ weight_map: goodMap });
-    for (const name of ['model', 'model.fp16', 'adapter_model', 'odd']) await writeFile(join(folder, `${name}.safetensors`), fileOf({ [name]: u8(0, 0) }, 0));
+    for (const name of ['model', 'model.fp16', 'adapter_model', 'odd'])
+      await writeFile(join(folder, `${name}.safetensors`), fileOf({ [name]: u8(0, 0) }, 0));
     const first = async (path: string, options = {}) => [...(await openCheckpoint(path, options)).tensors.keys()][0];
     expect(await first(folder)).toBe('model');
     expect(await first(folder, { variant: 'fp16' })).toBe('model.fp16');
@@ -56,12 +57,28 @@ describe('openCheckpoint', () => {
 
   it('reads data that is not aligned in the file', async () => {
     const folder = await temp.sub('unaligned');
-    await writeFile(join(folder, 'model.safetensors'), fileOf('{"a":{"dtype":"U8","shape":[1],"data_offsets":[0,1]},"b":{"dtype":"F32","shape":[1],"data_offsets":[1,5]}}', 5));
+    await writeFile(
+      join(folder, 'model.safetensors'),
+      fileOf(
+        '{"a":{"dtype":"U8","shape":[1],"data_offsets":[0,1]},"b":{"dtype":"F32","shape":[1],"data_offsets":[1,5]}}',
+        5,
+      ),
+    );
     await using checkpoint = await openCheckpoint(folder);
     expect(new Float32Array((await checkpoint.read('b')).buffer)).toEqual(new Float32Array(1));
   });
 
-  const escapes = ['../model.safetensors', '/etc/model.safetensors', 'a/../../b.safetensors', '..\\b.safetensors', 'C:b.safetensors', './b.safetensors', 'a//b.safetensors', 'a\0b.safetensors', ''];
+  const escapes = [
+    '../model.safetensors',
+    '/etc/model.safetensors',
+    'a/../../b.safetensors',
+    '..\\b.safetensors',
+    'C:b.safetensors',
+    './b.safetensors',
+    'a//b.safetensors',
+    'a\0b.safetensors',
+    '',
+  ];
   it.each(escapes)('refuses the shard path "%s"', async (shard) => {
     const opening = openCheckpoint(await sharded({ weight_map: { ...goodMap, a: shard } }));
     await expect(opening).rejects.toThrow(CheckpointError);
@@ -71,8 +88,16 @@ describe('openCheckpoint', () => {
   it.each([
     ['a tensor the shard lacks', { weight_map: { ...goodMap, d: B } }, /missing from its shard.*tensor d/],
     ['a tensor the index lacks', { weight_map: { a: A, b: B } }, /not in the index.*tensor c/],
-    ['a tensor in the other shard', { weight_map: { ...goodMap, b: A } }, /another shard.*tensor b|missing from its shard.*tensor b/],
-    ['a shard that is not there', { weight_map: { ...goodMap, c: 'model-3.safetensors' } }, /not in the index|no such file|another shard/],
+    [
+      'a tensor in the other shard',
+      { weight_map: { ...goodMap, b: A } },
+      /another shard.*tensor b|missing from its shard.*tensor b/,
+    ],
+    [
+      'a shard that is not there',
+      { weight_map: { ...goodMap, c: 'model-3.safetensors' } },
+      /not in the index|no such file|another shard/,
+    ],
     ['no weight_map', {}, /no weight_map/],
     ['an empty weight_map', { weight_map: {} }, /lists no tensors/],
     ['a weight_map of numbers', { weight_map: { a: 1 } }, /names no file.*tensor a/],
@@ -116,7 +141,10 @@ describe('openCheckpoint', () => {
 
   it('lists tensors of types Q does not compute with, and fails when one is used', async () => {
     const folder = await temp.sub('f64');
-    await writeFile(join(folder, 'model.safetensors'), fileOf({ d: { dtype: 'F64', shape: [1], data_offsets: [0, 8] } }, 8));
+    await writeFile(
+      join(folder, 'model.safetensors'),
+      fileOf({ d: { dtype: 'F64', shape: [1], data_offsets: [0, 8] } }, 8),
+    );
     await using checkpoint = await openCheckpoint(folder);
     expect(checkpoint.has('d')).toBe(true);
     expect(() => checkpoint.tensor('d')).toThrow(UnsupportedError);

@@ -18,7 +18,11 @@ export interface CheckpointReadOptions {
 }
 
 const op = 'checkpoint';
-const exists = (path: string) => stat(path).then((s) => s.isFile(), () => false);
+const exists = (path: string) =>
+  stat(path).then(
+    (s) => s.isFile(),
+    () => false,
+  );
 
 /**
  * All tensors of a checkpoint, from one file or several, as one view. Only headers were read; `read` fetches data.
@@ -50,7 +54,9 @@ export class Checkpoint implements AsyncDisposable {
     this.dataBytes = files.reduce((sum, file) => sum + file.bytes - file.dataOffset, 0);
     const stated = index?.totalSize;
     this.warnings =
-      stated === undefined || stated === this.dataBytes ? [] : [`${index?.path}: metadata.total_size is ${stated}, the shards hold ${this.dataBytes} bytes`];
+      stated === undefined || stated === this.dataBytes
+        ? []
+        : [`${index?.path}: metadata.total_size is ${stated}, the shards hold ${this.dataBytes} bytes`];
   }
 
   /** Whether the checkpoint has a tensor of this name, of whatever element type. */
@@ -67,9 +73,17 @@ export class Checkpoint implements AsyncDisposable {
     if (entry) return entry;
     const other = this.unsupported.get(name);
     if (other) {
-      throw new UnsupportedError(op, `tensors of type ${other.storedDtype} cannot be loaded`, { file: other.file, tensor: name, fix: 'convert the tensor to F32, F16 or BF16' });
+      throw new UnsupportedError(op, `tensors of type ${other.storedDtype} cannot be loaded`, {
+        file: other.file,
+        tensor: name,
+        fix: 'convert the tensor to F32, F16 or BF16',
+      });
     }
-    throw new CheckpointError(op, 'the checkpoint has no such tensor', { tensor: name, folder: this.folder, files: this.files.length });
+    throw new CheckpointError(op, 'the checkpoint has no such tensor', {
+      tensor: name,
+      folder: this.folder,
+      files: this.files.length,
+    });
   }
 
   /**
@@ -87,14 +101,26 @@ export class Checkpoint implements AsyncDisposable {
    * Reads a tensor, or the part of it that begins at byte `options.from` and fills `target`, into memory of the caller.
    * @param target exactly the tensor's bytes if `from` is not given
    */
-  async readInto(entry: TensorEntry, target: Uint8Array, options: CheckpointReadOptions & { from?: number } = {}): Promise<void> {
+  async readInto(
+    entry: TensorEntry,
+    target: Uint8Array,
+    options: CheckpointReadOptions & { from?: number } = {},
+  ): Promise<void> {
     const { from, signal } = options;
     const start = from ?? 0;
     if (start < 0 || start + target.length > entry.bytes || (from === undefined && target.length !== entry.bytes)) {
-      throw new CheckpointError(op, 'the wanted bytes are not those of the tensor', { file: entry.file, tensor: entry.name, from: start, wantedBytes: target.length, tensorBytes: entry.bytes });
+      throw new CheckpointError(op, 'the wanted bytes are not those of the tensor', {
+        file: entry.file,
+        tensor: entry.name,
+        from: start,
+        wantedBytes: target.length,
+        tensorBytes: entry.bytes,
+      });
     }
     if (this.#closed) throw new DisposedError(op, 'the checkpoint was closed', { folder: this.folder });
-    const reading = this.#open(entry.file).then((handle) => readInto(handle, entry.file, entry.offset + start, target, signal, entry.name));
+    const reading = this.#open(entry.file).then((handle) =>
+      readInto(handle, entry.file, entry.offset + start, target, signal, entry.name),
+    );
     this.#reads.add(reading);
     try {
       await reading;
@@ -121,7 +147,8 @@ export class Checkpoint implements AsyncDisposable {
     await Promise.allSettled(this.#reads);
     const handles = [...this.#handles.values()];
     this.#handles.clear();
-    for (const handle of await Promise.allSettled(handles)) if (handle.status === 'fulfilled') await handle.value.close();
+    for (const handle of await Promise.allSettled(handles))
+      if (handle.status === 'fulfilled') await handle.value.close();
   }
 
   [Symbol.asyncDispose](): Promise<void> {
@@ -140,19 +167,28 @@ async function nothingFound(folder: string, wanted: readonly string[]): Promise<
   const bin = names.find((name) => /^(pytorch_model.*|adapter_model)\.bin(\.index\.json)?$/.test(name));
   if (bin && !names.some((name) => name.endsWith('.safetensors'))) {
     return new UnsupportedError(op, 'the checkpoint has only pickled PyTorch weights', {
-      folder, found: bin, why: 'Q reads safetensors',
+      folder,
+      found: bin,
+      why: 'Q reads safetensors',
       fix: 'convert it once in Python: AutoModelForCausalLM.from_pretrained(folder).save_pretrained(folder, safe_serialization=True)',
     });
   }
   const others = names.filter((name) => name.endsWith('.safetensors') || name.endsWith('.safetensors.index.json'));
   return new CheckpointError(op, 'the folder has no checkpoint', {
-    folder, lookedFor: wanted, found: others.slice(0, 10),
+    folder,
+    lookedFor: wanted,
+    found: others.slice(0, 10),
     fix: others.length > 0 ? 'give its name as baseName or variant, or open the file itself' : 'check the path',
   });
 }
 
-/** The file or index to open: by explicit path, or in a folder the single file before the index, as transformers does. */
-async function locate(path: string, options: OpenCheckpointOptions): Promise<{ folder: string; single?: string; index?: string }> {
+/**
+ * The file or index to open: by explicit path, or in a folder the single file before the index, as transformers does.
+ */
+async function locate(
+  path: string,
+  options: OpenCheckpointOptions,
+): Promise<{ folder: string; single?: string; index?: string }> {
   if (path.endsWith('.safetensors') && (await exists(path))) return { folder: dirname(path), single: path };
   if (path.endsWith('.index.json') && (await exists(path))) return { folder: dirname(path), index: path };
   const { baseName = 'model', variant } = options;
@@ -167,7 +203,11 @@ async function locate(path: string, options: OpenCheckpointOptions): Promise<{ f
 function checkFormat(file: SafetensorsFile): SafetensorsFile {
   const format = file.metadata.format;
   if (format === 'tf' || format === 'flax') {
-    throw new UnsupportedError(op, `the checkpoint was written by ${format}`, { file: file.path, why: 'its matrices are laid out differently', fix: 'save it from PyTorch' });
+    throw new UnsupportedError(op, `the checkpoint was written by ${format}`, {
+      file: file.path,
+      why: 'its matrices are laid out differently',
+      fix: 'save it from PyTorch',
+    });
   }
   return file;
 }

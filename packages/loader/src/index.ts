@@ -8,14 +8,26 @@ export { pythonFloat, PythonFloat, pythonJson, pythonJsonFile, type PythonJsonOp
 export { parsePythonJson } from './write/python-json-parse.js';
 export { parseByteSize } from './write/size.js';
 export { planShards, type PlanOptions, type ShardPlan } from './write/plan.js';
-export { SafetensorsWriter, writerDefaults, type SafetensorsWriterOptions, type TensorProducer, type WriteProgress } from './write/writer.js';
+export {
+  SafetensorsWriter,
+  writerDefaults,
+  type SafetensorsWriterOptions,
+  type TensorProducer,
+  type WriteProgress,
+} from './write/writer.js';
 export * from './bnb/names.js';
 export { formatQuantState, parseQuantState, type QuantState } from './bnb/quant-state.js';
 export { codeBook4bit, dynamicCodeBook } from './bnb/code-books.js';
 export * from './bnb/recognise.js';
 export { checkNestedQuantMap, checkQuantMap, checkScales } from './bnb/validate.js';
 export { compareKeys, type KeyComparison } from './keys.js';
-export { inspectCheckpoint, type CheckpointReport, type DTypeTotal, type ModuleReport, type ParameterReport } from './inspect.js';
+export {
+  inspectCheckpoint,
+  type CheckpointReport,
+  type DTypeTotal,
+  type ModuleReport,
+  type ParameterReport,
+} from './inspect.js';
 export * from './weights/quantize.js';
 export * from './weights/load.js';
 export * from './weights/dummy.js';

@@ -49,7 +49,9 @@ export interface CheckpointReport {
   readonly modelType?: string;
   readonly architectures?: readonly string[];
   readonly torchDtype?: string;
-  /** `quant_method` (bitsandbytes, gptq ...) with the whole `quantization_config`; undefined for an unquantized model. */
+  /**
+   * `quant_method` (bitsandbytes, gptq ...) with the whole `quantization_config`; undefined for an unquantized model.
+   */
   readonly quantization?: { readonly method: string; readonly config: Readonly<Record<string, unknown>> };
   /** Totals by element type on disk; unsupported types under the file's spelling. */
   readonly dtypes: Readonly<Record<string, DTypeTotal>>;
@@ -92,7 +94,12 @@ function describeGptq(checkpoint: Checkpoint, name: string, bits: unknown): Desc
   const order = checkpoint.tensors.get(name.replace(/qweight$/, 'g_idx'));
   const inputs = order?.elements ?? (typeof bits === 'number' && bits > 0 ? (packed.shape[0] * 32) / bits : undefined);
   if (inputs === undefined || packed.shape.length !== 2) {
-    throw new CheckpointError('inspect', 'the size of a GPTQ weight is unknown', { file: packed.file, tensor: name, shape: packed.shape, why: 'there is neither g_idx nor bits in the configuration' });
+    throw new CheckpointError('inspect', 'the size of a GPTQ weight is unknown', {
+      file: packed.file,
+      tensor: name,
+      shape: packed.shape,
+      why: 'there is neither g_idx nor bits in the configuration',
+    });
   }
   return { format: 'gptq', shape: [packed.shape[1], inputs], dtype: packed.dtype };
 }
@@ -124,7 +131,9 @@ async function listParameters(checkpoint: Checkpoint, bits: unknown, signal?: Ab
     const what = await describe(checkpoint, name, bits, signal);
     const counts = what.format !== 'dense' || checkpoint.unsupported.has(name) || isFloat(what.dtype as DType);
     result.push({
-      name, ...what, helpers: own,
+      name,
+      ...what,
+      helpers: own,
       parameters: counts ? what.shape.reduce((product, size) => product * size, 1) : 0,
       bytes: own.reduce((sum, helper) => sum + (all.get(helper)?.bytes ?? 0), bytes),
     });
@@ -136,32 +145,49 @@ function byModule(entries: readonly ParameterReport[]): ModuleReport[] {
   const modules = new Map<string, ParameterReport[]>();
   for (const entry of entries) modules.set(parent(entry.name), [...(modules.get(parent(entry.name)) ?? []), entry]);
   return [...modules].map(([name, own]) => ({
-    name, entries: own, parameters: own.reduce((sum, e) => sum + e.parameters, 0), bytes: own.reduce((sum, e) => sum + e.bytes, 0),
+    name,
+    entries: own,
+    parameters: own.reduce((sum, e) => sum + e.parameters, 0),
+    bytes: own.reduce((sum, e) => sum + e.bytes, 0),
   }));
 }
 
-const isRecord = (value: unknown): value is Record<string, unknown> => typeof value === 'object' && value !== null && !Array.isArray(value);
+const isRecord = (value: unknown): value is Record<string, unknown> =>
+  typeof value === 'object' && value !== null && !Array.isArray(value);
 const optionalText = (value: unknown) => (typeof value === 'string' ? value : undefined);
 
 async function optionalJson(folder: string, name: string, signal?: AbortSignal): Promise<Record<string, unknown>> {
   const path = join(folder, name);
-  const there = await stat(path).then(() => true, () => false);
+  const there = await stat(path).then(
+    () => true,
+    () => false,
+  );
   return there ? readJsonObject(path, { signal }) : {};
 }
 
-function readQuantization(config: Record<string, unknown>, autoGptq: Record<string, unknown>): CheckpointReport['quantization'] {
-  const found = isRecord(config.quantization_config) ? config.quantization_config : Object.keys(autoGptq).length > 0 ? { quant_method: 'gptq', ...autoGptq } : undefined;
+function readQuantization(
+  config: Record<string, unknown>,
+  autoGptq: Record<string, unknown>,
+): CheckpointReport['quantization'] {
+  const found = isRecord(config.quantization_config)
+    ? config.quantization_config
+    : Object.keys(autoGptq).length > 0
+      ? { quant_method: 'gptq', ...autoGptq }
+      : undefined;
   if (!found) return undefined;
   const bnb = found.load_in_4bit === true || found.load_in_8bit === true ? 'bitsandbytes' : 'unknown';
   return { method: optionalText(found.quant_method) ?? bnb, config: found };
 }
 
 /**
- * What the checkpoint in a folder (or one safetensors file) holds: sizes, element types, parameter counts, quantization,
- * module by module. Weights are not read.
+ * What the checkpoint in a folder (or one safetensors file) holds: sizes, element types, parameter counts,
+ * quantization, module by module. Weights are not read.
  * @throws as openCheckpoint does, and CheckpointError for quantized weights whose parts do not fit together.
  */
-export async function inspectCheckpoint(folder: string, options: OpenCheckpointOptions = {}): Promise<CheckpointReport> {
+export async function inspectCheckpoint(
+  folder: string,
+  options: OpenCheckpointOptions = {},
+): Promise<CheckpointReport> {
   const { signal } = options;
   await using checkpoint = await openCheckpoint(folder, options);
   const config = await optionalJson(checkpoint.folder, 'config.json', signal);
@@ -171,7 +197,11 @@ export async function inspectCheckpoint(folder: string, options: OpenCheckpointO
   const { architectures } = config;
   return {
     folder: checkpoint.folder,
-    files: checkpoint.files.map((file) => ({ path: file.path, bytes: file.bytes, tensors: file.tensors.size + file.unsupported.size })),
+    files: checkpoint.files.map((file) => ({
+      path: file.path,
+      bytes: file.bytes,
+      tensors: file.tensors.size + file.unsupported.size,
+    })),
     metadata: checkpoint.metadata,
     warnings: checkpoint.warnings,
     modelType: optionalText(config.model_type),

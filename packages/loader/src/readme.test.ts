@@ -8,7 +8,9 @@ import { temporary, unpack } from './testing.js';
 const temp = temporary();
 const before = process.cwd();
 afterAll(() => process.chdir(before));
-const AsyncFunction = (async () => {}).constructor as new (...args: string[]) => (module: typeof loader, console: unknown) => Promise<void>;
+const AsyncFunction = (async () => {}).constructor as new (
+  ...args: string[]
+) => (module: typeof loader, console: unknown) => Promise<void>;
 
 it('every snippet of the README runs', async () => {
   const readme = await readFile(new URL('../README.md', import.meta.url), 'utf8');
@@ -20,9 +22,15 @@ it('every snippet of the README runs', async () => {
   process.chdir(temp.path);
   for (const snippet of snippets) {
     const body = snippet.replace(/^import (\{[^}]*\}) from '@q\/loader';$/m, 'const $1 = loader;');
-    const { outputText } = ts.transpileModule(`export async function run() {\n${body}\n}`, { compilerOptions: { target: ts.ScriptTarget.ES2022, module: ts.ModuleKind.ESNext } });
+    const { outputText } = ts.transpileModule(`export async function run() {\n${body}\n}`, {
+      compilerOptions: { target: ts.ScriptTarget.ES2022, module: ts.ModuleKind.ESNext },
+    });
     const log = vi.fn();
-    await new AsyncFunction('loader', 'console', `${outputText.replace('export async function', 'async function')}\nawait run();`)(loader, { log });
+    await new AsyncFunction(
+      'loader',
+      'console',
+      `${outputText.replace('export async function', 'async function')}\nawait run();`,
+    )(loader, { log });
     expect(log).toHaveBeenCalled();
   }
 });

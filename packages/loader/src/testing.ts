@@ -10,7 +10,15 @@ const fixtures = fileURLToPath(new URL('../fixtures/', import.meta.url));
 
 /** A temporary folder that goes away after the test file. */
 export function temporary(): { path: string; ready: Promise<void>; sub: (name: string) => Promise<string> } {
-  const made = { path: '', ready: Promise.resolve(), sub: async (name: string) => (await made.ready, await mkdir(join(made.path, name), { recursive: true }), join(made.path, name)) };
+  const made = {
+    path: '',
+    ready: Promise.resolve(),
+    sub: async (name: string) => (
+      await made.ready,
+      await mkdir(join(made.path, name), { recursive: true }),
+      join(made.path, name)
+    ),
+  };
   made.ready = mkdtemp(join(tmpdir(), 'q-loader-')).then((path) => void (made.path = path));
   afterAll(() => rm(made.path, { recursive: true, force: true }));
   return made;

@@ -1,7 +1,17 @@
-// Llama (Touvron et al. 2023, arXiv 2302.13971; transformers models/llama): pre-norm decoder, RMS norm, rotary positions, grouped
-// queries, gated SiLU. Mistral adds a sliding window, Qwen 2 biases on q, k and v: both are this file with other settings.
+// Llama (Touvron et al. 2023, arXiv 2302.13971; transformers models/llama): pre-norm decoder, RMS norm, rotary
+// positions, grouped queries, gated SiLU. Mistral adds a sliding window, Qwen 2 biases on q, k and v: both are this
+// file with other settings.
 import type { DecoderConfig } from '@q/config';
-import { attention, packedQkv, ropeKvWrite, type ActivationKind, type Backend, type KvLayer, type QkvLayout, type Tensor } from '@q/tensor';
+import {
+  attention,
+  packedQkv,
+  ropeKvWrite,
+  type ActivationKind,
+  type Backend,
+  type KvLayer,
+  type QkvLayout,
+  type Tensor,
+} from '@q/tensor';
 import type { Architecture, CausalLM, ForwardContext, KvShape } from './model.js';
 import { ActivationFunction, Embedding, RmsNorm } from './nn/layers.js';
 import { forwardTogether, Linear } from './nn/linear.js';
@@ -19,7 +29,11 @@ class LlamaAttention extends Module {
   readonly o: Linear;
   readonly layout: QkvLayout;
 
-  constructor(settings: LlamaSettings, private readonly rope: Rope, private readonly window: number) {
+  constructor(
+    settings: LlamaSettings,
+    private readonly rope: Rope,
+    private readonly window: number,
+  ) {
     super();
     const { hiddenSize, numHeads, numKvHeads, headDim, attentionBias: bias, attentionOutputBias } = settings;
     this.className = `${settings.family}Attention`;
@@ -97,7 +111,14 @@ class LlamaModel extends Module {
     super();
     this.className = `${settings.family}Model`;
     this.embedding = this.child('embed_tokens', new Embedding(settings.vocabSize, settings.hiddenSize));
-    this.layers = this.child('layers', new ModuleList(settings.layerTypes.map((type) => new LlamaDecoderLayer(settings, rope, type === 'sliding_attention' ? settings.slidingWindow! : 0)))).items;
+    this.layers = this.child(
+      'layers',
+      new ModuleList(
+        settings.layerTypes.map(
+          (type) => new LlamaDecoderLayer(settings, rope, type === 'sliding_attention' ? settings.slidingWindow! : 0),
+        ),
+      ),
+    ).items;
     this.norm = this.child('norm', new RmsNorm(`${settings.family}RMSNorm`, settings.hiddenSize, settings.rmsNormEps));
     this.child('rotary_emb', rope);
   }
@@ -150,7 +171,6 @@ export class LlamaForCausalLM extends Module implements CausalLM {
   logits(hidden: Tensor): Tensor {
     return this.head.forward(hidden);
   }
-
 }
 
 const family = (modelType: string, name: string): Architecture<DecoderConfig> => ({

@@ -7,7 +7,9 @@ const architectures: Readonly<Record<string, Architecture<never>>> = { llama, mi
 /** The architecture of a `model_type`. @throws UnsupportedError that lists the known ones. */
 export function architectureOf(modelType: string): Architecture<never> {
   if (Object.hasOwn(architectures, modelType)) return architectures[modelType];
-  throw new UnsupportedError('model', `architecture "${modelType}" is not known`, { fix: `known: ${Object.keys(architectures).join(', ')}` });
+  throw new UnsupportedError('model', `architecture "${modelType}" is not known`, {
+    fix: `known: ${Object.keys(architectures).join(', ')}`,
+  });
 }
 
 /** An empty model of the config's architecture; a loader fills its {@link parameterSlots}. */

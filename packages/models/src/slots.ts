@@ -12,11 +12,25 @@ export function parameterSlots(model: Module, tied: Readonly<Record<string, stri
     if (module instanceof Linear) {
       const name = `${path}.weight`;
       const { outFeatures, inFeatures } = module;
-      slots.push({ kind: 'linear', module: path, name, shape: [outFeatures, inFeatures], tiedTo: tied[name], load: (weight, options) => module.load(weight, options), current: () => module.weight });
+      slots.push({
+        kind: 'linear',
+        module: path,
+        name,
+        shape: [outFeatures, inFeatures],
+        tiedTo: tied[name],
+        load: (weight, options) => module.load(weight, options),
+        current: () => module.weight,
+      });
     }
     for (const [key, parameter] of module.parameters) {
       const name = path ? `${path}.${key}` : key;
-      slots.push({ kind: 'tensor', name, shape: parameter.shape, load: (tensor) => void (parameter.tensor = tensor), current: () => parameter.tensor });
+      slots.push({
+        kind: 'tensor',
+        name,
+        shape: parameter.shape,
+        load: (tensor) => void (parameter.tensor = tensor),
+        current: () => parameter.tensor,
+      });
     }
   }
   return slots;

@@ -4,8 +4,18 @@ import { planTree } from './tree.js';
 
 const config = (modelType: string, more: object) =>
   parseModelConfig({
-    model_type: modelType, vocab_size: 151936, hidden_size: 896, intermediate_size: 4864, num_hidden_layers: 24, num_attention_heads: 14, num_key_value_heads: 2, hidden_act: 'silu',
-    max_position_embeddings: 32768, rms_norm_eps: 1e-6, rope_theta: 1e6, ...more,
+    model_type: modelType,
+    vocab_size: 151936,
+    hidden_size: 896,
+    intermediate_size: 4864,
+    num_hidden_layers: 24,
+    num_attention_heads: 14,
+    num_key_value_heads: 2,
+    hidden_act: 'silu',
+    max_position_embeddings: 32768,
+    rms_norm_eps: 1e-6,
+    rope_theta: 1e6,
+    ...more,
   });
 
 describe('planTree', () => {
@@ -19,11 +29,27 @@ describe('planTree', () => {
       ['model.layers', 'ModuleList', [], []],
       ['model.layers.0', 'Qwen2DecoderLayer', [], []],
       ['model.layers.0.self_attn', 'Qwen2Attention', [], []],
-      ['model.layers.0.self_attn.q_proj', 'Linear', [['weight', [896, 896]], ['bias', [896]]], []],
+      [
+        'model.layers.0.self_attn.q_proj',
+        'Linear',
+        [
+          ['weight', [896, 896]],
+          ['bias', [896]],
+        ],
+        [],
+      ],
     ]);
     expect(plain.slice(-3)).toEqual([
       ['model.norm', 'Qwen2RMSNorm', [['weight', [896]]], []],
-      ['model.rotary_emb', 'Qwen2RotaryEmbedding', [], [['inv_freq', [32], 'float32', false], ['original_inv_freq', [32], 'float32', false]]],
+      [
+        'model.rotary_emb',
+        'Qwen2RotaryEmbedding',
+        [],
+        [
+          ['inv_freq', [32], 'float32', false],
+          ['original_inv_freq', [32], 'float32', false],
+        ],
+      ],
       ['lm_head', 'Linear', [['weight', [151936, 896]]], []],
     ]);
     expect(tree.tiedWeights).toEqual({ 'lm_head.weight': 'model.embed_tokens.weight' });
@@ -32,7 +58,11 @@ describe('planTree', () => {
 
   it('counts the parameters that are published: 494,032,768 with the tied head once', () => {
     const { modules, tiedWeights } = planTree(config('qwen2', { tie_word_embeddings: true }));
-    const total = modules.flatMap(([path, , parameters]) => parameters.map(([name, shape]) => (`${path}.${name}` in tiedWeights ? 0 : shape.reduce((a, b) => a * b, 1)))).reduce((a, b) => a + b, 0);
+    const total = modules
+      .flatMap(([path, , parameters]) =>
+        parameters.map(([name, shape]) => (`${path}.${name}` in tiedWeights ? 0 : shape.reduce((a, b) => a * b, 1))),
+      )
+      .reduce((a, b) => a + b, 0);
     expect(total).toBe(494_032_768);
   });
 });

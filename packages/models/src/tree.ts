@@ -9,7 +9,12 @@ type BufferEntry = readonly [name: string, shape: readonly number[], dtype: stri
 /** What a placement planner knows of a model: plain data, no weights. */
 export interface ModelTree {
   /** Depth first, in registration order: path, class, parameters, buffers. */
-  readonly modules: readonly (readonly [path: string, className: string, parameters: readonly TensorEntry[], buffers: readonly BufferEntry[]])[];
+  readonly modules: readonly (readonly [
+    path: string,
+    className: string,
+    parameters: readonly TensorEntry[],
+    buffers: readonly BufferEntry[],
+  ])[];
   readonly noSplit: readonly string[];
   /** Target to source of parameters that share memory. */
   readonly tiedWeights: Readonly<Record<string, string>>;
@@ -28,16 +33,27 @@ export function moduleTree(model: Module): ModelTree['modules'] {
   });
 }
 
-/** The tree of a config's model, for planning; nothing is allocated. @throws UnsupportedError for an unknown architecture. */
+/**
+ * The tree of a config's model, for planning; nothing is allocated. @throws UnsupportedError for an unknown
+ * architecture.
+ */
 export function planTree(config: ModelConfig): ModelTree {
   const architecture = architectureOf(config.modelType);
   const tiedWeights = config.tieWordEmbeddings ? architecture.tied : {};
   return {
-    modules: moduleTree(buildModel(config)), noSplit: architecture.noSplit, tiedWeights, tied: Object.entries(tiedWeights),
-    outputEmbeddings: architecture.outputEmbeddings, tieWordEmbeddings: config.tieWordEmbeddings,
+    modules: moduleTree(buildModel(config)),
+    noSplit: architecture.noSplit,
+    tiedWeights,
+    tied: Object.entries(tiedWeights),
+    outputEmbeddings: architecture.outputEmbeddings,
+    tieWordEmbeddings: config.tieWordEmbeddings,
   };
 }
 
 /** Bytes of the buffers that the Python module holds beside its parameters; they count in its memory footprint. */
 export const bufferBytes = (model: Module): number =>
-  [...model.walk()].reduce((sum, { module }) => sum + [...module.buffers.values()].reduce((bytes, { shape }) => bytes + 4 * shape.reduce((a, b) => a * b, 1), 0), 0);
+  [...model.walk()].reduce(
+    (sum, { module }) =>
+      sum + [...module.buffers.values()].reduce((bytes, { shape }) => bytes + 4 * shape.reduce((a, b) => a * b, 1), 0),
+    0,
+  );

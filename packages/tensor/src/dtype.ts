@@ -29,7 +29,9 @@ export const dtypeFromCode = (code: number): DType => names[code];
  */
 export function parseDType(name: string): DType {
   const bare = name.replace(/^torch\./, '');
-  const found = names.find((dtype) => dtype === bare || dtypes[dtype].torch === bare || dtypes[dtype].safetensors === bare);
+  const found = names.find(
+    (dtype) => dtype === bare || dtypes[dtype].torch === bare || dtypes[dtype].safetensors === bare,
+  );
   if (!found) {
     throw new DTypeError('dtype', `"${name}" is no known element type`, { fix: `use one of ${names.join(', ')}` });
   }

@@ -14,16 +14,20 @@ export const numericsModes = ['fused', 'eager'] as const;
 export type Numerics = (typeof numericsModes)[number];
 
 export interface LoadModelOptions extends HubOptions, QuantizationOptions, PlacementOptions {
-  /** Dtype of the dense weights: `float32`, `float16`, `bfloat16`, or `auto` for what the checkpoint has. Default `auto`. */
+  /**
+   * Dtype of the dense weights: `float32`, `float16`, `bfloat16`, or `auto` for what the checkpoint has. Default
+   * `auto`.
+   */
   readonly torchDtype?: string;
   /** `dummy` fills random weights of the right shapes and formats instead of reading any. Default `auto`. */
   readonly loadFormat?: 'auto' | 'dummy';
   /** Dtype of cached keys and values. Default: the activation dtype. */
   readonly kvCacheDtype?: string;
   /**
-   * `fused`: the device's fused operators, which round a result once (on the CPU not at all: it computes in float32). `eager`: the steps of
-   * the unfused Python model one by one, each rounded to the model's dtype (`torchDtype`, or what the checkpoint says), for comparison with
-   * Python; several times slower, and LLM.int8 rows depend on their batch as they do there. In float32 it rounds nothing. Default `fused`.
+   * `fused`: the device's fused operators, which round a result once (on the CPU not at all: it computes in float32).
+   * `eager`: the steps of the unfused Python model one by one, each rounded to the model's dtype (`torchDtype`, or what
+   * the checkpoint says), for comparison with Python; several times slower, and LLM.int8 rows depend on their batch as
+   * they do there. In float32 it rounds nothing. Default `fused`.
    */
   readonly numerics?: Numerics;
   /** CPU threads. Default: the physical cores. */
@@ -36,13 +40,29 @@ export interface LoadModelOptions extends HubOptions, QuantizationOptions, Place
 }
 
 export const loadOptionNames = [
-  ...hubOptionNames, 'loadIn8bit', 'loadIn4bit', 'quantizationConfig', 'torchDtype', 'deviceMap', 'maxMemory', 'loadFormat', 'kvCacheDtype', 'numerics', 'threads', 'maxBatchSize', 'ignoreConfigKeys', 'onProgress',
+  ...hubOptionNames,
+  'loadIn8bit',
+  'loadIn4bit',
+  'quantizationConfig',
+  'torchDtype',
+  'deviceMap',
+  'maxMemory',
+  'loadFormat',
+  'kvCacheDtype',
+  'numerics',
+  'threads',
+  'maxBatchSize',
+  'ignoreConfigKeys',
+  'onProgress',
 ] as const;
 
 /** Reads configurations. */
 export const AutoConfig = {
   /** @throws CheckpointError without config.json; ConfigError and UnsupportedError for what it says. */
-  async fromPretrained(idOrPath: string, options: HubOptions & { readonly ignoreConfigKeys?: readonly string[] } = {}): Promise<ModelConfig> {
+  async fromPretrained(
+    idOrPath: string,
+    options: HubOptions & { readonly ignoreConfigKeys?: readonly string[] } = {},
+  ): Promise<ModelConfig> {
     assertKnownKeys('AutoConfig.fromPretrained', options, [...hubOptionNames, 'ignoreConfigKeys']);
     return configOf(await modelFolder(idOrPath, options), options.ignoreConfigKeys);
   },
@@ -57,8 +77,8 @@ export const AutoModelForCausalLM = {
   /**
    * Loads a model, quantizing it on the way when asked.
    * @param idOrPath folder, Hub id, or `@q/nano`
-   * @throws CheckpointError for damaged or incomplete files, ConfigError for options, UnsupportedError for architectures, OutOfMemoryError;
-   *   the signal's reason on abort. Nothing stays allocated then.
+   * @throws CheckpointError for damaged or incomplete files, ConfigError for options, UnsupportedError for
+   *   architectures, OutOfMemoryError; the signal's reason on abort. Nothing stays allocated then.
    */
   async fromPretrained(idOrPath: string, options: LoadModelOptions = {}): Promise<CausalModel> {
     assertKnownKeys('AutoModelForCausalLM.fromPretrained', options, loadOptionNames);
@@ -73,17 +93,33 @@ export const AutoModelForCausalLM = {
   },
 };
 
-async function loadModel(config: ModelConfig, folder: string | undefined, options: LoadModelOptions): Promise<CausalModel> {
+async function loadModel(
+  config: ModelConfig,
+  folder: string | undefined,
+  options: LoadModelOptions,
+): Promise<CausalModel> {
   const { signal, loadFormat = 'auto', numerics = 'fused' } = options;
-  if (loadFormat !== 'auto' && loadFormat !== 'dummy') throw new ConfigError('fromPretrained', `loadFormat is "${String(loadFormat)}"`, { fix: 'use "auto" or "dummy"' });
-  if (!numericsModes.includes(numerics)) throw new ConfigError('fromPretrained', `numerics is "${String(numerics)}"`, { fix: `use ${numericsModes.map((mode) => `"${mode}"`).join(' or ')}` });
+  if (loadFormat !== 'auto' && loadFormat !== 'dummy')
+    throw new ConfigError('fromPretrained', `loadFormat is "${String(loadFormat)}"`, { fix: 'use "auto" or "dummy"' });
+  if (!numericsModes.includes(numerics))
+    throw new ConfigError('fromPretrained', `numerics is "${String(numerics)}"`, {
+      fix: `use ${numericsModes.map((mode) => `"${mode}"`).join(' or ')}`,
+    });
   const { stored, wanted } = quantizationFor(config, options);
   const architecture = architectureOf(config.modelType);
   const tokenizer = folder === undefined ? undefined : await optionalTokenizer(folder);
   const generationConfig = await generationConfigOf(folder, config);
   const dtype = floatDType('torchDtype', options.torchDtype ?? 'auto');
-  const device = await placeOnOne(config, { deviceMap: options.deviceMap, maxMemory: options.maxMemory, torchDtype: options.torchDtype, quantizationConfig: stored ?? wanted });
-  const backend = openDevice(device, { threads: options.threads, eager: numerics === 'eager' ? dtype ?? storedDType(config) : undefined });
+  const device = await placeOnOne(config, {
+    deviceMap: options.deviceMap,
+    maxMemory: options.maxMemory,
+    torchDtype: options.torchDtype,
+    quantizationConfig: stored ?? wanted,
+  });
+  const backend = openDevice(device, {
+    threads: options.threads,
+    eager: numerics === 'eager' ? (dtype ?? storedDType(config)) : undefined,
+  });
   const model = buildModel(config);
   try {
     const slots = parameterSlots(model, config.tieWordEmbeddings ? architecture.tied : {});
@@ -91,15 +127,39 @@ async function loadModel(config: ModelConfig, folder: string | undefined, option
     const activations = activationDType(backend, dtype ?? storedDType(config));
     // A GPU multiplies in the activation dtype, so dense weights have it too; the CPU takes any.
     const weights = device === 'cpu' ? dtype : activations;
-    if (loadFormat === 'dummy') await loadDummy(slots, { backend, dtype: weights ?? storedDType(config), quantizer, signal });
+    if (loadFormat === 'dummy')
+      await loadDummy(slots, { backend, dtype: weights ?? storedDType(config), quantizer, signal });
     else {
       await using checkpoint = await openCheckpoint(folder!, { signal });
-      await loadParameters(checkpoint, slots, { backend, dtype: weights, quantizer, stored, ignored: architecture.ignoredTensors, signal, onProgress: options.onProgress });
+      await loadParameters(checkpoint, slots, {
+        backend,
+        dtype: weights,
+        quantizer,
+        stored,
+        ignored: architecture.ignoredTensors,
+        signal,
+        onProgress: options.onProgress,
+      });
     }
     const kvDtype = floatDType('kvCacheDtype', options.kvCacheDtype ?? 'auto');
     // In eager LLM.int8 a row depends on the others of its pass, and Python runs prompts whole.
-    const engine = { dtype: activations, kvDtype, maxBatchSize: options.maxBatchSize, prefillChunk: numerics === 'eager' ? Infinity : undefined };
-    return new CausalModel({ config, generationConfig, tokenizer, backend, model, slots, quantizationConfig: stored ?? wanted, engine, folder });
+    const engine = {
+      dtype: activations,
+      kvDtype,
+      maxBatchSize: options.maxBatchSize,
+      prefillChunk: numerics === 'eager' ? Infinity : undefined,
+    };
+    return new CausalModel({
+      config,
+      generationConfig,
+      tokenizer,
+      backend,
+      model,
+      slots,
+      quantizationConfig: stored ?? wanted,
+      engine,
+      folder,
+    });
   } catch (error) {
     model.dispose();
     await backend.close();
@@ -112,7 +172,11 @@ async function generationConfigOf(folder: string | undefined, config: ModelConfi
   const text = folder === undefined ? undefined : await readOptional(folder, 'generation_config.json');
   if (text !== undefined) return GenerationConfig.fromJSON(text);
   const { bos, eos, pad } = config.tokenIds;
-  return new GenerationConfig({ ...(bos.length > 0 && { bosTokenId: bos[0] }), ...(eos.length > 0 && { eosTokenId: [...eos] }), ...(pad !== null && { padTokenId: pad }) });
+  return new GenerationConfig({
+    ...(bos.length > 0 && { bosTokenId: bos[0] }),
+    ...(eos.length > 0 && { eosTokenId: [...eos] }),
+    ...(pad !== null && { padTokenId: pad }),
+  });
 }
 
 function floatDType(option: string, name: string): FloatDType | undefined {
@@ -125,4 +189,5 @@ function floatDType(option: string, name: string): FloatDType | undefined {
 const storedDType = (config: ModelConfig): FloatDType => floatDType('dtype', config.dtype ?? 'float16') ?? 'f16';
 
 /** The model's dtype where the device computes in it; the CPU computes in f32 whatever the weights are stored in. */
-const activationDType = (backend: Backend, wanted: FloatDType): FloatDType => (backend.caps.activationDtypes.includes(wanted) ? wanted : backend.caps.activationDtypes[0]);
+const activationDType = (backend: Backend, wanted: FloatDType): FloatDType =>
+  backend.caps.activationDtypes.includes(wanted) ? wanted : backend.caps.activationDtypes[0];

@@ -9,8 +9,8 @@ export const byteTokenSpellings: readonly string[] = (() => {
 })();
 
 /**
- * Joins each run of byte tokens as the Rust library does: to its text when the run is valid UTF-8, else to one U+FFFD for each byte of it, bytes of
- * complete characters included.
+ * Joins each run of byte tokens as the Rust library does: to its text when the run is valid UTF-8, else to one U+FFFD
+ * for each byte of it, bytes of complete characters included.
  */
 export function joinByteRuns(tokens: readonly string[]): string[] {
   const joined: string[] = [];

@@ -7,12 +7,19 @@ import { openBackend, parseDevice, type Addon, type Backend, type BackendOptions
 const addonOf = (type: 'cpu' | 'cuda'): Addon => (type === 'cpu' ? cpuAddon() : loadCuda());
 
 /** Opens a device. @throws UnsupportedError when it does not exist or its driver cannot be loaded, saying why. */
-export function openDevice(name: string | number, { threads, eager }: BackendOptions & { threads?: number } = {}): Backend {
+export function openDevice(
+  name: string | number,
+  { threads, eager }: BackendOptions & { threads?: number } = {},
+): Backend {
   const device = parseDevice(name);
   const addon = addonOf(device.type);
   const { devices, problem, fix } = addon.devices();
   if (!devices.some(({ index }) => index === device.index)) {
-    throw new UnsupportedError('device', `there is no device ${String(name)}`, { found: devices.map((info) => info.name), why: problem, fix: `use "cpu", or ${fix ?? 'see "q doctor"'}` });
+    throw new UnsupportedError('device', `there is no device ${String(name)}`, {
+      found: devices.map((info) => info.name),
+      why: problem,
+      fix: `use "cpu", or ${fix ?? 'see "q doctor"'}`,
+    });
   }
   return openBackend(addon.open(device.index, device.type === 'cpu' ? { threads } : {}), { eager });
 }
@@ -40,7 +47,13 @@ export function listDevices(): DeviceReport[] {
 }
 
 /** The CUDA compiler that a build of the kernels would take; undefined when there is none. */
-export function cudaCompiler(): { readonly path: string; readonly release: string; /** The oldest release that builds them. */ readonly oldest: string } | undefined {
+export function cudaCompiler():
+  | {
+      readonly path: string;
+      readonly release: string;
+      /** The oldest release that builds them. */ readonly oldest: string;
+    }
+  | undefined {
   const found = findNvcc();
   return found && { ...found, oldest: oldestNvcc };
 }
@@ -58,5 +71,8 @@ export async function freeMemory(): Promise<FreeMemory> {
   return pairs;
 }
 
-/** What this machine's CPU can do at most, measured: about 2 seconds and 1 GiB. @param threads default: the physical cores */
+/**
+ * What this machine's CPU can do at most, measured: about 2 seconds and 1 GiB. @param threads default: the physical
+ * cores
+ */
 export const measureCpuCeilings = (threads?: number): Promise<CpuCeilings> => cpuAddon().ceilings(threads);

@@ -16,7 +16,9 @@ let ran = 0;
 it.each(Object.entries(expected))('%s', async (name, patterns) => {
   let printed = '';
   const text = (value: unknown) => (typeof value === 'string' ? value : JSON.stringify(value));
-  const log = vi.spyOn(console, 'log').mockImplementation((...values) => void (printed += `${values.map(text).join(' ')}\n`));
+  const log = vi
+    .spyOn(console, 'log')
+    .mockImplementation((...values) => void (printed += `${values.map(text).join(' ')}\n`));
   const write = vi.spyOn(process.stdout, 'write').mockImplementation((value) => ((printed += String(value)), true));
   try {
     await import(/* @vite-ignore */ join(examples, name));

@@ -38,10 +38,12 @@ export async function readBytes(folder: string, name: string): Promise<Buffer | 
 }
 
 /** A text file of the folder; undefined when there is none. */
-export const readOptional = async (folder: string, name: string): Promise<string | undefined> => (await readBytes(folder, name))?.toString('utf8');
+export const readOptional = async (folder: string, name: string): Promise<string | undefined> =>
+  (await readBytes(folder, name))?.toString('utf8');
 
 /** For a file that the folder must have. */
-export const missingFile = (folder: string, name: string): CheckpointError => new CheckpointError('files', `${name} is missing`, { folder, fix: 'give the folder of a Hugging Face model' });
+export const missingFile = (folder: string, name: string): CheckpointError =>
+  new CheckpointError('files', `${name} is missing`, { folder, fix: 'give the folder of a Hugging Face model' });
 
 /** @throws CheckpointError when the folder has no such file. */
 export async function readRequired(folder: string, name: string): Promise<string> {

@@ -1,10 +1,18 @@
 // Generation: transformers' greedy sequences, options, batches, sampling, streaming, stopping, abort and errors.
 import { describe, expect, it } from 'vitest';
-import { AutoModelForCausalLM, ConfigError, UnsupportedError, type CausalModel, type GenerateOptions, type GenerationStep } from './index.js';
+import {
+  AutoModelForCausalLM,
+  ConfigError,
+  UnsupportedError,
+  type CausalModel,
+  type GenerateOptions,
+  type GenerationStep,
+} from './index.js';
 import { expectedRows, fixture, temporaryFolders, unpackCheckpoint } from './testing.js';
 
 const temporary = temporaryFolders();
-const load = async (name = 'llama'): Promise<CausalModel> => AutoModelForCausalLM.fromPretrained(await unpackCheckpoint(name, await temporary(name)), { threads: 1 });
+const load = async (name = 'llama'): Promise<CausalModel> =>
+  AutoModelForCausalLM.fromPretrained(await unpackCheckpoint(name, await temporary(name)), { threads: 1 });
 
 interface Case {
   readonly name: string;
@@ -19,13 +27,23 @@ interface Case {
 const camel = (name: string) => name.replace(/_(\w)/g, (_, letter: string) => letter.toUpperCase());
 const optionsOf = ({ generate, input_ids, attention_mask }: Case): GenerateOptions => ({
   ...(Object.fromEntries(Object.entries(generate).map(([key, value]) => [camel(key), value])) as GenerateOptions),
-  inputIds: input_ids!, ...(attention_mask && { attentionMask: attention_mask }),
+  inputIds: input_ids!,
+  ...(attention_mask && { attentionMask: attention_mask }),
 });
 
 const { cases } = fixture<{ cases: Case[] }>('generation');
 // Options that this engine has; every other option must be refused. `use_cache: false` changes no result.
-const supported = new Set(['max_new_tokens', 'stop_strings', 'max_length', 'repetition_penalty', 'eos_token_id', 'pad_token_id']);
-const runs = cases.filter(({ generate, input_ids }) => input_ids && Object.keys(generate).every((key) => supported.has(key)));
+const supported = new Set([
+  'max_new_tokens',
+  'stop_strings',
+  'max_length',
+  'repetition_penalty',
+  'eos_token_id',
+  'pad_token_id',
+]);
+const runs = cases.filter(
+  ({ generate, input_ids }) => input_ids && Object.keys(generate).every((key) => supported.has(key)),
+);
 const refused = cases.filter(({ generate }) => Object.keys(generate).some((key) => !supported.has(key)));
 const withoutInput = cases.filter(({ input_ids }) => !input_ids);
 
@@ -39,7 +57,9 @@ describe('greedy generation as transformers', () => {
     const trimmed = test.new_tokens.map((row, i) => row.slice(0, result.newTokens[i].length));
     expect(result.newTokens).toEqual(trimmed);
     const pad = (test.generate.pad_token_id as number | undefined) ?? 0;
-    test.new_tokens.forEach((row, i) => expect(row.slice(result.newTokens[i].length).every((id) => id === pad)).toBe(true));
+    test.new_tokens.forEach((row, i) =>
+      expect(row.slice(result.newTokens[i].length).every((id) => id === pad)).toBe(true),
+    );
     expect(result.newTokens.some((row, i) => row.length === test.new_tokens[i].length)).toBe(true);
     const stops = [test.generate.stop_strings ?? []].flat() as string[];
     result.texts.forEach((text, i) => {
@@ -62,24 +82,41 @@ describe('greedy generation as transformers', () => {
   });
 });
 
-const prompts = [[1, 324, 310, 353], [1, 346], [1, 372, 281, 321, 289, 283, 290, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 29, 30, 31, 32, 33, 34, 35], [1]];
+const prompts = [
+  [1, 324, 310, 353],
+  [1, 346],
+  [
+    1, 372, 281, 321, 289, 283, 290, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23, 24,
+    25, 26, 27, 28, 29, 30, 31, 32, 33, 34, 35,
+  ],
+  [1],
+];
 
 describe('batches', () => {
-  it.each(['llama', 'mistral', 'qwen2', 'bnb-nf4', 'bnb-int8'])('%s: prompts of different lengths give the tokens that each gives alone', async (name) => {
-    await using model = await load(name);
-    const options = { maxNewTokens: 40, eosTokenId: null, doSample: false } as const;
-    const { newTokens } = await model.generate({ inputIds: prompts, ...options });
-    for (const [i, prompt] of prompts.entries()) expect((await model.generate({ inputIds: [prompt], ...options })).newTokens).toEqual([newTokens[i]]);
-  });
+  it.each(['llama', 'mistral', 'qwen2', 'bnb-nf4', 'bnb-int8'])(
+    '%s: prompts of different lengths give the tokens that each gives alone',
+    async (name) => {
+      await using model = await load(name);
+      const options = { maxNewTokens: 40, eosTokenId: null, doSample: false } as const;
+      const { newTokens } = await model.generate({ inputIds: prompts, ...options });
+      for (const [i, prompt] of prompts.entries())
+        expect((await model.generate({ inputIds: [prompt], ...options })).newTokens).toEqual([newTokens[i]]);
+    },
+  );
 
   it('runs more prompts than decode together, and prompts longer than a chunk of prefill', async () => {
     const folder = await unpackCheckpoint('bnb-fp16', await temporary());
     await using model = await AutoModelForCausalLM.fromPretrained(folder, { threads: 1, maxBatchSize: 2 });
-    const many = Array.from({ length: 7 }, (_, i) => Array.from({ length: 100 + 20 * i }, (_, j) => (i * 37 + j * 11) % 500));
+    const many = Array.from({ length: 7 }, (_, i) =>
+      Array.from({ length: 100 + 20 * i }, (_, j) => (i * 37 + j * 11) % 500),
+    );
     const { newTokens } = await model.generate({ inputIds: many, maxNewTokens: 12, eosTokenId: null });
     await using wide = await AutoModelForCausalLM.fromPretrained(folder, { threads: 1, maxBatchSize: 7 });
     expect((await wide.generate({ inputIds: many, maxNewTokens: 12, eosTokenId: null })).newTokens).toEqual(newTokens);
-    for (const i of [0, 6]) expect((await wide.generate({ inputIds: [many[i]], maxNewTokens: 12, eosTokenId: null })).newTokens).toEqual([newTokens[i]]);
+    for (const i of [0, 6])
+      expect((await wide.generate({ inputIds: [many[i]], maxNewTokens: 12, eosTokenId: null })).newTokens).toEqual([
+        newTokens[i],
+      ]);
   });
 
   it.each(['bnb-nf4', 'bnb-int8', 'bnb-fp16'])('%s: gives the same bits with one thread and with two', async (name) => {
@@ -96,7 +133,14 @@ describe('batches', () => {
 
   it('gives every requested sequence of a prompt', async () => {
     await using model = await load();
-    const options = { maxNewTokens: 12, doSample: true, temperature: 1.5, seed: 7, numReturnSequences: 3, eosTokenId: null } as const;
+    const options = {
+      maxNewTokens: 12,
+      doSample: true,
+      temperature: 1.5,
+      seed: 7,
+      numReturnSequences: 3,
+      eosTokenId: null,
+    } as const;
     const { newTokens } = await model.generate({ inputIds: prompts.slice(0, 2), ...options });
     expect(newTokens.length).toBe(6);
     expect(new Set(newTokens.map(String)).size).toBe(6);
@@ -105,11 +149,19 @@ describe('batches', () => {
 });
 
 describe('sampling', () => {
-  const options = { maxNewTokens: 24, doSample: true, temperature: 0.9, topK: 40, topP: 0.95, eosTokenId: null } as const;
+  const options = {
+    maxNewTokens: 24,
+    doSample: true,
+    temperature: 0.9,
+    topK: 40,
+    topP: 0.95,
+    eosTokenId: null,
+  } as const;
 
   it('gives the same tokens for the same seed and others for another', async () => {
     await using model = await load();
-    const run = async (seed: number) => (await model.generate({ inputIds: [prompts[0]], ...options, seed })).newTokens[0];
+    const run = async (seed: number) =>
+      (await model.generate({ inputIds: [prompts[0]], ...options, seed })).newTokens[0];
     expect(await run(3)).toEqual(await run(3));
     expect(await run(3)).not.toEqual(await run(4));
     expect(await run(3 + 2 ** 40)).not.toEqual(await run(3));
@@ -117,7 +169,9 @@ describe('sampling', () => {
 
   it('does not depend on the neighbours in the batch', async () => {
     await using model = await load();
-    const { newTokens: [alone] } = await model.generate({ inputIds: [prompts[0]], ...options, seed: 11 });
+    const {
+      newTokens: [alone],
+    } = await model.generate({ inputIds: [prompts[0]], ...options, seed: 11 });
     const { newTokens } = await model.generate({ inputIds: prompts, ...options, seed: 11 });
     expect(newTokens[0]).toEqual(alone);
   });
@@ -126,7 +180,13 @@ describe('sampling', () => {
     await using model = await load();
     const greedy = await model.generate({ inputIds: prompts, maxNewTokens: 16, eosTokenId: null });
     for (const only of [{ topK: 1 }, { topP: 1e-6 }, { minP: 1 }, { temperature: 1e-4 }]) {
-      const drawn = await model.generate({ inputIds: prompts, maxNewTokens: 16, eosTokenId: null, doSample: true, ...only });
+      const drawn = await model.generate({
+        inputIds: prompts,
+        maxNewTokens: 16,
+        eosTokenId: null,
+        doSample: true,
+        ...only,
+      });
       expect(drawn.newTokens).toEqual(greedy.newTokens);
     }
   });
@@ -141,7 +201,10 @@ describe('streaming', () => {
     prompts.forEach((_, sequence) => {
       const own = steps.filter((step) => step.sequence === sequence);
       expect(own.map(({ index }) => index)).toEqual([0, 1, 2, 3, 4, 5, 6, 7, 8]);
-      expect(own.map(({ finishReason }) => finishReason)).toEqual([...Array.from({ length: 8 }, () => undefined), 'length']);
+      expect(own.map(({ finishReason }) => finishReason)).toEqual([
+        ...Array.from({ length: 8 }, () => undefined),
+        'length',
+      ]);
     });
     expect(steps.filter(({ stats }) => stats).length).toBe(1);
     const { stats } = steps[steps.length - 1];
@@ -156,7 +219,14 @@ describe('streaming', () => {
     for (const ids of prompts) {
       const pieces: string[] = [];
       const tokens: number[] = [];
-      for await (const { text, tokenId } of model.generate({ inputIds: [ids], maxNewTokens: 60, eosTokenId: null, doSample: true, temperature: 2, seed: 5 })) {
+      for await (const { text, tokenId } of model.generate({
+        inputIds: [ids],
+        maxNewTokens: 60,
+        eosTokenId: null,
+        doSample: true,
+        temperature: 2,
+        seed: 5,
+      })) {
         pieces.push(text);
         tokens.push(tokenId);
       }
@@ -166,9 +236,15 @@ describe('streaming', () => {
 
   it('ends at an end token, and gives it', async () => {
     await using model = await load();
-    const { newTokens: [all] } = await model.generate({ inputIds: [prompts[0]], maxNewTokens: 12, eosTokenId: null });
+    const {
+      newTokens: [all],
+    } = await model.generate({ inputIds: [prompts[0]], maxNewTokens: 12, eosTokenId: null });
     const end = all[5];
-    const { newTokens, finishReasons } = await model.generate({ inputIds: [prompts[0]], maxNewTokens: 12, eosTokenId: [509, end] });
+    const { newTokens, finishReasons } = await model.generate({
+      inputIds: [prompts[0]],
+      maxNewTokens: 12,
+      eosTokenId: [509, end],
+    });
     expect(newTokens[0]).toEqual(all.slice(0, all.indexOf(end) + 1));
     expect(finishReasons).toEqual(['eos']);
   });
@@ -177,7 +253,11 @@ describe('streaming', () => {
     await using model = await load();
     const options = { prompt: 'Hello', maxNewTokens: 40, eosTokenId: null };
     const { text } = await model.generate(options);
-    for (const [from, length] of [[4, 1], [6, 5], [11, 9]]) {
+    for (const [from, length] of [
+      [4, 1],
+      [6, 5],
+      [11, 9],
+    ]) {
       const stop = text.slice(from, from + length);
       const pieces: string[] = [];
       let reason;
@@ -220,7 +300,9 @@ describe('leaving early', () => {
   it('does not begin when the signal is aborted already', async () => {
     await using model = await load();
     const before = model.backend.memory().usedBytes;
-    await expect((async () => model.generate({ ...options, signal: AbortSignal.abort(new Error('before')) }))()).rejects.toThrow('before');
+    await expect(
+      (async () => model.generate({ ...options, signal: AbortSignal.abort(new Error('before')) }))(),
+    ).rejects.toThrow('before');
     expect(model.backend.memory().usedBytes).toBe(before);
   });
 
@@ -265,7 +347,9 @@ describe('errors', () => {
 
   it.each(cases)('%s', async (_, options, message) => {
     await using model = await load();
-    await expect((async () => model.generate(options))()).rejects.toSatisfy((error) => error instanceof ConfigError && message.test(error.message));
+    await expect((async () => model.generate(options))()).rejects.toSatisfy(
+      (error) => error instanceof ConfigError && message.test(error.message),
+    );
   });
 
   it.each([
@@ -273,19 +357,31 @@ describe('errors', () => {
     ['a negative id', { inputIds: [[-1]] }, /-1 is no token id/],
     ['a fraction', { inputIds: [[1.5]] }, /1.5 is no token id/],
     ['an empty prompt', { inputIds: [[]] }, /no tokens/],
-    ['a prompt that leaves no room', { inputIds: [Array.from({ length: 120 }, () => 5)], maxNewTokens: 20 }, /do not fit/],
+    [
+      'a prompt that leaves no room',
+      { inputIds: [Array.from({ length: 120 }, () => 5)], maxNewTokens: 20 },
+      /do not fit/,
+    ],
   ] as [string, GenerateOptions, RegExp][])('%s', async (_, options, message) => {
     await using model = await load();
-    await expect((async () => model.generate({ maxNewTokens: 4, ...options }))()).rejects.toSatisfy((error) => error instanceof ConfigError && message.test(error.message));
+    await expect((async () => model.generate({ maxNewTokens: 4, ...options }))()).rejects.toSatisfy(
+      (error) => error instanceof ConfigError && message.test(error.message),
+    );
     expect((await model.generate({ inputIds: [[1]], maxNewTokens: 1 })).newTokens.length).toBe(1);
   });
 
   it('names the nearest option of fromPretrained', async () => {
     const folder = await unpackCheckpoint('llama', await temporary());
-    await expect(AutoModelForCausalLM.fromPretrained(folder, { loadIn4Bit: true } as object)).rejects.toThrow(/loadIn4bit/);
-    await expect(AutoModelForCausalLM.fromPretrained(folder, { loadIn4bit: true, loadIn8bit: true })).rejects.toThrow(ConfigError);
+    await expect(AutoModelForCausalLM.fromPretrained(folder, { loadIn4Bit: true } as object)).rejects.toThrow(
+      /loadIn4bit/,
+    );
+    await expect(AutoModelForCausalLM.fromPretrained(folder, { loadIn4bit: true, loadIn8bit: true })).rejects.toThrow(
+      ConfigError,
+    );
     await expect(AutoModelForCausalLM.fromPretrained(folder, { torchDtype: 'float8' })).rejects.toThrow(/float8/);
-    await expect(AutoModelForCausalLM.fromPretrained(folder, { numerics: 'lazy' as 'eager' })).rejects.toThrow(/numerics is "lazy".*"fused" or "eager"/s);
+    await expect(AutoModelForCausalLM.fromPretrained(folder, { numerics: 'lazy' as 'eager' })).rejects.toThrow(
+      /numerics is "lazy".*"fused" or "eager"/s,
+    );
   });
 
   it('refuses a forward pass of ids outside the vocabulary', async () => {

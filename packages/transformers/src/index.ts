@@ -1,11 +1,27 @@
 export { AutoConfig, AutoModelForCausalLM, numericsModes, type LoadModelOptions, type Numerics } from './auto.js';
-export { AutoTokenizer, Tokenizer, type ChatMessage, type ChatOptions, type DecodeOptions, type EncodeOptions, type PadOptions } from './tokenizer.js';
+export {
+  AutoTokenizer,
+  Tokenizer,
+  type ChatMessage,
+  type ChatOptions,
+  type DecodeOptions,
+  type EncodeOptions,
+  type PadOptions,
+} from './tokenizer.js';
 export { CausalModel, type ForwardInput, type QuantizationSummary, type SaveOptions } from './model.js';
 export { Generation, type GenerateInput, type GenerateOptions, type GenerationResult } from './generation.js';
 export { cudaCompiler, freeMemory, listDevices, measureCpuCeilings, openDevice, type DeviceReport } from './device.js';
 export { modelFolder, type HubOptions } from './files.js';
 export { planFor, type PlanOptions } from './placement.js';
-export { formatSize, parseSize, planPlacement, PlanRefusedError, renderBars, type Budgets, type Plan } from '@q/device-map';
+export {
+  formatSize,
+  parseSize,
+  planPlacement,
+  PlanRefusedError,
+  renderBars,
+  type Budgets,
+  type Plan,
+} from '@q/device-map';
 export * from '@q/config';
 export * from '@q/generate';
 export * from '@q/loader';

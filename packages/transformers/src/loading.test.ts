@@ -4,7 +4,18 @@ import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
 import { parseModelConfig } from '@q/config';
 import { buildModel, parameterSlots } from '@q/models';
-import { AutoConfig, AutoModelForCausalLM, AutoTokenizer, CheckpointError, ConfigError, loadParameters, openCheckpoint, openDevice, UnsupportedError, type LoadProgress } from './index.js';
+import {
+  AutoConfig,
+  AutoModelForCausalLM,
+  AutoTokenizer,
+  CheckpointError,
+  ConfigError,
+  loadParameters,
+  openCheckpoint,
+  openDevice,
+  UnsupportedError,
+  type LoadProgress,
+} from './index.js';
 import { temporaryFolders, unpackCheckpoint } from './testing.js';
 
 const temporary = temporaryFolders();
@@ -26,17 +37,39 @@ describe('damaged folders', () => {
     ['weights cut short', (folder) => truncate(weights(folder), 200_000), CheckpointError, /model\.safetensors/],
     ['a header cut short', (folder) => truncate(weights(folder), 100), CheckpointError, /model\.safetensors/],
     ['an empty file', (folder) => truncate(weights(folder), 0), CheckpointError, /model\.safetensors/],
-    ['a config of a larger model', (folder) => rewriteConfig(folder, (config) => (config.num_hidden_layers = 3)), CheckpointError, /lacks 9 of/],
-    ['a config of a smaller model', (folder) => rewriteConfig(folder, (config) => (config.num_hidden_layers = 1)), CheckpointError, /model\.layers\.1\./],
-    ['a config of a wider model', (folder) => rewriteConfig(folder, (config) => (config.intermediate_size = 256)), CheckpointError, /mlp\.gate_proj\.weight/],
-    ['an unknown architecture', (folder) => rewriteConfig(folder, (config) => (config.model_type = 'nothing')), UnsupportedError, /nothing/],
+    [
+      'a config of a larger model',
+      (folder) => rewriteConfig(folder, (config) => (config.num_hidden_layers = 3)),
+      CheckpointError,
+      /lacks 9 of/,
+    ],
+    [
+      'a config of a smaller model',
+      (folder) => rewriteConfig(folder, (config) => (config.num_hidden_layers = 1)),
+      CheckpointError,
+      /model\.layers\.1\./,
+    ],
+    [
+      'a config of a wider model',
+      (folder) => rewriteConfig(folder, (config) => (config.intermediate_size = 256)),
+      CheckpointError,
+      /mlp\.gate_proj\.weight/,
+    ],
+    [
+      'an unknown architecture',
+      (folder) => rewriteConfig(folder, (config) => (config.model_type = 'nothing')),
+      UnsupportedError,
+      /nothing/,
+    ],
     ['a config that is no JSON', (folder) => writeFile(join(folder, 'config.json'), '{'), Error, /config/],
   ];
 
   it.each(cases)('%s', async (_, damage, type, message) => {
     const folder = await unpack();
     await damage(folder);
-    await expect(AutoModelForCausalLM.fromPretrained(folder, { threads: 1 })).rejects.toSatisfy((error) => error instanceof type && message.test((error as Error).message));
+    await expect(AutoModelForCausalLM.fromPretrained(folder, { threads: 1 })).rejects.toSatisfy(
+      (error) => error instanceof type && message.test((error as Error).message),
+    );
   });
 
   it('a file that shrinks between opening and loading is an error, not a crash, where weights alias the file', async () => {
@@ -47,7 +80,13 @@ describe('damaged folders', () => {
       const config = parseModelConfig(await readFile(join(folder, 'config.json'), 'utf8'));
       const backend = openDevice('cpu', { threads: 1 });
       const model = buildModel(config);
-      const error = await loadParameters(checkpoint, parameterSlots(model), { backend, stored: config.quantizationConfig ?? undefined }).then(() => undefined, (reason: unknown) => reason);
+      const error = await loadParameters(checkpoint, parameterSlots(model), {
+        backend,
+        stored: config.quantizationConfig ?? undefined,
+      }).then(
+        () => undefined,
+        (reason: unknown) => reason,
+      );
       expect(error).toBeInstanceOf(CheckpointError);
       expect((error as Error).message).toMatch(/model\.safetensors, tensor \S+/);
       model.dispose();
@@ -60,7 +99,13 @@ describe('damaged folders', () => {
 it('reports progress and stops at an abort with its reason', async () => {
   const folder = await unpack('bnb-fp16');
   const seen: LoadProgress[] = [];
-  await (await AutoModelForCausalLM.fromPretrained(folder, { threads: 1, loadIn4bit: true, onProgress: (progress) => seen.push(progress) })).dispose();
+  await (
+    await AutoModelForCausalLM.fromPretrained(folder, {
+      threads: 1,
+      loadIn4bit: true,
+      onProgress: (progress) => seen.push(progress),
+    })
+  ).dispose();
   expect(seen.length).toBe(21);
   expect(seen.map(({ bytes }) => bytes)).toEqual(seen.map(({ bytes }) => bytes).sort((a, b) => a - b));
   expect(seen[20].bytes).toBe(seen[20].totalBytes);
@@ -72,17 +117,32 @@ it('reports progress and stops at an abort with its reason', async () => {
       count += 1;
       if (count === after) controller.abort(reason);
     };
-    await expect(AutoModelForCausalLM.fromPretrained(folder, { threads: 1, loadIn4bit: true, signal: controller.signal, onProgress })).rejects.toBe(reason);
+    await expect(
+      AutoModelForCausalLM.fromPretrained(folder, {
+        threads: 1,
+        loadIn4bit: true,
+        signal: controller.signal,
+        onProgress,
+      }),
+    ).rejects.toBe(reason);
     expect(count).toBe(after);
   }
-  await expect(AutoModelForCausalLM.fromPretrained(folder, { signal: AbortSignal.abort(new Error('before')) })).rejects.toThrow('before');
+  await expect(
+    AutoModelForCausalLM.fromPretrained(folder, { signal: AbortSignal.abort(new Error('before')) }),
+  ).rejects.toThrow('before');
 });
 
 it('saves nothing when saving is aborted', async () => {
   await using model = await AutoModelForCausalLM.fromPretrained(await unpack(), { threads: 1 });
   const folder = await temporary('aborted');
   const controller = new AbortController();
-  await expect(model.savePretrained(folder, { signal: controller.signal, maxShardSize: '100KB', onProgress: () => controller.abort(new Error('full')) })).rejects.toThrow('full');
+  await expect(
+    model.savePretrained(folder, {
+      signal: controller.signal,
+      maxShardSize: '100KB',
+      onProgress: () => controller.abort(new Error('full')),
+    }),
+  ).rejects.toThrow('full');
   expect(await readdir(folder)).toEqual([]);
 });
 
@@ -91,10 +151,14 @@ it('dummy weights make a working model of the config', async () => {
   const config = await AutoConfig.fromPretrained(folder);
   await using model = await AutoModelForCausalLM.fromConfig(config, { loadIn4bit: true, threads: 1 });
   expect(model.summary().linears).toEqual({ fp4: 14, dense: 1 });
-  expect((await model.generate({ inputIds: [[1, 2, 3]], maxNewTokens: 4, eosTokenId: null })).newTokens[0].length).toBe(4);
+  expect((await model.generate({ inputIds: [[1, 2, 3]], maxNewTokens: 4, eosTokenId: null })).newTokens[0].length).toBe(
+    4,
+  );
 });
 
 it('asks for a folder with a tokenizer', async () => {
   await expect(AutoTokenizer.fromPretrained(await unpack('mistral'))).rejects.toThrow(CheckpointError);
-  await expect(AutoTokenizer.fromPretrained(await unpack(), { revisoin: 'x' } as object)).rejects.toSatisfy((error) => error instanceof ConfigError && /revision/.test(error.message));
+  await expect(AutoTokenizer.fromPretrained(await unpack(), { revisoin: 'x' } as object)).rejects.toSatisfy(
+    (error) => error instanceof ConfigError && /revision/.test(error.message),
+  );
 });

@@ -1,10 +1,25 @@
 import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { assertKnownKeys, ConfigError, GENERATION_OPTION_NAMES, type GenerationConfig, type ModelConfig, type QuantizationConfig } from '@q/config';
+import {
+  assertKnownKeys,
+  ConfigError,
+  GENERATION_OPTION_NAMES,
+  type GenerationConfig,
+  type ModelConfig,
+  type QuantizationConfig,
+} from '@q/config';
 import { Engine, PastState, scoreWindows, unpack, type EngineOptions } from '@q/generate';
 import { SafetensorsWriter, storedTensors, type WriteProgress } from '@q/loader';
 import { bufferBytes, type CausalLM } from '@q/models';
-import { dtypeBytes, weightBytes, weightTensors, type Backend, type FloatDType, type ParameterSlot, type Tensor } from '@q/tensor';
+import {
+  dtypeBytes,
+  weightBytes,
+  weightTensors,
+  type Backend,
+  type FloatDType,
+  type ParameterSlot,
+  type Tensor,
+} from '@q/tensor';
 import { Generation, generateInputNames, requestsFor, withoutPadding, type GenerateOptions } from './generation.js';
 import type { Tokenizer } from './tokenizer.js';
 
@@ -96,13 +111,18 @@ export class CausalModel implements AsyncDisposable {
     const { inputIds, attentionMask, past } = input;
     const { model, backend, engine } = this.#parts;
     const length = inputIds[0]?.length ?? 0;
-    if (length === 0 || inputIds.some((row) => row.length !== length)) throw new ConfigError('forward', 'inputIds must be a rectangle [batch, length]', { got: inputIds.map((row) => row.length) });
+    if (length === 0 || inputIds.some((row) => row.length !== length))
+      throw new ConfigError('forward', 'inputIds must be a rectangle [batch, length]', {
+        got: inputIds.map((row) => row.length),
+      });
     const lists = withoutPadding(inputIds, attentionMask);
     const state = past ?? new PastState(model, backend, { sequences: lists.length, maxLength: length, ...engine });
     try {
       return backend.scope(() => {
         const packed = model.logits(state.forward(lists));
-        const places = inputIds.flatMap((row, i) => row.flatMap((_, j) => (attentionMask && attentionMask[i][j] === 0 ? [] : [i * length + j])));
+        const places = inputIds.flatMap((row, i) =>
+          row.flatMap((_, j) => (attentionMask && attentionMask[i][j] === 0 ? [] : [i * length + j])),
+        );
         return unpack(backend, packed, places, inputIds.length, length);
       });
     } finally {
@@ -123,17 +143,22 @@ export class CausalModel implements AsyncDisposable {
   generate(options: GenerateOptions): Generation {
     assertKnownKeys('generate', options, [...generateInputNames, ...GENERATION_OPTION_NAMES]);
     const requests = requestsFor(options, this.generationConfig, this.tokenizer);
-    return new Generation(requests, () => this.#engine.run(requests, { decoder: this.tokenizer, signal: options.signal }));
+    return new Generation(requests, () =>
+      this.#engine.run(requests, { decoder: this.tokenizer, signal: options.signal }),
+    );
   }
 
   /** Mean negative log likelihood of tokens 1.. of each window; exp of their mean is the perplexity. */
-  score(windows: readonly (readonly number[])[], options: { signal?: AbortSignal; onWindow?: (index: number, mean: number) => void } = {}): Promise<number[]> {
+  score(
+    windows: readonly (readonly number[])[],
+    options: { signal?: AbortSignal; onWindow?: (index: number, mean: number) => void } = {},
+  ): Promise<number[]> {
     return scoreWindows(this.#parts.model, this.backend, windows, { dtype: this.#parts.engine.dtype, ...options });
   }
 
   /**
-   * Bytes of parameters and buffers as Python's `get_memory_footprint()` counts them: codes of quantized weights, but not their scales.
-   * {@link weightBytes} is what they really take.
+   * Bytes of parameters and buffers as Python's `get_memory_footprint()` counts them: codes of quantized weights, but
+   * not their scales. {@link weightBytes} is what they really take.
    */
   getMemoryFootprint({ returnBuffers = true }: { returnBuffers?: boolean } = {}): number {
     const { slots, model } = this.#parts;
@@ -169,7 +194,10 @@ export class CausalModel implements AsyncDisposable {
     return this.#parts.slots.find((slot) => slot.kind === 'tensor')!.current().dtype as FloatDType;
   }
 
-  /** Bytes of weights that each decode step reads: all but the embedding table, of which it reads a row for each sequence. */
+  /**
+   * Bytes of weights that each decode step reads: all but the embedding table, of which it reads a row for each
+   * sequence.
+   */
   get decodeWeightBytes(): number {
     return this.#parts.slots.reduce((sum, slot) => {
       if (slot.kind === 'linear') return sum + weightBytes(slot.current());
@@ -185,11 +213,15 @@ export class CausalModel implements AsyncDisposable {
   /** Bytes of cache for each token of context and sequence. */
   get cacheBytesPerToken(): number {
     const { model, engine } = this.#parts;
-    return model.kvShapes.reduce((sum, { numKvHeads, headDim }) => sum + 2 * numKvHeads * headDim * dtypeBytes(engine.kvDtype ?? engine.dtype), 0);
+    return model.kvShapes.reduce(
+      (sum, { numKvHeads, headDim }) => sum + 2 * numKvHeads * headDim * dtypeBytes(engine.kvDtype ?? engine.dtype),
+      0,
+    );
   }
 
   /**
-   * Writes the model as it is, quantized or not, so that it loads again here and in Python. Nothing is left behind when it fails.
+   * Writes the model as it is, quantized or not, so that it loads again here and in Python. Nothing is left behind when
+   * it fails.
    * @returns names of the files
    */
   async savePretrained(folder: string, options: SaveOptions = {}): Promise<string[]> {
@@ -198,7 +230,10 @@ export class CausalModel implements AsyncDisposable {
     const tensors = new Map((await storedTensors(slots)).map((tensor) => [tensor.name, tensor]));
     const writer = new SafetensorsWriter(folder, options);
     for (const { name, dtype, shape } of tensors.values()) writer.declare({ name, dtype, shape });
-    writer.addFile('config.json', config.toText({ quantizationConfig: quantizationConfig ?? null, ...this.#savedDtype() }));
+    writer.addFile(
+      'config.json',
+      config.toText({ quantizationConfig: quantizationConfig ?? null, ...this.#savedDtype() }),
+    );
     writer.addFile('generation_config.json', generationConfig.toText());
     for (const name of source ? tokenizerFiles : []) {
       const content = await readFile(join(source!, name)).catch(() => undefined);
@@ -209,7 +244,11 @@ export class CausalModel implements AsyncDisposable {
 
   /** The dtype of the dense weights, when it is not what the config says. */
   #savedDtype(): { dtype?: 'float32' | 'float16' | 'bfloat16' } {
-    const names: Record<FloatDType, 'float32' | 'float16' | 'bfloat16'> = { f32: 'float32', f16: 'float16', bf16: 'bfloat16' };
+    const names: Record<FloatDType, 'float32' | 'float16' | 'bfloat16'> = {
+      f32: 'float32',
+      f16: 'float16',
+      bf16: 'bfloat16',
+    };
     const dtype = names[this.dtype];
     return dtype !== this.config.dtype ? { dtype } : {};
   }
@@ -225,4 +264,3 @@ export class CausalModel implements AsyncDisposable {
     await this.dispose();
   }
 }
-

@@ -5,10 +5,22 @@ import { compareLogits, expectedLogits, expectedRows, temporaryFolders, unpackCh
 
 const temporary = temporaryFolders();
 const tolerance = 1e-4;
-const models = ['llama', 'llama-rope-llama3', 'llama-rope-linear', 'llama-bf16', 'llama-fp16', 'llama-sharded', 'mistral', 'qwen2'];
+const models = [
+  'llama',
+  'llama-rope-llama3',
+  'llama-rope-linear',
+  'llama-bf16',
+  'llama-fp16',
+  'llama-sharded',
+  'mistral',
+  'qwen2',
+];
 
 const load = async (name: string, options: { legacy?: boolean } = {}): Promise<CausalModel> =>
-  AutoModelForCausalLM.fromPretrained(await unpackCheckpoint(name, await temporary(name), options), { deviceMap: 'cpu', threads: 1 });
+  AutoModelForCausalLM.fromPretrained(await unpackCheckpoint(name, await temporary(name), options), {
+    deviceMap: 'cpu',
+    threads: 1,
+  });
 
 async function logitsOf(model: CausalModel, input: Parameters<CausalModel['forward']>[0]): Promise<Float32Array> {
   using logits = model.forward(input);
@@ -22,12 +34,17 @@ describe.each(models)('%s', (name) => {
   it('gives the logits of the padded batch, zero at the padding', async () => {
     await using model = await load(name);
     const logits = await logitsOf(model, { inputIds, attentionMask });
-    const { largest, argmaxDiffers } = compareLogits(logits, expectedLogits(name, 'logits_padded'), attentionMask.flat());
+    const { largest, argmaxDiffers } = compareLogits(
+      logits,
+      expectedLogits(name, 'logits_padded'),
+      attentionMask.flat(),
+    );
     expect(largest).toBeLessThanOrEqual(tolerance);
     expect(argmaxDiffers).toBe(0);
     const vocab = logits.length / attentionMask.flat().length;
     attentionMask.flat().forEach((kept, position) => {
-      if (!kept) expect(logits.subarray(position * vocab, (position + 1) * vocab).every((value) => value === 0)).toBe(true);
+      if (!kept)
+        expect(logits.subarray(position * vocab, (position + 1) * vocab).every((value) => value === 0)).toBe(true);
     });
   });
 
@@ -42,7 +59,10 @@ describe.each(models)('%s', (name) => {
     const alone = await logitsOf(model, { inputIds: [shown] });
     expect(alone).toEqual(padded.slice(row + pads * vocab));
     const zeros = Array.from({ length: pads }, () => 0);
-    const right = await logitsOf(model, { inputIds: [[...shown, ...zeros]], attentionMask: [[...shown.map(() => 1), ...zeros]] });
+    const right = await logitsOf(model, {
+      inputIds: [[...shown, ...zeros]],
+      attentionMask: [[...shown.map(() => 1), ...zeros]],
+    });
     expect(right.slice(0, alone.length)).toEqual(alone);
   });
 
@@ -52,11 +72,15 @@ describe.each(models)('%s', (name) => {
     using past = model.createPast({ sequences: 2, maxLength: inputIds[0].length + 4 });
     model.forward({ inputIds, attentionMask, past }).dispose();
     const steps: Float32Array[] = [];
-    for (let step = 0; step < 4; step++) steps.push(await logitsOf(model, { inputIds: stepIds.map((ids) => [ids[step]]), past }));
+    for (let step = 0; step < 4; step++)
+      steps.push(await logitsOf(model, { inputIds: stepIds.map((ids) => [ids[step]]), past }));
     expect(past.lengths).toEqual(attentionMask.map((mask) => mask.reduce((a, b) => a + b) + 4));
     const vocab = steps[0].length / 2;
     const joined = new Float32Array(8 * vocab);
-    for (let row = 0; row < 2; row++) steps.forEach((logits, step) => joined.set(logits.subarray(row * vocab, (row + 1) * vocab), (row * 4 + step) * vocab));
+    for (let row = 0; row < 2; row++)
+      steps.forEach((logits, step) =>
+        joined.set(logits.subarray(row * vocab, (row + 1) * vocab), (row * 4 + step) * vocab),
+      );
     const { largest, argmaxDiffers } = compareLogits(joined, expectedLogits(name, 'logits_step'));
     expect(largest).toBeLessThanOrEqual(tolerance);
     expect(argmaxDiffers).toBe(0);
@@ -65,7 +89,9 @@ describe.each(models)('%s', (name) => {
   it('is the same model from a config.json of transformers 4', async () => {
     await using model = await load(name);
     await using legacy = await load(name, { legacy: true });
-    expect(await logitsOf(legacy, { inputIds, attentionMask })).toEqual(await logitsOf(model, { inputIds, attentionMask }));
+    expect(await logitsOf(legacy, { inputIds, attentionMask })).toEqual(
+      await logitsOf(model, { inputIds, attentionMask }),
+    );
   });
 });
 

@@ -1,5 +1,15 @@
 import { UnsupportedError, type BitsAndBytesConfig, type ModelConfig, type QuantizationConfig } from '@q/config';
-import { isStrategy, normalizeDeviceMap, planDevice, planPlacement, type Budgets, type DeviceMapInput, type DeviceReport, type Plan, type Wiring } from '@q/device-map';
+import {
+  isStrategy,
+  normalizeDeviceMap,
+  planDevice,
+  planPlacement,
+  type Budgets,
+  type DeviceMapInput,
+  type DeviceReport,
+  type Plan,
+  type Wiring,
+} from '@q/device-map';
 import { kvBlockSize } from '@q/generate';
 import { buildModel, planTree } from '@q/models';
 import { dtypeBytes, type FloatDType } from '@q/tensor';
@@ -31,7 +41,10 @@ export interface PlanOptions extends PlacementOptions {
 
 const bitsOf = (config: QuantizationConfig): 4 | 8 => {
   const bnb = config as BitsAndBytesConfig;
-  if (config.quantMethod !== 'bitsandbytes') throw new UnsupportedError('plan', `planning for ${config.quantMethod} is not supported`, { fix: 'plan with a BitsAndBytesConfig' });
+  if (config.quantMethod !== 'bitsandbytes')
+    throw new UnsupportedError('plan', `planning for ${config.quantMethod} is not supported`, {
+      fix: 'plan with a BitsAndBytesConfig',
+    });
   return bnb.loadIn8bit ? 8 : 4;
 };
 
@@ -40,14 +53,33 @@ const bitsOf = (config: QuantizationConfig): 4 | 8 => {
  * @throws PlanRefusedError, ConfigError, UnsupportedError
  */
 export async function planFor(config: ModelConfig, options: PlanOptions = {}): Promise<Plan> {
-  const { deviceMap = 'auto', maxMemory, torchDtype, quantizationConfig, quantizedOffload, context, batch = 1, kvDtype = 'f16', wiring, devices } = options;
+  const {
+    deviceMap = 'auto',
+    maxMemory,
+    torchDtype,
+    quantizationConfig,
+    quantizedOffload,
+    context,
+    batch = 1,
+    kvDtype = 'f16',
+    wiring,
+    devices,
+  } = options;
   const dtype = !torchDtype || torchDtype === 'auto' ? (config.dtype ?? 'float32') : torchDtype;
   const bnb = quantizationConfig as BitsAndBytesConfig | undefined;
   return planPlacement({
-    tree: planTree(config), dtype, maxMemory, wiring, quantizedOffload,
+    tree: planTree(config),
+    dtype,
+    maxMemory,
+    wiring,
+    quantizedOffload,
     deviceMap,
     devices: maxMemory || devices ? devices : await freeMemory(),
-    quantization: quantizationConfig && { bits: bitsOf(quantizationConfig), skipModules: bnb?.llmInt8SkipModules, cpuOffload: bnb?.llmInt8EnableFp32CpuOffload },
+    quantization: quantizationConfig && {
+      bits: bitsOf(quantizationConfig),
+      skipModules: bnb?.llmInt8SkipModules,
+      cpuOffload: bnb?.llmInt8EnableFp32CpuOffload,
+    },
     reserve: context === undefined ? undefined : { kvCache: cacheReserve(config, context, batch, kvDtype) },
   });
 }
@@ -64,15 +96,22 @@ function cacheReserve(config: ModelConfig, context: number, batch: number, dtype
  * The one device that loading uses.
  * @throws UnsupportedError when the plan needs several, with the plan.
  */
-export async function placeOnOne(config: ModelConfig, options: PlacementOptions & Pick<PlanOptions, 'torchDtype' | 'quantizationConfig'>): Promise<string> {
+export async function placeOnOne(
+  config: ModelConfig,
+  options: PlacementOptions & Pick<PlanOptions, 'torchDtype' | 'quantizationConfig'>,
+): Promise<string> {
   const target = normalizeDeviceMap(options.deviceMap) ?? { '': 'cpu' };
   const devices = isStrategy(target) && !options.maxMemory ? await freeMemory() : undefined;
   const hasGpu = devices?.some(([device]) => typeof device === 'number') ?? true;
   const simple = !isStrategy(target) && Object.keys(target).join() === '';
-  const deviceMap = simple ? target : (await planFor(config, { ...options, deviceMap: target, devices, quantizedOffload: !hasGpu })).deviceMap;
+  const deviceMap = simple
+    ? target
+    : (await planFor(config, { ...options, deviceMap: target, devices, quantizedOffload: !hasGpu })).deviceMap;
   const used = [...new Set(Object.values(deviceMap).map(planDevice))];
   if (used.length === 1 && used[0] !== 'disk') return typeof used[0] === 'number' ? `cuda:${used[0]}` : String(used[0]);
   throw new UnsupportedError('fromPretrained', `this plan needs ${used.length} devices (${used.join(', ')})`, {
-    deviceMap, why: 'running one model over several devices is not there yet', fix: 'raise maxMemory of one device, quantize, or use a smaller model',
+    deviceMap,
+    why: 'running one model over several devices is not there yet',
+    fix: 'raise maxMemory of one device, quantize, or use a smaller model',
   });
 }

@@ -12,7 +12,15 @@ import ts from 'typescript';
 import * as transformers from './index.js';
 
 // Runs every TypeScript snippet of the READMEs that have no test of their own, in a temporary folder.
-const packages: Readonly<Record<string, unknown>> = { '@q/config': config, '@q/kernels-cpu': kernelsCpu, '@q/kernels-cuda': kernelsCuda, '@q/models': models, '@q/nano': nano, '@q/tensor': tensor, '@q/transformers': transformers };
+const packages: Readonly<Record<string, unknown>> = {
+  '@q/config': config,
+  '@q/kernels-cpu': kernelsCpu,
+  '@q/kernels-cuda': kernelsCuda,
+  '@q/models': models,
+  '@q/nano': nano,
+  '@q/tensor': tensor,
+  '@q/transformers': transformers,
+};
 const before = process.cwd();
 let folder: string;
 beforeAll(async () => {
@@ -24,23 +32,43 @@ afterAll(async () => {
   await rm(folder, { recursive: true, force: true });
 });
 
-const AsyncFunction = (async () => {}).constructor as new (...names: string[]) => (...values: unknown[]) => Promise<void>;
+const AsyncFunction = (async () => {}).constructor as new (
+  ...names: string[]
+) => (...values: unknown[]) => Promise<void>;
 
 async function runSnippets(path: string): Promise<{ snippets: number; printed: string }> {
   const readme = await readFile(new URL(`../../../${path}`, import.meta.url), 'utf8');
   const snippets = [...readme.matchAll(/```ts\n([\s\S]*?)```/g)].map(([, code]) => code);
   let printed = '';
-  const print = vi.fn((...values: unknown[]) => void (printed += values.map((value) => (typeof value === 'string' ? value : JSON.stringify(value))).join(' ')));
+  const print = vi.fn(
+    (...values: unknown[]) =>
+      void (printed += values.map((value) => (typeof value === 'string' ? value : JSON.stringify(value))).join(' ')),
+  );
   for (const code of snippets) {
     const body = code.replace(/^import (\{[^}]*\}) from '(@q\/[a-z-]+)';$/gm, "const $1 = packages['$2'];");
-    const { outputText } = ts.transpileModule(`async function run() {\n${body}\n}`, { compilerOptions: { target: ts.ScriptTarget.ES2022, module: ts.ModuleKind.ESNext } });
-    await new AsyncFunction('packages', 'console', 'process', `${outputText}\nawait run();`)(packages, { log: print }, { stdout: { write: print } });
+    const { outputText } = ts.transpileModule(`async function run() {\n${body}\n}`, {
+      compilerOptions: { target: ts.ScriptTarget.ES2022, module: ts.ModuleKind.ESNext },
+    });
+    await new AsyncFunction('packages', 'console', 'process', `${outputText}\nawait run();`)(
+      packages,
+      { log: print },
+      { stdout: { write: print } },
+    );
   }
   expect(print).toHaveBeenCalled();
   return { snippets: snippets.length, printed };
 }
 
-it.each([['README.md', 2], ['packages/transformers/README.md', 2], ['packages/models/README.md', 1], ['packages/tensor/README.md', 1], ['packages/nano/README.md', 1], ['packages/kernels-cpu/README.md', 1], ['packages/kernels-cuda/README.md', 1], ['docs/gpus.md', 1]])('%s', async (path, snippets) => {
+it.each([
+  ['README.md', 2],
+  ['packages/transformers/README.md', 2],
+  ['packages/models/README.md', 1],
+  ['packages/tensor/README.md', 1],
+  ['packages/nano/README.md', 1],
+  ['packages/kernels-cpu/README.md', 1],
+  ['packages/kernels-cuda/README.md', 1],
+  ['docs/gpus.md', 1],
+])('%s', async (path, snippets) => {
   expect((await runSnippets(path)).snippets).toBe(snippets);
 });
 

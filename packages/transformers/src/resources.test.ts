@@ -9,7 +9,10 @@ import { AutoModelForCausalLM, BitsAndBytesConfig, nanoFolder, type LoadModelOpt
 const nf4 = new BitsAndBytesConfig({ loadIn4bit: true, bnb4bitQuantType: 'nf4' });
 const ways: LoadModelOptions[] = [{}, { quantizationConfig: nf4 }, { loadIn8bit: true }, { torchDtype: 'bfloat16' }];
 
-/** Resident memory after garbage collection; buffers of the addon are freed by finalizers, which run after the collection. */
+/**
+ * Resident memory after garbage collection; buffers of the addon are freed by finalizers, which run after the
+ * collection.
+ */
 async function residentMB(): Promise<number> {
   setFlagsFromString('--expose-gc');
   const collect = runInNewContext('gc') as () => void;
@@ -22,8 +25,18 @@ async function residentMB(): Promise<number> {
 
 it('100 cycles of load, generate and dispose end within 20 MB of where they began', async () => {
   const cycle = async (i: number) => {
-    await using model = await AutoModelForCausalLM.fromPretrained(nanoFolder(), { ...ways[i % ways.length], threads: 2 });
-    await model.generate({ inputIds: [[1, 2, 3, 4], [5, 6]], maxNewTokens: 4, eosTokenId: null });
+    await using model = await AutoModelForCausalLM.fromPretrained(nanoFolder(), {
+      ...ways[i % ways.length],
+      threads: 2,
+    });
+    await model.generate({
+      inputIds: [
+        [1, 2, 3, 4],
+        [5, 6],
+      ],
+      maxNewTokens: 4,
+      eosTokenId: null,
+    });
   };
   for (let i = 0; i < 20; i++) await cycle(i);
   const before = await residentMB();
@@ -45,8 +58,8 @@ async function delayDuring(work: () => PromiseLike<unknown>): Promise<number> {
 const bound = 10;
 
 /**
- * Best of a few runs, since other programs of the machine also delay the timer: their share differs from run to run, Q's does not.
- * The baseline is the delay of the same time without work.
+ * Best of a few runs, since other programs of the machine also delay the timer: their share differs from run to run,
+ * Q's does not. The baseline is the delay of the same time without work.
  */
 async function expectFreeLoop(what: string, work: () => PromiseLike<unknown>): Promise<void> {
   const runs: { delay: number; baseline: number }[] = [];
@@ -55,22 +68,33 @@ async function expectFreeLoop(what: string, work: () => PromiseLike<unknown>): P
     runs.push({ baseline, delay: await delayDuring(work) });
     if (runs[run].delay < bound) break;
   }
-  console.log(`${what}: p99 delay of a 1 ms timer ${runs.map(({ delay, baseline }) => `${delay.toFixed(2)} ms (idle ${baseline.toFixed(2)} ms)`).join(', ')}`);
+  console.log(
+    `${what}: p99 delay of a 1 ms timer ${runs.map(({ delay, baseline }) => `${delay.toFixed(2)} ms (idle ${baseline.toFixed(2)} ms)`).join(', ')}`,
+  );
   expect(Math.min(...runs.map(({ delay }) => delay))).toBeLessThan(bound);
 }
 
 it('leaves the event loop free while generating', async () => {
   await using model = await AutoModelForCausalLM.fromPretrained(nanoFolder(), {});
   const prompt = Array.from({ length: 300 }, (_, i) => (i * 7) % 1000);
-  const generate = () => model.generate({ inputIds: [prompt, prompt.slice(0, 50)], maxNewTokens: 200, eosTokenId: null });
+  const generate = () =>
+    model.generate({ inputIds: [prompt, prompt.slice(0, 50)], maxNewTokens: 200, eosTokenId: null });
   await generate();
   await expectFreeLoop('generating', generate);
 }, 120_000);
 
-it.each([['float32', {}], ['nf4', { quantizationConfig: nf4 }], ['int8', { loadIn8bit: true }]] as [string, LoadModelOptions][])('leaves the event loop free while loading as %s', async (name, options) => {
-  const load = async () => {
-    for (let i = 0; i < 8; i++) await (await AutoModelForCausalLM.fromPretrained(nanoFolder(), options)).dispose();
-  };
-  await load();
-  await expectFreeLoop(`loading as ${name}`, load);
-}, 120_000);
+it.each([
+  ['float32', {}],
+  ['nf4', { quantizationConfig: nf4 }],
+  ['int8', { loadIn8bit: true }],
+] as [string, LoadModelOptions][])(
+  'leaves the event loop free while loading as %s',
+  async (name, options) => {
+    const load = async () => {
+      for (let i = 0; i < 8; i++) await (await AutoModelForCausalLM.fromPretrained(nanoFolder(), options)).dispose();
+    };
+    await load();
+    await expectFreeLoop(`loading as ${name}`, load);
+  },
+  120_000,
+);

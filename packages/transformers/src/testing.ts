@@ -13,10 +13,13 @@ type StoredFile = { readonly text: string } | { readonly header: string; readonl
 interface Index {
   readonly step: number;
   readonly folders: Readonly<Record<string, Readonly<Record<string, StoredFile>>>>;
-  readonly expected: Readonly<Record<string, Readonly<Record<string, { shape: number[]; values?: number[]; argmax?: number[]; at?: Place }>>>>;
+  readonly expected: Readonly<
+    Record<string, Readonly<Record<string, { shape: number[]; values?: number[]; argmax?: number[]; at?: Place }>>>
+  >;
 }
 
-const read = (name: string): Buffer => brotliDecompressSync(readFileSync(fileURLToPath(new URL(`../fixtures/${name}`, import.meta.url))));
+const read = (name: string): Buffer =>
+  brotliDecompressSync(readFileSync(fileURLToPath(new URL(`../fixtures/${name}`, import.meta.url))));
 
 /** A JSON fixture. */
 export const fixture = <T>(name: string): T => JSON.parse(read(`${name}.json.br`).toString()) as T;
@@ -54,7 +57,8 @@ export function temporaryFolders(): (name?: string) => Promise<string> {
 }
 
 /** The files of a checkpoint by name, byte for byte. */
-export const checkpointFiles = (name: string): Record<string, Buffer> => Object.fromEntries(Object.entries(index.folders[name]).map(([file, stored]) => [file, fileBytes(stored)]));
+export const checkpointFiles = (name: string): Record<string, Buffer> =>
+  Object.fromEntries(Object.entries(index.folders[name]).map(([file, stored]) => [file, fileBytes(stored)]));
 
 /** Writes a checkpoint into the folder and returns the folder; `legacy` uses config.legacy.json as config.json. */
 export async function unpackCheckpoint(name: string, folder: string, { legacy = false } = {}): Promise<string> {
@@ -97,10 +101,15 @@ export interface LogitsComparison {
 }
 
 /** Compares logits [positions, vocab] with expected ones; positions where `mask` is 0 are left out. */
-export function compareLogits(actual: Float32Array, expected: ExpectedLogits, mask?: readonly number[]): LogitsComparison {
+export function compareLogits(
+  actual: Float32Array,
+  expected: ExpectedLogits,
+  mask?: readonly number[],
+): LogitsComparison {
   const vocab = expected.shape[expected.shape.length - 1];
   const kept = vocab / index.step;
-  if (actual.length !== expected.argmax.length * vocab) throw new Error(`got ${actual.length} logits, expected ${expected.argmax.length * vocab}`);
+  if (actual.length !== expected.argmax.length * vocab)
+    throw new Error(`got ${actual.length} logits, expected ${expected.argmax.length * vocab}`);
   let [largest, difference, norm, argmaxDiffers] = [0, 0, 0, 0];
   expected.argmax.forEach((best, position) => {
     if (mask && mask[position] === 0) return;

@@ -1,5 +1,6 @@
-// Large vocabularies without blocking the event loop: 128,000 tokens take 0.3 s to parse and 0.6 s to put into maps. A worker thread parses
-// tokenizer.json and gives the vocabulary and the merges in parts, on request; between parts the event loop runs.
+// Large vocabularies without blocking the event loop: 128,000 tokens take 0.3 s to parse and 0.6 s to put into maps. A
+// worker thread parses tokenizer.json and gives the vocabulary and the merges in parts, on request; between parts the
+// event loop runs.
 import { Worker } from 'node:worker_threads';
 import type { Tokenizer as HubTokenizer } from '@huggingface/tokenizers';
 
@@ -17,9 +18,14 @@ export interface TokenizerParts {
   fill(tokenizer: HubTokenizer): Promise<void>;
 }
 
-type Reply = { readonly error: string } | { readonly json: unknown; readonly tokens: number; readonly merges: number; readonly unknownId?: number } | { readonly tokens: string[]; readonly ids: number[] } | { readonly ranks: string[] };
+type Reply =
+  | { readonly error: string }
+  | { readonly json: unknown; readonly tokens: number; readonly merges: number; readonly unknownId?: number }
+  | { readonly tokens: string[]; readonly ids: number[] }
+  | { readonly ranks: string[] };
 
-// As text, because a bundle of this package is one file. Answers each request [kind, first, end] with one message; the ranks are keyed as
+// As text, because a bundle of this package is one file. Answers each request [kind, first, end] with one message; the
+// ranks are keyed as
 // @huggingface/tokenizers keys them.
 const workerSource = `
 const { parentPort, workerData } = require('node:worker_threads');
@@ -63,7 +69,11 @@ const nextReply = (worker: Worker): Promise<Reply> =>
 /** Takes turns with whatever else waits for the event loop. */
 const othersFirst = () => new Promise<void>((resolve) => setImmediate(resolve));
 
-async function fill(tokenizer: HubTokenizer, worker: Worker, counts: { tokens: number; merges: number; unknownId?: number }): Promise<void> {
+async function fill(
+  tokenizer: HubTokenizer,
+  worker: Worker,
+  counts: { tokens: number; merges: number; unknownId?: number },
+): Promise<void> {
   if (counts.tokens === 0) return; // another model than BPE: the worker gave all of it
   const bpe = (tokenizer as unknown as { model: Bpe }).model;
   const added = [...bpe.tokens_to_ids]; // they come before what the vocabulary says
@@ -97,12 +107,18 @@ async function fill(tokenizer: HubTokenizer, worker: Worker, counts: { tokens: n
  * @param options.small files up to this many bytes are parsed on this thread
  * @throws what `parse` throws for text that is not valid
  */
-export async function withTokenizerParts<T>(bytes: Buffer, parse: (text: string) => Json, use: (parts: TokenizerParts) => Promise<T>, { small = smallBytes } = {}): Promise<T> {
+export async function withTokenizerParts<T>(
+  bytes: Buffer,
+  parse: (text: string) => Json,
+  use: (parts: TokenizerParts) => Promise<T>,
+  { small = smallBytes } = {},
+): Promise<T> {
   if (bytes.byteLength <= small) return use({ json: parse(bytes.toString('utf8')), fill: async () => undefined });
   const worker = new Worker(workerSource, { eval: true, workerData: bytes });
   try {
     const reply = await nextReply(worker);
-    const isObject = 'json' in reply && typeof reply.json === 'object' && reply.json !== null && !Array.isArray(reply.json);
+    const isObject =
+      'json' in reply && typeof reply.json === 'object' && reply.json !== null && !Array.isArray(reply.json);
     if (!isObject) return await use({ json: parse(bytes.toString('utf8')), fill: async () => undefined }); // which says what is wrong with it
     return await use({ json: reply.json as Json, fill: (tokenizer) => fill(tokenizer, worker, reply) });
   } finally {

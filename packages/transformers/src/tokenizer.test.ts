@@ -1,4 +1,5 @@
-// Tokenizers against tokenizers 0.23 (through transformers): ids, texts, pairs, batches, prefixes and chats must match exactly.
+// Tokenizers against tokenizers 0.23 (through transformers): ids, texts, pairs, batches, prefixes and chats must match
+// exactly.
 import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
@@ -8,12 +9,29 @@ import { optionalTokenizer } from './tokenizer.js';
 
 interface Vectors {
   readonly special_token_ids: Readonly<Record<string, number>>;
-  readonly cases: readonly { text: string; ids: number[]; ids_without_special: number[]; decoded: string; decoded_skip_special: string }[];
+  readonly cases: readonly {
+    text: string;
+    ids: number[];
+    ids_without_special: number[];
+    decoded: string;
+    decoded_skip_special: string;
+  }[];
   readonly pairs: readonly { text: string; text_pair: string; ids: number[] }[];
-  readonly batches: readonly { texts: string[]; padding_side: 'left' | 'right'; options: { padding: true | 'max_length'; max_length?: number; truncation?: boolean; pad_to_multiple_of?: number }; input_ids: number[][]; attention_mask: number[][] }[];
+  readonly batches: readonly {
+    texts: string[];
+    padding_side: 'left' | 'right';
+    options: { padding: true | 'max_length'; max_length?: number; truncation?: boolean; pad_to_multiple_of?: number };
+    input_ids: number[][];
+    attention_mask: number[][];
+  }[];
   readonly streams: readonly { ids: number[]; decoded_prefixes: string[]; decoded_single: string[] }[];
   readonly decode_random_ids: readonly { ids: number[]; decoded: string; decoded_skip_special: string }[];
-  readonly chats?: readonly { messages: ChatMessage[]; add_generation_prompt: boolean; rendered: string; ids: number[] }[];
+  readonly chats?: readonly {
+    messages: ChatMessage[];
+    add_generation_prompt: boolean;
+    rendered: string;
+    ids: number[];
+  }[];
 }
 
 const temporary = temporaryFolders();
@@ -21,7 +39,8 @@ const stored = fixture<Record<string, Record<string, string>>>('tokenizers');
 
 async function load(name: string, how: string): Promise<Tokenizer> {
   const folder = await temporary(`${name} ${how}`);
-  for (const [file, text] of Object.entries(stored[name])) if (file !== 'vectors.json') await writeFile(join(folder, file), text);
+  for (const [file, text] of Object.entries(stored[name]))
+    if (file !== 'vectors.json') await writeFile(join(folder, file), text);
   return how === 'in parts' ? (await optionalTokenizer(folder, { small: 0 }))! : AutoTokenizer.fromPretrained(folder);
 }
 
@@ -30,11 +49,20 @@ async function load(name: string, how: string): Promise<Tokenizer> {
 // - Unigram: its character map drops a zero width joiner's cluster and a byte order mark in another way than nmt_nfkc.
 const misencoded: Readonly<Record<string, readonly string[]>> = {
   'bert-wordpiece': ['\u{20000}\u{20bb7}\u91ce\u5bb6 (astral CJK)'],
-  't5-unigram': ['family \u{1f468}\u200d\u{1f469}\u200d\u{1f467}\u200d\u{1f466} flag \u{1f1eb}\u{1f1f7} keycap 1\ufe0f\u20e3', 'zero\u200bwidth\u200djoin\ufeffbom soft\u00adhyphen'],
+  't5-unigram': [
+    'family \u{1f468}\u200d\u{1f469}\u200d\u{1f467}\u200d\u{1f466} flag \u{1f1eb}\u{1f1f7} keycap 1\ufe0f\u20e3',
+    'zero\u200bwidth\u200djoin\ufeffbom soft\u00adhyphen',
+  ],
 };
 
 // Large files are loaded in parts; all must come out the same.
-const loads = Object.keys(stored).flatMap((name) => [[name, 'at once'], [name, 'in parts']] as const);
+const loads = Object.keys(stored).flatMap(
+  (name) =>
+    [
+      [name, 'at once'],
+      [name, 'in parts'],
+    ] as const,
+);
 
 describe.each(loads)('%s, %s', (name, how) => {
   const vectors = JSON.parse(stored[name]['vectors.json']) as Vectors;
@@ -43,12 +71,19 @@ describe.each(loads)('%s, %s', (name, how) => {
   it('encodes', async () => {
     const cases = vectors.cases.filter(({ text }) => !misencoded[name]?.includes(text));
     expect(cases.length).toBe(vectors.cases.length - (misencoded[name]?.length ?? 0));
-    const actual = await Promise.all(cases.map(async ({ text }) => ({ text, ids: (await tokenizer).encode(text), plain: (await tokenizer).encode(text, { addSpecialTokens: false }) })));
+    const actual = await Promise.all(
+      cases.map(async ({ text }) => ({
+        text,
+        ids: (await tokenizer).encode(text),
+        plain: (await tokenizer).encode(text, { addSpecialTokens: false }),
+      })),
+    );
     expect(actual).toEqual(cases.map(({ text, ids, ids_without_special: plain }) => ({ text, ids, plain })));
   });
 
   it('encodes pairs', async () => {
-    for (const { text, text_pair: pair, ids } of vectors.pairs) expect((await tokenizer).encode(text, { pair })).toEqual(ids);
+    for (const { text, text_pair: pair, ids } of vectors.pairs)
+      expect((await tokenizer).encode(text, { pair })).toEqual(ids);
   });
 
   it('decodes', async () => {
@@ -78,9 +113,21 @@ describe.each(loads)('%s, %s', (name, how) => {
   });
 
   it('makes padded batches', async () => {
-    for (const { texts, padding_side: paddingSide, options, input_ids: inputIds, attention_mask: attentionMask } of vectors.batches) {
+    for (const {
+      texts,
+      padding_side: paddingSide,
+      options,
+      input_ids: inputIds,
+      attention_mask: attentionMask,
+    } of vectors.batches) {
       const { padding, max_length: maxLength, truncation, pad_to_multiple_of: padToMultipleOf } = options;
-      const own = { paddingSide, padding: padding === 'max_length' ? 'maxLength' : 'longest', maxLength, truncation, padToMultipleOf } as const;
+      const own = {
+        paddingSide,
+        padding: padding === 'max_length' ? 'maxLength' : 'longest',
+        maxLength,
+        truncation,
+        padToMultipleOf,
+      } as const;
       expect((await tokenizer).batchEncode(texts, own)).toEqual({ inputIds, attentionMask });
     }
   });
@@ -88,7 +135,11 @@ describe.each(loads)('%s, %s', (name, how) => {
   it('knows its special tokens', async () => {
     const { special_token_ids: ids } = vectors;
     const { bosTokenId, eosTokenId, padTokenId } = await tokenizer;
-    expect({ bosTokenId, eosTokenId, padTokenId }).toEqual({ bosTokenId: ids.bos_token, eosTokenId: ids.eos_token, padTokenId: ids.pad_token });
+    expect({ bosTokenId, eosTokenId, padTokenId }).toEqual({
+      bosTokenId: ids.bos_token,
+      eosTokenId: ids.eos_token,
+      padTokenId: ids.pad_token,
+    });
   });
 
   it('renders chats', async () => {
@@ -97,7 +148,10 @@ describe.each(loads)('%s, %s', (name, how) => {
       expect(text).toBe(rendered);
       expect((await tokenizer).encode(text, { addSpecialTokens: false })).toEqual(ids);
     }
-    if (!vectors.chats) await expect((async () => (await tokenizer).applyChatTemplate([{ role: 'user', content: 'hi' }]))()).rejects.toThrow(ConfigError);
+    if (!vectors.chats)
+      await expect(
+        (async () => (await tokenizer).applyChatTemplate([{ role: 'user', content: 'hi' }]))(),
+      ).rejects.toThrow(ConfigError);
   });
 });
 
@@ -105,10 +159,23 @@ describe('a large tokenizer.json', () => {
   const letters = Array.from({ length: 26 }, (_, i) => String.fromCharCode(97 + i));
   const pairs = letters.flatMap((a) => letters.map((b) => [a, b]));
   const merges = [...pairs, ...pairs.flatMap(([a, b]) => letters.map((c) => [a + b, c]))];
-  const vocab = Object.fromEntries(['<unk>', ...letters, ...merges.map(([a, b]) => a + b)].map((token, id) => [token, id]));
-  const added = [{ id: 1, content: 'a', special: false, normalized: false }, { id: 60_000, content: '<end>', special: true, normalized: false }];
+  const vocab = Object.fromEntries(
+    ['<unk>', ...letters, ...merges.map(([a, b]) => a + b)].map((token, id) => [token, id]),
+  );
+  const added = [
+    { id: 1, content: 'a', special: false, normalized: false },
+    { id: 60_000, content: '<end>', special: true, normalized: false },
+  ];
   const model = { type: 'BPE', unk_token: '<unk>', vocab, merges };
-  const json = { version: '1.0', added_tokens: added, normalizer: null, pre_tokenizer: null, post_processor: null, decoder: null, model };
+  const json = {
+    version: '1.0',
+    added_tokens: added,
+    normalizer: null,
+    pre_tokenizer: null,
+    post_processor: null,
+    decoder: null,
+    model,
+  };
 
   it('is loaded in parts, and works as one loaded at once', async () => {
     const folder = await temporary('large');
@@ -121,7 +188,10 @@ describe('a large tokenizer.json', () => {
     }
   });
 
-  it.each([['not JSON', `${JSON.stringify(json)}}`], ['no object', `[${JSON.stringify(json)}]`]])('that is %s is refused by name', async (name, text) => {
+  it.each([
+    ['not JSON', `${JSON.stringify(json)}}`],
+    ['no object', `[${JSON.stringify(json)}]`],
+  ])('that is %s is refused by name', async (name, text) => {
     const folder = await temporary(name);
     await writeFile(join(folder, 'tokenizer.json'), text);
     await expect(AutoTokenizer.fromPretrained(folder)).rejects.toThrow(/tokenizer\.json (is not valid JSON|must hold)/);

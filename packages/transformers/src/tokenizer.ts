@@ -3,7 +3,15 @@ import { Tokenizer as HubTokenizer } from '@huggingface/tokenizers';
 import { assertKnownKeys, ConfigError } from '@q/config';
 import type { TokenDecoder } from '@q/generate';
 import { byteTokenSpellings, useByteRuns } from './byte-fallback.js';
-import { hubOptionNames, missingFile, modelFolder, parseJson, readBytes, readOptional, type HubOptions } from './files.js';
+import {
+  hubOptionNames,
+  missingFile,
+  modelFolder,
+  parseJson,
+  readBytes,
+  readOptional,
+  type HubOptions,
+} from './files.js';
 import { withTokenizerParts, type TokenizerParts } from './tokenizer-parts.js';
 
 export interface EncodeOptions {
@@ -31,7 +39,14 @@ export interface PadOptions extends EncodeOptions {
 }
 
 const encodeOptionNames = ['pair', 'addSpecialTokens'] as const;
-const padOptionNames = [...encodeOptionNames, 'paddingSide', 'padding', 'maxLength', 'truncation', 'padToMultipleOf'] as const;
+const padOptionNames = [
+  ...encodeOptionNames,
+  'paddingSide',
+  'padding',
+  'maxLength',
+  'truncation',
+  'padToMultipleOf',
+] as const;
 
 export interface ChatMessage {
   readonly role: string;
@@ -59,9 +74,12 @@ interface PostProcessor {
 
 /** Whether the post-processor has a place for the second text of a pair; without one the texts follow each other. */
 const joinsPairs = (processor: PostProcessor | null | undefined): boolean =>
-  processor?.type === 'Sequence' ? (processor.processors ?? []).some(joinsPairs) : ['TemplateProcessing', 'BertProcessing', 'RobertaProcessing'].includes(processor?.type ?? '');
+  processor?.type === 'Sequence'
+    ? (processor.processors ?? []).some(joinsPairs)
+    : ['TemplateProcessing', 'BertProcessing', 'RobertaProcessing'].includes(processor?.type ?? '');
 
-const contentOf = (token: unknown): string | undefined => (typeof token === 'string' ? token : (token as SpecialToken | null | undefined)?.content);
+const contentOf = (token: unknown): string | undefined =>
+  typeof token === 'string' ? token : (token as SpecialToken | null | undefined)?.content;
 
 /** Text to token ids and back, as `tokenizer.json` says. Made by {@link AutoTokenizer}. */
 export class Tokenizer implements TokenDecoder {
@@ -82,7 +100,10 @@ export class Tokenizer implements TokenDecoder {
   }
 
   /** As the constructor, for parts of a large `tokenizer.json`. @internal */
-  static async fromParts({ json, fill }: TokenizerParts, config: Readonly<Record<string, unknown>>): Promise<Tokenizer> {
+  static async fromParts(
+    { json, fill }: TokenizerParts,
+    config: Readonly<Record<string, unknown>>,
+  ): Promise<Tokenizer> {
     const tokenizer = new Tokenizer(json, config);
     await fill(tokenizer.#tokenizer);
     tokenizer.#findByteIds();
@@ -90,7 +111,8 @@ export class Tokenizer implements TokenDecoder {
   }
 
   #findByteIds(): void {
-    if (this.#hasByteRuns) this.#byteIds = new Set(byteTokenSpellings.map((token) => this.tokenId(token)).filter((id) => id !== undefined));
+    if (this.#hasByteRuns)
+      this.#byteIds = new Set(byteTokenSpellings.map((token) => this.tokenId(token)).filter((id) => id !== undefined));
   }
 
   get vocabSize(): number {
@@ -122,7 +144,8 @@ export class Tokenizer implements TokenDecoder {
   encode(text: string, options: EncodeOptions = {}): number[] {
     assertKnownKeys('encode', options, encodeOptionNames);
     const { pair, addSpecialTokens = true } = options;
-    if (pair !== undefined && !this.#joinsPairs) return [...this.encode(text, { addSpecialTokens }), ...this.encode(pair, { addSpecialTokens })];
+    if (pair !== undefined && !this.#joinsPairs)
+      return [...this.encode(text, { addSpecialTokens }), ...this.encode(pair, { addSpecialTokens })];
     return this.#tokenizer.encode(text, { text_pair: pair ?? null, add_special_tokens: addSpecialTokens }).ids;
   }
 
@@ -147,12 +170,27 @@ export class Tokenizer implements TokenDecoder {
    */
   batchEncode(texts: readonly string[], options: PadOptions = {}): { inputIds: number[][]; attentionMask: number[][] } {
     assertKnownKeys('batchEncode', options, padOptionNames);
-    const { paddingSide = this.paddingSide, padding = 'longest', truncation = false, maxLength, padToMultipleOf = 1, ...encode } = options;
-    if (padding !== 'longest' && padding !== 'maxLength') throw new ConfigError('tokenizer', `padding is "${String(padding)}"`, { fix: 'use "longest" or "maxLength"' });
-    if (maxLength === undefined && (truncation || padding === 'maxLength')) throw new ConfigError('tokenizer', 'maxLength is missing', { padding, truncation });
-    const lists = texts.map((text) => (truncation ? this.#truncated(text, encode, maxLength!) : this.encode(text, encode)));
+    const {
+      paddingSide = this.paddingSide,
+      padding = 'longest',
+      truncation = false,
+      maxLength,
+      padToMultipleOf = 1,
+      ...encode
+    } = options;
+    if (padding !== 'longest' && padding !== 'maxLength')
+      throw new ConfigError('tokenizer', `padding is "${String(padding)}"`, { fix: 'use "longest" or "maxLength"' });
+    if (maxLength === undefined && (truncation || padding === 'maxLength'))
+      throw new ConfigError('tokenizer', 'maxLength is missing', { padding, truncation });
+    const lists = texts.map((text) =>
+      truncation ? this.#truncated(text, encode, maxLength!) : this.encode(text, encode),
+    );
     const longest = lists.reduce((max, ids) => Math.max(max, ids.length), 0);
-    if (longest > (maxLength ?? longest)) throw new ConfigError('tokenizer', `a text has ${longest} tokens`, { maxLength, fix: 'set truncation to true or raise maxLength' });
+    if (longest > (maxLength ?? longest))
+      throw new ConfigError('tokenizer', `a text has ${longest} tokens`, {
+        maxLength,
+        fix: 'set truncation to true or raise maxLength',
+      });
     const length = Math.ceil((padding === 'maxLength' ? maxLength! : longest) / padToMultipleOf) * padToMultipleOf;
     const rows = lists.map((ids) => this.#padded(ids, length, paddingSide));
     return { inputIds: rows.map(({ ids }) => ids), attentionMask: rows.map(({ mask }) => mask) };
@@ -164,10 +202,22 @@ export class Tokenizer implements TokenDecoder {
    */
   applyChatTemplate(messages: readonly ChatMessage[], options: ChatOptions = {}): string {
     const { addGenerationPrompt = true, chatTemplate = this.#template(), variables = {} } = options;
-    if (chatTemplate === undefined) throw new ConfigError('tokenizer', 'this tokenizer has no chat template', { fix: 'pass chatTemplate, or write the prompt yourself' });
-    const named = Object.fromEntries(['bos_token', 'eos_token', 'pad_token', 'unk_token'].map((key) => [key, contentOf(this.config[key])]).filter(([, value]) => value !== undefined));
+    if (chatTemplate === undefined)
+      throw new ConfigError('tokenizer', 'this tokenizer has no chat template', {
+        fix: 'pass chatTemplate, or write the prompt yourself',
+      });
+    const named = Object.fromEntries(
+      ['bos_token', 'eos_token', 'pad_token', 'unk_token']
+        .map((key) => [key, contentOf(this.config[key])])
+        .filter(([, value]) => value !== undefined),
+    );
     try {
-      return new Template(chatTemplate).render({ messages, add_generation_prompt: addGenerationPrompt, ...named, ...variables });
+      return new Template(chatTemplate).render({
+        messages,
+        add_generation_prompt: addGenerationPrompt,
+        ...named,
+        ...variables,
+      });
     } catch (cause) {
       throw new ConfigError('tokenizer', `the chat template failed: ${(cause as Error).message}`, { cause });
     }
@@ -177,10 +227,12 @@ export class Tokenizer implements TokenDecoder {
   #truncated(text: string, options: EncodeOptions, maxLength: number): number[] {
     const ids = this.encode(text, options);
     if (ids.length <= maxLength) return ids;
-    if (options.pair !== undefined) throw new ConfigError('tokenizer', 'pairs cannot be truncated', { fix: 'shorten the texts' });
+    if (options.pair !== undefined)
+      throw new ConfigError('tokenizer', 'pairs cannot be truncated', { fix: 'shorten the texts' });
     const plain = this.encode(text, { addSpecialTokens: false });
     const added = ids.length - plain.length;
-    const before = Array.from({ length: added + 1 }, (_, at) => at).find((at) => plain.every((id, i) => id === ids[at + i])) ?? 0;
+    const before =
+      Array.from({ length: added + 1 }, (_, at) => at).find((at) => plain.every((id, i) => id === ids[at + i])) ?? 0;
     if (added > maxLength) throw new ConfigError('tokenizer', `the template alone adds ${added} tokens`, { maxLength });
     return [...ids.slice(0, before), ...plain.slice(0, maxLength - added), ...ids.slice(before + plain.length)];
   }
@@ -188,10 +240,13 @@ export class Tokenizer implements TokenDecoder {
   #padded(ids: readonly number[], length: number, side: 'left' | 'right'): { ids: number[]; mask: number[] } {
     const pad = this.padTokenId;
     const missing = length - ids.length;
-    if (missing > 0 && pad === undefined) throw new ConfigError('tokenizer', 'the tokenizer has no padding token', { fix: 'give texts of one length' });
+    if (missing > 0 && pad === undefined)
+      throw new ConfigError('tokenizer', 'the tokenizer has no padding token', { fix: 'give texts of one length' });
     const filler = Array.from({ length: missing }, () => pad ?? 0);
     const [zeros, ones] = [filler.map(() => 0), ids.map(() => 1)];
-    return side === 'left' ? { ids: [...filler, ...ids], mask: [...zeros, ...ones] } : { ids: [...ids, ...filler], mask: [...ones, ...zeros] };
+    return side === 'left'
+      ? { ids: [...filler, ...ids], mask: [...zeros, ...ones] }
+      : { ids: [...ids, ...filler], mask: [...ones, ...zeros] };
   }
 
   #special(key: string): number | undefined {
@@ -201,7 +256,8 @@ export class Tokenizer implements TokenDecoder {
 
   #template(): string | undefined {
     const { chat_template: template } = this.config;
-    if (Array.isArray(template)) return (template as { name: string; template: string }[]).find(({ name }) => name === 'default')?.template;
+    if (Array.isArray(template))
+      return (template as { name: string; template: string }[]).find(({ name }) => name === 'default')?.template;
     return typeof template === 'string' ? template : undefined;
   }
 }
@@ -222,11 +278,23 @@ export const AutoTokenizer = {
 };
 
 /** The tokenizer of a folder; undefined when it has none. @param options.small see {@link withTokenizerParts} */
-export async function optionalTokenizer(folder: string, options: { small?: number } = {}): Promise<Tokenizer | undefined> {
+export async function optionalTokenizer(
+  folder: string,
+  options: { small?: number } = {},
+): Promise<Tokenizer | undefined> {
   const bytes = await readBytes(folder, 'tokenizer.json');
   if (bytes === undefined) return undefined;
-  const config = parseJson((await readOptional(folder, 'tokenizer_config.json')) ?? '{}', folder, 'tokenizer_config.json');
+  const config = parseJson(
+    (await readOptional(folder, 'tokenizer_config.json')) ?? '{}',
+    folder,
+    'tokenizer_config.json',
+  );
   const template = await readOptional(folder, 'chat_template.jinja');
   const parse = (text: string) => parseJson(text, folder, 'tokenizer.json');
-  return withTokenizerParts(bytes, parse, (parts) => Tokenizer.fromParts(parts, template === undefined ? config : { ...config, chat_template: template }), options);
+  return withTokenizerParts(
+    bytes,
+    parse,
+    (parts) => Tokenizer.fromParts(parts, template === undefined ? config : { ...config, chat_template: template }),
+    options,
+  );
 }

@@ -16,7 +16,10 @@ export async function withLoopDelay<T>(work: () => Promise<T>): Promise<{ result
     // The last interval counts too, even if nothing else gave the loop a turn.
     await new Promise((resolve) => setTimeout(resolve, 5));
     const ms = (nanoseconds: number) => Math.round(nanoseconds / 1e4) / 100;
-    return { result, delay: { p50Ms: ms(histogram.percentile(50)), p99Ms: ms(histogram.percentile(99)), maxMs: ms(histogram.max) } };
+    return {
+      result,
+      delay: { p50Ms: ms(histogram.percentile(50)), p99Ms: ms(histogram.percentile(99)), maxMs: ms(histogram.max) },
+    };
   } finally {
     histogram.disable();
   }

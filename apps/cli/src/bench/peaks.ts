@@ -4,23 +4,35 @@ import { measureCpuCeilings, tensor, type Backend, type FloatDType, type Tensor 
 export interface Peaks {
   /** Bytes read per second. */
   readonly readBytesPerSecond: number;
-  /** Operations per second by arithmetic: on a CPU in registers (`f32`, `vnni`, `amx`), on a GPU of a large dense product in the activation dtype. */
+  /**
+   * Operations per second by arithmetic: on a CPU in registers (`f32`, `vnni`, `amx`), on a GPU of a large dense
+   * product in the activation dtype.
+   */
   readonly opsPerSecond: Readonly<Record<string, number>>;
   /** How they were measured. */
   readonly method: string;
 }
 
-/** Measures bandwidth and arithmetic. @param threads threads of the CPU device; @param dtype activation dtype of the GPU */
+/**
+ * Measures bandwidth and arithmetic. @param threads threads of the CPU device; @param dtype activation dtype of the GPU
+ */
 export async function measurePeaks(backend: Backend, threads: number, dtype: FloatDType): Promise<Peaks> {
   if (backend.device.type === 'cuda') {
     return {
-      readBytesPerSecond: await copyBandwidth(backend), opsPerSecond: { [dtype]: await denseFlops(backend, dtype) },
+      readBytesPerSecond: await copyBandwidth(backend),
+      opsPerSecond: { [dtype]: await denseFlops(backend, dtype) },
       method: 'copies of 1 GiB, bytes read and written, best of 5; a dense product of 4096 x 8192 x 8192, best of 4',
     };
   }
-  const { readBytesPerSecond, f32FlopsPerSecond: f32, vnniOpsPerSecond: vnni, amxOpsPerSecond: amx } = await measureCpuCeilings(threads);
+  const {
+    readBytesPerSecond,
+    f32FlopsPerSecond: f32,
+    vnniOpsPerSecond: vnni,
+    amxOpsPerSecond: amx,
+  } = await measureCpuCeilings(threads);
   return {
-    readBytesPerSecond, opsPerSecond: { f32, ...(vnni > 0 && { vnni }), ...(amx > 0 && { amx }) },
+    readBytesPerSecond,
+    opsPerSecond: { f32, ...(vnni > 0 && { vnni }), ...(amx > 0 && { amx }) },
     method: `${threads} threads reading 1 GiB, best of 6 passes; multiply-adds in registers, best of 3`,
   };
 }
@@ -29,7 +41,9 @@ export async function measurePeaks(backend: Backend, threads: number, dtype: Flo
 export const higherOf = (a: Peaks, b: Peaks): Peaks => ({
   method: a.method,
   readBytesPerSecond: Math.max(a.readBytesPerSecond, b.readBytesPerSecond),
-  opsPerSecond: Object.fromEntries(Object.keys(a.opsPerSecond).map((name) => [name, Math.max(a.opsPerSecond[name], b.opsPerSecond[name])])),
+  opsPerSecond: Object.fromEntries(
+    Object.keys(a.opsPerSecond).map((name) => [name, Math.max(a.opsPerSecond[name], b.opsPerSecond[name])]),
+  ),
 });
 
 const [rows, width] = [4096, 8192];

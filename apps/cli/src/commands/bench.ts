@@ -27,7 +27,12 @@ export function addBench(program: Command, { signal }: Context): void {
       .description('Measure prefill and decode speed, beside what the machine can do.')
       .argument('[model]', `${modelArgument}; or use --shape`)
       .option('--shape <shape>', `random weights of this shape: ${shapeNames.join(', ')}, or a config.json`)
-      .addOption(new Option('--load-format <format>', 'dummy makes random weights instead of reading them (default: dummy with --shape, else auto)').choices(['auto', 'dummy']))
+      .addOption(
+        new Option(
+          '--load-format <format>',
+          'dummy makes random weights instead of reading them (default: dummy with --shape, else auto)',
+        ).choices(['auto', 'dummy']),
+      )
       .option('--batch <n>', 'sequences at a time', positiveInteger, 1)
       .option('--prompt-tokens <n>', 'tokens of each prompt', positiveInteger, 512)
       .option('--new-tokens <n>', 'tokens to decode for each prompt', positiveInteger, 64)
@@ -35,8 +40,12 @@ export function addBench(program: Command, { signal }: Context): void {
       .option('--seed <n>', 'seed of the random prompts', wholeNumber, 0)
       .addOption(numericsOption()),
   ).action(async (id: string | undefined, flags: BenchFlags) => {
-    if (flags.newTokens < 2) throw new ConfigError('bench', 'decoding needs at least two new tokens', { fix: 'use --new-tokens 2 or more' });
-    const { result: { model, loadMs }, delay: loading } = await withLoopDelay(() => load(id, flags, signal));
+    if (flags.newTokens < 2)
+      throw new ConfigError('bench', 'decoding needs at least two new tokens', { fix: 'use --new-tokens 2 or more' });
+    const {
+      result: { model, loadMs },
+      delay: loading,
+    } = await withLoopDelay(() => load(id, flags, signal));
     await using _ = model;
     const runs: GenerationStats[] = [];
     note('measuring what the device can do, before and after ...');
@@ -48,26 +57,47 @@ export function addBench(program: Command, { signal }: Context): void {
       for (let i = 0; i < flags.repeat; i++) runs.push(await generateOnce(model, flags, signal));
     });
     const peaks = higherOf(before, await measure());
-    const result = { name: id ?? flags.shape!, ...figures(model, flags, runs, peaks), loadMs, eventLoop: { loading, generating }, machine: machine() };
+    const result = {
+      name: id ?? flags.shape!,
+      ...figures(model, flags, runs, peaks),
+      loadMs,
+      eventLoop: { loading, generating },
+      machine: machine(),
+    };
     if (flags.json) printJson(result);
     else show(result);
   });
 }
 
-async function load(id: string | undefined, flags: BenchFlags, signal: AbortSignal): Promise<{ model: CausalModel; loadMs: number }> {
-  if ((id === undefined) === (flags.shape === undefined)) throw new ConfigError('bench', 'give a model or --shape, and not both', { fix: 'q bench --shape tinyllama-1.1b, or q bench @q/nano' });
-  if (flags.shape !== undefined && flags.loadFormat === 'auto') throw new ConfigError('bench', 'a shape has no weights to load', { fix: 'use --load-format dummy' });
+async function load(
+  id: string | undefined,
+  flags: BenchFlags,
+  signal: AbortSignal,
+): Promise<{ model: CausalModel; loadMs: number }> {
+  if ((id === undefined) === (flags.shape === undefined))
+    throw new ConfigError('bench', 'give a model or --shape, and not both', {
+      fix: 'q bench --shape tinyllama-1.1b, or q bench @q/nano',
+    });
+  if (flags.shape !== undefined && flags.loadFormat === 'auto')
+    throw new ConfigError('bench', 'a shape has no weights to load', { fix: 'use --load-format dummy' });
   // The prompts and new tokens of the whole batch stay in the cache at once.
   const options = { ...loadOptions(flags, signal), maxBatchSize: flags.batch };
   const started = performance.now();
-  const model = flags.shape === undefined
-    ? await AutoModelForCausalLM.fromPretrained(id!, { ...options, loadFormat: flags.loadFormat })
-    : await AutoModelForCausalLM.fromConfig(await shapeConfig(flags.shape), options);
+  const model =
+    flags.shape === undefined
+      ? await AutoModelForCausalLM.fromPretrained(id!, { ...options, loadFormat: flags.loadFormat })
+      : await AutoModelForCausalLM.fromConfig(await shapeConfig(flags.shape), options);
   return { model, loadMs: performance.now() - started };
 }
 
-async function generateOnce(model: CausalModel, { batch, promptTokens, newTokens, seed }: BenchFlags, signal: AbortSignal): Promise<GenerationStats> {
-  const inputIds = Array.from({ length: batch }, (_, row) => randomIds(promptTokens, model.config.vocabSize, seed + row));
+async function generateOnce(
+  model: CausalModel,
+  { batch, promptTokens, newTokens, seed }: BenchFlags,
+  signal: AbortSignal,
+): Promise<GenerationStats> {
+  const inputIds = Array.from({ length: batch }, (_, row) =>
+    randomIds(promptTokens, model.config.vocabSize, seed + row),
+  );
   return (await model.generate({ inputIds, maxNewTokens: newTokens, eosTokenId: null, signal })).stats;
 }
 
@@ -84,7 +114,12 @@ const median = (values: readonly number[]): number => {
 };
 const spread = (values: readonly number[]) => ({ min: Math.min(...values), max: Math.max(...values) });
 
-function figures(model: CausalModel, { batch, promptTokens, newTokens, repeat }: BenchFlags, runs: readonly GenerationStats[], peaks: Peaks) {
+function figures(
+  model: CausalModel,
+  { batch, promptTokens, newTokens, repeat }: BenchFlags,
+  runs: readonly GenerationStats[],
+  peaks: Peaks,
+) {
   const prefill = runs.map((run) => run.prefillTokensPerSecond);
   const decode = runs.map((run) => run.decodeTokensPerSecond);
   const stepMs = median(runs.map((run) => run.decodeMs)) / (newTokens - 1);
@@ -94,12 +129,31 @@ function figures(model: CausalModel, { batch, promptTokens, newTokens, repeat }:
   const prefillOps = flopsPerPromptToken(model, promptTokens) * median(prefill);
   const arithmetic = arithmeticOf(model, peaks);
   return {
-    device: model.backend.caps.name, quantization: quantizationName(model), parameters: model.summary().parameters, weightBytes: model.weightBytes, memoryFootprint: model.getMemoryFootprint(),
-    batch, promptTokens, newTokens, repeat,
-    prefill: { tokensPerSecond: median(prefill), ...spread(prefill), opsPerSecond: prefillOps, arithmetic, shareOfPeak: prefillOps / peaks.opsPerSecond[arithmetic] },
+    device: model.backend.caps.name,
+    quantization: quantizationName(model),
+    parameters: model.summary().parameters,
+    weightBytes: model.weightBytes,
+    memoryFootprint: model.getMemoryFootprint(),
+    batch,
+    promptTokens,
+    newTokens,
+    repeat,
+    prefill: {
+      tokensPerSecond: median(prefill),
+      ...spread(prefill),
+      opsPerSecond: prefillOps,
+      arithmetic,
+      shareOfPeak: prefillOps / peaks.opsPerSecond[arithmetic],
+    },
     decode: {
-      tokensPerSecond: median(decode), ...spread(decode), stepMs, weightBytesPerStep: weightBytes, cacheBytesPerStep: cacheBytes, bytesPerSecond: perSecond(weightBytes),
-      bytesPerSecondWithCache: perSecond(weightBytes + cacheBytes), shareOfBandwidth: perSecond(weightBytes) / peaks.readBytesPerSecond,
+      tokensPerSecond: median(decode),
+      ...spread(decode),
+      stepMs,
+      weightBytesPerStep: weightBytes,
+      cacheBytesPerStep: cacheBytes,
+      bytesPerSecond: perSecond(weightBytes),
+      bytesPerSecondWithCache: perSecond(weightBytes + cacheBytes),
+      shareOfBandwidth: perSecond(weightBytes) / peaks.readBytesPerSecond,
     },
     peaks,
     peakBytes: Math.max(...runs.map((run) => run.peakBytes)),
@@ -112,7 +166,10 @@ function arithmeticOf(model: CausalModel, { opsPerSecond }: Peaks): string {
   return quantizationName(model) === 'int8' && 'vnni' in opsPerSecond ? 'vnni' : 'f32';
 }
 
-/** Two operations per weight of the layers (the head runs for the last token only), and attention over half the prompt on average. */
+/**
+ * Two operations per weight of the layers (the head runs for the last token only), and attention over half the prompt
+ * on average.
+ */
 function flopsPerPromptToken(model: CausalModel, promptTokens: number): number {
   const { hiddenSize, vocabSize, numLayers, tieWordEmbeddings, numHeads, headDim } = model.config;
   const layers = model.summary().parameters - vocabSize * hiddenSize * (tieWordEmbeddings ? 1 : 2);
@@ -125,13 +182,43 @@ interface BenchResult extends ReturnType<typeof figures> {
   readonly eventLoop: { readonly loading: LoopDelay; readonly generating: LoopDelay };
 }
 
-function show({ name, device, quantization, weightBytes, batch, promptTokens, newTokens, prefill, decode, peaks, loadMs, eventLoop }: BenchResult): void {
+function show({
+  name,
+  device,
+  quantization,
+  weightBytes,
+  batch,
+  promptTokens,
+  newTokens,
+  prefill,
+  decode,
+  peaks,
+  loadMs,
+  eventLoop,
+}: BenchResult): void {
   const percent = (share: number) => `${(100 * share).toFixed(0)} %`;
   printFields([
-    ['model', `${name}, ${quantization}, ${bytes(weightBytes)}`], ['device', device], ['run', `batch ${batch}, prompt ${promptTokens} tokens, ${newTokens} new tokens`], ['load', seconds(loadMs)],
-    ['prefill', `${rate(prefill.tokensPerSecond)} tok/s, ${(prefill.opsPerSecond / 1e9).toFixed(0)} GOP/s: ${percent(prefill.shareOfPeak)} of the ${prefill.arithmetic} peak`],
-    ['decode', `${rate(decode.tokensPerSecond)} tok/s, ${decode.stepMs.toFixed(2)} ms per step, ${bytes(decode.bytesPerSecond)}/s of weights: ${percent(decode.shareOfBandwidth)} of the read bandwidth`],
-    ['peaks', `${bytes(peaks.readBytesPerSecond)}/s read; ${Object.entries(peaks.opsPerSecond).map(([name, ops]) => `${(ops / 1e9).toFixed(0)} GOP/s ${name}`).join(', ')}`],
-    ['event loop p99', `${eventLoop.loading.p99Ms} ms while loading, ${eventLoop.generating.p99Ms} ms while generating`],
+    ['model', `${name}, ${quantization}, ${bytes(weightBytes)}`],
+    ['device', device],
+    ['run', `batch ${batch}, prompt ${promptTokens} tokens, ${newTokens} new tokens`],
+    ['load', seconds(loadMs)],
+    [
+      'prefill',
+      `${rate(prefill.tokensPerSecond)} tok/s, ${(prefill.opsPerSecond / 1e9).toFixed(0)} GOP/s: ${percent(prefill.shareOfPeak)} of the ${prefill.arithmetic} peak`,
+    ],
+    [
+      'decode',
+      `${rate(decode.tokensPerSecond)} tok/s, ${decode.stepMs.toFixed(2)} ms per step, ${bytes(decode.bytesPerSecond)}/s of weights: ${percent(decode.shareOfBandwidth)} of the read bandwidth`,
+    ],
+    [
+      'peaks',
+      `${bytes(peaks.readBytesPerSecond)}/s read; ${Object.entries(peaks.opsPerSecond)
+        .map(([name, ops]) => `${(ops / 1e9).toFixed(0)} GOP/s ${name}`)
+        .join(', ')}`,
+    ],
+    [
+      'event loop p99',
+      `${eventLoop.loading.p99Ms} ms while loading, ${eventLoop.generating.p99Ms} ms while generating`,
+    ],
   ]);
 }

@@ -9,7 +9,9 @@ import type { Context } from '../program.js';
 import { version } from '../version.js';
 
 export function addDoctor(program: Command, _: Context): void {
-  addOutputFlags(program.command('doctor').description('Check what this machine has: CPU features, native addons, compiler, GPUs.')).action(({ json }: { json?: boolean }) => {
+  addOutputFlags(
+    program.command('doctor').description('Check what this machine has: CPU features, native addons, compiler, GPUs.'),
+  ).action(({ json }: { json?: boolean }) => {
     const report = examine();
     if (report.problems.length > 0) process.exitCode = 1;
     if (json) return printJson(report);
@@ -29,7 +31,12 @@ const versionOf = (command: string): string | undefined => outputOf(command, ['-
 function examine() {
   const devices = listDevices();
   const { cacheDir, offline, endpoint } = hubEnvironment();
-  const nvidiaSmi = outputOf('nvidia-smi', ['--query-gpu=index,name,memory.total,driver_version', '--format=csv,noheader'])?.split('\n').filter(Boolean);
+  const nvidiaSmi = outputOf('nvidia-smi', [
+    '--query-gpu=index,name,memory.total,driver_version',
+    '--format=csv,noheader',
+  ])
+    ?.split('\n')
+    .filter(Boolean);
   const { CUDA_VISIBLE_DEVICES: visibleDevices } = process.env;
   const nvcc = cudaCompiler();
   const verdict = diagnose({ node: process.version, devices, nvidiaSmi, visibleDevices, nvcc });
@@ -38,11 +45,20 @@ function examine() {
     node: process.version,
     system: `${platform()} ${release()} ${arch()}`,
     cpu: { name: cpus()[0]?.model ?? 'unknown', threads: availableParallelism(), memoryBytes: totalmem() },
-    addon: { loaded: devices.some(({ type, devices: found }) => type === 'cpu' && found.length > 0), abi: tensor.abiHash, candidates: addonCandidates() },
+    addon: {
+      loaded: devices.some(({ type, devices: found }) => type === 'cpu' && found.length > 0),
+      abi: tensor.abiHash,
+      candidates: addonCandidates(),
+    },
     devices: devices.flatMap((report) => report.devices),
     cuda: verdict.cuda,
     noGpu: verdict.noGpu,
-    tools: { compiler: versionOf('c++') ?? versionOf('g++') ?? versionOf('clang++'), cmake: versionOf('cmake'), make: versionOf('make') ?? versionOf('ninja'), nvcc: nvcc && { path: nvcc.path, release: nvcc.release } },
+    tools: {
+      compiler: versionOf('c++') ?? versionOf('g++') ?? versionOf('clang++'),
+      cmake: versionOf('cmake'),
+      make: versionOf('make') ?? versionOf('ninja'),
+      nvcc: nvcc && { path: nvcc.path, release: nvcc.release },
+    },
     nvcc: verdict.nvcc,
     nvidiaSmi,
     visibleDevices,
@@ -54,13 +70,40 @@ function examine() {
 
 type Report = ReturnType<typeof examine>;
 
-function show({ q, node, system, cpu, addon, devices, cuda, tools, nvcc, nvidiaSmi, visibleDevices, hub, problems, warnings }: Report): void {
-  const needed = (value: string | undefined, packageName: string) => value ?? `${colors.yellow('not found')} (only a build from source needs it: apt-get install ${packageName})`;
+function show({
+  q,
+  node,
+  system,
+  cpu,
+  addon,
+  devices,
+  cuda,
+  tools,
+  nvcc,
+  nvidiaSmi,
+  visibleDevices,
+  hub,
+  problems,
+  warnings,
+}: Report): void {
+  const needed = (value: string | undefined, packageName: string) =>
+    value ?? `${colors.yellow('not found')} (only a build from source needs it: apt-get install ${packageName})`;
   printFields([
-    ['q', q], ['node', node], ['system', system], ['cpu', `${cpu.name}, ${cpu.threads} threads, ${bytes(cpu.memoryBytes)}`], ['cpu addon', addon.loaded ? `loaded (${addon.abi})` : colors.red('not loaded')],
-    ['compiler', needed(tools.compiler, 'g++')], ['cmake', needed(tools.cmake, 'cmake')], ['make', needed(tools.make, 'make')], ['nvcc', nvcc],
-    ...(nvidiaSmi && nvidiaSmi.length > 0 ? nvidiaSmi : ['not found, or it finds no GPU']).map((line) => ['nvidia-smi', line] as const),
-    ['visible', visibleDevices === undefined ? undefined : `CUDA_VISIBLE_DEVICES="${visibleDevices}"`], ['cuda', cuda], ['hub cache', `${hub.cacheDir}${hub.offline ? ' (offline)' : ''}`],
+    ['q', q],
+    ['node', node],
+    ['system', system],
+    ['cpu', `${cpu.name}, ${cpu.threads} threads, ${bytes(cpu.memoryBytes)}`],
+    ['cpu addon', addon.loaded ? `loaded (${addon.abi})` : colors.red('not loaded')],
+    ['compiler', needed(tools.compiler, 'g++')],
+    ['cmake', needed(tools.cmake, 'cmake')],
+    ['make', needed(tools.make, 'make')],
+    ['nvcc', nvcc],
+    ...(nvidiaSmi && nvidiaSmi.length > 0 ? nvidiaSmi : ['not found, or it finds no GPU']).map(
+      (line) => ['nvidia-smi', line] as const,
+    ),
+    ['visible', visibleDevices === undefined ? undefined : `CUDA_VISIBLE_DEVICES="${visibleDevices}"`],
+    ['cuda', cuda],
+    ['hub cache', `${hub.cacheDir}${hub.offline ? ' (offline)' : ''}`],
   ]);
   for (const { type, index, name, totalBytes, features } of devices) {
     print();

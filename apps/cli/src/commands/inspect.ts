@@ -25,13 +25,29 @@ export function addInspect(program: Command, { signal }: Context): void {
 
 function show(report: CheckpointReport, all: boolean): void {
   printFields([
-    ['folder', report.folder], ['model', [report.modelType, report.architectures?.join(', ')].filter(Boolean).join(': ') || 'unknown'], ['dtype', report.torchDtype],
-    ['quantization', report.quantization?.method ?? 'none'], ['parameters', count(report.parameters)], ['bytes', bytes(report.bytes)], ['files', report.files.length],
+    ['folder', report.folder],
+    ['model', [report.modelType, report.architectures?.join(', ')].filter(Boolean).join(': ') || 'unknown'],
+    ['dtype', report.torchDtype],
+    ['quantization', report.quantization?.method ?? 'none'],
+    ['parameters', count(report.parameters)],
+    ['bytes', bytes(report.bytes)],
+    ['files', report.files.length],
   ]);
   print();
-  printTable(['file', 'tensors>', 'size>'], report.files.map((file) => [basename(file.path), file.tensors, bytes(file.bytes)]));
+  printTable(
+    ['file', 'tensors>', 'size>'],
+    report.files.map((file) => [basename(file.path), file.tensors, bytes(file.bytes)]),
+  );
   print();
-  printTable(['dtype', 'tensors>', 'elements>', 'size>'], Object.entries(report.dtypes).map(([dtype, total]) => [dtype, total.tensors, count(total.elements), bytes(total.bytes)]));
+  printTable(
+    ['dtype', 'tensors>', 'elements>', 'size>'],
+    Object.entries(report.dtypes).map(([dtype, total]) => [
+      dtype,
+      total.tensors,
+      count(total.elements),
+      bytes(total.bytes),
+    ]),
+  );
   print();
   const kinds = all ? report.modules.map((module) => ({ ...module, modules: 1 })) : kindsOf(report);
   printTable(
@@ -51,10 +67,15 @@ function kindsOf({ modules }: CheckpointReport): (Module & { modules: number })[
     const key = `${name} ${formatsOf(module.entries)}`;
     const known = kinds.get(key);
     kinds.set(key, {
-      name, entries: module.entries, modules: (known?.modules ?? 0) + 1, parameters: (known?.parameters ?? 0) + module.parameters, bytes: (known?.bytes ?? 0) + module.bytes,
+      name,
+      entries: module.entries,
+      modules: (known?.modules ?? 0) + 1,
+      parameters: (known?.parameters ?? 0) + module.parameters,
+      bytes: (known?.bytes ?? 0) + module.bytes,
     });
   }
   return [...kinds.values()];
 }
 
-const formatsOf = (entries: Module['entries']): string => [...new Set(entries.map(({ format, dtype }) => (format === 'dense' ? String(dtype) : format)))].join(', ');
+const formatsOf = (entries: Module['entries']): string =>
+  [...new Set(entries.map(({ format, dtype }) => (format === 'dense' ? String(dtype) : format)))].join(', ');

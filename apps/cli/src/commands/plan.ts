@@ -1,6 +1,18 @@
 import { readFile } from 'node:fs/promises';
 import {
-  AutoConfig, ConfigError, parseModelConfig, PlacementError, planFor, planPlacement, PlanRefusedError, renderBars, type BitsAndBytesConfig, type Budgets, type ModelTree, type Plan, type PlanOptions,
+  AutoConfig,
+  ConfigError,
+  parseModelConfig,
+  PlacementError,
+  planFor,
+  planPlacement,
+  PlanRefusedError,
+  renderBars,
+  type BitsAndBytesConfig,
+  type Budgets,
+  type ModelTree,
+  type Plan,
+  type PlanOptions,
 } from '@q/transformers';
 import { Option, type Command } from 'commander';
 import { addHubFlags, addOutputFlags, quantizationOf, type ModelFlags } from '../flags.js';
@@ -8,7 +20,10 @@ import { note, print, printJson } from '../output.js';
 import { positiveInteger } from '../parse.js';
 import type { Context } from '../program.js';
 
-interface PlanFlags extends Pick<ModelFlags, 'loadIn4bit' | 'loadIn8bit' | 'dtype' | 'revision' | 'localFilesOnly' | 'json'> {
+interface PlanFlags extends Pick<
+  ModelFlags,
+  'loadIn4bit' | 'loadIn8bit' | 'dtype' | 'revision' | 'localFilesOnly' | 'json'
+> {
   deviceMap: string;
   maxMemory?: string;
   context?: number;
@@ -28,20 +43,36 @@ export function addPlan(program: Command, { signal }: Context): void {
         .description('Show where the modules of a model would go, without loading it.')
         .argument('<model>', 'folder or Hugging Face id, a config.json, or a JSON file with a module tree')
         .option('--device-map <map>', 'auto, balanced, balanced_low_0, sequential, a device, or a JSON map', 'auto')
-        .option('--max-memory <budgets>', 'bytes per device, such as 0=10GiB,1=10GiB,cpu=30GiB (default: what is free here)')
+        .option(
+          '--max-memory <budgets>',
+          'bytes per device, such as 0=10GiB,1=10GiB,cpu=30GiB (default: what is free here)',
+        )
         .option('--load-in-4bit', 'plan for 4-bit linear layers')
         .option('--load-in-8bit', 'plan for LLM.int8 linear layers')
         .option('--skip-modules <names>', 'modules that stay unquantized, separated by commas')
-        .addOption(new Option('--dtype <dtype>', 'dtype of dense weights (default: what config.json says)').choices(['float32', 'float16', 'bfloat16']))
+        .addOption(
+          new Option('--dtype <dtype>', 'dtype of dense weights (default: what config.json says)').choices([
+            'float32',
+            'float16',
+            'bfloat16',
+          ]),
+        )
         .option('--context <tokens>', 'keep room for the cache of this many tokens', positiveInteger)
         .option('--batch <n>', 'sequences of that length; needs --context', positiveInteger)
-        .addOption(new Option('--kv-dtype <dtype>', 'dtype of the cache').choices(['f32', 'f16', 'bf16']).default('f16'))
-        .addOption(new Option('--wiring <rules>', 'whose planner to follow').choices(['q', 'accelerate', 'transformers-5']).default('q'))
+        .addOption(
+          new Option('--kv-dtype <dtype>', 'dtype of the cache').choices(['f32', 'f16', 'bf16']).default('f16'),
+        )
+        .addOption(
+          new Option('--wiring <rules>', 'whose planner to follow')
+            .choices(['q', 'accelerate', 'transformers-5'])
+            .default('q'),
+        )
         .option('--offload', 'let quantized modules go to cpu and disk')
         .option('--explain', 'say for every module why it is where it is'),
     ),
   ).action(async (model: string, flags: PlanFlags) => {
-    if (flags.batch !== undefined && flags.context === undefined) throw new ConfigError('plan', '--batch without --context', { fix: 'add --context' });
+    if (flags.batch !== undefined && flags.context === undefined)
+      throw new ConfigError('plan', '--batch without --context', { fix: 'add --context' });
     try {
       show(await planOf(model, flags, signal), flags);
     } catch (error) {
@@ -51,21 +82,44 @@ export function addPlan(program: Command, { signal }: Context): void {
   });
 }
 
-/** The planner's refusal to offload quantized modules, with the flags of this command instead of the options of the function. */
+/**
+ * The planner's refusal to offload quantized modules, with the flags of this command instead of the options of the
+ * function.
+ */
 function inFlags(error: unknown): unknown {
   if (!(error instanceof PlacementError) || error.fields.rule !== 'quantized_offload') return error;
   return new PlacementError('plan', 'quantized modules would go to the cpu or the disk', {
-    ...error.fields, why: 'bitsandbytes runs on GPUs, so transformers refuses such a map', fix: 'give the GPUs more memory with --max-memory, or let Q run those modules there with --offload', cause: error,
+    ...error.fields,
+    why: 'bitsandbytes runs on GPUs, so transformers refuses such a map',
+    fix: 'give the GPUs more memory with --max-memory, or let Q run those modules there with --offload',
+    cause: error,
   });
 }
 
 async function planOf(model: string, flags: PlanFlags, signal: AbortSignal): Promise<Plan> {
-  const quantization = quantizationOf({ ...flags, device: 'cpu' })?.with({ llmInt8SkipModules: flags.skipModules?.split(',') ?? null });
+  const quantization = quantizationOf({ ...flags, device: 'cpu' })?.with({
+    llmInt8SkipModules: flags.skipModules?.split(',') ?? null,
+  });
   const options: PlanOptions = {
-    deviceMap: mapOf(flags.deviceMap), maxMemory: flags.maxMemory === undefined ? undefined : budgetsOf(flags.maxMemory), torchDtype: flags.dtype, quantizationConfig: quantization,
-    quantizedOffload: flags.wiring === 'accelerate' ? undefined : flags.offload, context: flags.context, batch: flags.batch, kvDtype: flags.kvDtype, wiring: flags.wiring,
+    deviceMap: mapOf(flags.deviceMap),
+    maxMemory: flags.maxMemory === undefined ? undefined : budgetsOf(flags.maxMemory),
+    torchDtype: flags.dtype,
+    quantizationConfig: quantization,
+    quantizedOffload: flags.wiring === 'accelerate' ? undefined : flags.offload,
+    context: flags.context,
+    batch: flags.batch,
+    kvDtype: flags.kvDtype,
+    wiring: flags.wiring,
   };
-  if (!model.endsWith('.json')) return planFor(await AutoConfig.fromPretrained(model, { revision: flags.revision, localFilesOnly: flags.localFilesOnly, signal }), options);
+  if (!model.endsWith('.json'))
+    return planFor(
+      await AutoConfig.fromPretrained(model, {
+        revision: flags.revision,
+        localFilesOnly: flags.localFilesOnly,
+        signal,
+      }),
+      options,
+    );
   const text = await readFile(model, 'utf8').catch((cause: unknown) => {
     throw new ConfigError('plan', `cannot read ${model}`, { cause });
   });
@@ -75,13 +129,29 @@ async function planOf(model: string, flags: PlanFlags, signal: AbortSignal): Pro
 
 const isTree = (json: unknown): json is ModelTree => typeof json === 'object' && json !== null && 'modules' in json;
 
-function planTreeOf(tree: ModelTree, { torchDtype, context, ...options }: PlanOptions, quantization: BitsAndBytesConfig | undefined): Plan {
-  if (context !== undefined) throw new ConfigError('plan', 'the cache of a module tree is not known', { fix: 'give a config.json, or leave --context out' });
+function planTreeOf(
+  tree: ModelTree,
+  { torchDtype, context, ...options }: PlanOptions,
+  quantization: BitsAndBytesConfig | undefined,
+): Plan {
+  if (context !== undefined)
+    throw new ConfigError('plan', 'the cache of a module tree is not known', {
+      fix: 'give a config.json, or leave --context out',
+    });
   const { deviceMap, maxMemory, quantizedOffload, wiring } = options;
-  if (maxMemory === undefined) throw new ConfigError('plan', 'a module tree needs --max-memory', { fix: 'add --max-memory 0=10GiB,cpu=30GiB' });
+  if (maxMemory === undefined)
+    throw new ConfigError('plan', 'a module tree needs --max-memory', { fix: 'add --max-memory 0=10GiB,cpu=30GiB' });
   return planPlacement({
-    tree, deviceMap, maxMemory, quantizedOffload, wiring, dtype: torchDtype ?? null,
-    quantization: quantization && { bits: quantization.loadIn8bit ? 8 : 4, skipModules: quantization.llmInt8SkipModules },
+    tree,
+    deviceMap,
+    maxMemory,
+    quantizedOffload,
+    wiring,
+    dtype: torchDtype ?? null,
+    quantization: quantization && {
+      bits: quantization.loadIn8bit ? 8 : 4,
+      skipModules: quantization.llmInt8SkipModules,
+    },
   });
 }
 
@@ -89,7 +159,10 @@ function planTreeOf(tree: ModelTree, { torchDtype, context, ...options }: PlanOp
 function budgetsOf(text: string): Budgets {
   return text.split(',').map((part) => {
     const [, device, size] = /^\s*([\w:]+)\s*=\s*(\S+)\s*$/.exec(part) ?? [];
-    if (device === undefined) throw new ConfigError('plan', `"${part}" is no budget`, { fix: 'write DEVICE=SIZE, such as 0=10GiB or cpu=30GiB' });
+    if (device === undefined)
+      throw new ConfigError('plan', `"${part}" is no budget`, {
+        fix: 'write DEVICE=SIZE, such as 0=10GiB or cpu=30GiB',
+      });
     return [/^\d+$/.test(device) ? Number(device) : device, /^\d+$/.test(size) ? Number(size) : size] as const;
   });
 }
@@ -105,9 +178,20 @@ function mapOf(text: string): PlanOptions['deviceMap'] {
 
 function show(plan: Plan, { json, explain }: PlanFlags): void {
   const { deviceMap, usage, messages, size, largestLayer, maxMemory, adjusted } = plan;
-  if (json) return printJson({ deviceMap, usage, messages, size, largestLayer, maxMemory, adjusted, ...(explain && { placements: plan.explain().placements }) });
+  if (json)
+    return printJson({
+      deviceMap,
+      usage,
+      messages,
+      size,
+      largestLayer,
+      maxMemory,
+      adjusted,
+      ...(explain && { placements: plan.explain().placements }),
+    });
   print(renderBars(plan, { width: process.stdout.columns ?? 100 }));
   print();
   if (explain) print(plan.explain().table);
-  else for (const [module, device] of Object.entries(deviceMap)) print(`${String(device).padEnd(5)} ${module || '(all)'}`);
+  else
+    for (const [module, device] of Object.entries(deviceMap)) print(`${String(device).padEnd(5)} ${module || '(all)'}`);
 }

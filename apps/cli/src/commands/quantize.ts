@@ -19,7 +19,8 @@ export function addQuantize(program: Command, { signal }: Context): void {
       .argument('<out>', 'folder to write')
       .option('--max-shard-size <size>', 'most bytes of a file: 5GB, 500MB (default: 5GB)'),
   ).action(async (id: string, out: string, flags: QuantizeFlags) => {
-    if (!quantizationOf(flags)) throw new ConfigError('quantize', 'no quantization is given', { fix: 'add --load-in-4bit or --load-in-8bit' });
+    if (!quantizationOf(flags))
+      throw new ConfigError('quantize', 'no quantization is given', { fix: 'add --load-in-4bit or --load-in-8bit' });
     const started = performance.now();
     const { revision, localFilesOnly } = flags;
     const source = await modelFolder(id, { revision, localFilesOnly, signal });
@@ -27,18 +28,40 @@ export function addQuantize(program: Command, { signal }: Context): void {
     const { model, loadMs } = await loadModel(source, flags, signal);
     await using _ = model;
     using bar = progressBar('saving', 'bytes');
-    const files = await model.savePretrained(out, { signal, ...(flags.maxShardSize && { maxShardSize: flags.maxShardSize }), onProgress: ({ bytes: done, totalBytes }) => bar.update(done, totalBytes) });
+    const files = await model.savePretrained(out, {
+      signal,
+      ...(flags.maxShardSize && { maxShardSize: flags.maxShardSize }),
+      onProgress: ({ bytes: done, totalBytes }) => bar.update(done, totalBytes),
+    });
     bar.stop();
     const after = await inspectCheckpoint(out, { signal });
     const result = {
-      model: id, out, quantization: quantizationName(model), bytesBefore: before.bytes, bytesAfter: after.bytes, ratio: before.bytes / after.bytes, layers: model.summary().linears, files, loadMs,
+      model: id,
+      out,
+      quantization: quantizationName(model),
+      bytesBefore: before.bytes,
+      bytesAfter: after.bytes,
+      ratio: before.bytes / after.bytes,
+      layers: model.summary().linears,
+      files,
+      loadMs,
       seconds: (performance.now() - started) / 1000,
     };
     if (flags.json) return printJson(result);
     printFields([
-      ['model', id], ['quantization', result.quantization], ['layers', Object.entries(result.layers).map(([name, n]) => `${n} ${name}`).join(', ')],
-      ['before', bytes(before.bytes)], ['after', `${bytes(after.bytes)} (${result.ratio.toFixed(2)} times smaller)`],
-      ['written to', out], ['files', files.join(', ')], ['time', seconds(1000 * result.seconds)],
+      ['model', id],
+      ['quantization', result.quantization],
+      [
+        'layers',
+        Object.entries(result.layers)
+          .map(([name, n]) => `${n} ${name}`)
+          .join(', '),
+      ],
+      ['before', bytes(before.bytes)],
+      ['after', `${bytes(after.bytes)} (${result.ratio.toFixed(2)} times smaller)`],
+      ['written to', out],
+      ['files', files.join(', ')],
+      ['time', seconds(1000 * result.seconds)],
     ]);
   });
 }

@@ -48,12 +48,23 @@ export function addRun(program: Command, { signal }: Context): void {
 }
 
 async function promptFromStdin(): Promise<string> {
-  if (process.stdin.isTTY) throw new ConfigError('run', 'there is no prompt', { fix: 'give --prompt "text", or pipe the text in' });
+  if (process.stdin.isTTY)
+    throw new ConfigError('run', 'there is no prompt', { fix: 'give --prompt "text", or pipe the text in' });
   return readAll(process.stdin);
 }
 
 /** Options of `generate` for the flags; what is not given stays as the model's generation_config.json says. */
-function generateOptions({ maxNewTokens, doSample, temperature, topK, topP, minP, repetitionPenalty, stop, seed }: RunFlags): GenerateOptions {
+function generateOptions({
+  maxNewTokens,
+  doSample,
+  temperature,
+  topK,
+  topP,
+  minP,
+  repetitionPenalty,
+  stop,
+  seed,
+}: RunFlags): GenerateOptions {
   const sampling = [temperature, topK, topP, minP].some((value) => value !== undefined);
   return {
     maxNewTokens,
@@ -73,14 +84,35 @@ function inputOf(model: CausalModel, prompt: string, chat = false): { prompt: st
   const { tokenizer } = model;
   if (!tokenizer) throw new ConfigError('run', 'the model has no tokenizer', { fix: 'leave --chat out' });
   // The template writes special tokens itself.
-  return { inputIds: [tokenizer.encode(tokenizer.applyChatTemplate([{ role: 'user', content: prompt }]), { addSpecialTokens: false })] };
+  return {
+    inputIds: [
+      tokenizer.encode(tokenizer.applyChatTemplate([{ role: 'user', content: prompt }]), { addSpecialTokens: false }),
+    ],
+  };
 }
 
-async function run(id: string, model: CausalModel, prompt: string, flags: RunFlags, loadMs: number, signal: AbortSignal): Promise<void> {
+async function run(
+  id: string,
+  model: CausalModel,
+  prompt: string,
+  flags: RunFlags,
+  loadMs: number,
+  signal: AbortSignal,
+): Promise<void> {
   const generation = model.generate({ ...inputOf(model, prompt, flags.chat), ...generateOptions(flags), signal });
   if (flags.json) {
     const { text, newTokens, finishReasons, stats } = await generation;
-    printJson({ model: id, device: model.backend.name, quantization: quantizationName(model), prompt, text, newTokens: newTokens[0], finishReason: finishReasons[0], loadMs, stats });
+    printJson({
+      model: id,
+      device: model.backend.name,
+      quantization: quantizationName(model),
+      prompt,
+      text,
+      newTokens: newTokens[0],
+      finishReason: finishReasons[0],
+      loadMs,
+      stats,
+    });
     return;
   }
   if (process.stdout.isTTY && !flags.chat) process.stdout.write(colors.dim(prompt));

@@ -20,7 +20,11 @@ export const activation = z
   .enum(Object.keys(ACTIVATIONS), { error: `must be one of ${Object.keys(ACTIVATIONS).join(', ')}` })
   .transform((name) => ACTIVATIONS[name]);
 
-export const layerTypes = nullable(z.array(z.enum(['full_attention', 'sliding_attention']), { error: 'must be a list of full_attention and sliding_attention' }));
+export const layerTypes = nullable(
+  z.array(z.enum(['full_attention', 'sliding_attention']), {
+    error: 'must be a list of full_attention and sliding_attention',
+  }),
+);
 
 /** Keys of the Llama family. */
 export const decoderShape = {
@@ -39,7 +43,10 @@ export const decoderShape = {
 export const decoderKeys = ROPE_KEYS;
 
 type Keys = z.output<z.ZodObject<typeof decoderShape>>;
-type Rest = Pick<DecoderConfig, 'numKvHeads' | 'attentionBias' | 'attentionOutputBias' | 'mlpBias' | 'slidingWindow' | 'layerTypes'>;
+type Rest = Pick<
+  DecoderConfig,
+  'numKvHeads' | 'attentionBias' | 'attentionOutputBias' | 'mlpBias' | 'slidingWindow' | 'layerTypes'
+>;
 
 const divides = (op: string, what: string, whole: string, a: number, b: number): void => {
   if (b % a !== 0) throw new ConfigError(op, `${what} is ${a}`, { why: `must divide ${whole} (${b})` });
@@ -47,10 +54,12 @@ const divides = (op: string, what: string, whole: string, a: number, b: number):
 
 /** The shared part of a Llama-like config, with the rules between sizes checked. @throws ConfigError */
 export function readDecoder(keys: Keys, raw: JsonObject, op: string, rest: Rest): DecoderConfig {
-  if (keys.head_dim === null) divides(op, 'num_attention_heads', 'hidden_size', keys.num_attention_heads, keys.hidden_size);
+  if (keys.head_dim === null)
+    divides(op, 'num_attention_heads', 'hidden_size', keys.num_attention_heads, keys.hidden_size);
   divides(op, 'num_key_value_heads', 'num_attention_heads', rest.numKvHeads, keys.num_attention_heads);
   const headDim = keys.head_dim ?? keys.hidden_size / keys.num_attention_heads;
-  if (headDim % 2 !== 0) throw new ConfigError(op, `head_dim is ${headDim}`, { why: 'must be even for rotary positions' });
+  if (headDim % 2 !== 0)
+    throw new ConfigError(op, `head_dim is ${headDim}`, { why: 'must be even for rotary positions' });
   return {
     vocabSize: keys.vocab_size,
     hiddenSize: keys.hidden_size,
@@ -67,7 +76,10 @@ export function readDecoder(keys: Keys, raw: JsonObject, op: string, rest: Rest)
   };
 }
 
-/** The kind of each layer and the window, checked against each other. `fallback` gives the kind of a layer when the file has no list. */
+/**
+ * The kind of each layer and the window, checked against each other. `fallback` gives the kind of a layer when the file
+ * has no list.
+ */
 export function readWindow(
   op: string,
   numLayers: number,
@@ -75,9 +87,16 @@ export function readWindow(
   window: number | null,
   fallback: (layer: number) => LayerType,
 ): Pick<DecoderConfig, 'slidingWindow' | 'layerTypes'> {
-  if (listed !== null && listed.length !== numLayers) throw new ConfigError(op, `layer_types has ${listed.length} entries`, { why: `must have one per layer (${numLayers})` });
-  const types = listed ?? Array.from({ length: numLayers }, (_, layer) => (window === null ? 'full_attention' : fallback(layer)));
+  if (listed !== null && listed.length !== numLayers)
+    throw new ConfigError(op, `layer_types has ${listed.length} entries`, {
+      why: `must have one per layer (${numLayers})`,
+    });
+  const types =
+    listed ?? Array.from({ length: numLayers }, (_, layer) => (window === null ? 'full_attention' : fallback(layer)));
   const slides = types.includes('sliding_attention');
-  if (slides && window === null) throw new ConfigError(op, 'layer_types has sliding_attention but there is no sliding_window', { fix: 'set sliding_window' });
+  if (slides && window === null)
+    throw new ConfigError(op, 'layer_types has sliding_attention but there is no sliding_window', {
+      fix: 'set sliding_window',
+    });
   return { slidingWindow: slides ? window : null, layerTypes: types };
 }

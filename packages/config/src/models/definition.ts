@@ -34,7 +34,11 @@ export interface DecoderConfig {
 }
 
 /** Reads one architecture. A new one is a file like `llama.ts` and a row in `registry.ts`. */
-export interface ModelDefinition<M extends string = string, C extends object = object, S extends z.ZodRawShape = z.ZodRawShape> {
+export interface ModelDefinition<
+  M extends string = string,
+  C extends object = object,
+  S extends z.ZodRawShape = z.ZodRawShape,
+> {
   readonly modelType: M;
   /** The keys of config.json that it reads, with their checks and defaults. A key without a default must be there. */
   readonly shape: S;
@@ -44,4 +48,6 @@ export interface ModelDefinition<M extends string = string, C extends object = o
   read(keys: z.output<z.ZodObject<S>>, raw: JsonObject, op: string): C;
 }
 
-export const defineModel = <M extends string, C extends object, S extends z.ZodRawShape>(definition: ModelDefinition<M, C, S>): ModelDefinition<M, C, S> => definition;
+export const defineModel = <M extends string, C extends object, S extends z.ZodRawShape>(
+  definition: ModelDefinition<M, C, S>,
+): ModelDefinition<M, C, S> => definition;

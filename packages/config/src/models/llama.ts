@@ -1,11 +1,17 @@
-// Llama 1 to 3. Source followed: transformers' LlamaConfig. Files before grouped-query attention have no num_key_value_heads.
+// Llama 1 to 3. Source followed: transformers' LlamaConfig. Files before grouped-query attention have no
+// num_key_value_heads.
 import { flag, nullable, positive } from '../schema.js';
 import { decoderKeys, decoderShape, readDecoder } from './decoder.js';
 import { defineModel } from './definition.js';
 
 export const llama = defineModel({
   modelType: 'llama',
-  shape: { ...decoderShape, num_key_value_heads: nullable(positive), attention_bias: flag(false), mlp_bias: flag(false) },
+  shape: {
+    ...decoderShape,
+    num_key_value_heads: nullable(positive),
+    attention_bias: flag(false),
+    mlp_bias: flag(false),
+  },
   alsoReads: decoderKeys,
   read: (keys, raw, op) =>
     readDecoder(keys, raw, op, {

@@ -1,5 +1,5 @@
-// Mistral 7B. Source followed: transformers' MistralConfig. Against Llama: no biases, and every layer slides unless sliding_window is null;
-// a file without the key means 4096.
+// Mistral 7B. Source followed: transformers' MistralConfig. Against Llama: no biases, and every layer slides unless
+// sliding_window is null; a file without the key means 4096.
 import { z } from 'zod';
 import { positive } from '../schema.js';
 import { decoderKeys, decoderShape, layerTypes, readDecoder, readWindow } from './decoder.js';
@@ -7,7 +7,12 @@ import { defineModel } from './definition.js';
 
 export const mistral = defineModel({
   modelType: 'mistral',
-  shape: { ...decoderShape, num_key_value_heads: positive, sliding_window: z.nullable(positive).default(4096), layer_types: layerTypes },
+  shape: {
+    ...decoderShape,
+    num_key_value_heads: positive,
+    sliding_window: z.nullable(positive).default(4096),
+    layer_types: layerTypes,
+  },
   alsoReads: decoderKeys,
   read: (keys, raw, op) =>
     readDecoder(keys, raw, op, {

@@ -1,5 +1,5 @@
-// Qwen 1.5, 2 and 2.5. Source followed: transformers' Qwen2Config. Against Llama: biases on q, k, v only; with use_sliding_window the layers
-// from max_window_layers on slide.
+// Qwen 1.5, 2 and 2.5. Source followed: transformers' Qwen2Config. Against Llama: biases on q, k, v only; with
+// use_sliding_window the layers from max_window_layers on slide.
 import { z } from 'zod';
 import { flag, positive, integer } from '../schema.js';
 import { decoderKeys, decoderShape, layerTypes, readDecoder, readWindow } from './decoder.js';
@@ -23,7 +23,9 @@ export const qwen2 = defineModel({
       attentionBias: true,
       attentionOutputBias: false,
       mlpBias: false,
-      ...readWindow(op, keys.num_hidden_layers, keys.layer_types, window, (layer) => (layer >= keys.max_window_layers ? 'sliding_attention' : 'full_attention')),
+      ...readWindow(op, keys.num_hidden_layers, keys.layer_types, window, (layer) =>
+        layer >= keys.max_window_layers ? 'sliding_attention' : 'full_attention',
+      ),
     });
   },
 });

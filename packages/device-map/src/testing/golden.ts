@@ -63,7 +63,8 @@ export interface Case {
 
 export type Json = null | boolean | number | string | Json[] | { [key: string]: Json };
 
-const read = <T>(name: string): T => JSON.parse(gunzipSync(readFileSync(new URL(`../../fixtures/${name}`, import.meta.url))).toString()) as T;
+const read = <T>(name: string): T =>
+  JSON.parse(gunzipSync(readFileSync(new URL(`../../fixtures/${name}`, import.meta.url))).toString()) as T;
 
 export const models = read<Record<string, ModuleTree>>('models.json.gz');
 export const cases = read<{ cases: Case[] }>('cases.json.gz').cases;
@@ -115,7 +116,12 @@ export const runPlan = (golden: Case, wiring = golden.wiring): object => {
     });
     return { ...facts, ...planResult(plan) };
   } catch (error) {
-    return { ...facts, ...kept, ...(error instanceof PlanRefusedError ? planResult(error.plan) : {}), ...errorOf(error) };
+    return {
+      ...facts,
+      ...kept,
+      ...(error instanceof PlanRefusedError ? planResult(error.plan) : {}),
+      ...errorOf(error),
+    };
   }
 };
 
@@ -125,9 +131,14 @@ const runSizes = (golden: Case): object => {
   const options = { wiring, dtype, modelDtype, specialDtypes, quantization };
   const all = computeModuleSizes(tree, options);
   const firstOfLists = (path: string): boolean => path.split('.').every((part) => part === '0' || !/^\d+$/.test(part));
-  const sizes = Object.fromEntries(Object.entries(all).filter(([path]) => golden.model === undefined || firstOfLists(path)));
+  const sizes = Object.fromEntries(
+    Object.entries(all).filter(([path]) => golden.model === undefined || firstOfLists(path)),
+  );
   const layers = noSplit === undefined ? null : getMaxLayerSize(tree, all, noSplit);
-  const largestLayer = layers === null ? {} : { largestLayer: { size: layers.size, names: layers.names.slice(0, 3), count: layers.names.length } };
+  const largestLayer =
+    layers === null
+      ? {}
+      : { largestLayer: { size: layers.size, names: layers.names.slice(0, 3), count: layers.names.length } };
   return { sizes, buffers: computeBufferSize(tree, options), ...largestLayer };
 };
 
@@ -168,10 +179,15 @@ export const runners: Record<string, (golden: Case) => unknown> = {
   lookup: runLookup,
   'tied-devices': runTied,
   'tied-groups': ({ parameters }) => findTiedParameters(parameters!),
-  'size-with-ties': ({ tiedParameters, size, sizes, modules }) => getModuleSizeWithTies(tiedParameters!, size!, sizes!, modules!),
+  'size-with-ties': ({ tiedParameters, size, sizes, modules }) =>
+    getModuleSizeWithTies(tiedParameters!, size!, sizes!, modules!),
   quantization: (golden) =>
     attempt(() => {
-      const { notConverted, converted, linearsKept } = planQuantization(treeOf(golden), golden.quantization!, golden.deviceMap);
+      const { notConverted, converted, linearsKept } = planQuantization(
+        treeOf(golden),
+        golden.quantization!,
+        golden.deviceMap,
+      );
       return { notConverted, converted: converted.length, linearsKept };
     }),
 };
@@ -182,6 +198,7 @@ export const canonical = (value: unknown): Json => {
   if (typeof value !== 'object' || value === null) return value as Json;
   const entries = Object.entries(value).filter(([, item]) => item !== undefined);
   const sorted = entries.sort(([a], [b]) => (a < b ? -1 : 1));
-  return Object.fromEntries(sorted.map(([key, item]) => [key, key === 'error' ? { code: (item as { code: string }).code } : canonical(item)]));
+  return Object.fromEntries(
+    sorted.map(([key, item]) => [key, key === 'error' ? { code: (item as { code: string }).code } : canonical(item)]),
+  );
 };
-

@@ -8,7 +8,9 @@ const dtypes = [null, null, 'int64', 'bool', 'float16'];
 /** Draws from fast-check's generators, so that a failing tree shrinks. */
 export type Draw = <T>(choices: readonly T[]) => T;
 
-/** A random module tree: nested containers, linears, norms with buffers, parameters and buffers beside children, ties. */
+/**
+ * A random module tree: nested containers, linears, norms with buffers, parameters and buffers beside children, ties.
+ */
 const drawTree = (pick: Draw): ModuleTree => {
   const modules: ModuleEntry[] = [];
   const often = (): boolean => pick([false, false, true]);
@@ -31,7 +33,11 @@ const drawTree = (pick: Draw): ModuleTree => {
     }
   };
   container('', 0);
-  return { modules, noSplit: pick([[], ['Block'], ['Block', 'Layer'], ['Stack', 'Absent']]), tied: drawTies(modules, pick) };
+  return {
+    modules,
+    noSplit: pick([[], ['Block'], ['Block', 'Layer'], ['Stack', 'Absent']]),
+    tied: drawTies(modules, pick),
+  };
 };
 
 const drawTies = (modules: readonly ModuleEntry[], pick: Draw): string[][] => {
@@ -48,7 +54,10 @@ const drawTies = (modules: readonly ModuleEntry[], pick: Draw): string[][] => {
     .slice(0, 3);
 };
 
-const drawer = (numbers: Iterator<number>): Draw => (choices) => choices[(numbers.next().value as number) % choices.length]!;
+const drawer =
+  (numbers: Iterator<number>): Draw =>
+  (choices) =>
+    choices[(numbers.next().value as number) % choices.length]!;
 
 function* cycle(values: readonly number[]): Generator<number> {
   for (let index = 0; ; index++) yield values[index % values.length]! + Math.floor(index / values.length);
@@ -59,7 +68,9 @@ export const trees: fc.Arbitrary<ModuleTree> = fc
   .array(fc.nat({ max: 1_000_000 }), { minLength: 12, maxLength: 60 })
   .map((numbers) => drawTree(drawer(cycle(numbers))));
 
-const permille = fc.oneof({ weight: 1, arbitrary: fc.constant(0) }, { weight: 9, arbitrary: fc.integer({ min: 1, max: 1200 }) }).map((value) => value / 1000);
+const permille = fc
+  .oneof({ weight: 1, arbitrary: fc.constant(0) }, { weight: 9, arbitrary: fc.integer({ min: 1, max: 1200 }) })
+  .map((value) => value / 1000);
 
 /** Shares of a model's size for GPUs (with or without gaps in their ids), the host, and nothing for disk. */
 export const shares = fc.record({
@@ -68,7 +79,10 @@ export const shares = fc.record({
 });
 
 /** Budgets in bytes from shares. */
-export const budgetsOf = ({ gpus, cpu }: { gpus: readonly { gap: number; share: number }[]; cpu: number | null }, size: number): [number | string, number][] => {
+export const budgetsOf = (
+  { gpus, cpu }: { gpus: readonly { gap: number; share: number }[]; cpu: number | null },
+  size: number,
+): [number | string, number][] => {
   const budgets: [number | string, number][] = [];
   let id = -1;
   for (const { gap, share } of gpus) {

@@ -2,8 +2,8 @@ import { ConfigError } from '@q/config';
 import type { Device } from '../types.js';
 
 /**
- * Whose planner is followed: accelerate's own; the one inside transformers 5 that `from_pretrained` uses; or Q's, which is that of
- * transformers 5 with everything counted that Python misses.
+ * Whose planner is followed: accelerate's own; the one inside transformers 5 that `from_pretrained` uses; or Q's, which
+ * is that of transformers 5 with everything counted that Python misses.
  */
 export type Wiring = 'accelerate' | 'transformers-5' | 'q';
 
@@ -29,8 +29,8 @@ export interface Rules {
   /** Python's `warnings` come after what is logged; transformers 5 logs the buffer warning first. */
   readonly buffersFirst: boolean;
   /**
-   * Nothing is missed: a split module's own buffers are placed, chains of ties are followed, names are compared by whole path
-   * components, and a plan that exceeds a budget is refused. False: as Python.
+   * Nothing is missed: a split module's own buffers are placed, chains of ties are followed, names are compared by
+   * whole path components, and a plan that exceeds a budget is refused. False: as Python.
    */
   readonly strict: boolean;
 }
@@ -71,6 +71,7 @@ const table: Readonly<Record<Wiring, Rules>> = {
 
 /** @throws ConfigError for an unknown wiring */
 export const rulesOf = (wiring: Wiring): Rules => {
-  if (!Object.hasOwn(table, wiring)) throw new ConfigError('rulesOf', 'unknown wiring', { wiring, fix: `use one of ${Object.keys(table).join(', ')}` });
+  if (!Object.hasOwn(table, wiring))
+    throw new ConfigError('rulesOf', 'unknown wiring', { wiring, fix: `use one of ${Object.keys(table).join(', ')}` });
   return table[wiring];
 };

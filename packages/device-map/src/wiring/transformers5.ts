@@ -27,8 +27,8 @@ const linearClasses: ReadonlySet<string> = new Set(['Linear', 'Conv1D']);
 const unique = (names: readonly string[]): string[] => [...new Set(names)];
 
 /**
- * Modules that stay as they are: those the config names, or else what is tied, the last parameter and the output embeddings;
- * then those kept in float32, then (with `cpuOffload`) those that a custom map puts on cpu or disk.
+ * Modules that stay as they are: those the config names, or else what is tied, the last parameter and the output
+ * embeddings; then those kept in float32, then (with `cpuOffload`) those that a custom map puts on cpu or disk.
  */
 const keptModules = (tree: Tree, quantization: Quantization, deviceMap: DeviceMapInput | null): string[] => {
   const { skipModules, cpuOffload = false } = quantization;
@@ -36,7 +36,8 @@ const keptModules = (tree: Tree, quantization: Quantization, deviceMap: DeviceMa
   const byDefault = [...tree.tiedWeights.keys(), ...tree.tiedWeights.values(), last, tree.outputEmbeddings]
     .filter((name) => typeof name === 'string')
     .map((name) => name.replace(/\.weight$/, ''));
-  const offloaded = cpuOffload && deviceMap !== null ? mapPairs(deviceMap).filter(([, device]) => isOffload(device)) : [];
+  const offloaded =
+    cpuOffload && deviceMap !== null ? mapPairs(deviceMap).filter(([, device]) => isOffload(device)) : [];
   return unique([...(skipModules ?? byDefault), ...tree.keepInFp32, ...offloaded.map(([path]) => path)]).sort();
 };
 
@@ -46,16 +47,21 @@ const matcher = (pattern: string): ((path: string) => boolean) => {
   try {
     start = new RegExp(`^(?:${pattern})`);
   } catch (cause) {
-    throw new ConfigError('planQuantization', 'a module to skip is not a regular expression', { pattern, cause, fix: 'escape special characters' });
+    throw new ConfigError('planQuantization', 'a module to skip is not a regular expression', {
+      pattern,
+      cause,
+      fix: 'escape special characters',
+    });
   }
   return (path) => start.test(path) || path.endsWith(pattern);
 };
 
 /**
- * Which linears bitsandbytes replaces and which it keeps. Source: transformers 5 `should_convert_module` and the bitsandbytes
- * quantizers. A tree's linears are its modules of class `Linear` or `Conv1D`.
+ * Which linears bitsandbytes replaces and which it keeps. Source: transformers 5 `should_convert_module` and the
+ * bitsandbytes quantizers. A tree's linears are its modules of class `Linear` or `Conv1D`.
  * @param deviceMap a custom map, if any
- * @throws PlacementError (`fields.rule` `quantized_offload`) when the custom map puts modules on cpu or disk without `cpuOffload`
+ * @throws PlacementError (`fields.rule` `quantized_offload`) when the custom map puts modules on cpu or disk without
+ *   `cpuOffload`
  */
 export const planQuantization = (
   source: ModuleTree | Tree,
@@ -63,15 +69,20 @@ export const planQuantization = (
   deviceMap: DeviceMapInput | null = null,
 ): Conversion => {
   const tree = readTree(source);
-  if (deviceMap !== null && refusesOffload(quantization, deviceMap)) throw new PlacementError('planQuantization', quantizedOffload.what, quantizedOffload.detail);
+  if (deviceMap !== null && refusesOffload(quantization, deviceMap))
+    throw new PlacementError('planQuantization', quantizedOffload.what, quantizedOffload.detail);
   const notConverted = keptModules(tree, quantization, deviceMap);
   const matchers = notConverted.map(matcher);
-  const linears = [...tree.modules.values()].filter(({ className }) => linearClasses.has(className)).map(({ path }) => path);
+  const linears = [...tree.modules.values()]
+    .filter(({ className }) => linearClasses.has(className))
+    .map(({ path }) => path);
   const kept = new Set(linears.filter((path) => matchers.some((matches) => matches(path))));
   return { notConverted, converted: linears.filter((path) => !kept.has(path)), linearsKept: [...kept] };
 };
 
-/** Bytes per element of the weights that are quantized, by parameter path. Scales are not counted, as in transformers. */
+/**
+ * Bytes per element of the weights that are quantized, by parameter path. Scales are not counted, as in transformers.
+ */
 export const convertedBytes = ({ converted }: Conversion, { bits }: Quantization): Map<string, number> =>
   new Map(converted.map((path) => [`${path}.weight`, bits / 8]));
 

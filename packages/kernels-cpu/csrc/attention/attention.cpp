@@ -1,6 +1,6 @@
 // attention over the paged cache: checks, and the choice of kernel per sequence
-//   one query, or few rows (queries * heads of a group): `split`, keys cut at multiples of kSplitKeys, parts added by `combine`
-//   otherwise: `lanes`, blocks of rows side by side
+//   one query, or few rows (queries * heads of a group): `split`, keys cut at multiples of kSplitKeys, parts added by
+//   `combine` otherwise: `lanes`, blocks of rows side by side
 // The choice depends on the sequence alone, so a row's bits do not depend on the batch or on the number of threads.
 #include <cmath>
 #include "arguments.h"
@@ -27,9 +27,11 @@ struct Plan {
 };
 
 Plan make_plan(const AttentionArgs& a, Context& context) {
-  Plan plan{a, attention_kernels(context.features.isa),
+  Plan plan{a,
+            attention_kernels(context.features.isa),
             {float(a.scale), float(a.softcap), a.window, a.causal != 0, bool(a.alibi_slopes)},
-            a.num_heads / a.num_kv_heads, context.scratch.take_array<Sequence>(size_t(a.sequences))};
+            a.num_heads / a.num_kv_heads,
+            context.scratch.take_array<Sequence>(size_t(a.sequences))};
   const int32_t* starts = a.sequence_starts.as<int32_t>();
   for (int64_t b = 0; b < a.sequences; ++b) {
     Sequence& s = plan.sequences[b];
@@ -54,7 +56,8 @@ Plan make_plan(const AttentionArgs& a, Context& context) {
   return plan;
 }
 
-/// The sequence of an item of one kind: the last one that begins at or before it (those without items begin where the next does).
+/// The sequence of an item of one kind: the last one that begins at or before it (those without items begin where the
+/// next does).
 int64_t find_sequence(const Plan& plan, int64_t item, bool split) {
   int64_t found = -1;
   for (int64_t b = 0; b < plan.a.sequences; ++b) {
@@ -68,19 +71,22 @@ int64_t fill_rows(const Plan& plan, const Sequence& s, int64_t kv_head, int64_t 
   const AttentionArgs& a = plan.a;
   const int64_t count = std::min(most, s.rows - first);
   for (int64_t i = 0; i < count; ++i) {
-    const int64_t query = (first + i) / plan.group, in_group = (first + i) % plan.group, head = kv_head * plan.group + in_group;
+    const int64_t query = (first + i) / plan.group, in_group = (first + i) % plan.group,
+                  head = kv_head * plan.group + in_group;
     const int64_t token = s.start + query, position = s.context - s.queries + query;
-    rows[i] = {a.qkv.as<float>() + token * a.row_stride + a.q_offset + kv_head * a.q_group_stride + in_group * a.head_dim,
-               a.out.as<float>() + (token * a.num_heads + head) * a.head_dim,
-               a.bias ? a.bias.as<float>() + (head * a.bias_rows + std::max<int64_t>(position, 0)) * a.bias_columns : nullptr,
-               position, a.alibi_slopes ? a.alibi_slopes.as<float>()[head] : 0.f};
+    rows[i] = {
+        a.qkv.as<float>() + token * a.row_stride + a.q_offset + kv_head * a.q_group_stride + in_group * a.head_dim,
+        a.out.as<float>() + (token * a.num_heads + head) * a.head_dim,
+        a.bias ? a.bias.as<float>() + (head * a.bias_rows + std::max<int64_t>(position, 0)) * a.bias_columns : nullptr,
+        position, a.alibi_slopes ? a.alibi_slopes.as<float>()[head] : 0.f};
   }
   return count;
 }
 
 PagedHead paged(const Plan& plan, const Tensor& cache, int64_t b, int64_t kv_head) {
   const AttentionArgs& a = plan.a;
-  return {cache.as<char>(), cache.dtype, a.block_tables.as<int32_t>() + b * a.max_blocks, a.num_kv_heads, kv_head, a.block_size, a.head_dim};
+  return {cache.as<char>(), cache.dtype, a.block_tables.as<int32_t>() + b * a.max_blocks, a.num_kv_heads, kv_head,
+          a.block_size,     a.head_dim};
 }
 
 void run_lanes(const Plan& plan, Context& context) {
@@ -88,13 +94,16 @@ void run_lanes(const Plan& plan, Context& context) {
   float* scratch = context.scratch.take_array<float>(size_t(floats * context.workers.threads()));
   context.workers.parallel(plan.lane_items, 1, [&](int64_t begin, int64_t end, int thread) {
     for (int64_t i = begin; i < end; ++i) {
-      const int64_t item = plan.lane_items - 1 - i;  // the longest first: blocks late in a causal sequence see more keys
+      const int64_t item =
+          plan.lane_items - 1 - i;  // the longest first: blocks late in a causal sequence see more keys
       const int64_t b = find_sequence(plan, item, false);
       const Sequence& s = plan.sequences[b];
       const int64_t local = item - s.first_item, kv_head = local % plan.a.num_kv_heads;
       QueryRow rows[kMostRows];
-      const int64_t count = fill_rows(plan, s, kv_head, local / plan.a.num_kv_heads * plan.kernels.lane_rows, plan.kernels.lane_rows, rows);
-      plan.kernels.lanes(rows, count, paged(plan, plan.a.key_cache, b, kv_head), paged(plan, plan.a.value_cache, b, kv_head), plan.rule, s.context, scratch + floats * thread);
+      const int64_t count = fill_rows(plan, s, kv_head, local / plan.a.num_kv_heads * plan.kernels.lane_rows,
+                                      plan.kernels.lane_rows, rows);
+      plan.kernels.lanes(rows, count, paged(plan, plan.a.key_cache, b, kv_head),
+                         paged(plan, plan.a.value_cache, b, kv_head), plan.rule, s.context, scratch + floats * thread);
     }
   });
 }
@@ -108,7 +117,8 @@ void run_splits(const Plan& plan, Context& context) {
     for (int64_t item = begin; item < end; ++item) {
       const int64_t b = find_sequence(plan, item, true);
       const Sequence& s = plan.sequences[b];
-      const int64_t local = item - s.first_item, split = local % s.splits, block = local / s.splits % s.row_blocks, kv_head = local / s.splits / s.row_blocks;
+      const int64_t local = item - s.first_item, split = local % s.splits, block = local / s.splits % s.row_blocks,
+                    kv_head = local / s.splits / s.row_blocks;
       QueryRow rows[kSplitRows];
       const int64_t first = block * kSplitRows, count = fill_rows(plan, s, kv_head, first, kSplitRows, rows);
       Partial parts[kSplitRows];
@@ -118,20 +128,23 @@ void run_splits(const Plan& plan, Context& context) {
         parts[r].values = at[r]->values;
       }
       const int64_t from = (s.first_split + split) * kSplitKeys;
-      plan.kernels.split(rows, count, paged(plan, a.key_cache, b, kv_head), paged(plan, a.value_cache, b, kv_head), plan.rule, from, std::min(from + kSplitKeys, s.context), parts);
+      plan.kernels.split(rows, count, paged(plan, a.key_cache, b, kv_head), paged(plan, a.value_cache, b, kv_head),
+                         plan.rule, from, std::min(from + kSplitKeys, s.context), parts);
       for (int64_t r = 0; r < count; ++r) *at[r] = parts[r];
     }
   });
   for (int64_t b = 0; b < a.sequences; ++b) {
     const Sequence& s = plan.sequences[b];
     if (!s.split) continue;
-    context.workers.parallel(s.rows * a.num_kv_heads, std::max<int64_t>(1, 65536 / (a.head_dim * std::max<int64_t>(s.splits, 1))), [&](int64_t begin, int64_t end, int) {
-      for (int64_t i = begin; i < end; ++i) {
-        QueryRow row;
-        fill_rows(plan, s, i / s.rows, i % s.rows, 1, &row);
-        plan.kernels.combine(partials + s.first_partial + i * s.splits, s.splits, row.out, a.head_dim);
-      }
-    });
+    context.workers.parallel(
+        s.rows * a.num_kv_heads, std::max<int64_t>(1, 65536 / (a.head_dim * std::max<int64_t>(s.splits, 1))),
+        [&](int64_t begin, int64_t end, int) {
+          for (int64_t i = begin; i < end; ++i) {
+            QueryRow row;
+            fill_rows(plan, s, i / s.rows, i % s.rows, 1, &row);
+            plan.kernels.combine(partials + s.first_partial + i * s.splits, s.splits, row.out, a.head_dim);
+          }
+        });
   }
 }
 

@@ -15,17 +15,17 @@ constexpr int64_t kTileKeys = 64;
 struct PagedHead {
   const char* cache;
   DType dtype;
-  const int32_t* blocks;   // the sequence's row of the block table
+  const int32_t* blocks;  // the sequence's row of the block table
   int64_t num_kv_heads, head, block_size, head_dim;
 };
 
 /// One query row: a token and a head.
 struct QueryRow {
-  const float* query;      // [head_dim]
-  float* out;              // [head_dim]
-  const float* bias;       // [keys] or null
+  const float* query;  // [head_dim]
+  float* out;          // [head_dim]
+  const float* bias;   // [keys] or null
   int64_t position;
-  float slope;             // 0: no ALiBi
+  float slope;  // 0: no ALiBi
 };
 
 struct AttentionRule {
@@ -34,11 +34,16 @@ struct AttentionRule {
   bool causal, alibi;
   /// Keys [first, last) that a query at this position sees, of a context of this length.
   int64_t first(int64_t position) const { return window > 0 && position >= window ? position - window + 1 : 0; }
-  int64_t last(int64_t position, int64_t context) const { return causal && position + 1 < context ? position + 1 : context; }
+  int64_t last(int64_t position, int64_t context) const {
+    return causal && position + 1 < context ? position + 1 : context;
+  }
 };
 
 /// A part of the softmax over some keys: its maximum, sum of weights, and weighted values (not divided by the sum).
-struct Partial { float max, sum; float* values; };
+struct Partial {
+  float max, sum;
+  float* values;
+};
 
 struct AttentionKernels {
   /// Rows that `lanes` takes at most.
@@ -46,9 +51,11 @@ struct AttentionKernels {
   /// Floats of scratch that `lanes` needs for this head size, for each thread.
   int64_t (*lanes_scratch)(int64_t head_dim);
   /// Attention of up to lane_rows rows of one KV head, queries side by side in the lanes of a vector (prefill).
-  void (*lanes)(const QueryRow* rows, int64_t count, const PagedHead& keys, const PagedHead& values, const AttentionRule& rule, int64_t context, float* scratch);
+  void (*lanes)(const QueryRow* rows, int64_t count, const PagedHead& keys, const PagedHead& values,
+                const AttentionRule& rule, int64_t context, float* scratch);
   /// Partial attention of up to kSplitRows rows over keys [begin, end) (decode).
-  void (*split)(const QueryRow* rows, int64_t count, const PagedHead& keys, const PagedHead& values, const AttentionRule& rule, int64_t begin, int64_t end, Partial* partials);
+  void (*split)(const QueryRow* rows, int64_t count, const PagedHead& keys, const PagedHead& values,
+                const AttentionRule& rule, int64_t begin, int64_t end, Partial* partials);
   /// out = the softmax over the keys of all parts.
   void (*combine)(const Partial* partials, int64_t count, float* out, int64_t head_dim);
   /// head[i], head[i + half] (or head[2i], head[2i + 1]) rotated by the angle whose cosine and sine are given.

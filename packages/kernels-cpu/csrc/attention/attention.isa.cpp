@@ -1,7 +1,9 @@
-// split    partial attention of a few rows over the keys [begin, end) of one KV head: maximum, sum and weighted values     decode
+// split    partial attention of a few rows over the keys [begin, end) of one KV head: maximum, sum and weighted values;
+//          decode
 // combine  the softmax over all parts: M = max m_i; out = sum e^(m_i - M) O_i / sum e^(m_i - M) l_i
 // rotate   (a, b) -> (a cos - b sin, b cos + a sin)
-// layout   vectors along D; K and V rows are read in place from the paged cache, in any float dtype; scores of 64 keys at a time
+// layout   vectors along D; K and V rows are read in place from the paged cache, in any float dtype; scores of 64 keys
+//          at a time
 // floor    the bytes of K and V: 2 D keys * bytes of the dtype, read once per kSplitRows rows
 // exact    splits begin at multiples of kSplitKeys positions: the same bits whatever the neighbours and threads
 // ref      tensor/src/reference/attention.ts       bench  src/attention.bench.ts
@@ -13,10 +15,14 @@ namespace {
 
 constexpr float kLow = -1e30f;
 
-template <class T> inline V take(const T* p, int64_t count) { return count >= kLanes ? load(p) : load_part(p, count); }
+template <class T>
+inline V take(const T* p, int64_t count) {
+  return count >= kLanes ? load(p) : load_part(p, count);
+}
 
 /// scores[n] = q . K[n] for n < count (a multiple of 4 pointers, the last ones repeated)
-template <class T> void score(const float* q, const T* const* keys, int64_t count, int64_t depth, float* scores) {
+template <class T>
+void score(const float* q, const T* const* keys, int64_t count, int64_t depth, float* scores) {
   for (int64_t n = 0; n < count; n += 4) {
     V acc[4] = {};
     for (int64_t d = 0; d < depth; d += kLanes) {
@@ -28,7 +34,8 @@ template <class T> void score(const float* q, const T* const* keys, int64_t coun
 }
 
 /// values[d] = values[d] * alpha + sum over n of p[n] * V[n][d]
-template <class T> void weigh(const float* p, const T* const* rows, int64_t count, int64_t depth, float alpha, float* values) {
+template <class T>
+void weigh(const float* p, const T* const* rows, int64_t count, int64_t depth, float alpha, float* values) {
   int64_t d = 0;
   for (; d + 4 * kLanes <= depth; d += 4 * kLanes) {
     V acc[4];
@@ -47,8 +54,10 @@ template <class T> void weigh(const float* p, const T* const* rows, int64_t coun
   }
 }
 
-/// Scale, ALiBi, bias, softcap and mask of one row's scores at keys begin ... begin + count; what is hidden becomes minus infinity.
-void adjust(float* scores, const QueryRow& row, const AttentionRule& rule, int64_t begin, int64_t count, int64_t context) {
+/// Scale, ALiBi, bias, softcap and mask of one row's scores at keys begin ... begin + count; what is hidden becomes
+/// minus infinity.
+void adjust(float* scores, const QueryRow& row, const AttentionRule& rule, int64_t begin, int64_t count,
+            int64_t context) {
   for (int64_t n = 0; n < count; n += kLanes) {
     V s = load(scores + n) * rule.scale;
     if (rule.alibi) {
@@ -65,7 +74,9 @@ void adjust(float* scores, const QueryRow& row, const AttentionRule& rule, int64
   for (int64_t n = std::max<int64_t>(last, 0); n < (count + kLanes - 1) / kLanes * kLanes; ++n) scores[n] = -INFINITY;
 }
 
-template <class T> void split_rows(const QueryRow* rows, int64_t row_count, const PagedHead& keys, const PagedHead& values, const AttentionRule& rule, int64_t begin, int64_t end, Partial* partials) {
+template <class T>
+void split_rows(const QueryRow* rows, int64_t row_count, const PagedHead& keys, const PagedHead& values,
+                const AttentionRule& rule, int64_t begin, int64_t end, Partial* partials) {
   const int64_t depth = keys.head_dim;
   for (int64_t r = 0; r < row_count; ++r) {
     partials[r].max = kLow;
@@ -101,10 +112,14 @@ template <class T> void split_rows(const QueryRow* rows, int64_t row_count, cons
   }
 }
 
-void split(const QueryRow* rows, int64_t count, const PagedHead& keys, const PagedHead& values, const AttentionRule& rule, int64_t begin, int64_t end, Partial* partials) {
-  if (keys.dtype == DType::f16) split_rows<F16>(rows, count, keys, values, rule, begin, end, partials);
-  else if (keys.dtype == DType::bf16) split_rows<BF16>(rows, count, keys, values, rule, begin, end, partials);
-  else split_rows<float>(rows, count, keys, values, rule, begin, end, partials);
+void split(const QueryRow* rows, int64_t count, const PagedHead& keys, const PagedHead& values,
+           const AttentionRule& rule, int64_t begin, int64_t end, Partial* partials) {
+  if (keys.dtype == DType::f16)
+    split_rows<F16>(rows, count, keys, values, rule, begin, end, partials);
+  else if (keys.dtype == DType::bf16)
+    split_rows<BF16>(rows, count, keys, values, rule, begin, end, partials);
+  else
+    split_rows<float>(rows, count, keys, values, rule, begin, end, partials);
 }
 
 void combine(const Partial* partials, int64_t count, float* out, int64_t head_dim) {
@@ -138,6 +153,7 @@ void rotate(float* head, const float* cos, const float* sin, int64_t half, bool 
 }  // namespace
 
 extern const AttentionKernels attention_kernels;
-const AttentionKernels attention_kernels{kLaneBlocks * kLaneVectors * kLanes, lanes_scratch, lanes, split, combine, rotate};
+const AttentionKernels attention_kernels{
+    kLaneBlocks * kLaneVectors * kLanes, lanes_scratch, lanes, split, combine, rotate};
 
 }  // namespace q::cpu::Q_ISA

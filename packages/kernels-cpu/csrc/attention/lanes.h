@@ -9,12 +9,14 @@ namespace q::cpu::Q_ISA {
 constexpr int kLaneVectors = 2, kLaneBlocks = 4;
 
 int64_t lanes_scratch(int64_t head_dim);
-void lanes(const QueryRow* rows, int64_t count, const PagedHead& keys, const PagedHead& values, const AttentionRule& rule, int64_t context, float* scratch);
+void lanes(const QueryRow* rows, int64_t count, const PagedHead& keys, const PagedHead& values,
+           const AttentionRule& rule, int64_t context, float* scratch);
 
 /// Where a position's row begins in the cache.
 inline const char* paged_row(const PagedHead& h, int64_t position, int64_t element_bytes) {
   const int64_t block = h.blocks[position / h.block_size];
-  return h.cache + ((block * h.num_kv_heads + h.head) * h.block_size + position % h.block_size) * h.head_dim * element_bytes;
+  return h.cache +
+         ((block * h.num_kv_heads + h.head) * h.block_size + position % h.block_size) * h.head_dim * element_bytes;
 }
 
 }  // namespace q::cpu::Q_ISA

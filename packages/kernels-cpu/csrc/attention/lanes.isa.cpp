@@ -1,10 +1,13 @@
-// lanes: out[m] = softmax(scale * q[m] . K + alibi + bias, softcapped and masked) V for up to 4 blocks of M = 2 vectors of query rows      prefill
-// layout  queries lie side by side in vector lanes: QT [D, M], scores [keys, M], OT [D, M]; K and V rows are read as scalars that are
-//         broadcast, so softmax needs no sum across lanes and tails of D and keys need no masks. K and V go through tiles of 64 keys
-//         in f32 [64, ld]. Rows are (token, head of the group) pairs: all heads of a KV head share its tiles.
+// lanes: out[m] = softmax(scale * q[m] . K + alibi + bias, softcapped and masked) V for up to 4 blocks of M = 2 vectors
+// of query rows; prefill
+// layout  queries lie side by side in vector lanes: QT [D, M], scores [keys, M], OT [D, M]; K and V rows are read as
+//         scalars that are broadcast, so softmax needs no sum across lanes and tails of D and keys need no masks. K and
+//         V go through tiles of 64 keys in f32 [64, ld]. Rows are (token, head of the group) pairs: all heads of a KV
+//         head share its tiles.
 // maths   online softmax: per tile m' = max(m, scores), O = O e^(m - m') + P V, l = l e^(m - m') + sum P; out = O / l
 // floor   4 D flops per visible (query, key); K and V are read once per 4 blocks of M rows
-// exact   tiles begin at multiples of 64 positions and keys are added in order: the same bits whatever the neighbours and threads
+// exact   tiles begin at multiples of 64 positions and keys are added in order: the same bits whatever the neighbours
+//         and threads
 // ref     tensor/src/reference/attention.ts       bench  src/attention.bench.ts
 #include <cmath>
 #include "lanes.h"
@@ -26,7 +29,8 @@ int64_t row_length(int64_t head_dim) {
   return padded(head_dim) + 16;
 }
 
-template <class T> void copy_rows(const PagedHead& h, int64_t begin, int64_t count, float* tile, int64_t ld) {
+template <class T>
+void copy_rows(const PagedHead& h, int64_t begin, int64_t count, float* tile, int64_t ld) {
   const int64_t wide = padded(h.head_dim);
   int64_t i = 0;
   while (i < count) {
@@ -44,13 +48,18 @@ template <class T> void copy_rows(const PagedHead& h, int64_t begin, int64_t cou
 }
 
 void load_tile(const PagedHead& h, int64_t begin, int64_t count, float* tile, int64_t ld) {
-  if (h.dtype == DType::f16) copy_rows<F16>(h, begin, count, tile, ld);
-  else if (h.dtype == DType::bf16) copy_rows<BF16>(h, begin, count, tile, ld);
-  else copy_rows<float>(h, begin, count, tile, ld);
+  if (h.dtype == DType::f16)
+    copy_rows<F16>(h, begin, count, tile, ld);
+  else if (h.dtype == DType::bf16)
+    copy_rows<BF16>(h, begin, count, tile, ld);
+  else
+    copy_rows<float>(h, begin, count, tile, ld);
 }
 
 /// scores[n, :] = sum over d of K[n, d] * QT[d, :]
-template <int MV, int LD> void multiply_keys(const float* __restrict keys, const float* __restrict qt, float* __restrict scores, int64_t count, int64_t depth, int64_t runtime_ld) {
+template <int MV, int LD>
+void multiply_keys(const float* __restrict keys, const float* __restrict qt, float* __restrict scores, int64_t count,
+                   int64_t depth, int64_t runtime_ld) {
   const int64_t ld = LD ? LD : runtime_ld;
   for (int64_t n = 0; n < count; n += kRows) {
     V acc[kRows][MV] = {};
@@ -70,7 +79,9 @@ template <int MV, int LD> void multiply_keys(const float* __restrict keys, const
 }
 
 /// OT[d, :] = OT[d, :] * alpha + sum over n of V[n, d] * P[n, :]
-template <int MV> void add_values(const float* __restrict values, const float* __restrict p, const V* alpha, float* __restrict ot, int64_t count, int64_t wide, int64_t ld) {
+template <int MV>
+void add_values(const float* __restrict values, const float* __restrict p, const V* alpha, float* __restrict ot,
+                int64_t count, int64_t wide, int64_t ld) {
   for (int64_t d = 0; d < wide; d += kRows) {
     V acc[kRows][MV];
     for (int r = 0; r < kRows; ++r) {
@@ -92,7 +103,9 @@ template <int MV> void add_values(const float* __restrict values, const float* _
 }
 
 /// The scores of one tile: ALiBi, bias, softcap, mask. `edge`: some key is hidden from some row.
-template <int MV> void adjust(float* scores, const QueryRow* rows, int64_t lanes_used, const AttentionRule& rule, int64_t begin, int64_t count, bool edge) {
+template <int MV>
+void adjust(float* scores, const QueryRow* rows, int64_t lanes_used, const AttentionRule& rule, int64_t begin,
+            int64_t count, bool edge) {
   const int64_t m_count = MV * kLanes;
   I position[MV];
   V slope[MV];
@@ -128,14 +141,16 @@ template <int MV> void adjust(float* scores, const QueryRow* rows, int64_t lanes
 }
 
 /// Up to M rows that go through the tiles together, and what is known of them so far.
-template <int MV> struct Block {
+template <int MV>
+struct Block {
   const QueryRow* rows;
   int64_t count, lowest, highest;  // positions
   V most[MV], sum[MV];
   float *qt, *ot;
 };
 
-template <int MV> void begin_block(Block<MV>& b, int64_t depth, float scale) {
+template <int MV>
+void begin_block(Block<MV>& b, int64_t depth, float scale) {
   const int64_t m_count = MV * kLanes;
   b.lowest = b.highest = b.rows[0].position;
   for (int64_t m = 0; m < m_count; ++m) {
@@ -149,7 +164,8 @@ template <int MV> void begin_block(Block<MV>& b, int64_t depth, float scale) {
 }
 
 /// scores become weights relative to the new maximum; alpha rescales what was added before.
-template <int MV> void weigh(Block<MV>& b, float* scores, int64_t n_count, V* alpha) {
+template <int MV>
+void weigh(Block<MV>& b, float* scores, int64_t n_count, V* alpha) {
   for (int v = 0; v < MV; ++v) {
     float* at = scores + v * kLanes;
     V next = b.most[v];
@@ -166,7 +182,8 @@ template <int MV> void weigh(Block<MV>& b, float* scores, int64_t n_count, V* al
   }
 }
 
-template <int MV> void end_block(const Block<MV>& b, int64_t depth) {
+template <int MV>
+void end_block(const Block<MV>& b, int64_t depth) {
   float inverse[MV * kLanes];
   for (int v = 0; v < MV; ++v) store(inverse + v * kLanes, select(less(zero(), b.sum[v]), 1.f / b.sum[v], zero()));
   for (int64_t m = 0; m < b.count; ++m) {
@@ -174,7 +191,9 @@ template <int MV> void end_block(const Block<MV>& b, int64_t depth) {
   }
 }
 
-template <int MV, int LD> void run_blocks(const QueryRow* rows, int64_t count, const PagedHead& keys, const PagedHead& values, const AttentionRule& rule, int64_t context, float* scratch) {
+template <int MV, int LD>
+void run_blocks(const QueryRow* rows, int64_t count, const PagedHead& keys, const PagedHead& values,
+                const AttentionRule& rule, int64_t context, float* scratch) {
   const int64_t depth = keys.head_dim, wide = padded(depth), m_count = MV * kLanes, ld = LD ? LD : row_length(depth);
   float* key_tile = scratch;
   float* value_tile = key_tile + kTileKeys * ld;
@@ -201,7 +220,8 @@ template <int MV, int LD> void run_blocks(const QueryRow* rows, int64_t count, c
       Block<MV>& b = blocks[i];
       if (begin >= rule.last(b.highest, context) || begin + n_count <= rule.first(b.lowest)) continue;
       multiply_keys<MV, LD>(key_tile, b.qt, scores, n_count, depth, ld);
-      const bool edge = (rule.causal && begin + n_count - 1 > b.lowest) || (rule.window > 0 && begin <= b.highest - rule.window);
+      const bool edge =
+          (rule.causal && begin + n_count - 1 > b.lowest) || (rule.window > 0 && begin <= b.highest - rule.window);
       adjust<MV>(scores, b.rows, b.count, rule, begin, n_count, edge);
       V alpha[MV];
       weigh(b, scores, n_count, alpha);
@@ -211,12 +231,18 @@ template <int MV, int LD> void run_blocks(const QueryRow* rows, int64_t count, c
   for (int64_t i = 0; i < block_count; ++i) end_block(blocks[i], depth);
 }
 
-template <int MV> void choose_length(const QueryRow* rows, int64_t count, const PagedHead& keys, const PagedHead& values, const AttentionRule& rule, int64_t context, float* scratch) {
+template <int MV>
+void choose_length(const QueryRow* rows, int64_t count, const PagedHead& keys, const PagedHead& values,
+                   const AttentionRule& rule, int64_t context, float* scratch) {
   switch (row_length(keys.head_dim)) {
-    case 80: return run_blocks<MV, 80>(rows, count, keys, values, rule, context, scratch);
-    case 144: return run_blocks<MV, 144>(rows, count, keys, values, rule, context, scratch);
-    case 272: return run_blocks<MV, 272>(rows, count, keys, values, rule, context, scratch);
-    default: return run_blocks<MV, 0>(rows, count, keys, values, rule, context, scratch);
+    case 80:
+      return run_blocks<MV, 80>(rows, count, keys, values, rule, context, scratch);
+    case 144:
+      return run_blocks<MV, 144>(rows, count, keys, values, rule, context, scratch);
+    case 272:
+      return run_blocks<MV, 272>(rows, count, keys, values, rule, context, scratch);
+    default:
+      return run_blocks<MV, 0>(rows, count, keys, values, rule, context, scratch);
   }
 }
 
@@ -227,9 +253,12 @@ int64_t lanes_scratch(int64_t head_dim) {
   return 2 * kLaneBlocks * padded(head_dim) * m_count + 2 * kTileKeys * row_length(head_dim) + kTileKeys * m_count;
 }
 
-void lanes(const QueryRow* rows, int64_t count, const PagedHead& keys, const PagedHead& values, const AttentionRule& rule, int64_t context, float* scratch) {
-  if (count > kLanes) choose_length<2>(rows, count, keys, values, rule, context, scratch);
-  else choose_length<1>(rows, count, keys, values, rule, context, scratch);
+void lanes(const QueryRow* rows, int64_t count, const PagedHead& keys, const PagedHead& values,
+           const AttentionRule& rule, int64_t context, float* scratch) {
+  if (count > kLanes)
+    choose_length<2>(rows, count, keys, values, rule, context, scratch);
+  else
+    choose_length<1>(rows, count, keys, values, rule, context, scratch);
 }
 
 }  // namespace q::cpu::Q_ISA

@@ -1,4 +1,5 @@
-// ropeKvWrite: rotates the queries in place, and the keys on their way into the paged cache, where keys and values are stored
+// ropeKvWrite: rotates the queries in place, and the keys on their way into the paged cache, where keys and values are
+// stored
 // maths   angle = position * inverseFrequency in f32; (a, b) -> (a cos - b sin, b cos + a sin) * ropeScale
 // floor   reads and writes the query part, reads the key and value parts, writes both to the cache in its dtype
 // ref     tensor/src/reference/attention.ts
@@ -11,15 +12,22 @@ namespace q::cpu {
 namespace {
 
 void check_layout(const RopeKvWriteArgs& a) {
-  check(a.num_heads > 0 && a.num_kv_heads > 0 && a.num_heads % a.num_kv_heads == 0, "numHeads must be a multiple of numKvHeads");
+  check(a.num_heads > 0 && a.num_kv_heads > 0 && a.num_heads % a.num_kv_heads == 0,
+        "numHeads must be a multiple of numKvHeads");
   check(a.head_dim > 0 && a.block_size > 0 && a.max_blocks > 0, "headDim, blockSize and maxBlocks must be positive");
-  check(a.rotary_dim >= 0 && a.rotary_dim <= a.head_dim && a.rotary_dim % 2 == 0, "rotaryDim must be even and at most headDim");
+  check(a.rotary_dim >= 0 && a.rotary_dim <= a.head_dim && a.rotary_dim % 2 == 0,
+        "rotaryDim must be even and at most headDim");
   const int64_t group = a.num_heads / a.num_kv_heads;
-  check(a.q_offset >= 0 && a.q_group_stride >= 0 && a.q_offset + (a.num_kv_heads - 1) * a.q_group_stride + group * a.head_dim <= a.row_stride, "the queries reach past their row");
-  check(a.k_offset >= 0 && a.v_offset >= 0 && a.kv_stride >= 0 && std::max(a.k_offset, a.v_offset) + (a.num_kv_heads - 1) * a.kv_stride + a.head_dim <= a.row_stride, "the keys or values reach past their row");
+  check(a.q_offset >= 0 && a.q_group_stride >= 0 &&
+            a.q_offset + (a.num_kv_heads - 1) * a.q_group_stride + group * a.head_dim <= a.row_stride,
+        "the queries reach past their row");
+  check(a.k_offset >= 0 && a.v_offset >= 0 && a.kv_stride >= 0 &&
+            std::max(a.k_offset, a.v_offset) + (a.num_kv_heads - 1) * a.kv_stride + a.head_dim <= a.row_stride,
+        "the keys or values reach past their row");
   check_tensor(a.qkv, DType::f32, area(a.tokens, a.row_stride), "qkv");
   check_float(a.key_cache, 0, "keyCache");
-  check(a.key_cache.dtype == a.value_cache.dtype && a.key_cache.bytes == a.value_cache.bytes, "keyCache and valueCache differ");
+  check(a.key_cache.dtype == a.value_cache.dtype && a.key_cache.bytes == a.value_cache.bytes,
+        "keyCache and valueCache differ");
   check_tensor(a.positions, DType::i32, a.tokens, "positions");
   check_tensor(a.sequence_of, DType::i32, a.tokens, "sequenceOf");
 }
@@ -33,10 +41,15 @@ int64_t* cache_rows(const RopeKvWriteArgs& a, Context& context) {
   int64_t* rows = context.scratch.take_array<int64_t>(size_t(a.tokens));
   for (int64_t t = 0; t < a.tokens; ++t) {
     const int64_t position = a.positions.as<int32_t>()[t], sequence = a.sequence_of.as<int32_t>()[t];
-    if (sequence < 0 || sequence >= sequences) refuse("token " + std::to_string(t) + " belongs to sequence " + std::to_string(sequence) + " of " + std::to_string(sequences));
-    if (position < 0 || position / a.block_size >= a.max_blocks) refuse("position " + std::to_string(position) + " of token " + std::to_string(t) + " is outside the block table");
+    if (sequence < 0 || sequence >= sequences)
+      refuse("token " + std::to_string(t) + " belongs to sequence " + std::to_string(sequence) + " of " +
+             std::to_string(sequences));
+    if (position < 0 || position / a.block_size >= a.max_blocks)
+      refuse("position " + std::to_string(position) + " of token " + std::to_string(t) + " is outside the block table");
     const int64_t block = a.block_tables.as<int32_t>()[sequence * a.max_blocks + position / a.block_size];
-    if (block < 0 || block >= blocks) refuse("block " + std::to_string(block) + " of sequence " + std::to_string(sequence) + " is outside the cache of " + std::to_string(blocks));
+    if (block < 0 || block >= blocks)
+      refuse("block " + std::to_string(block) + " of sequence " + std::to_string(sequence) +
+             " is outside the cache of " + std::to_string(blocks));
     rows[t] = block * per_block + position % a.block_size;
   }
   return rows;
@@ -50,34 +63,40 @@ void run(const RopeKvWriteArgs& a, Context& context) {
   const int64_t half = a.inverse_frequencies ? a.rotary_dim / 2 : 0, group = a.num_heads / a.num_kv_heads;
   const int64_t* rows = cache_rows(a, context);
   if (half > 0) {
-    const int64_t tables = a.per_sequence ? *std::max_element(a.sequence_of.as<int32_t>(), a.sequence_of.as<int32_t>() + a.tokens) + 1 : 1;
+    const int64_t tables =
+        a.per_sequence ? *std::max_element(a.sequence_of.as<int32_t>(), a.sequence_of.as<int32_t>() + a.tokens) + 1 : 1;
     check_tensor(a.inverse_frequencies, DType::f32, tables * half, "inverseFrequencies");
   }
   float* angles = context.scratch.take_array<float>(size_t(2 * half * context.workers.threads()));
   const auto rotate = attention_kernels(context.features.isa).rotate;
   const auto cast = cell_kernels(context.features.isa).cast;
   const int64_t bytes = dtype_bytes(a.key_cache.dtype);
-  context.workers.parallel(a.tokens, rows_grain((a.num_heads + 2 * a.num_kv_heads) * a.head_dim), [&](int64_t begin, int64_t end, int thread) {
-    float* cos = angles + 2 * half * thread;
-    float* sin = cos + half;
-    for (int64_t t = begin; t < end; ++t) {
-      float* row = a.qkv.as<float>() + t * a.row_stride;
-      const float* frequency = a.inverse_frequencies.as<float>() + (a.per_sequence ? a.sequence_of.as<int32_t>()[t] * half : 0);
-      for (int64_t i = 0; i < half; ++i) {
-        const float angle = float(a.positions.as<int32_t>()[t]) * frequency[i];
-        cos[i] = std::cos(angle) * float(a.rope_scale);
-        sin[i] = std::sin(angle) * float(a.rope_scale);
-      }
-      for (int64_t h = 0; h < a.num_heads && half > 0; ++h) rotate(row + a.q_offset + h / group * a.q_group_stride + h % group * a.head_dim, cos, sin, half, a.interleaved != 0);
-      for (int64_t h = 0; h < a.num_kv_heads; ++h) {
-        const int64_t to = (rows[t] + h * a.block_size) * a.head_dim * bytes;
-        float* key = row + a.k_offset + h * a.kv_stride;
-        if (half > 0) rotate(key, cos, sin, half, a.interleaved != 0);
-        cast(key, DType::f32, a.key_cache.as<char>() + to, a.key_cache.dtype, a.head_dim);
-        cast(row + a.v_offset + h * a.kv_stride, DType::f32, a.value_cache.as<char>() + to, a.key_cache.dtype, a.head_dim);
-      }
-    }
-  });
+  context.workers.parallel(a.tokens, rows_grain((a.num_heads + 2 * a.num_kv_heads) * a.head_dim),
+                           [&](int64_t begin, int64_t end, int thread) {
+                             float* cos = angles + 2 * half * thread;
+                             float* sin = cos + half;
+                             for (int64_t t = begin; t < end; ++t) {
+                               float* row = a.qkv.as<float>() + t * a.row_stride;
+                               const float* frequency = a.inverse_frequencies.as<float>() +
+                                                        (a.per_sequence ? a.sequence_of.as<int32_t>()[t] * half : 0);
+                               for (int64_t i = 0; i < half; ++i) {
+                                 const float angle = float(a.positions.as<int32_t>()[t]) * frequency[i];
+                                 cos[i] = std::cos(angle) * float(a.rope_scale);
+                                 sin[i] = std::sin(angle) * float(a.rope_scale);
+                               }
+                               for (int64_t h = 0; h < a.num_heads && half > 0; ++h)
+                                 rotate(row + a.q_offset + h / group * a.q_group_stride + h % group * a.head_dim, cos,
+                                        sin, half, a.interleaved != 0);
+                               for (int64_t h = 0; h < a.num_kv_heads; ++h) {
+                                 const int64_t to = (rows[t] + h * a.block_size) * a.head_dim * bytes;
+                                 float* key = row + a.k_offset + h * a.kv_stride;
+                                 if (half > 0) rotate(key, cos, sin, half, a.interleaved != 0);
+                                 cast(key, DType::f32, a.key_cache.as<char>() + to, a.key_cache.dtype, a.head_dim);
+                                 cast(row + a.v_offset + h * a.kv_stride, DType::f32, a.value_cache.as<char>() + to,
+                                      a.key_cache.dtype, a.head_dim);
+                               }
+                             }
+                           });
 }
 
 }  // namespace q::cpu

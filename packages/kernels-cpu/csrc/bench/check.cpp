@@ -29,7 +29,8 @@ ThreadPool workers(2);
 Arena arena;
 CpuFeatures features;
 
-template <class Args> void execute(const Args& args) {
+template <class Args>
+void execute(const Args& args) {
   Context context{workers, arena, features};
   run(args, context);
   arena.reset();
@@ -38,17 +39,23 @@ template <class Args> void execute(const Args& args) {
 /// Tensors of a safetensors file; enough of JSON for the files it is meant for.
 std::map<std::string, Bytes> read(const std::string& path) {
   std::ifstream file(path, std::ios::binary);
-  if (!file) { std::fprintf(stderr, "cannot read %s\n", path.c_str()); std::exit(2); }
+  if (!file) {
+    std::fprintf(stderr, "cannot read %s\n", path.c_str());
+    std::exit(2);
+  }
   uint64_t length;
   file.read(reinterpret_cast<char*>(&length), 8);
   std::string header(length, ' '), rest;
   file.read(header.data(), long(length));
   rest.assign(std::istreambuf_iterator<char>(file), {});
   std::map<std::string, Bytes> out;
-  const std::map<std::string, DType> dtypes = {{"F32", DType::f32}, {"F16", DType::f16}, {"BF16", DType::bf16}, {"I8", DType::i8}, {"U8", DType::u8}, {"I64", DType::i64}};
+  const std::map<std::string, DType> dtypes = {{"F32", DType::f32}, {"F16", DType::f16}, {"BF16", DType::bf16},
+                                               {"I8", DType::i8},   {"U8", DType::u8},   {"I64", DType::i64}};
   for (size_t at = 0; (at = header.find("\"dtype\":\"", at)) != std::string::npos; ++at) {
-    const size_t name_end = header.rfind("\":{", at), name = header.rfind('"', name_end - 1) + 1, dtype = at + 9, offsets = header.find("data_offsets\":[", at) + 15;
-    size_t begin = std::stoull(header.substr(offsets, 20)), end = std::stoull(header.substr(header.find(',', offsets) + 1, 20));
+    const size_t name_end = header.rfind("\":{", at), name = header.rfind('"', name_end - 1) + 1, dtype = at + 9,
+                 offsets = header.find("data_offsets\":[", at) + 15;
+    size_t begin = std::stoull(header.substr(offsets, 20)),
+           end = std::stoull(header.substr(header.find(',', offsets) + 1, 20));
     Bytes b;
     b.dtype = dtypes.at(header.substr(dtype, header.find('"', dtype) - dtype));
     b.data.assign(rest.begin() + long(begin), rest.begin() + long(end));
@@ -57,9 +64,16 @@ std::map<std::string, Bytes> read(const std::string& path) {
   return out;
 }
 
-int64_t count_of(const Bytes& b) { return int64_t(b.data.size()) / (b.dtype == DType::f32 ? 4 : b.dtype == DType::f16 || b.dtype == DType::bf16 ? 2 : b.dtype == DType::i64 ? 8 : 1); }
+int64_t count_of(const Bytes& b) {
+  return int64_t(b.data.size()) / (b.dtype == DType::f32                             ? 4
+                                   : b.dtype == DType::f16 || b.dtype == DType::bf16 ? 2
+                                   : b.dtype == DType::i64                           ? 8
+                                                                                     : 1);
+}
 float at(Bytes& b, int64_t i) {
-  return b.dtype == DType::f32 ? b.as<float>()[i] : b.dtype == DType::f16 ? to_float(b.as<F16>()[i]) : to_float(b.as<BF16>()[i]);
+  return b.dtype == DType::f32   ? b.as<float>()[i]
+         : b.dtype == DType::f16 ? to_float(b.as<F16>()[i])
+                                 : to_float(b.as<BF16>()[i]);
 }
 Bytes to_f32(Bytes& b) {
   Bytes out = Bytes::floats(size_t(count_of(b)));
@@ -86,30 +100,45 @@ void check_blockwise(const std::string& folder) {
     const std::string name = key.substr(0, key.size() - 7);
     const bool nested = name.find("nested") != std::string::npos, nf4 = name.find(".nf4.") != std::string::npos;
     Bytes& weight = t[name.substr(0, name.find('.', name.find('.') + 1)) + ".weight"];
-    const int64_t count = count_of(weight), block = std::stoll(name.substr(name.find(".b", name.find("fp4") != std::string::npos ? name.find("fp4") : name.find("nf4")) + 2));
+    const int64_t count = count_of(weight),
+                  block = std::stoll(name.substr(
+                      name.find(".b", name.find("fp4") != std::string::npos ? name.find("fp4") : name.find("nf4")) +
+                      2));
     const int64_t blocks = (count + block - 1) / block;
-    const std::string group = std::string(weight.dtype == DType::f32 ? "f32 " : weight.dtype == DType::f16 ? "f16 " : "bf16 ") + (nf4 ? "nf4" : "fp4");
+    const std::string group = std::string(weight.dtype == DType::f32   ? "f32 "
+                                          : weight.dtype == DType::f16 ? "f16 "
+                                                                       : "bf16 ") +
+                              (nf4 ? "nf4" : "fp4");
     Bytes codes = Bytes::of(DType::u8, packed.data.size()), absmax = Bytes::floats(size_t(blocks));
     const int64_t type = int64_t(nf4 ? QuantType::nf4 : QuantType::fp4);
     execute(Quantize4bitArgs{weight.tensor(), codes.tensor(), absmax.tensor(), count, block, type});
     bad[group + " codes"] += differing(codes, packed), total[group + " codes"] += int64_t(packed.data.size());
-    Bytes absmax8 = Bytes::of(DType::u8, size_t(blocks)), nested_absmax = Bytes::floats(size_t((blocks + 255) / 256)), offset = Bytes::floats(1);
+    Bytes absmax8 = Bytes::of(DType::u8, size_t(blocks)), nested_absmax = Bytes::floats(size_t((blocks + 255) / 256)),
+          offset = Bytes::floats(1);
     if (nested) {
-      execute(QuantizeAbsmaxArgs{absmax.tensor(), absmax8.tensor(), nested_absmax.tensor(), t["nested_code"].tensor(), offset.tensor(), blocks, 256});
-      bad["nested absmax"] += differing(absmax8, t[name + ".absmax"]) + differing(nested_absmax, t[name + ".nested_absmax"]) + differing(offset, t[name + ".offset"]);
+      execute(QuantizeAbsmaxArgs{absmax.tensor(), absmax8.tensor(), nested_absmax.tensor(), t["nested_code"].tensor(),
+                                 offset.tensor(), blocks, 256});
+      bad["nested absmax"] += differing(absmax8, t[name + ".absmax"]) +
+                              differing(nested_absmax, t[name + ".nested_absmax"]) +
+                              differing(offset, t[name + ".offset"]);
       total["nested absmax"] += blocks;
     } else {
       bad["plain absmax"] += differing(absmax, t[name + ".absmax"]), total["plain absmax"] += blocks;
     }
     Bytes& expected = t[name + ".dequant"];
     Bytes out = Bytes::of(expected.dtype, expected.data.size());
-    execute(Dequantize4bitArgs{packed.tensor(), nested ? absmax8.tensor() : absmax.tensor(), nested ? nested_absmax.tensor() : Tensor{}, nested ? t["nested_code"].tensor() : Tensor{},
-                               nested ? offset.tensor() : Tensor{}, out.tensor(), count, block, 256, type});
+    execute(Dequantize4bitArgs{packed.tensor(), nested ? absmax8.tensor() : absmax.tensor(),
+                               nested ? nested_absmax.tensor() : Tensor{},
+                               nested ? t["nested_code"].tensor() : Tensor{}, nested ? offset.tensor() : Tensor{},
+                               out.tensor(), count, block, 256, type});
     bad[group + " dequantized"] += differing(out, expected), total[group + " dequantized"] += count;
   }
   for (auto& [group, n] : total) {
-    const int64_t allowed = group == "f16 fp4 codes" ? 4 : group == "bf16 fp4 codes" ? 16 : 0;  // exact ties, see quant.isa.cpp
-    expect(bad[group] <= allowed, "bitsandbytes " + group + ": " + std::to_string(bad[group]) + " of " + std::to_string(n) + " differ");
+    const int64_t allowed = group == "f16 fp4 codes"    ? 4
+                            : group == "bf16 fp4 codes" ? 16
+                                                        : 0;  // exact ties, see quant.isa.cpp
+    expect(bad[group] <= allowed,
+           "bitsandbytes " + group + ": " + std::to_string(bad[group]) + " of " + std::to_string(n) + " differ");
   }
 }
 
@@ -124,18 +153,34 @@ void check_matmul(const std::string& folder) {
     const bool nf4 = key[0] == 'n';
     Bytes weight = t["weight"], bias = t["bias"], x = to_f32(t[name + ".x"]);
     const DType d = dtype == "float16" ? DType::f16 : dtype == "bfloat16" ? DType::bf16 : DType::f32;
-    const auto round = [&](float f) { return d == DType::f16 ? to_float(to_f16(f)) : d == DType::bf16 ? to_float(to_bf16(f)) : f; };
+    const auto round = [&](float f) {
+      return d == DType::f16 ? to_float(to_f16(f)) : d == DType::bf16 ? to_float(to_bf16(f)) : f;
+    };
     for (int64_t i = 0; i < n * k; ++i) weight.as<float>()[i] = round(weight.as<float>()[i]);
     for (int64_t i = 0; i < n; ++i) bias.as<float>()[i] = round(bias.as<float>()[i]);
-    Bytes codes = Bytes::of(DType::u8, size_t(n * k / 2)), absmax = Bytes::floats(size_t(blocks)), absmax8 = Bytes::of(DType::u8, size_t(blocks));
+    Bytes codes = Bytes::of(DType::u8, size_t(n * k / 2)), absmax = Bytes::floats(size_t(blocks)),
+          absmax8 = Bytes::of(DType::u8, size_t(blocks));
     Bytes nested = Bytes::floats(size_t((blocks + 255) / 256)), offset = Bytes::floats(1);
     const int64_t type = int64_t(nf4 ? QuantType::nf4 : QuantType::fp4), rows = count_of(x) / k;
     execute(Quantize4bitArgs{weight.tensor(), codes.tensor(), absmax.tensor(), n * k, 64, type});
-    execute(QuantizeAbsmaxArgs{absmax.tensor(), absmax8.tensor(), nested.tensor(), nested_code.tensor(), offset.tensor(), blocks, 256});
+    execute(QuantizeAbsmaxArgs{absmax.tensor(), absmax8.tensor(), nested.tensor(), nested_code.tensor(),
+                               offset.tensor(), blocks, 256});
     Bytes out = Bytes::floats(size_t(rows * n));
     LinearArgs a{};
     a.x = x.tensor(), a.out = out.tensor(), a.rows = rows, a.k = k, a.parts_count = 1;
-    a.parts[0] = {int64_t(WeightKind::bnb4), n, codes.tensor(), bias.tensor(), absmax8.tensor(), nested.tensor(), nested_code.tensor(), offset.tensor(), 64, 256, type, 0, 0};
+    a.parts[0] = {int64_t(WeightKind::bnb4),
+                  n,
+                  codes.tensor(),
+                  bias.tensor(),
+                  absmax8.tensor(),
+                  nested.tensor(),
+                  nested_code.tensor(),
+                  offset.tensor(),
+                  64,
+                  256,
+                  type,
+                  0,
+                  0};
     execute(a);
     double& e = worst[dtype];
     e = std::max(e, error(out.as<float>(), [&](int64_t i) { return at(y, i); }, rows * n));
@@ -143,7 +188,8 @@ void check_matmul(const std::string& folder) {
   for (auto& [dtype, e] : worst) {
     const double allowed = dtype == "float32" ? 1e-6 : dtype == "float16" ? 2e-3 : 1e-2;
     char text[160];
-    std::snprintf(text, sizeof text, "bitsandbytes matmul_4bit %s: relative error %.2e, allowed %.0e", dtype.c_str(), e, allowed);
+    std::snprintf(text, sizeof text, "bitsandbytes matmul_4bit %s: relative error %.2e, allowed %.0e", dtype.c_str(), e,
+                  allowed);
     expect(e <= allowed, text);
   }
 }
@@ -160,7 +206,19 @@ void check_int8(const std::string& folder) {
     Bytes out = Bytes::floats(size_t(rows * n)), alone = out, &y = t["t" + std::to_string(int(threshold)) + ".y"];
     LinearArgs a{};
     a.x = x.tensor(), a.out = out.tensor(), a.rows = rows, a.k = k, a.parts_count = 1;
-    a.parts[0] = {int64_t(WeightKind::int8), n, t["weight.CB"].tensor(), t["bias"].tensor(), t["weight.SCB"].tensor(), {}, {}, {}, 0, 0, 0, 0, threshold};
+    a.parts[0] = {int64_t(WeightKind::int8),
+                  n,
+                  t["weight.CB"].tensor(),
+                  t["bias"].tensor(),
+                  t["weight.SCB"].tensor(),
+                  {},
+                  {},
+                  {},
+                  0,
+                  0,
+                  0,
+                  0,
+                  threshold};
     execute(a);
     for (int64_t r = 0; r < rows; ++r) {
       LinearArgs one = a;
@@ -171,7 +229,9 @@ void check_int8(const std::string& folder) {
     }
     const double e = error(out.as<float>(), [&](int64_t i) { return at(y, i); }, rows * n);
     char text[160];
-    std::snprintf(text, sizeof text, "bitsandbytes LLM.int8 threshold %g: relative error %.2e, allowed 2e-3; rows alone the same bits", threshold, e);
+    std::snprintf(text, sizeof text,
+                  "bitsandbytes LLM.int8 threshold %g: relative error %.2e, allowed 2e-3; rows alone the same bits",
+                  threshold, e);
     expect(e <= 2e-3 && differing(out, alone) == 0, text);
   }
 }
@@ -198,7 +258,10 @@ void make(Weight& w, int kind, int64_t n, int64_t k, Bytes& nested_code, Random&
     w.data = Bytes::of(kind == 1 ? DType::f16 : DType::bf16, size_t(count * 2));
     for (int64_t i = 0; i < count; ++i) {
       const float v = values.as<float>()[i];
-      if (kind == 1) w.data.as<F16>()[i] = to_f16(v); else w.data.as<BF16>()[i] = to_bf16(v);
+      if (kind == 1)
+        w.data.as<F16>()[i] = to_f16(v);
+      else
+        w.data.as<BF16>()[i] = to_bf16(v);
       dequantized.as<float>()[i] = at(w.data, i);
     }
   }
@@ -207,12 +270,16 @@ void make(Weight& w, int kind, int64_t n, int64_t k, Bytes& nested_code, Random&
     w.data = Bytes::of(DType::u8, size_t((count + 1) / 2)), w.absmax = Bytes::floats(size_t(blocks));
     execute(Quantize4bitArgs{values.tensor(), w.data.tensor(), w.absmax.tensor(), count, block, kind == 5});
     if (kind == 4) {
-      w.absmax8 = Bytes::of(DType::u8, size_t(blocks)), w.nested = Bytes::floats(size_t((blocks + 255) / 256)), w.offset = Bytes::floats(1), w.item.nested_block_size = 256;
-      execute(QuantizeAbsmaxArgs{w.absmax.tensor(), w.absmax8.tensor(), w.nested.tensor(), nested_code.tensor(), w.offset.tensor(), blocks, 256});
+      w.absmax8 = Bytes::of(DType::u8, size_t(blocks)), w.nested = Bytes::floats(size_t((blocks + 255) / 256)),
+      w.offset = Bytes::floats(1), w.item.nested_block_size = 256;
+      execute(QuantizeAbsmaxArgs{w.absmax.tensor(), w.absmax8.tensor(), w.nested.tensor(), nested_code.tensor(),
+                                 w.offset.tensor(), blocks, 256});
       w.absmax = w.absmax8;
-      w.item.nested_absmax = w.nested.tensor(), w.item.nested_code = nested_code.tensor(), w.item.offset = w.offset.tensor();
+      w.item.nested_absmax = w.nested.tensor(), w.item.nested_code = nested_code.tensor(),
+      w.item.offset = w.offset.tensor();
     }
-    execute(Dequantize4bitArgs{w.data.tensor(), w.absmax.tensor(), w.item.nested_absmax, w.item.nested_code, w.item.offset, dequantized.tensor(), count, block, 256, kind == 5});
+    execute(Dequantize4bitArgs{w.data.tensor(), w.absmax.tensor(), w.item.nested_absmax, w.item.nested_code,
+                               w.item.offset, dequantized.tensor(), count, block, 256, kind == 5});
   }
   if (kind >= 6) {
     w.item.kind = int64_t(WeightKind::int8), w.item.threshold = kind == 7 ? 2.0 : 0.0;
@@ -232,9 +299,12 @@ std::vector<double> effective(const Bytes& x, int64_t rows, int64_t k, int kind)
   for (int64_t r = 0; r < rows; ++r) {
     float most = 0;
     const auto outlier = [&](int64_t i) { return kind == 7 && std::fabs(v[r * k + i]) >= 2.0f; };
-    for (int64_t i = 0; i < k; ++i) if (!outlier(i)) most = std::max(most, std::fabs(v[r * k + i]));
+    for (int64_t i = 0; i < k; ++i)
+      if (!outlier(i)) most = std::max(most, std::fabs(v[r * k + i]));
     for (int64_t i = 0; i < k; ++i) {
-      if (!outlier(i)) out[size_t(r * k + i)] = most > 0 ? std::nearbyint(v[r * k + i] * (127.0f * (1.0f / most))) * double(most) / 127 : 0;
+      if (!outlier(i))
+        out[size_t(r * k + i)] =
+            most > 0 ? std::nearbyint(v[r * k + i] * (127.0f * (1.0f / most))) * double(most) / 127 : 0;
     }
   }
   return out;
@@ -243,14 +313,22 @@ std::vector<double> effective(const Bytes& x, int64_t rows, int64_t k, int kind)
 double activated(int64_t kind, double x) {
   const auto sigmoid = [](double v) { return 1 / (1 + std::exp(-v)); };
   switch (ActivationKind(kind)) {
-    case ActivationKind::silu: return x * sigmoid(x);
-    case ActivationKind::gelu: return 0.5 * x * (1 + std::erf(x / std::sqrt(2.0)));
-    case ActivationKind::gelu_tanh: return 0.5 * x * (1 + std::tanh(std::sqrt(2 / M_PI) * (x + 0.044715 * x * x * x)));
-    case ActivationKind::relu: return std::max(0.0, x);
-    case ActivationKind::quick_gelu: return x * sigmoid(1.702 * x);
-    case ActivationKind::sigmoid: return sigmoid(x);
-    case ActivationKind::tanh: return std::tanh(x);
-    default: return x;
+    case ActivationKind::silu:
+      return x * sigmoid(x);
+    case ActivationKind::gelu:
+      return 0.5 * x * (1 + std::erf(x / std::sqrt(2.0)));
+    case ActivationKind::gelu_tanh:
+      return 0.5 * x * (1 + std::tanh(std::sqrt(2 / M_PI) * (x + 0.044715 * x * x * x)));
+    case ActivationKind::relu:
+      return std::max(0.0, x);
+    case ActivationKind::quick_gelu:
+      return x * sigmoid(1.702 * x);
+    case ActivationKind::sigmoid:
+      return sigmoid(x);
+    case ActivationKind::tanh:
+      return std::tanh(x);
+    default:
+      return x;
   }
 }
 
@@ -259,7 +337,8 @@ void check_shapes(Bytes& nested_code, const char* isa) {
   Random random{7};
   double worst = 0;
   int64_t cases = 0, changed = 0;
-  const int64_t ks[] = {64, 2048, 1024 + 64, 33, 127, 1100, 1, 200}, ns[] = {1, 5, 16, 33, 100, 130}, all_rows[] = {1, 2, 5, 7, 17, 40};
+  const int64_t ks[] = {64, 2048, 1024 + 64, 33, 127, 1100, 1, 200}, ns[] = {1, 5, 16, 33, 100, 130},
+                all_rows[] = {1, 2, 5, 7, 17, 40};
   for (int kind = 0; kind < 8; ++kind) {
     for (int64_t k : ks) {
       const int64_t n = ns[random.bits() % 6], n2 = ns[random.bits() % 6], most = all_rows[random.bits() % 6];
@@ -273,12 +352,14 @@ void check_shapes(Bytes& nested_code, const char* isa) {
       for (int64_t i = 0; i < most * k; ++i) x.as<float>()[i] = random.normal();
       for (int64_t i = 0; i < most * columns; ++i) residual.as<float>()[i] = random.normal();
       LinearArgs a{};
-      a.x = x.tensor(), a.out = out.tensor(), a.residual = residual.tensor(), a.rows = most, a.k = k, a.activation = int64_t(random.bits() % 8), a.gated = gated, a.parts_count = 2;
+      a.x = x.tensor(), a.out = out.tensor(), a.residual = residual.tensor(), a.rows = most, a.k = k,
+      a.activation = int64_t(random.bits() % 8), a.gated = gated, a.parts_count = 2;
       a.parts[0] = w[0].item, a.parts[1] = w[1].item;
       execute(a);
       for (int64_t r = 0; r < most; ++r) {
         LinearArgs b = a;
-        b.rows = 1, b.x = {x.as<float>() + r * k, DType::f32, k * 4}, b.out = {one.as<float>() + r * columns, DType::f32, columns * 4};
+        b.rows = 1, b.x = {x.as<float>() + r * k, DType::f32, k * 4},
+        b.out = {one.as<float>() + r * columns, DType::f32, columns * 4};
         b.residual = {residual.as<float>() + r * columns, DType::f32, columns * 4};
         execute(b);
       }
@@ -289,25 +370,37 @@ void check_shapes(Bytes& nested_code, const char* isa) {
         for (int64_t i = 0; i < k; ++i) sum += xs[size_t(r * k + i)] * v.exact[size_t(c * k + i)];
         return sum;
       };
-      const double e = error(out.as<float>(), [&](int64_t i) {
-        const int64_t r = i / columns, c = i % columns;
-        const double y = c < n ? dot(w[0], x1, r, c) : dot(w[1], x2, r, c - n);
-        return residual.as<float>()[i] + (gated ? activated(a.activation, y) * dot(w[1], x2, r, c) : activated(a.activation, y));
-      }, most * columns);
-      if (e > 2e-6) std::printf("     %s k %lld n %lld+%lld rows %lld gated %d activation %lld: %.2e\n", kinds[kind], (long long)k, (long long)n, (long long)n2, (long long)most, gated, (long long)a.activation, e);
+      const double e = error(
+          out.as<float>(),
+          [&](int64_t i) {
+            const int64_t r = i / columns, c = i % columns;
+            const double y = c < n ? dot(w[0], x1, r, c) : dot(w[1], x2, r, c - n);
+            return residual.as<float>()[i] +
+                   (gated ? activated(a.activation, y) * dot(w[1], x2, r, c) : activated(a.activation, y));
+          },
+          most * columns);
+      if (e > 2e-6)
+        std::printf("     %s k %lld n %lld+%lld rows %lld gated %d activation %lld: %.2e\n", kinds[kind], (long long)k,
+                    (long long)n, (long long)n2, (long long)most, gated, (long long)a.activation, e);
       worst = std::max(worst, e);
       ++cases;
     }
   }
   char text[160];
-  std::snprintf(text, sizeof text, "%s: %lld shapes against double precision, worst relative error %.2e, allowed 2e-6; rows alone the same bits in %lld", isa, (long long)cases, worst, (long long)(cases - changed));
+  std::snprintf(text, sizeof text,
+                "%s: %lld shapes against double precision, worst relative error %.2e, allowed 2e-6; rows alone the "
+                "same bits in %lld",
+                isa, (long long)cases, worst, (long long)(cases - changed));
   expect(worst < 2e-6 && changed == 0, text);
 }
 
 }  // namespace
 
 int main(int argc, char** argv) {
-  if (argc < 2) { std::fprintf(stderr, "check FOLDER\n"); return 2; }
+  if (argc < 2) {
+    std::fprintf(stderr, "check FOLDER\n");
+    return 2;
+  }
   setvbuf(stdout, nullptr, _IOLBF, 0);
   const CpuFeatures all = detect_features();
   Bytes nested_code = read(std::string(argv[1]) + "/blockwise_4bit.safetensors")["nested_code"];

@@ -8,7 +8,8 @@ namespace {
 /// Measures off the JavaScript thread, with threads of its own.
 class CeilingsWorker final : public Napi::AsyncWorker {
  public:
-  CeilingsWorker(Napi::Env env, int threads) : AsyncWorker(env), deferred_(Napi::Promise::Deferred::New(env)), threads_(threads) {}
+  CeilingsWorker(Napi::Env env, int threads)
+      : AsyncWorker(env), deferred_(Napi::Promise::Deferred::New(env)), threads_(threads) {}
   Napi::Promise promise() const { return deferred_.Promise(); }
 
  protected:
@@ -37,11 +38,11 @@ class CpuAddon final : public Napi::Addon<CpuAddon> {
   CpuAddon(Napi::Env env, Napi::Object exports) {
     constructor_ = Napi::Persistent(q::cpu::DriverObject::define(env));
     DefineAddon(exports, {
-      InstanceValue("abi", Napi::String::New(env, q::kAbi)),
-      InstanceMethod<&CpuAddon::devices>("devices"),
-      InstanceMethod<&CpuAddon::open>("open"),
-      InstanceMethod<&CpuAddon::ceilings>("ceilings"),
-    });
+                             InstanceValue("abi", Napi::String::New(env, q::kAbi)),
+                             InstanceMethod<&CpuAddon::devices>("devices"),
+                             InstanceMethod<&CpuAddon::open>("open"),
+                             InstanceMethod<&CpuAddon::ceilings>("ceilings"),
+                         });
   }
 
  private:
@@ -63,7 +64,8 @@ class CpuAddon final : public Napi::Addon<CpuAddon> {
 
   /// (threads?): a promise of what the machine can do.
   Napi::Value ceilings(const Napi::CallbackInfo& info) {
-    auto* worker = new CeilingsWorker(info.Env(), info[0].IsNumber() ? info[0].As<Napi::Number>().Int32Value() : q::cpu::physical_cores());
+    auto* worker = new CeilingsWorker(
+        info.Env(), info[0].IsNumber() ? info[0].As<Napi::Number>().Int32Value() : q::cpu::physical_cores());
     const Napi::Promise promise = worker->promise();
     worker->Queue();
     return promise;

@@ -48,7 +48,8 @@ Napi::Object describe(Napi::Env env, const CpuFeatures& features, int threads) {
   return info;
 }
 
-template <auto method> Napi::Value DriverObject::guarded(Info info) {
+template <auto method>
+Napi::Value DriverObject::guarded(Info info) {
   try {
     if constexpr (std::is_void_v<decltype((this->*method)(info))>) {
       (this->*method)(info);
@@ -61,7 +62,8 @@ template <auto method> Napi::Value DriverObject::guarded(Info info) {
   }
 }
 
-template <auto method> Napi::Value DriverObject::guarded_promise(Info info) {
+template <auto method>
+Napi::Value DriverObject::guarded_promise(Info info) {
   try {
     return (this->*method)(info);
   } catch (const Failure& failure) {
@@ -73,24 +75,25 @@ template <auto method> Napi::Value DriverObject::guarded_promise(Info info) {
 
 Napi::Function DriverObject::define(Napi::Env env) {
   using D = DriverObject;
-  return DefineClass(env, "CpuDriver", {
-    InstanceMethod<&D::guarded<&D::alloc>>("alloc"),
-    InstanceMethod<&D::guarded<&D::release>>("release"),
-    InstanceMethod<&D::guarded<&D::submit>>("submit"),
-    InstanceMethod<&D::guarded<&D::write>>("write"),
-    InstanceMethod<&D::guarded_promise<&D::read>>("read"),
-    InstanceMethod<&D::guarded<&D::open_file>>("openFile"),
-    InstanceMethod<&D::guarded<&D::close_file>>("closeFile"),
-    InstanceMethod<&D::guarded<&D::read_file>>("readFile"),
-    InstanceMethod<&D::guarded<&D::map_file>>("mapFile"),
-    InstanceMethod<&D::guarded_promise<&D::flush>>("flush"),
-    InstanceMethod<&D::guarded<&D::begin_capture>>("beginCapture"),
-    InstanceMethod<&D::guarded<&D::end_capture>>("endCapture"),
-    InstanceMethod<&D::guarded<&D::replay>>("replay"),
-    InstanceMethod<&D::guarded<&D::release_program>>("releaseProgram"),
-    InstanceMethod<&D::guarded<&D::memory>>("memory"),
-    InstanceMethod<&D::guarded_promise<&D::close>>("close"),
-  });
+  return DefineClass(env, "CpuDriver",
+                     {
+                         InstanceMethod<&D::guarded<&D::alloc>>("alloc"),
+                         InstanceMethod<&D::guarded<&D::release>>("release"),
+                         InstanceMethod<&D::guarded<&D::submit>>("submit"),
+                         InstanceMethod<&D::guarded<&D::write>>("write"),
+                         InstanceMethod<&D::guarded_promise<&D::read>>("read"),
+                         InstanceMethod<&D::guarded<&D::open_file>>("openFile"),
+                         InstanceMethod<&D::guarded<&D::close_file>>("closeFile"),
+                         InstanceMethod<&D::guarded<&D::read_file>>("readFile"),
+                         InstanceMethod<&D::guarded<&D::map_file>>("mapFile"),
+                         InstanceMethod<&D::guarded_promise<&D::flush>>("flush"),
+                         InstanceMethod<&D::guarded<&D::begin_capture>>("beginCapture"),
+                         InstanceMethod<&D::guarded<&D::end_capture>>("endCapture"),
+                         InstanceMethod<&D::guarded<&D::replay>>("replay"),
+                         InstanceMethod<&D::guarded<&D::release_program>>("releaseProgram"),
+                         InstanceMethod<&D::guarded<&D::memory>>("memory"),
+                         InstanceMethod<&D::guarded_promise<&D::close>>("close"),
+                     });
 }
 
 DriverObject::DriverObject(const Napi::CallbackInfo& info) : ObjectWrap(info), env_(info.Env()) {
@@ -106,11 +109,11 @@ DriverObject::DriverObject(const Napi::CallbackInfo& info) : ObjectWrap(info), e
     }
   }
   info.This().As<Napi::Object>().Set("info", describe(env, features, threads));
-  notify_ = Napi::ThreadSafeFunction::New(env, Napi::Function::New(env, [](const Napi::CallbackInfo&) {}), "q-cpu", 0, 1);
+  notify_ =
+      Napi::ThreadSafeFunction::New(env, Napi::Function::New(env, [](const Napi::CallbackInfo&) {}), "q-cpu", 0, 1);
   notify_.Unref(env);
-  queue_ = std::make_unique<Queue>(threads, features, [this] {
-    notify_.NonBlockingCall([this](Napi::Env env, Napi::Function) { settle(env); });
-  });
+  queue_ = std::make_unique<Queue>(
+      threads, features, [this] { notify_.NonBlockingCall([this](Napi::Env env, Napi::Function) { settle(env); }); });
   napi_add_env_cleanup_hook(env_, at_exit, this);
 }
 
@@ -133,18 +136,22 @@ void DriverObject::shut_down() {
 
 Queue& DriverObject::queue(bool while_recording) {
   if (closed_) throw Failure("closed", "the device was closed");
-  if (recording_ && !while_recording) throw Failure("command", "only submit may be called between beginCapture and endCapture");
+  if (recording_ && !while_recording)
+    throw Failure("command", "only submit may be called between beginCapture and endCapture");
   return *queue_;
 }
 
 char* DriverObject::bytes_of(int64_t id, int64_t offset, int64_t bytes, bool writes) {
   const auto found = buffers_.find(id);
-  if (found == buffers_.end()) throw Failure("command", "buffer " + std::to_string(id) + " does not exist or was released");
+  if (found == buffers_.end())
+    throw Failure("command", "buffer " + std::to_string(id) + " does not exist or was released");
   const Buffer& buffer = *found->second;
   if (offset > buffer.bytes || bytes > buffer.bytes - offset) {
-    throw Failure("command", "bytes " + std::to_string(offset) + " to " + std::to_string(offset + bytes) + " are outside buffer " + std::to_string(id) + " of " + std::to_string(buffer.bytes));
+    throw Failure("command", "bytes " + std::to_string(offset) + " to " + std::to_string(offset + bytes) +
+                                 " are outside buffer " + std::to_string(id) + " of " + std::to_string(buffer.bytes));
   }
-  if (writes && buffer.read_only) throw Failure("command", "buffer " + std::to_string(id) + " aliases a file and is read-only");
+  if (writes && buffer.read_only)
+    throw Failure("command", "buffer " + std::to_string(id) + " aliases a file and is read-only");
   return buffer.data + offset;
 }
 
@@ -171,8 +178,10 @@ void DriverObject::settle(Napi::Env env) {
     Pending& pending = node.mapped();
     if (pending.closes) shut_down();
     if (!pending.promise) continue;
-    if (done.failure) pending.promise->Reject(to_error(env, *done.failure).Value());
-    else pending.promise->Resolve(pending.held.IsEmpty() ? env.Undefined() : Napi::Value(pending.held.Value()));
+    if (done.failure)
+      pending.promise->Reject(to_error(env, *done.failure).Value());
+    else
+      pending.promise->Resolve(pending.held.IsEmpty() ? env.Undefined() : Napi::Value(pending.held.Value()));
   }
   if (!pending_.empty()) return;
   if (queue_) notify_.Unref(env);
@@ -199,9 +208,12 @@ void DriverObject::submit(Info info) {
     throw Failure("command", "submit takes a code and a Float64Array");
   }
   const auto words = info[1].As<Napi::Float64Array>();
-  auto command = read_command(whole(info[0], "code"), words.Data(), words.ElementLength(), buffers_, recording_ ? &recording_->buffers : nullptr);
-  if (recording_) recording_->commands.push_back(std::move(command));
-  else to.push(std::make_unique<CommandTask>(std::move(command)));
+  auto command = read_command(whole(info[0], "code"), words.Data(), words.ElementLength(), buffers_,
+                              recording_ ? &recording_->buffers : nullptr);
+  if (recording_)
+    recording_->commands.push_back(std::move(command));
+  else
+    to.push(std::make_unique<CommandTask>(std::move(command)));
 }
 
 void DriverObject::write(Info info) {
@@ -213,7 +225,8 @@ void DriverObject::write(Info info) {
   if (bytes == 0) return;
   const char* source = static_cast<const char*>(data.ArrayBuffer().Data()) + data.ByteOffset();
   uint64_t id = 0;
-  if (bytes > kCopiedWrite) id = add_pending(info.Env(), {std::nullopt, Napi::Persistent(data.As<Napi::Object>()), false});
+  if (bytes > kCopiedWrite)
+    id = add_pending(info.Env(), {std::nullopt, Napi::Persistent(data.As<Napi::Object>()), false});
   to.push(std::make_unique<WriteTask>(target, source, int64_t(bytes), id));
 }
 
@@ -224,7 +237,8 @@ Napi::Value DriverObject::read(Info info) {
   const auto target = Napi::ArrayBuffer::New(info.Env(), size_t(bytes));
   const auto promise = Napi::Promise::Deferred::New(info.Env());
   const uint64_t id = add_pending(info.Env(), {promise, Napi::Persistent(target.As<Napi::Object>()), false});
-  to.push(std::make_unique<ReadTask>(static_cast<char*>(const_cast<Napi::ArrayBuffer&>(target).Data()), source, bytes, id));
+  to.push(
+      std::make_unique<ReadTask>(static_cast<char*>(const_cast<Napi::ArrayBuffer&>(target).Data()), source, bytes, id));
   return promise.Promise();
 }
 

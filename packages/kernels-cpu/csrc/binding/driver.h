@@ -1,5 +1,5 @@
-// The Driver of @q/tensor (driver.ts) as a JavaScript object: every method runs on the JavaScript thread, checks its arguments
-// and queues a task. Nothing here waits, and no memory of a tensor is touched.
+// The Driver of @q/tensor (driver.ts) as a JavaScript object: every method runs on the JavaScript thread, checks its
+// arguments and queues a task. Nothing here waits, and no memory of a tensor is touched.
 #pragma once
 #include <napi.h>
 #include "../driver/features.h"
@@ -20,8 +20,10 @@ class DriverObject final : public Napi::ObjectWrap<DriverObject> {
  private:
   using Info = const Napi::CallbackInfo&;
   /// The method with its Failure thrown as a DriverFailure, or given as a rejection.
-  template <auto method> Napi::Value guarded(Info info);
-  template <auto method> Napi::Value guarded_promise(Info info);
+  template <auto method>
+  Napi::Value guarded(Info info);
+  template <auto method>
+  Napi::Value guarded_promise(Info info);
 
   Napi::Value alloc(Info info);
   void release(Info info);

@@ -46,18 +46,25 @@ Ceilings measure_ceilings(Workers& workers, const CpuFeatures& features) {
   const double threads = workers.threads();
   Ceilings result{};
   {
-    const std::unique_ptr<char, decltype(&std::free)> data(static_cast<char*>(std::aligned_alloc(1 << 21, kReadBytes)), &std::free);
+    const std::unique_ptr<char, decltype(&std::free)> data(static_cast<char*>(std::aligned_alloc(1 << 21, kReadBytes)),
+                                                           &std::free);
     if (!data) throw std::bad_alloc();
     const int64_t share = kReadBytes / workers.threads() / 4096 * 4096;
     workers.parallel(workers.threads(), 1, [&](int64_t begin, int64_t end, int) {
       for (int64_t i = begin; i < end; ++i) std::memset(data.get() + i * share, 1, size_t(share));
     });
-    result.read_bytes = double(share) * threads / fastest(workers, kPasses, [&](int64_t i) { return k.read(data.get() + i * share, share); });
+    result.read_bytes = double(share) * threads /
+                        fastest(workers, kPasses, [&](int64_t i) { return k.read(data.get() + i * share, share); });
   }
-  result.f32_flops = double(k.flops_per_round) * kRounds * threads / fastest(workers, 3, [&](int64_t) { return k.multiply_add(kRounds); });
+  result.f32_flops = double(k.flops_per_round) * kRounds * threads /
+                     fastest(workers, 3, [&](int64_t) { return k.multiply_add(kRounds); });
 #ifdef Q_X86
-  if (features.avx512_vnni) result.vnni_ops = double(avx512_vnni::ops_per_round) * kRounds * threads / fastest(workers, 3, [](int64_t) { return avx512_vnni::products(kRounds); });
-  if (features.amx_int8) result.amx_ops = double(avx512_amx::ops_per_round) * (kRounds / 4) * threads / fastest(workers, 3, [](int64_t) { return avx512_amx::products(kRounds / 4); });
+  if (features.avx512_vnni)
+    result.vnni_ops = double(avx512_vnni::ops_per_round) * kRounds * threads /
+                      fastest(workers, 3, [](int64_t) { return avx512_vnni::products(kRounds); });
+  if (features.amx_int8)
+    result.amx_ops = double(avx512_amx::ops_per_round) * (kRounds / 4) * threads /
+                     fastest(workers, 3, [](int64_t) { return avx512_amx::products(kRounds / 4); });
 #endif
   return result;
 }

@@ -1,4 +1,5 @@
-// What this machine can do at most, measured now: reading memory, f32 multiply-adds, 8-bit products. The figures that benches divide by.
+// What this machine can do at most, measured now: reading memory, f32 multiply-adds, 8-bit products. The figures that
+// benches divide by.
 #pragma once
 #include "../common/context.h"
 
@@ -14,7 +15,8 @@ Ceilings measure_ceilings(Workers& workers, const CpuFeatures& features);
 
 namespace ceilings {
 
-/// The part that depends on the instruction set: reads `bytes` (a multiple of 1024) once; does `repeat` rounds of kChains FMAs.
+/// The part that depends on the instruction set: reads `bytes` (a multiple of 1024) once; does `repeat` rounds of
+/// kChains FMAs.
 struct Kernels {
   float (*read)(const char* data, int64_t bytes);
   float (*multiply_add)(int64_t repeat);
@@ -23,12 +25,24 @@ struct Kernels {
 
 }  // namespace ceilings
 
-namespace scalar { extern const ceilings::Kernels ceiling_kernels; }
+namespace scalar {
+extern const ceilings::Kernels ceiling_kernels;
+}
 #ifdef Q_X86
-namespace avx2 { extern const ceilings::Kernels ceiling_kernels; }
-namespace avx512 { extern const ceilings::Kernels ceiling_kernels; }
-namespace avx512_vnni { extern const int64_t ops_per_round; float products(int64_t repeat); }
-namespace avx512_amx { extern const int64_t ops_per_round; float products(int64_t repeat); }
+namespace avx2 {
+extern const ceilings::Kernels ceiling_kernels;
+}
+namespace avx512 {
+extern const ceilings::Kernels ceiling_kernels;
+}
+namespace avx512_vnni {
+extern const int64_t ops_per_round;
+float products(int64_t repeat);
+}  // namespace avx512_vnni
+namespace avx512_amx {
+extern const int64_t ops_per_round;
+float products(int64_t repeat);
+}  // namespace avx512_amx
 #endif
 
 }  // namespace q::cpu

@@ -28,7 +28,8 @@ float multiply_add(int64_t repeat) {
   float start[kChains][kLanes], factor[kLanes], step[kLanes];
   for (int i = 0; i < kLanes; ++i) {
     factor[i] = 0.999f, step[i] = 0.5f;
-    for (int j = 0; j < kChains; ++j) start[j][i] = float(i * kChains + j);  // all different, or the compiler merges chains
+    for (int j = 0; j < kChains; ++j)
+      start[j][i] = float(i * kChains + j);  // all different, or the compiler merges chains
   }
   const V x = load(factor), y = load(step);
   V a[kChains];

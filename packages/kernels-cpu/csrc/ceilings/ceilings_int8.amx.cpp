@@ -15,7 +15,14 @@ struct alignas(64) TileConfig {
 float products(int64_t repeat) {
   static constexpr TileConfig config;  // static: the compiler does not see that the instruction reads all of it
   _tile_loadconfig(&config);
-  _tile_zero(0); _tile_zero(1); _tile_zero(2); _tile_zero(3); _tile_zero(4); _tile_zero(5); _tile_zero(6); _tile_zero(7);
+  _tile_zero(0);
+  _tile_zero(1);
+  _tile_zero(2);
+  _tile_zero(3);
+  _tile_zero(4);
+  _tile_zero(5);
+  _tile_zero(6);
+  _tile_zero(7);
   for (int64_t i = 0; i < repeat; ++i) {
     _tile_dpbssd(0, 4, 5);
     _tile_dpbssd(1, 4, 6);

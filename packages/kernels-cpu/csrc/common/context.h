@@ -1,7 +1,7 @@
 // What a CPU kernel is given: threads to run on and scratch memory. Every command X of native/q_ops.h is implemented by
 //   void run(const XArgs& args, Context& context);
-// in csrc/<family>/, which throws CommandError for arguments it cannot take. Arguments are trusted to be in bounds of their
-// buffers (checked when the words are read), not to be consistent with each other.
+// in csrc/<family>/, which throws CommandError for arguments it cannot take. Arguments are trusted to be in bounds of
+// their buffers (checked when the words are read), not to be consistent with each other.
 #pragma once
 #include <cstddef>
 #include <cstdint>
@@ -22,7 +22,8 @@ class Workers {
  public:
   virtual ~Workers() = default;
   virtual int threads() const = 0;
-  virtual void parallel(int64_t count, int64_t grain, const std::function<void(int64_t begin, int64_t end, int thread)>& body) = 0;
+  virtual void parallel(int64_t count, int64_t grain,
+                        const std::function<void(int64_t begin, int64_t end, int thread)>& body) = 0;
 };
 
 /// 64-byte aligned memory that lives until the command returns; it is kept and reused by later commands.
@@ -30,7 +31,10 @@ class Scratch {
  public:
   virtual ~Scratch() = default;
   virtual void* take(size_t bytes) = 0;
-  template <class T> T* take_array(size_t count) { return static_cast<T*>(take(count * sizeof(T))); }
+  template <class T>
+  T* take_array(size_t count) {
+    return static_cast<T*>(take(count * sizeof(T)));
+  }
 };
 
 enum class Isa : int { scalar = 0, avx2 = 1, avx512 = 2 };  // avx2: + FMA + F16C; avx512: F, BW, VL, DQ (+ CD)

@@ -6,11 +6,23 @@
 
 namespace q::cpu {
 
-struct F16 { uint16_t bits; };
-struct BF16 { uint16_t bits; };
+struct F16 {
+  uint16_t bits;
+};
+struct BF16 {
+  uint16_t bits;
+};
 
-static inline float from_bits(uint32_t bits) { float f; std::memcpy(&f, &bits, 4); return f; }
-static inline uint32_t to_bits(float f) { uint32_t bits; std::memcpy(&bits, &f, 4); return bits; }
+static inline float from_bits(uint32_t bits) {
+  float f;
+  std::memcpy(&f, &bits, 4);
+  return f;
+}
+static inline uint32_t to_bits(float f) {
+  uint32_t bits;
+  std::memcpy(&bits, &f, 4);
+  return bits;
+}
 
 static inline float to_float(float f) { return f; }
 static inline float to_float(BF16 h) { return from_bits(uint32_t(h.bits) << 16); }
@@ -31,9 +43,9 @@ static inline F16 to_f16(float f) {
   const uint32_t u = to_bits(f), magnitude = u & 0x7fffffff;
   const uint16_t sign = uint16_t(u >> 16 & 0x8000);
   if (magnitude > 0x7f800000) return {uint16_t(sign | 0x7e00)};
-  if (magnitude >= 0x477ff000) return {uint16_t(sign | 0x7c00)};                   // 65520 and more
-  if (magnitude < 0x38800000) {                                                    // below 2^-14: a multiple of 2^-24
-    const float scaled = from_bits(magnitude) + 0.5f;                              // the addition rounds at 2^-24
+  if (magnitude >= 0x477ff000) return {uint16_t(sign | 0x7c00)};  // 65520 and more
+  if (magnitude < 0x38800000) {                                   // below 2^-14: a multiple of 2^-24
+    const float scaled = from_bits(magnitude) + 0.5f;             // the addition rounds at 2^-24
     return {uint16_t(sign | (to_bits(scaled) - 0x3f000000))};
   }
   return {uint16_t(sign | ((magnitude - 0x38000000 + 0xfff + (magnitude >> 13 & 1)) >> 13))};
@@ -43,6 +55,11 @@ static inline void put_float(float& out, float f) { out = f; }
 static inline void put_float(BF16& out, float f) { out = to_bf16(f); }
 static inline void put_float(F16& out, float f) { out = to_f16(f); }
 
-template <class T> static inline T from_float(float f) { T out; put_float(out, f); return out; }
+template <class T>
+static inline T from_float(float f) {
+  T out;
+  put_float(out, f);
+  return out;
+}
 
 }  // namespace q::cpu

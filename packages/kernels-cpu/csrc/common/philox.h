@@ -4,7 +4,9 @@
 
 namespace q::cpu {
 
-struct Words4 { uint32_t w[4]; };
+struct Words4 {
+  uint32_t w[4];
+};
 
 static inline Words4 philox(Words4 c, uint32_t key0, uint32_t key1) {
   for (int round = 0; round < 10; ++round) {

@@ -1,9 +1,11 @@
-// One vector of floats, three ways. A source that includes this is compiled once per instruction set, with -DQ_ISA=scalar,
-// avx2 or avx512 and the matching flags; everything it defines lives in q::cpu::Q_ISA, so that the linker never mixes them up.
+// One vector of floats, three ways. A source that includes this is compiled once per instruction set, with
+// -DQ_ISA=scalar, avx2 or avx512 and the matching flags; everything it defines lives in q::cpu::Q_ISA, so that the
+// linker never mixes them up.
 //   scalar  4 lanes, the compiler's generic vectors: SSE2 on x86, NEON on ARM
 //   avx2    8 lanes, + FMA + F16C
 //   avx512  16 lanes, F, BW, VL, DQ
-// The sum of a vector is taken in one fixed order (reduce4), so results are the same bits on every run of one instruction set.
+// The sum of a vector is taken in one fixed order (reduce4), so results are the same bits on every run of one
+// instruction set.
 #pragma once
 #include <cstdint>
 #include <cstring>
@@ -21,7 +23,11 @@
 namespace q::cpu::Q_ISA {
 
 typedef float V4 __attribute__((vector_size(16)));
-inline V4 load4(const float* p) { V4 v; std::memcpy(&v, p, sizeof v); return v; }
+inline V4 load4(const float* p) {
+  V4 v;
+  std::memcpy(&v, p, sizeof v);
+  return v;
+}
 inline void store4(float* p, V4 v) { std::memcpy(p, &v, sizeof v); }
 
 #if defined(__AVX512F__)
@@ -32,7 +38,8 @@ inline V zero() { return _mm512_setzero_ps(); }
 inline V fma(V a, V b, V c) { return _mm512_fmadd_ps(a, b, c); }
 inline V load(const float* p) { return _mm512_loadu_ps(p); }
 inline V load(const BF16* p) {
-  return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p))), 16));
+  return _mm512_castsi512_ps(
+      _mm512_slli_epi32(_mm512_cvtepu16_epi32(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p))), 16));
 }
 inline V load(const F16* p) { return _mm512_cvtph_ps(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p))); }
 inline void store(float* p, V v) { _mm512_storeu_ps(p, v); }
@@ -54,7 +61,8 @@ inline V zero() { return _mm256_setzero_ps(); }
 inline V fma(V a, V b, V c) { return _mm256_fmadd_ps(a, b, c); }
 inline V load(const float* p) { return _mm256_loadu_ps(p); }
 inline V load(const BF16* p) {
-  return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p))), 16));
+  return _mm256_castsi256_ps(
+      _mm256_slli_epi32(_mm256_cvtepu16_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p))), 16));
 }
 inline V load(const F16* p) { return _mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p))); }
 inline void store(float* p, V v) { _mm256_storeu_ps(p, v); }
@@ -76,7 +84,10 @@ inline V fma(V a, V b, V c) { return (V)vfmaq_f32((float32x4_t)c, (float32x4_t)a
 #else
 inline V fma(V a, V b, V c) { return a * b + c; }
 #endif
-template <class T> inline V load(const T* p) { return V{to_float(p[0]), to_float(p[1]), to_float(p[2]), to_float(p[3])}; }
+template <class T>
+inline V load(const T* p) {
+  return V{to_float(p[0]), to_float(p[1]), to_float(p[2]), to_float(p[3])};
+}
 inline V load(const float* p) { return load4(p); }
 inline void store(float* p, V v) { store4(p, v); }
 
@@ -90,7 +101,8 @@ inline V4 reduce4(V v0, V v1, V v2, V v3) {
 #endif
 
 /// The first `count` < kLanes elements, then zeros.
-template <class T> inline V load_part(const T* p, int64_t count) {
+template <class T>
+inline V load_part(const T* p, int64_t count) {
   T padded[kLanes] = {};
   std::memcpy(padded, p, size_t(count) * sizeof(T));
   return load(padded);

@@ -1,8 +1,9 @@
-// Arithmetic on the vectors of simd.h: selection, rounding, exp, tanh, erf, and the activation functions. For .isa.cpp sources.
+// Arithmetic on the vectors of simd.h: selection, rounding, exp, tanh, erf, and the activation functions. For .isa.cpp
+// sources.
 // accuracy  exp, tanh, erf, sigmoid: about 2e-7 relative; exp gives 0 below -87.3 and 2.4e38 above 88.37; NaN stays NaN
 // method    exp: 2^n * Taylor(r), r = x - n ln 2, degree 7 on |r| <= 0.347 (error 5e-9)
-//           tanh: continued fraction to x/(1+z/(3+z/(5+z/(7+z/9)))), z = x^2, below 0.625; above, (1 - t) / (1 + t), t = exp(-2x)
-//           erf: Taylor series below 1; above, Abramowitz and Stegun 7.1.26
+//           tanh: continued fraction to x/(1+z/(3+z/(5+z/(7+z/9)))), z = x^2, below 0.625; above, (1 - t) / (1 + t), t
+//           = exp(-2x) erf: Taylor series below 1; above, Abramowitz and Stegun 7.1.26
 #pragma once
 #include "simd.h"
 
@@ -119,13 +120,29 @@ static inline V erf(V x) {
 
 static inline V sigmoid(V x) { return 1.f / (1.f + exp(-x)); }
 
-struct None { static V of(V x) { return x; } };
-struct Silu { static V of(V x) { return x / (1.f + exp(-x)); } };
-struct Gelu { static V of(V x) { return 0.5f * x * (1.f + erf(x * 0.707106781f)); } };
-struct GeluTanh { static V of(V x) { return 0.5f * x * (1.f + tanh(0.797884561f * fma(x * x * x, splat(0.044715f), x))); } };
-struct Relu { static V of(V x) { return max(x, V{}); } };
-struct QuickGelu { static V of(V x) { return x / (1.f + exp(x * -1.702f)); } };
-struct Sigmoid { static V of(V x) { return sigmoid(x); } };
-struct Tanh { static V of(V x) { return tanh(x); } };
+struct None {
+  static V of(V x) { return x; }
+};
+struct Silu {
+  static V of(V x) { return x / (1.f + exp(-x)); }
+};
+struct Gelu {
+  static V of(V x) { return 0.5f * x * (1.f + erf(x * 0.707106781f)); }
+};
+struct GeluTanh {
+  static V of(V x) { return 0.5f * x * (1.f + tanh(0.797884561f * fma(x * x * x, splat(0.044715f), x))); }
+};
+struct Relu {
+  static V of(V x) { return max(x, V{}); }
+};
+struct QuickGelu {
+  static V of(V x) { return x / (1.f + exp(x * -1.702f)); }
+};
+struct Sigmoid {
+  static V of(V x) { return sigmoid(x); }
+};
+struct Tanh {
+  static V of(V x) { return tanh(x); }
+};
 
 }  // namespace q::cpu::Q_ISA

@@ -1,16 +1,19 @@
 // See commands.h. The only list of commands in native code; a missing kernel is a link error.
 #include "commands.h"
 
-#define Q_COMMANDS(X) \
-  X(fill, FillArgs) X(random, RandomArgs) X(copy, CopyArgs) X(cast, CastArgs) \
-  X(embedding, EmbeddingArgs) X(selectRows, SelectRowsArgs) X(scatterRows, ScatterRowsArgs) \
-  X(linear, LinearArgs) X(rmsNorm, RmsNormArgs) X(layerNorm, LayerNormArgs) \
-  X(ropeKvWrite, RopeKvWriteArgs) X(attention, AttentionArgs) \
-  X(activation, ActivationArgs) X(gatedActivation, GatedActivationArgs) X(add, AddArgs) X(scale, ScaleArgs) \
-  X(softmax, SoftmaxArgs) X(crossEntropy, CrossEntropyArgs) X(argmax, ArgmaxArgs) X(sample, SampleArgs) X(advance, AdvanceArgs) \
-  X(quantize4bit, Quantize4bitArgs) X(dequantize4bit, Dequantize4bitArgs) X(quantizeAbsmax, QuantizeAbsmaxArgs) \
-  X(quantizeInt8, QuantizeInt8Args) X(dequantizeInt8, DequantizeInt8Args) \
-  X(multiply, MultiplyArgs) X(eagerLinear, EagerLinearArgs) X(eagerRope, EagerRopeArgs) X(eagerAttention, EagerAttentionArgs)
+#define Q_COMMANDS(X)                                                                                                 \
+  X(fill, FillArgs)                                                                                                   \
+  X(random, RandomArgs)                                                                                               \
+  X(copy, CopyArgs) X(cast, CastArgs) X(embedding, EmbeddingArgs) X(selectRows, SelectRowsArgs)                       \
+      X(scatterRows, ScatterRowsArgs) X(linear, LinearArgs) X(rmsNorm, RmsNormArgs) X(layerNorm, LayerNormArgs)       \
+          X(ropeKvWrite, RopeKvWriteArgs) X(attention, AttentionArgs) X(activation, ActivationArgs)                   \
+              X(gatedActivation, GatedActivationArgs) X(add, AddArgs) X(scale, ScaleArgs) X(softmax, SoftmaxArgs)     \
+                  X(crossEntropy, CrossEntropyArgs) X(argmax, ArgmaxArgs) X(sample, SampleArgs)                       \
+                      X(advance, AdvanceArgs) X(quantize4bit, Quantize4bitArgs) X(dequantize4bit, Dequantize4bitArgs) \
+                          X(quantizeAbsmax, QuantizeAbsmaxArgs) X(quantizeInt8, QuantizeInt8Args)                     \
+                              X(dequantizeInt8, DequantizeInt8Args) X(multiply, MultiplyArgs)                         \
+                                  X(eagerLinear, EagerLinearArgs) X(eagerRope, EagerRopeArgs)                         \
+                                      X(eagerAttention, EagerAttentionArgs)
 
 namespace q::cpu {
 
@@ -20,18 +23,23 @@ Q_COMMANDS(Q_DECLARE)
 
 namespace {
 
-template <class Args> struct Typed final : Recorded {
+template <class Args>
+struct Typed final : Recorded {
   Typed(int code, const Args& args) : Recorded(code), args(args) {}
   void execute(Context& context) const override { run(args, context); }
   const Args args;
 };
 
-template <class Args> std::unique_ptr<Recorded> make(int code, WordReader& reader) {
+template <class Args>
+std::unique_ptr<Recorded> make(int code, WordReader& reader) {
   return std::make_unique<Typed<Args>>(code, Args::read(reader));
 }
 
 using Maker = std::unique_ptr<Recorded> (*)(int, WordReader&);
-struct Entry { Command command; Maker make; };
+struct Entry {
+  Command command;
+  Maker make;
+};
 #define Q_ENTRY(name, Args) {Command::name, &make<Args>},
 constexpr Entry kEntries[] = {Q_COMMANDS(Q_ENTRY)};
 #undef Q_ENTRY
@@ -42,7 +50,8 @@ constexpr bool in_order() {
   }
   return true;
 }
-static_assert(sizeof kEntries / sizeof kEntries[0] == kCommandCount && in_order(), "Q_COMMANDS lists the commands in the order of q_ops.h");
+static_assert(sizeof kEntries / sizeof kEntries[0] == kCommandCount && in_order(),
+              "Q_COMMANDS lists the commands in the order of q_ops.h");
 
 }  // namespace
 
@@ -60,17 +69,20 @@ Tensor WordReader::tensor(bool required) {
     return {nullptr, DType::f32, 0};
   }
   const auto found = buffers_.find(id);
-  if (found == buffers_.end()) fail("refers to buffer " + std::to_string(id) + ", which does not exist or was released");
+  if (found == buffers_.end())
+    fail("refers to buffer " + std::to_string(id) + ", which does not exist or was released");
   const Buffer& buffer = *found->second;
   if (offset < 0 || bytes < 0 || offset > buffer.bytes || bytes > buffer.bytes - offset) {
-    fail("reaches bytes " + std::to_string(offset) + " to " + std::to_string(offset + bytes) + " of buffer " + std::to_string(id) + ", which has " + std::to_string(buffer.bytes));
+    fail("reaches bytes " + std::to_string(offset) + " to " + std::to_string(offset + bytes) + " of buffer " +
+         std::to_string(id) + ", which has " + std::to_string(buffer.bytes));
   }
   if (dtype < 0 || dtype > int64_t(DType::boolean)) fail("has an unknown dtype code " + std::to_string(dtype));
   if (used_) used_->push_back(found->second);
   return {buffer.data + offset, DType(dtype), bytes};
 }
 
-std::unique_ptr<Recorded> read_command(int64_t code, const double* words, size_t count, const Buffers& buffers, std::vector<std::shared_ptr<Buffer>>* used) {
+std::unique_ptr<Recorded> read_command(int64_t code, const double* words, size_t count, const Buffers& buffers,
+                                       std::vector<std::shared_ptr<Buffer>>* used) {
   if (code < 0 || code >= kCommandCount) throw Failure("command", "there is no command " + std::to_string(code));
   WordReader reader(int(code), words, count, buffers, used);
   auto recorded = kEntries[code].make(int(code), reader);

@@ -1,4 +1,5 @@
-// Words of the command ABI to calls of kernels: reading checks every tensor against its buffer, so that what is queued is safe to run.
+// Words of the command ABI to calls of kernels: reading checks every tensor against its buffer, so that what is queued
+// is safe to run.
 #pragma once
 #include <cmath>
 #include <memory>
@@ -21,7 +22,8 @@ struct Recorded {
 /// The Reader of q_ops.h. Throws Failure 'command' for words that are not what the table says.
 class WordReader {
  public:
-  WordReader(int code, const double* words, size_t count, const Buffers& buffers, std::vector<std::shared_ptr<Buffer>>* used)
+  WordReader(int code, const double* words, size_t count, const Buffers& buffers,
+             std::vector<std::shared_ptr<Buffer>>* used)
       : code_(code), words_(words), count_(count), buffers_(buffers), used_(used) {}
 
   double number() {
@@ -30,7 +32,8 @@ class WordReader {
   }
   int64_t integer() {
     const double value = number();
-    if (!(std::fabs(value) <= 9007199254740992.0) || value != std::floor(value)) fail("takes an integer at word " + std::to_string(at_ - 1));
+    if (!(std::fabs(value) <= 9007199254740992.0) || value != std::floor(value))
+      fail("takes an integer at word " + std::to_string(at_ - 1));
     return int64_t(value);
   }
   int64_t count(int most) {
@@ -39,7 +42,9 @@ class WordReader {
     return value;
   }
   Tensor tensor(bool required);
-  void finish() { if (at_ != count_) fail("has too many arguments"); }
+  void finish() {
+    if (at_ != count_) fail("has too many arguments");
+  }
   [[noreturn]] void fail(const std::string& why) const;
 
  private:
@@ -51,6 +56,7 @@ class WordReader {
 };
 
 /// Reads one command. `used` (may be null) collects the buffers it refers to.
-std::unique_ptr<Recorded> read_command(int64_t code, const double* words, size_t count, const Buffers& buffers, std::vector<std::shared_ptr<Buffer>>* used);
+std::unique_ptr<Recorded> read_command(int64_t code, const double* words, size_t count, const Buffers& buffers,
+                                       std::vector<std::shared_ptr<Buffer>>* used);
 
 }  // namespace q::cpu

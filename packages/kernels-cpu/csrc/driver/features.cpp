@@ -23,7 +23,9 @@ namespace {
 
 #if defined(__x86_64__)
 
-struct Leaf { unsigned a = 0, b = 0, c = 0, d = 0; };
+struct Leaf {
+  unsigned a = 0, b = 0, c = 0, d = 0;
+};
 
 Leaf leaf(unsigned number, unsigned sub = 0) {
   Leaf l;
@@ -61,8 +63,10 @@ CpuFeatures detect_features() {
   (void)seven1;
   const uint64_t state = bit(one.c, 27) ? saved_state() : 0;
   const bool ymm = (state & 0x6) == 0x6, zmm = (state & 0xe6) == 0xe6, tiles = (state & 0x60000) == 0x60000;
-  const bool avx2 = ymm && bit(one.c, 12) && bit(one.c, 28) && bit(one.c, 29) && bit(seven.b, 5) && bit(seven.b, 3) && bit(seven.b, 8);
-  const bool avx512 = avx2 && zmm && bit(seven.b, 16) && bit(seven.b, 17) && bit(seven.b, 28) && bit(seven.b, 30) && bit(seven.b, 31);
+  const bool avx2 = ymm && bit(one.c, 12) && bit(one.c, 28) && bit(one.c, 29) && bit(seven.b, 5) && bit(seven.b, 3) &&
+                    bit(seven.b, 8);
+  const bool avx512 =
+      avx2 && zmm && bit(seven.b, 16) && bit(seven.b, 17) && bit(seven.b, 28) && bit(seven.b, 30) && bit(seven.b, 31);
   f.isa = avx512 ? Isa::avx512 : avx2 ? Isa::avx2 : Isa::scalar;
   f.avx512_vnni = avx512 && bit(seven.c, 11);
   f.avx512_vbmi = avx512 && bit(seven.c, 1);

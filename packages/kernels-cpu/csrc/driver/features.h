@@ -5,7 +5,8 @@
 
 namespace q::cpu {
 
-/// Instruction sets that the processor has and the system saves (CPUID and XGETBV); AMX only after the system granted it.
+/// Instruction sets that the processor has and the system saves (CPUID and XGETBV); AMX only after the system granted
+/// it.
 CpuFeatures detect_features();
 const char* isa_name(Isa isa);
 std::string cpu_name();

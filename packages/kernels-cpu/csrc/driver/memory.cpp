@@ -31,7 +31,8 @@ constexpr int64_t kCheckFrom = 64 << 20;  // smaller requests are not worth a lo
 }
 
 [[noreturn]] void fail_memory(int64_t wanted, int64_t available) {
-  Failure failure("out_of_memory", "cannot allocate " + std::to_string(wanted) + " bytes, " + std::to_string(available) + " are free");
+  Failure failure("out_of_memory",
+                  "cannot allocate " + std::to_string(wanted) + " bytes, " + std::to_string(available) + " are free");
   failure.wanted_bytes = double(wanted);
   failure.free_bytes = double(available);
   throw failure;
@@ -110,7 +111,8 @@ std::shared_ptr<Buffer> Buffer::allocate(int64_t bytes, std::atomic<int64_t>& al
     if (!buffer->data) fail_memory(bytes, system_memory().available);
   } else {
     const int64_t extra = bytes >= kHuge ? kHuge : 0;  // to begin at a huge page
-    void* pages = mmap(nullptr, size_t(bytes + extra), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    void* pages = mmap(nullptr, size_t(bytes + extra), PROT_READ | PROT_WRITE,
+                       MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     if (pages == MAP_FAILED) fail_memory(bytes, system_memory().available);
     buffer->pages_ = pages;
     buffer->page_bytes_ = size_t(bytes + extra);
@@ -131,10 +133,12 @@ std::shared_ptr<Buffer> Buffer::allocate(int64_t bytes, std::atomic<int64_t>& al
 std::shared_ptr<Buffer> Buffer::map(const File& file, int64_t offset, int64_t bytes) {
   const int64_t size = file.size();
   if (offset < 0 || bytes <= 0 || offset > size || bytes > size - offset) {
-    throw Failure("file", "bytes " + std::to_string(offset) + " to " + std::to_string(offset + bytes) + " are outside " + file.path() + " of " + std::to_string(size));
+    throw Failure("file", "bytes " + std::to_string(offset) + " to " + std::to_string(offset + bytes) +
+                              " are outside " + file.path() + " of " + std::to_string(size));
   }
   const int64_t lead = offset % sysconf(_SC_PAGESIZE);
-  void* pages = mmap(nullptr, size_t(bytes + lead), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_NORESERVE, file.descriptor(), offset - lead);
+  void* pages = mmap(nullptr, size_t(bytes + lead), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_NORESERVE,
+                     file.descriptor(), offset - lead);
   if (pages == MAP_FAILED) fail_file(file.path(), "cannot map", errno);
   std::shared_ptr<Buffer> buffer(new Buffer);
   buffer->pages_ = pages;
@@ -148,8 +152,10 @@ std::shared_ptr<Buffer> Buffer::map(const File& file, int64_t offset, int64_t by
 void Buffer::prefetch() const { madvise(pages_, page_bytes_, MADV_WILLNEED); }
 
 Buffer::~Buffer() {
-  if (pages_) munmap(pages_, page_bytes_);
-  else std::free(data);
+  if (pages_)
+    munmap(pages_, page_bytes_);
+  else
+    std::free(data);
   if (allocated_) *allocated_ -= bytes;
 }
 

@@ -1,4 +1,5 @@
-// Memory of a device and the files it reads: owned by shared pointers, so that queued commands and programs keep what they use.
+// Memory of a device and the files it reads: owned by shared pointers, so that queued commands and programs keep what
+// they use.
 #pragma once
 #include <atomic>
 #include <cstddef>
@@ -36,7 +37,8 @@ class File {
   int fd_;
 };
 
-/// Bytes of a device: allocated (64-byte aligned; whole pages that go back to the system at once when large) or a view of a file.
+/// Bytes of a device: allocated (64-byte aligned; whole pages that go back to the system at once when large) or a view
+/// of a file.
 class Buffer {
  public:
   static std::shared_ptr<Buffer> allocate(int64_t bytes, std::atomic<int64_t>& allocated);
@@ -60,7 +62,9 @@ class Buffer {
 };
 
 /// Memory of the machine (of the container, where it is limited), and what of it can be had now.
-struct SystemMemory { int64_t total, available; };
+struct SystemMemory {
+  int64_t total, available;
+};
 SystemMemory system_memory();
 
 /// The Scratch of a queue: blocks that grow and are kept, one reset per command.
@@ -68,12 +72,18 @@ class Arena final : public Scratch {
  public:
   ~Arena() override;
   void* take(size_t bytes) override;
-  void reset() { block_ = 0; used_ = 0; }
+  void reset() {
+    block_ = 0;
+    used_ = 0;
+  }
   /// Gives large blocks back; nothing may be in use.
   void trim();
 
  private:
-  struct Block { char* data; size_t bytes; };
+  struct Block {
+    char* data;
+    size_t bytes;
+  };
   std::vector<Block> blocks_;
   size_t block_ = 0, used_ = 0;
 };

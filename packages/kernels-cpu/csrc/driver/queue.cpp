@@ -4,7 +4,11 @@
 namespace q::cpu {
 
 Queue::Queue(int threads, const CpuFeatures& features, std::function<void()> notify)
-    : features_(features), pool_(threads), context_{pool_, arena_, features_}, notify_(std::move(notify)), thread_([this] { loop(); }) {}
+    : features_(features),
+      pool_(threads),
+      context_{pool_, arena_, features_},
+      notify_(std::move(notify)),
+      thread_([this] { loop(); }) {}
 
 void Queue::push(std::unique_ptr<Task> task) {
   {

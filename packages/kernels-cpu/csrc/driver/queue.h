@@ -1,5 +1,5 @@
-// The in-order queue of a device: one thread that runs tasks, with the worker pool, scratch memory and the failure that the next
-// promise reports.
+// The in-order queue of a device: one thread that runs tasks, with the worker pool, scratch memory and the failure that
+// the next promise reports.
 #pragma once
 #include <deque>
 #include <memory>

@@ -19,7 +19,8 @@ struct ReplayTask final : Task {
   std::shared_ptr<Program> program;
 };
 
-/// Holds buffers or programs until all that was queued before is done: in-order execution needs no other reference counts.
+/// Holds buffers or programs until all that was queued before is done: in-order execution needs no other reference
+/// counts.
 struct ReleaseTask final : Task {
   explicit ReleaseTask(std::shared_ptr<void> held) : held(std::move(held)) {}
   void run(Queue&) override { held.reset(); }

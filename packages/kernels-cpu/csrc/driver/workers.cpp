@@ -80,8 +80,10 @@ void ThreadPool::parallel(int64_t count, int64_t grain, const std::function<void
   work(0);
   state_.fetch_and(~kOpen, std::memory_order_acq_rel);
   for (int spins = 0; state_.load(std::memory_order_acquire) & kInside; ++spins) {
-    if (spins < 20000) relax();
-    else std::this_thread::yield();  // a thread inside was descheduled
+    if (spins < 20000)
+      relax();
+    else
+      std::this_thread::yield();  // a thread inside was descheduled
   }
   if (error_) std::rethrow_exception(std::exchange(error_, nullptr));
 }

@@ -1,10 +1,10 @@
-// The threads of one queue. The queue's own thread is thread 0; the others wait for it, first spinning (a decode step issues
-// a parallel section every few microseconds), then asleep (an idle queue uses no CPU).
+// The threads of one queue. The queue's own thread is thread 0; the others wait for it, first spinning (a decode step
+// issues a parallel section every few microseconds), then asleep (an idle queue uses no CPU).
 //
-// A section is published in `state_`: epoch << 32 | open << 31 | threads inside. Threads join an open section by counting
-// themselves in, take chunks from `next_` until none is left, and count themselves out. The owner works too, closes the
-// section when the chunks are gone and waits for those still inside; a thread that wakes too late finds it closed, so a
-// short section never waits for a sleeper.
+// A section is published in `state_`: epoch << 32 | open << 31 | threads inside. Threads join an open section by
+// counting themselves in, take chunks from `next_` until none is left, and count themselves out. The owner works too,
+// closes the section when the chunks are gone and waits for those still inside; a thread that wakes too late finds it
+// closed, so a short section never waits for a sleeper.
 #pragma once
 #include <atomic>
 #include <exception>

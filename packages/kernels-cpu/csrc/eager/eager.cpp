@@ -53,7 +53,8 @@ void run_dense(const Problem& problem, const Part& p, int64_t first, Context& co
     for (int64_t n = begin; n < end; ++n) {
       const float* w = rounded_copy(p.weight, n * a.k, a.k, DType::f32, context, rows + thread * a.k);
       for (int64_t r = 0; r < a.rows; ++r) {
-        problem.out(first)[r * problem.width + n] = rounded(kernels(context).dot(a.x.as<float>() + r * a.k, w, a.k) + (bias ? bias[n] : 0.f), problem.dtype);
+        problem.out(first)[r * problem.width + n] =
+            rounded(kernels(context).dot(a.x.as<float>() + r * a.k, w, a.k) + (bias ? bias[n] : 0.f), problem.dtype);
       }
     }
   });
@@ -61,12 +62,14 @@ void run_dense(const Problem& problem, const Part& p, int64_t first, Context& co
 
 float absmax_of(const Part& p, int64_t block) {
   if (!p.nested_absmax) return p.absmax.as<float>()[block];
-  const float product = p.nested_code.as<float>()[p.absmax.as<uint8_t>()[block]] * p.nested_absmax.as<float>()[block / p.nested_block_size];
+  const float product = p.nested_code.as<float>()[p.absmax.as<uint8_t>()[block]] *
+                        p.nested_absmax.as<float>()[block / p.nested_block_size];
   return product + *p.offset.as<float>();
 }
 
 void check_bnb4(const Part& p, int64_t count) {
-  check(p.block_size > 0 && (p.quant_type == int64_t(QuantType::nf4) || p.quant_type == int64_t(QuantType::fp4)), "unknown 4-bit format");
+  check(p.block_size > 0 && (p.quant_type == int64_t(QuantType::nf4) || p.quant_type == int64_t(QuantType::fp4)),
+        "unknown 4-bit format");
   const int64_t blocks = (count + p.block_size - 1) / p.block_size;
   check_tensor(p.weight, DType::u8, (count + 1) / 2, "weight");
   if (!p.nested_absmax) return check_tensor(p.absmax, DType::f32, blocks, "absmax");
@@ -84,31 +87,38 @@ void run_bnb4(const Problem& problem, const Part& p, int64_t first, Context& con
   const bool few = a.rows <= 4 && a.k % p.block_size == 0;
   const float* book = p.quant_type == int64_t(QuantType::nf4) ? kNf4 : kFp4;
   const float* bias = bias_of(p, compute, context);
-  const float* x = rounded_copy(a.x, 0, a.rows * a.k, compute, context, context.scratch.take_array<float>(size_t(a.rows * a.k)));
+  const float* x =
+      rounded_copy(a.x, 0, a.rows * a.k, compute, context, context.scratch.take_array<float>(size_t(a.rows * a.k)));
   float* rows = context.scratch.take_array<float>(size_t(a.k * context.workers.threads()));
   context.workers.parallel(p.n, 1, [&](int64_t begin, int64_t end, int thread) {
     float* w = rows + thread * a.k;
     for (int64_t n = begin; n < end; ++n) {
       for (int64_t i = 0; i < a.k; ++i) {
         const int64_t at = n * a.k + i;
-        const float code = book[p.weight.as<uint8_t>()[at / 2] >> (at % 2 ? 0 : 4) & 15], absmax = absmax_of(p, at / p.block_size);
+        const float code = book[p.weight.as<uint8_t>()[at / 2] >> (at % 2 ? 0 : 4) & 15],
+                    absmax = absmax_of(p, at / p.block_size);
         w[i] = few ? rounded(code, compute) * rounded(absmax, compute) : code * absmax;
       }
       kernels(context).round(w, a.k, compute);
       for (int64_t r = 0; r < a.rows; ++r) {
-        const float sum = few ? kernels(context).rounded_dot(x + r * a.k, w, a.k, compute) : kernels(context).dot(x + r * a.k, w, a.k);
-        problem.out(first)[r * problem.width + n] = rounded(rounded(sum + (bias ? bias[n] : 0.f), compute), problem.dtype);
+        const float sum = few ? kernels(context).rounded_dot(x + r * a.k, w, a.k, compute)
+                              : kernels(context).dot(x + r * a.k, w, a.k);
+        problem.out(first)[r * problem.width + n] =
+            rounded(rounded(sum + (bias ? bias[n] : 0.f), compute), problem.dtype);
       }
     }
   });
 }
 
-/// Codes and absmax of one row; elements of outlier columns get code 0, elements at or above the limit do not count for the absmax.
+/// Codes and absmax of one row; elements of outlier columns get code 0, elements at or above the limit do not count for
+/// the absmax.
 float quantize_row(const float* x, const uint8_t* outlier, int64_t k, float limit, int16_t* codes) {
   float absmax = 0;
   for (int64_t i = 0; i < k; ++i) absmax = std::max(absmax, std::fabs(x[i]) < limit ? std::fabs(x[i]) : 0.f);
   const float scale = absmax > 0 ? 127.f * (1.f / absmax) : 0.f;
-  for (int64_t i = 0; i < k; ++i) codes[i] = outlier[i] ? int16_t(0) : int16_t(int32_t(x[i] * scale + 12582912.f - 12582912.f));  // 1.5 * 2^23: rounds to even
+  for (int64_t i = 0; i < k; ++i)
+    codes[i] = outlier[i] ? int16_t(0)
+                          : int16_t(int32_t(x[i] * scale + 12582912.f - 12582912.f));  // 1.5 * 2^23: rounds to even
   return absmax;
 }
 
@@ -141,8 +151,20 @@ void run_int8(const Problem& problem, const Part& p, int64_t first, Context& con
       std::fill(row + column_count, row + column_ld, 0.f);
     }
   });
-  const EagerInt8 part{p.weight.as<int8_t>(), p.absmax.as<float>(), bias_of(p, DType::f32, context), codes, absmax, columns, column_count, column_ld, outliers,
-                       a.rows, a.k, problem.width, problem.dtype == DType::f16, problem.dtype};
+  const EagerInt8 part{p.weight.as<int8_t>(),
+                       p.absmax.as<float>(),
+                       bias_of(p, DType::f32, context),
+                       codes,
+                       absmax,
+                       columns,
+                       column_count,
+                       column_ld,
+                       outliers,
+                       a.rows,
+                       a.k,
+                       problem.width,
+                       problem.dtype == DType::f16,
+                       problem.dtype};
   int16_t* weights = context.scratch.take_array<int16_t>(size_t(a.k * context.workers.threads()));
   float* dense = context.scratch.take_array<float>(size_t(column_ld * context.workers.threads()));
   context.workers.parallel(p.n, 1, [&](int64_t begin, int64_t end, int thread) {
@@ -150,7 +172,10 @@ void run_int8(const Problem& problem, const Part& p, int64_t first, Context& con
   });
 }
 
-template <class Args> AttentionRule rule_of(const Args& a) { return {float(a.scale), float(a.softcap), a.window, a.causal != 0, bool(a.alibi_slopes)}; }
+template <class Args>
+AttentionRule rule_of(const Args& a) {
+  return {float(a.scale), float(a.softcap), a.window, a.causal != 0, bool(a.alibi_slopes)};
+}
 
 }  // namespace
 
@@ -164,7 +189,8 @@ void run(const MultiplyArgs& a, Context& context) {
   context.workers.parallel(a.rows, rows_grain(a.width), [&](int64_t begin, int64_t end, int thread) {
     for (int64_t row = begin; row < end; ++row) {
       const float* b = a.b.as<float>() + row * a.b_stride;
-      if (a.b.dtype != DType::f32) b = rounded_copy(a.b, row * a.b_stride, a.width, DType::f32, context, wide + thread * a.width);
+      if (a.b.dtype != DType::f32)
+        b = rounded_copy(a.b, row * a.b_stride, a.width, DType::f32, context, wide + thread * a.width);
       kernels(context).multiply(a.a.as<float>() + row * a.a_stride, b, a.out.as<float>() + row * a.width, a.width);
     }
   });
@@ -179,44 +205,60 @@ void run(const EagerLinearArgs& a, Context& context) {
   int64_t first = 0;
   for (int64_t i = 0; i < a.parts_count; ++i) {
     const Part& p = a.parts[i];
-    if (p.kind == int64_t(WeightKind::dense)) run_dense(problem, p, first, context);
-    else if (p.kind == int64_t(WeightKind::bnb4)) run_bnb4(problem, p, first, context);
-    else if (p.kind == int64_t(WeightKind::int8)) run_int8(problem, p, first, context);
-    else refuse("unknown weight kind " + std::to_string(p.kind));
+    if (p.kind == int64_t(WeightKind::dense))
+      run_dense(problem, p, first, context);
+    else if (p.kind == int64_t(WeightKind::bnb4))
+      run_bnb4(problem, p, first, context);
+    else if (p.kind == int64_t(WeightKind::int8))
+      run_int8(problem, p, first, context);
+    else
+      refuse("unknown weight kind " + std::to_string(p.kind));
     first += p.n;
   }
 }
 
 void run(const EagerRopeArgs& a, Context& context) {
   if (a.tokens == 0) return;
-  check(a.num_heads > 0 && a.num_kv_heads > 0 && a.num_heads % a.num_kv_heads == 0, "numHeads must be a multiple of numKvHeads");
-  check(a.rotary_dim > 0 && a.rotary_dim <= a.head_dim && a.rotary_dim % 2 == 0, "rotaryDim must be even, positive and at most headDim");
+  check(a.num_heads > 0 && a.num_kv_heads > 0 && a.num_heads % a.num_kv_heads == 0,
+        "numHeads must be a multiple of numKvHeads");
+  check(a.rotary_dim > 0 && a.rotary_dim <= a.head_dim && a.rotary_dim % 2 == 0,
+        "rotaryDim must be even, positive and at most headDim");
   const int64_t group = a.num_heads / a.num_kv_heads, half = a.rotary_dim / 2;
-  check(a.q_offset >= 0 && a.q_group_stride >= 0 && a.q_offset + (a.num_kv_heads - 1) * a.q_group_stride + group * a.head_dim <= a.row_stride, "the queries reach past their row");
-  check(a.k_offset >= 0 && a.kv_stride >= 0 && a.k_offset + (a.num_kv_heads - 1) * a.kv_stride + a.head_dim <= a.row_stride, "the keys reach past their row");
+  check(a.q_offset >= 0 && a.q_group_stride >= 0 &&
+            a.q_offset + (a.num_kv_heads - 1) * a.q_group_stride + group * a.head_dim <= a.row_stride,
+        "the queries reach past their row");
+  check(a.k_offset >= 0 && a.kv_stride >= 0 &&
+            a.k_offset + (a.num_kv_heads - 1) * a.kv_stride + a.head_dim <= a.row_stride,
+        "the keys reach past their row");
   check_tensor(a.qkv, DType::f32, area(a.tokens, a.row_stride), "qkv");
   check_tensor(a.positions, DType::i32, a.tokens, "positions");
   check_tensor(a.sequence_of, DType::i32, a.tokens, "sequenceOf");
   const int32_t* sequences = a.sequence_of.as<int32_t>();
   for (int64_t t = 0; t < a.tokens; ++t) check(sequences[t] >= 0, "a token belongs to a negative sequence");
-  check_tensor(a.inverse_frequencies, DType::f32, area(a.per_sequence ? *std::max_element(sequences, sequences + a.tokens) + 1 : 1, half), "inverseFrequencies");
+  check_tensor(a.inverse_frequencies, DType::f32,
+               area(a.per_sequence ? *std::max_element(sequences, sequences + a.tokens) + 1 : 1, half),
+               "inverseFrequencies");
   const DType dtype = float_dtype(a.dtype, "dtype");
-  context.workers.parallel(a.tokens, rows_grain((a.num_heads + a.num_kv_heads) * a.head_dim), [&](int64_t begin, int64_t end, int) {
-    for (int64_t t = begin; t < end; ++t) {
-      float* row = a.qkv.as<float>() + t * a.row_stride;
-      for (int64_t i = 0; i < half; ++i) {
-        const float angle = float(a.positions.as<int32_t>()[t]) * a.inverse_frequencies.as<float>()[(a.per_sequence ? sequences[t] * half : 0) + i];
-        const float cos = rounded(std::cos(angle) * float(a.rope_scale), dtype), sin = rounded(std::sin(angle) * float(a.rope_scale), dtype);
-        for (int64_t h = 0; h < a.num_heads + a.num_kv_heads; ++h) {
-          float* head = row + (h < a.num_heads ? a.q_offset + h / group * a.q_group_stride + h % group * a.head_dim : a.k_offset + (h - a.num_heads) * a.kv_stride);
-          float &x = head[a.interleaved ? 2 * i : i], &y = head[a.interleaved ? 2 * i + 1 : i + half];
-          const float first = x, second = y;
-          x = rounded(rounded(first * cos, dtype) - rounded(second * sin, dtype), dtype);
-          y = rounded(rounded(second * cos, dtype) + rounded(first * sin, dtype), dtype);
+  context.workers.parallel(
+      a.tokens, rows_grain((a.num_heads + a.num_kv_heads) * a.head_dim), [&](int64_t begin, int64_t end, int) {
+        for (int64_t t = begin; t < end; ++t) {
+          float* row = a.qkv.as<float>() + t * a.row_stride;
+          for (int64_t i = 0; i < half; ++i) {
+            const float angle = float(a.positions.as<int32_t>()[t]) *
+                                a.inverse_frequencies.as<float>()[(a.per_sequence ? sequences[t] * half : 0) + i];
+            const float cos = rounded(std::cos(angle) * float(a.rope_scale), dtype),
+                        sin = rounded(std::sin(angle) * float(a.rope_scale), dtype);
+            for (int64_t h = 0; h < a.num_heads + a.num_kv_heads; ++h) {
+              float* head = row + (h < a.num_heads ? a.q_offset + h / group * a.q_group_stride + h % group * a.head_dim
+                                                   : a.k_offset + (h - a.num_heads) * a.kv_stride);
+              float &x = head[a.interleaved ? 2 * i : i], &y = head[a.interleaved ? 2 * i + 1 : i + half];
+              const float first = x, second = y;
+              x = rounded(rounded(first * cos, dtype) - rounded(second * sin, dtype), dtype);
+              y = rounded(rounded(second * cos, dtype) + rounded(first * sin, dtype), dtype);
+            }
+          }
         }
-      }
-    }
-  });
+      });
 }
 
 void run(const EagerAttentionArgs& a, Context& context) {
@@ -237,12 +279,17 @@ void run(const EagerAttentionArgs& a, Context& context) {
     const int32_t* table = a.block_tables.as<int32_t>() + b * a.max_blocks;
     context.workers.parallel(queries * a.num_heads, 4, [&](int64_t begin, int64_t end, int thread) {
       for (int64_t item = begin; item < end; ++item) {
-        const int64_t query = item / a.num_heads, head = item % a.num_heads, kv_head = head / group, token = starts[b] + query, position = length - queries + query;
-        const QueryRow row{a.qkv.as<float>() + token * a.row_stride + a.q_offset + kv_head * a.q_group_stride + head % group * a.head_dim,
-                           a.out.as<float>() + (token * a.num_heads + head) * a.head_dim,
-                           a.bias ? a.bias.as<float>() + (head * a.bias_rows + std::max<int64_t>(position, 0)) * a.bias_columns : nullptr,
-                           position, a.alibi_slopes ? a.alibi_slopes.as<float>()[head] : 0.f};
-        const PagedHead keys{a.key_cache.as<char>(), a.key_cache.dtype, table, a.num_kv_heads, kv_head, a.block_size, a.head_dim};
+        const int64_t query = item / a.num_heads, head = item % a.num_heads, kv_head = head / group,
+                      token = starts[b] + query, position = length - queries + query;
+        const QueryRow row{
+            a.qkv.as<float>() + token * a.row_stride + a.q_offset + kv_head * a.q_group_stride +
+                head % group * a.head_dim,
+            a.out.as<float>() + (token * a.num_heads + head) * a.head_dim,
+            a.bias ? a.bias.as<float>() + (head * a.bias_rows + std::max<int64_t>(position, 0)) * a.bias_columns
+                   : nullptr,
+            position, a.alibi_slopes ? a.alibi_slopes.as<float>()[head] : 0.f};
+        const PagedHead keys{a.key_cache.as<char>(), a.key_cache.dtype, table, a.num_kv_heads, kv_head,
+                             a.block_size,           a.head_dim};
         PagedHead values = keys;
         values.cache = a.value_cache.as<char>();
         kernels(context).attend(row, keys, values, rule, length, dtype, scratch + thread * per_thread);

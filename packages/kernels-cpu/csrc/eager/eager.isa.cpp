@@ -1,4 +1,5 @@
-// multiply, eagerLinear, eagerRope and eagerAttention: the maths; what is rounded where is said in tensor/src/driver/schema.ts
+// multiply, eagerLinear, eagerRope and eagerAttention: the maths; what is rounded where is said in
+// tensor/src/driver/schema.ts
 // floor   none is aimed at: these commands repeat another program's roundings; vectors keep a perplexity run in minutes
 // exact   sums in a fixed order: a row's bits depend on its own values (int8: and on the outlier columns of the matrix)
 // ref     tensor/src/reference/eager.ts
@@ -10,7 +11,8 @@
 namespace q::cpu::Q_ISA {
 namespace {
 
-template <class T> void round_as(float* x, int64_t n) {
+template <class T>
+void round_as(float* x, int64_t n) {
   T narrow[kLanes];
   int64_t i = 0;
   for (; i + kLanes <= n; i += kLanes) {
@@ -62,7 +64,8 @@ float rounded_dot(const float* a, const float* b, int64_t n, DType dtype) {
 
 int32_t dot_codes(const int16_t* a, const int16_t* b, int64_t n) {
   int32_t sum = 0;
-  for (int64_t i = 0; i < n; ++i) sum += int32_t(a[i]) * int32_t(b[i]);  // compilers know this loop: pairs multiplied and added
+  for (int64_t i = 0; i < n; ++i)
+    sum += int32_t(a[i]) * int32_t(b[i]);  // compilers know this loop: pairs multiplied and added
   return sum;
 }
 
@@ -90,17 +93,22 @@ void int8(const EagerInt8& p, int64_t n0, int64_t n1, float* out, int16_t* codes
 
 /// A row of the cache as f32: in place, or widened into `wide`.
 inline const float* cached(const PagedHead& head, int64_t position, float* wide) {
-  const int64_t row = (int64_t(head.blocks[position / head.block_size]) * head.num_kv_heads + head.head) * head.block_size + position % head.block_size;
+  const int64_t row =
+      (int64_t(head.blocks[position / head.block_size]) * head.num_kv_heads + head.head) * head.block_size +
+      position % head.block_size;
   const int64_t at = row * head.head_dim;
   if (head.dtype == DType::f32) return reinterpret_cast<const float*>(head.cache) + at;
   for (int64_t i = 0; i < head.head_dim; ++i) {
-    wide[i] = head.dtype == DType::f16 ? to_float(reinterpret_cast<const F16*>(head.cache)[at + i]) : to_float(reinterpret_cast<const BF16*>(head.cache)[at + i]);
+    wide[i] = head.dtype == DType::f16 ? to_float(reinterpret_cast<const F16*>(head.cache)[at + i])
+                                       : to_float(reinterpret_cast<const BF16*>(head.cache)[at + i]);
   }
   return wide;
 }
 
-void attend(const QueryRow& row, const PagedHead& keys, const PagedHead& values, const AttentionRule& rule, int64_t context, DType dtype, float* scores) {
-  const int64_t first = rule.first(row.position), last = rule.last(row.position, context), count = std::max<int64_t>(last - first, 0);
+void attend(const QueryRow& row, const PagedHead& keys, const PagedHead& values, const AttentionRule& rule,
+            int64_t context, DType dtype, float* scores) {
+  const int64_t first = rule.first(row.position), last = rule.last(row.position, context),
+                count = std::max<int64_t>(last - first, 0);
   float* wide = scores + context;
   float largest = -INFINITY;
   for (int64_t j = 0; j < count; ++j) {

@@ -1,4 +1,5 @@
-// activation, gatedActivation, add, scale, softmax, crossEntropy, argmax: checks and splitting over threads; maths in elementwise.isa.cpp.
+// activation, gatedActivation, add, scale, softmax, crossEntropy, argmax: checks and splitting over threads; maths in
+// elementwise.isa.cpp.
 #include "../common/checks.h"
 #include "elementwise.h"
 
@@ -22,7 +23,9 @@ void run(const ActivationArgs& a, Context& context) {
   const ActivationKind kind = activation_kind(a.kind);
   const float* x = a.x.as<float>();
   float* out = a.out.as<float>();
-  context.workers.parallel(a.count, kGrain, [&](int64_t begin, int64_t end, int) { kernels(context).activation(kind, x + begin, out + begin, end - begin); });
+  context.workers.parallel(a.count, kGrain, [&](int64_t begin, int64_t end, int) {
+    kernels(context).activation(kind, x + begin, out + begin, end - begin);
+  });
 }
 
 void run(const GatedActivationArgs& a, Context& context) {
@@ -42,7 +45,9 @@ void run(const AddArgs& a, Context& context) {
   for (const Tensor* t : {&a.a, &a.b, &a.out}) check_tensor(*t, DType::f32, a.count, "an operand");
   const float *x = a.a.as<float>(), *y = a.b.as<float>();
   float* out = a.out.as<float>();
-  context.workers.parallel(a.count, kGrain, [&](int64_t begin, int64_t end, int) { kernels(context).add(x + begin, y + begin, out + begin, end - begin); });
+  context.workers.parallel(a.count, kGrain, [&](int64_t begin, int64_t end, int) {
+    kernels(context).add(x + begin, y + begin, out + begin, end - begin);
+  });
 }
 
 void run(const ScaleArgs& a, Context& context) {
@@ -59,7 +64,8 @@ void run(const SoftmaxArgs& a, Context& context) {
   check_tensor(a.x, DType::f32, area(a.rows, a.width), "x");
   check_tensor(a.out, DType::f32, area(a.rows, a.width), "out");
   context.workers.parallel(a.width ? a.rows : 0, rows_grain(a.width), [&](int64_t begin, int64_t end, int) {
-    for (int64_t row = begin; row < end; ++row) kernels(context).softmax(a.x.as<float>() + row * a.width, a.out.as<float>() + row * a.width, a.width);
+    for (int64_t row = begin; row < end; ++row)
+      kernels(context).softmax(a.x.as<float>() + row * a.width, a.out.as<float>() + row * a.width, a.width);
   });
 }
 
@@ -69,12 +75,15 @@ void run(const CrossEntropyArgs& a, Context& context) {
   check_tensor(a.out, DType::f32, a.rows, "out");
   const int32_t* targets = a.targets.as<int32_t>();
   for (int64_t row = 0; row < a.rows; ++row) {
-    if (targets[row] >= a.width) refuse("target " + std::to_string(targets[row]) + " of row " + std::to_string(row) + " is outside " + std::to_string(a.width) + " classes");
+    if (targets[row] >= a.width)
+      refuse("target " + std::to_string(targets[row]) + " of row " + std::to_string(row) + " is outside " +
+             std::to_string(a.width) + " classes");
   }
   context.workers.parallel(a.rows, rows_grain(a.width), [&](int64_t begin, int64_t end, int) {
     for (int64_t row = begin; row < end; ++row) {
       const float* logits = a.logits.as<float>() + row * a.width;
-      a.out.as<float>()[row] = targets[row] < 0 ? 0.f : float(kernels(context).log_sum_exp(logits, a.width) - double(logits[targets[row]]));
+      a.out.as<float>()[row] =
+          targets[row] < 0 ? 0.f : float(kernels(context).log_sum_exp(logits, a.width) - double(logits[targets[row]]));
     }
   });
 }
@@ -84,7 +93,8 @@ void run(const ArgmaxArgs& a, Context& context) {
   check_tensor(a.out, DType::i32, a.rows, "out");
   check(a.width > 0 || a.rows == 0, "argmax of an empty row");
   context.workers.parallel(a.rows, rows_grain(a.width), [&](int64_t begin, int64_t end, int) {
-    for (int64_t row = begin; row < end; ++row) a.out.as<int32_t>()[row] = int32_t(kernels(context).argmax(a.x.as<float>() + row * a.width, a.width));
+    for (int64_t row = begin; row < end; ++row)
+      a.out.as<int32_t>()[row] = int32_t(kernels(context).argmax(a.x.as<float>() + row * a.width, a.width));
   });
 }
 

@@ -8,28 +8,39 @@
 namespace q::cpu::Q_ISA {
 namespace {
 
-template <class F> inline void map(const float* x, float* out, int64_t n, const F& f) {
+template <class F>
+inline void map(const float* x, float* out, int64_t n, const F& f) {
   int64_t i = 0;
   for (; i + kLanes <= n; i += kLanes) store(out + i, f(load(x + i)));
   if (i < n) store_part(out + i, f(load_part(x + i, n - i)), n - i);
 }
-template <class F> inline void map(const float* x, const float* y, float* out, int64_t n, const F& f) {
+template <class F>
+inline void map(const float* x, const float* y, float* out, int64_t n, const F& f) {
   int64_t i = 0;
   for (; i + kLanes <= n; i += kLanes) store(out + i, f(load(x + i), load(y + i)));
   if (i < n) store_part(out + i, f(load_part(x + i, n - i), load_part(y + i, n - i)), n - i);
 }
 
 /// Calls `with` with the activation as a type.
-template <class With> inline void choose(ActivationKind kind, const With& with) {
+template <class With>
+inline void choose(ActivationKind kind, const With& with) {
   switch (kind) {
-    case ActivationKind::none: return with(None{});
-    case ActivationKind::silu: return with(Silu{});
-    case ActivationKind::gelu: return with(Gelu{});
-    case ActivationKind::gelu_tanh: return with(GeluTanh{});
-    case ActivationKind::relu: return with(Relu{});
-    case ActivationKind::quick_gelu: return with(QuickGelu{});
-    case ActivationKind::sigmoid: return with(Sigmoid{});
-    case ActivationKind::tanh: return with(Tanh{});
+    case ActivationKind::none:
+      return with(None{});
+    case ActivationKind::silu:
+      return with(Silu{});
+    case ActivationKind::gelu:
+      return with(Gelu{});
+    case ActivationKind::gelu_tanh:
+      return with(GeluTanh{});
+    case ActivationKind::relu:
+      return with(Relu{});
+    case ActivationKind::quick_gelu:
+      return with(QuickGelu{});
+    case ActivationKind::sigmoid:
+      return with(Sigmoid{});
+    case ActivationKind::tanh:
+      return with(Tanh{});
   }
 }
 
@@ -43,8 +54,10 @@ void add(const float* a, const float* b, float* out, int64_t n) {
   map(a, b, out, n, [](V x, V y) { return x + y; });
 }
 void scale(const float* x, float* out, int64_t n, float factor, float softcap) {
-  if (softcap > 0) map(x, out, n, [=](V v) { return softcap * tanh(v * factor / softcap); });
-  else map(x, out, n, [=](V v) { return v * factor; });
+  if (softcap > 0)
+    map(x, out, n, [=](V v) { return softcap * tanh(v * factor / softcap); });
+  else
+    map(x, out, n, [=](V v) { return v * factor; });
 }
 
 float max_of(const float* x, int64_t n) {

@@ -1,6 +1,6 @@
-// What follows the matrix product, while the sums are still in cache: out = act(y + bias), or act(gate + bias) * (up + bias),
-// then + residual. The exponential is a degree-7 polynomial after exact range reduction (below 2 ulp), written so that the
-// compiler makes vectors of it; erf follows the C library.
+// What follows the matrix product, while the sums are still in cache: out = act(y + bias), or act(gate + bias) * (up +
+// bias), then + residual. The exponential is a degree-7 polynomial after exact range reduction (below 2 ulp), written
+// so that the compiler makes vectors of it; erf follows the C library.
 #pragma once
 #include <algorithm>
 #include <cmath>
@@ -12,7 +12,7 @@ namespace q::cpu::Q_ISA {
 namespace {
 
 inline float exp_fast(float x) {
-  x = std::min(std::max(x, -87.0f), 88.0f);  // in this order NaN passes
+  x = std::min(std::max(x, -87.0f), 88.0f);                       // in this order NaN passes
   const float n = (x * 1.44269504f + 12582912.0f) - 12582912.0f;  // round(x / ln 2): 1.5 * 2^23 leaves no fraction bits
   const float r = (x - n * 0.693359375f) + n * 2.12194440e-4f;    // ln 2 in two parts, the first exact in 10 bits
   float p = 1.9875691500e-4f;
@@ -26,10 +26,12 @@ inline float exp_fast(float x) {
 }
 inline float sigmoid(float x) { return 1.0f / (1.0f + exp_fast(-x)); }
 
-template <ActivationKind kind> inline float activate(float x) {
+template <ActivationKind kind>
+inline float activate(float x) {
   if constexpr (kind == ActivationKind::silu) return x * sigmoid(x);
   if constexpr (kind == ActivationKind::gelu) return 0.5f * x * (1.0f + std::erf(x * 0.707106781f));
-  if constexpr (kind == ActivationKind::gelu_tanh) return x * sigmoid(1.59576912f * (x + 0.044715f * x * x * x));  // (1 + tanh z) / 2 = sigmoid(2 z)
+  if constexpr (kind == ActivationKind::gelu_tanh)
+    return x * sigmoid(1.59576912f * (x + 0.044715f * x * x * x));  // (1 + tanh z) / 2 = sigmoid(2 z)
   if constexpr (kind == ActivationKind::relu) return x > 0 ? x : 0;
   if constexpr (kind == ActivationKind::quick_gelu) return x * sigmoid(1.702f * x);
   if constexpr (kind == ActivationKind::sigmoid) return sigmoid(x);
@@ -47,12 +49,16 @@ void finish_rows(const linear::Plan& plan, int64_t part, const linear::Block& b,
   for (int64_t r = b.row0; r < b.row1; ++r) {
     float* y = b.y + (r - b.row0) * b.ldy;
     float* out = plan.out + r * plan.ldo + p.column + b.n0;
-    if (bias) for (int64_t i = 0; i < count; ++i) y[i] += bias[i];
-    if (kind != ActivationKind::none) for (int64_t i = 0; i < count; ++i) y[i] = activate<kind>(y[i]);
+    if (bias)
+      for (int64_t i = 0; i < count; ++i) y[i] += bias[i];
+    if (kind != ActivationKind::none)
+      for (int64_t i = 0; i < count; ++i) y[i] = activate<kind>(y[i]);
     if (up) {
       const float* other = up + (r - b.row0) * b.ldy;
-      if (up_bias) for (int64_t i = 0; i < count; ++i) y[i] *= other[i] + up_bias[i];
-      else for (int64_t i = 0; i < count; ++i) y[i] *= other[i];
+      if (up_bias)
+        for (int64_t i = 0; i < count; ++i) y[i] *= other[i] + up_bias[i];
+      else
+        for (int64_t i = 0; i < count; ++i) y[i] *= other[i];
     }
     if (plan.residual) {
       const float* residual = plan.residual + r * plan.ldo + p.column + b.n0;  // may be out itself
@@ -64,14 +70,22 @@ void finish_rows(const linear::Plan& plan, int64_t part, const linear::Block& b,
 
 void finish(const linear::Plan& plan, int64_t part, const linear::Block& b, const float* up) {
   switch (plan.activation) {
-    case ActivationKind::none: return finish_rows<ActivationKind::none>(plan, part, b, up);
-    case ActivationKind::silu: return finish_rows<ActivationKind::silu>(plan, part, b, up);
-    case ActivationKind::gelu: return finish_rows<ActivationKind::gelu>(plan, part, b, up);
-    case ActivationKind::gelu_tanh: return finish_rows<ActivationKind::gelu_tanh>(plan, part, b, up);
-    case ActivationKind::relu: return finish_rows<ActivationKind::relu>(plan, part, b, up);
-    case ActivationKind::quick_gelu: return finish_rows<ActivationKind::quick_gelu>(plan, part, b, up);
-    case ActivationKind::sigmoid: return finish_rows<ActivationKind::sigmoid>(plan, part, b, up);
-    case ActivationKind::tanh: return finish_rows<ActivationKind::tanh>(plan, part, b, up);
+    case ActivationKind::none:
+      return finish_rows<ActivationKind::none>(plan, part, b, up);
+    case ActivationKind::silu:
+      return finish_rows<ActivationKind::silu>(plan, part, b, up);
+    case ActivationKind::gelu:
+      return finish_rows<ActivationKind::gelu>(plan, part, b, up);
+    case ActivationKind::gelu_tanh:
+      return finish_rows<ActivationKind::gelu_tanh>(plan, part, b, up);
+    case ActivationKind::relu:
+      return finish_rows<ActivationKind::relu>(plan, part, b, up);
+    case ActivationKind::quick_gelu:
+      return finish_rows<ActivationKind::quick_gelu>(plan, part, b, up);
+    case ActivationKind::sigmoid:
+      return finish_rows<ActivationKind::sigmoid>(plan, part, b, up);
+    case ActivationKind::tanh:
+      return finish_rows<ActivationKind::tanh>(plan, part, b, up);
   }
 }
 

@@ -1,12 +1,17 @@
 // y[rows, n] = x[rows, k] . W[n, k]^T for f32, f16, bf16 and 4-bit weights; sums in f32.
-// layout   W row-major; x f32 [rows, ldx] padded with zeros to whole vectors. k runs along the lanes of a vector, for 1 row as for
-//          512, so nothing is transposed: a tile of R rows by 4 columns holds 4 R accumulators and reads R + 4 vectors per 4 R FMAs.
+// layout   W row-major; x f32 [rows, ldx] padded with zeros to whole vectors. k runs along the lanes of a vector, for 1
+//          row as for 512, so nothing is transposed: a tile of R rows by 4 columns holds 4 R accumulators and reads R +
+//          4 vectors per 4 R FMAs.
 // few rows weights are widened (or looked up) in registers and meet each row at once: one pass over the bytes.
-// many     a panel of columns by kBlockK is widened to f32 once, stays in L2, and meets all rows; 6 rows of x (24 KB) stay in L1.
-// floor    decode: bytes of W (n k b / 8 + absmax) at the machine's read bandwidth. Prefill: rows n k FMAs at lanes x 2 a cycle.
-// exact    order of the sum: see kBlockK. The same for every number of rows and every tile shape: a row's bits do not depend on
-//          how many rows there are. 4-bit weights are code * absmax rounded to f32, as dequantize4bit gives them.
-// needs    nothing of k and n; 4-bit with k % 64 != 0 or blocks that straddle rows are unpacked one by one (nibble_any).
+// many     a panel of columns by kBlockK is widened to f32 once, stays in L2, and meets all rows; 6 rows of x (24 KB)
+//          stay in L1.
+// floor    decode: bytes of W (n k b / 8 + absmax) at the machine's read bandwidth. Prefill: rows n k FMAs at lanes x 2
+//          a cycle.
+// exact    order of the sum: see kBlockK. The same for every number of rows and every tile shape: a row's bits do not
+//          depend on how many rows there are. 4-bit weights are code * absmax rounded to f32, as dequantize4bit gives
+//          them.
+// needs    nothing of k and n; 4-bit with k % 64 != 0 or blocks that straddle rows are unpacked one by one
+//          (nibble_any).
 // ref      packages/tensor, reference backend     bench  csrc/bench/linear.cpp
 #include <algorithm>
 #include <utility>
@@ -21,7 +26,7 @@ namespace {
 using namespace linear;
 
 #if defined(__AVX512F__)
-constexpr int kRows = 6;  // 24 accumulators, 4 weights, 1 x of 32 registers
+constexpr int kRows = 6;        // 24 accumulators, 4 weights, 1 x of 32 registers
 constexpr int kNibbleRows = 4;  // 16 accumulators, 4 chunks and their tables, 4 weights
 constexpr int64_t kDirectRows = 16;
 #elif defined(__AVX2__)
@@ -50,18 +55,22 @@ inline void emit(const V (&sums)[R][4], const Target& t) {
   for (int r = 0; r < R; ++r) {
     const V4 four = reduce4(sums[r][0], sums[r][1], sums[r][2], sums[r][3]);
     float* y = t.y + r * t.ldy;
-    if (whole) store4(y, t.add ? load4(y) + four : four);
-    else for (int c = 0; c < t.columns; ++c) y[c * t.step] = t.add ? y[c * t.step] + four[c] : four[c];
+    if (whole)
+      store4(y, t.add ? load4(y) + four : four);
+    else
+      for (int c = 0; c < t.columns; ++c) y[c * t.step] = t.add ? y[c * t.step] + four[c] : four[c];
   }
 }
 
 /// R rows by 4 columns of a panel; `count` is whole vectors. One loop and nothing else: the sums stay in registers.
-/// The panel is in the second cache: its next lines are fetched a little ahead (512 bytes measured best of 256, 512, 1024).
+/// The panel is in the second cache: its next lines are fetched a little ahead (512 bytes measured best of 256, 512,
+/// 1024).
 template <int R>
 void panel_tile(const float* x, int64_t ldx, const float* const* w, int64_t count, const Target& target) {
   const float *w0 = w[0], *w1 = w[1], *w2 = w[2], *w3 = w[3];
   V sums[R][4];
-  for (auto& row : sums) for (V& sum : row) sum = zero();
+  for (auto& row : sums)
+    for (V& sum : row) sum = zero();
   for (int64_t k = 0; k < count; k += kLanes) {
     for (const float* column : {w0, w1, w2, w3}) __builtin_prefetch(column + k + 128);
     const V a = load(w0 + k), b = load(w1 + k), c = load(w2 + k), d = load(w3 + k);
@@ -81,7 +90,8 @@ template <class T, int R>
 void dense_tile(const float* x, int64_t ldx, const T* const* w, int64_t count, int64_t ahead, const Target& target) {
   const T *w0 = w[0], *w1 = w[1], *w2 = w[2], *w3 = w[3];
   V sums[R][4];
-  for (auto& row : sums) for (V& sum : row) sum = zero();
+  for (auto& row : sums)
+    for (V& sum : row) sum = zero();
   const auto step = [&](int64_t k, V a, V b, V c, V d) {
     for (int r = 0; r < R; ++r) {
       const V v = load(x + r * ldx + k);
@@ -114,11 +124,13 @@ struct NibbleRows {
 };
 
 template <int R>
-void nibble_tile(const float* x, int64_t ldx, const NibbleRows& rows, const Nibbles& nibbles, int64_t chunks, int64_t ahead, const Target& target) {
+void nibble_tile(const float* x, int64_t ldx, const NibbleRows& rows, const Nibbles& nibbles, int64_t chunks,
+                 int64_t ahead, const Target& target) {
   const NibbleRows w = rows;
   const Nibbles table = nibbles;
   V sums[R][4];
-  for (auto& row : sums) for (V& sum : row) sum = zero();
+  for (auto& row : sums)
+    for (V& sum : row) sum = zero();
   const auto chunk = [&](int c, int64_t i) {
     __builtin_prefetch(w.codes[c] + 32 * i + ahead);
     return table.chunk(w.codes[c] + 32 * i, w.absmax[c][(w.chunk[c] + i) >> w.shift]);
@@ -141,18 +153,22 @@ void nibble_tile(const float* x, int64_t ldx, const NibbleRows& rows, const Nibb
   emit(sums, target);
 }
 
-template <class T> using DenseTile = void (*)(const float*, int64_t, const T* const*, int64_t, int64_t, const Target&);
+template <class T>
+using DenseTile = void (*)(const float*, int64_t, const T* const*, int64_t, int64_t, const Target&);
 using PanelTile = void (*)(const float*, int64_t, const float* const*, int64_t, const Target&);
 using NibbleTile = void (*)(const float*, int64_t, const NibbleRows&, const Nibbles&, int64_t, int64_t, const Target&);
-template <class T, int... R> DenseTile<T> dense_tile_of(int rows, std::integer_sequence<int, R...>) {
+template <class T, int... R>
+DenseTile<T> dense_tile_of(int rows, std::integer_sequence<int, R...>) {
   static constexpr DenseTile<T> all[] = {dense_tile<T, R + 1>...};
   return all[rows - 1];
 }
-template <int... R> PanelTile panel_tile_of(int rows, std::integer_sequence<int, R...>) {
+template <int... R>
+PanelTile panel_tile_of(int rows, std::integer_sequence<int, R...>) {
   static constexpr PanelTile all[] = {panel_tile<R + 1>...};
   return all[rows - 1];
 }
-template <int... R> NibbleTile nibble_tile_of(int rows, std::integer_sequence<int, R...>) {
+template <int... R>
+NibbleTile nibble_tile_of(int rows, std::integer_sequence<int, R...>) {
   static constexpr NibbleTile all[] = {nibble_tile<R + 1>...};
   return all[rows - 1];
 }
@@ -162,11 +178,13 @@ using Rows = std::make_integer_sequence<int, kRows>;
 const float* absmax_of(const Part& p, int64_t first, int64_t count, float* out) {
   if (!p.nested) return p.absmax + first;
   for (int64_t i = 0; i < count;) {
-    const int64_t outer = (first + i) / p.nested_block_size, end = std::min(count, (outer + 1) * p.nested_block_size - first);
+    const int64_t outer = (first + i) / p.nested_block_size,
+                  end = std::min(count, (outer + 1) * p.nested_block_size - first);
     const float scale = p.nested_absmax[outer];
 #if defined(__AVX512F__)
     for (; i + 16 <= end; i += 16) {
-      const __m512i index = _mm512_cvtepu8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p.nested + first + i)));
+      const __m512i index =
+          _mm512_cvtepu8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p.nested + first + i)));
       const V product = _mm512_mul_ps(_mm512_i32gather_ps(index, p.nested_code, 4), _mm512_set1_ps(scale));
       store(out + i, _mm512_add_ps(product, _mm512_set1_ps(p.offset)));
     }
@@ -181,23 +199,29 @@ const float* absmax_of(const Part& p, int64_t first, int64_t count, float* out) 
 
 /// The codes of row n of W, from k on for `count` values.
 void set_row(NibbleRows& rows, int c, const Part& p, int64_t n, int64_t k, int64_t count, float* scratch) {
-  const int64_t chunk = (n * p.k + k) / kChunk, first = chunk >> p.shift, end = ((chunk + count / kChunk - 1) >> p.shift) + 1;
+  const int64_t chunk = (n * p.k + k) / kChunk, first = chunk >> p.shift,
+                end = ((chunk + count / kChunk - 1) >> p.shift) + 1;
   rows.codes[c] = static_cast<const uint8_t*>(p.weight) + chunk * (kChunk / 2);
   rows.absmax[c] = absmax_of(p, first, end - first, scratch + c * absmax_per_row(p.block_size));
   rows.chunk[c] = chunk - (first << p.shift);
   rows.shift = p.shift;
 }
 
-Target target_of(const Fours& fours, const Block& b, int64_t i, bool add) { return {b.y + i, b.ldy, fours.step, fours.valid(i), add}; }
+Target target_of(const Fours& fours, const Block& b, int64_t i, bool add) {
+  return {b.y + i, b.ldy, fours.step, fours.valid(i), add};
+}
 
-/// Calls run(i, k, ahead) for each four columns i and each block of k. One or two rows follow the streams of W to their ends; more
-/// rows take the blocks of k one by one, so that their x stays in the first cache, and fetch what the next columns need.
+/// Calls run(i, k, ahead) for each four columns i and each block of k. One or two rows follow the streams of W to their
+/// ends; more rows take the blocks of k one by one, so that their x stays in the first cache, and fetch what the next
+/// columns need.
 template <class Run>
 void each_four(const Part& p, const Block& b, const Fours& fours, int64_t row_bytes, const Run& run) {
   if (b.row1 - b.row0 <= 2) {
-    for (int64_t i = 0; i < fours.step; ++i) for (int64_t k = 0; k < p.k; k += kBlockK) run(i, k, kFetchAhead);
+    for (int64_t i = 0; i < fours.step; ++i)
+      for (int64_t k = 0; k < p.k; k += kBlockK) run(i, k, kFetchAhead);
   } else {
-    for (int64_t k = 0; k < p.k; k += kBlockK) for (int64_t i = 0; i < fours.step; ++i) run(i, k, row_bytes);
+    for (int64_t k = 0; k < p.k; k += kBlockK)
+      for (int64_t i = 0; i < fours.step; ++i) run(i, k, row_bytes);
   }
 }
 
@@ -205,7 +229,8 @@ void each_four(const Part& p, const Block& b, const Fours& fours, int64_t row_by
 template <class Run>
 void each_pass(const Block& b, int most, const Run& run) {
   const int64_t rows = b.row1 - b.row0, passes = (rows + most - 1) / most;
-  for (int64_t pass = 0; pass < passes; ++pass) run(rows * pass / passes, int(rows * (pass + 1) / passes - rows * pass / passes));
+  for (int64_t pass = 0; pass < passes; ++pass)
+    run(rows * pass / passes, int(rows * (pass + 1) / passes - rows * pass / passes));
 }
 
 template <class T>
@@ -218,7 +243,8 @@ void direct_dense(const Part& p, const Plan& plan, const Block& b) {
     Target target = target_of(fours, b, i, k > 0);
     each_pass(b, kRows, [&](int64_t r, int rows) {
       target.y = b.y + r * b.ldy + i;
-      dense_tile_of<T>(rows, Rows{})(plan.x + (b.row0 + r) * plan.ldx + k, plan.ldx, w, std::min(kBlockK, p.k - k), ahead, target);
+      dense_tile_of<T>(rows, Rows{})(plan.x + (b.row0 + r) * plan.ldx + k, plan.ldx, w, std::min(kBlockK, p.k - k),
+                                     ahead, target);
     });
   });
 }
@@ -233,7 +259,8 @@ void direct_nibble(const Part& p, const Plan& plan, const Block& b, const Panel&
     Target target = target_of(fours, b, i, k > 0);
     each_pass(b, kNibbleRows, [&](int64_t r, int rows) {
       target.y = b.y + r * b.ldy + i;
-      nibble_tile_of(rows, std::make_integer_sequence<int, kNibbleRows>{})(plan.x_nibble + (b.row0 + r) * plan.ld_nibble + k, plan.ld_nibble, w, table, count / kChunk, ahead, target);
+      nibble_tile_of(rows, std::make_integer_sequence<int, kNibbleRows>{})(
+          plan.x_nibble + (b.row0 + r) * plan.ld_nibble + k, plan.ld_nibble, w, table, count / kChunk, ahead, target);
     });
   });
 }
@@ -258,7 +285,8 @@ void widen_any_nibble(const Part& p, int64_t n, int64_t k, int64_t count, float*
   for (int64_t i = count; i % kLanes; ++i) out[i] = 0;
 }
 
-void widen_nibbles(const Part& p, const Nibbles& table, int64_t n, int64_t k, int64_t count, float* absmax, float* out) {
+void widen_nibbles(const Part& p, const Nibbles& table, int64_t n, int64_t k, int64_t count, float* absmax,
+                   float* out) {
   NibbleRows w;
   set_row(w, 0, p, n, k, count, absmax);
   for (int64_t i = 0; i < count / kChunk; ++i) {

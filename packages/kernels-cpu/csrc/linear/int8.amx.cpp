@@ -1,6 +1,7 @@
 // LLM.int8 for many rows on AMX: 16 x 16 tiles of i32, 64 values of k at a time (TDPBSSD).
-// layout   CB i8 [n, k] row-major is loaded as it lies: 16 rows of W by 64 bytes, stride k. The codes of x come in tiles that hold
-//          [16 of k / 4, 16 rows, 4 of k], written so once per call. The result is y transposed, [16 n, 16 rows].
+// layout   CB i8 [n, k] row-major is loaded as it lies: 16 rows of W by 64 bytes, stride k. The codes of x come in
+//          tiles that hold [16 of k / 4, 16 rows, 4 of k], written so once per call. The result is y transposed, [16 n,
+//          16 rows].
 // math     2 x 2 tiles: 32 columns by 32 rows share four loads of 1 KB per 4 products of 16 cycles
 // floor    rows n k multiplications at 1024 per cycle and core   exact  the i32 sum is
 // needs    amx_tile, amx_int8, the system's permission for tile data (asked for when the features are read)
@@ -33,7 +34,8 @@ struct Weights {
       return data + column;
     }
     std::memset(copy, 0, sizeof copy);
-    for (int64_t i = 0; i < std::min(rows, kSide); ++i) std::memcpy(copy + i * kDepth, data + i * k + column, size_t(std::min(kDepth, k - column)));
+    for (int64_t i = 0; i < std::min(rows, kSide); ++i)
+      std::memcpy(copy + i * kDepth, data + i * k + column, size_t(std::min(kDepth, k - column)));
     asm volatile("" ::: "memory");  // nor that a tile load reads this
     *stride = kDepth;
     return copy;

@@ -1,8 +1,10 @@
 // LLM.int8: y[rows, n] = codes[rows, k] . CB[n, k]^T in i32, see int8_rows.h for the rest.
 // layout   CB i8 row-major, codes i8 [rows, ld], zero from k to ld. A tile of R rows by 4 columns, k along the lanes.
-// math     VNNI multiplies u8 by i8: CB + 128 (one xor) takes the place of CB, and 128 * sum(codes) is taken off at the end. Arithmetic
-//          mod 2^32 makes that exact as long as the true sum fits i32 (k <= 133152). Without VNNI: i8 -> i16, multiply and add pairs.
-// floor    n k bytes at the read bandwidth for few rows; rows n k multiplications, 128 (VNNI) per cycle and core, for many
+// math     VNNI multiplies u8 by i8: CB + 128 (one xor) takes the place of CB, and 128 * sum(codes) is taken off at the
+//          end. Arithmetic mod 2^32 makes that exact as long as the true sum fits i32 (k <= 133152). Without VNNI: i8
+//          -> i16, multiply and add pairs.
+// floor    n k bytes at the read bandwidth for few rows; rows n k multiplications, 128 (VNNI) per cycle and core, for
+//          many
 // exact    the i32 sum is; f32 after it in a fixed order        bench  csrc/bench/linear.cpp
 // ref      bitsandbytes 0.50 int8_scaled_mm, shared values in the tests
 #pragma once
@@ -23,7 +25,9 @@ using Codes = __m512i;
 using Weights = __m512i;
 inline Sum none() { return _mm512_setzero_si512(); }
 inline Codes codes(const int8_t* p) { return _mm512_loadu_si512(p); }
-inline Weights weights(const int8_t* p) { return _mm512_xor_si512(_mm512_loadu_si512(p), _mm512_set1_epi8(char(0x80))); }
+inline Weights weights(const int8_t* p) {
+  return _mm512_xor_si512(_mm512_loadu_si512(p), _mm512_set1_epi8(char(0x80)));
+}
 inline Sum multiply(Sum s, Weights w, Codes x) { return _mm512_dpbusd_epi32(s, w, x); }
 inline int32_t total(Sum s) {
   alignas(64) int32_t lanes[16];
@@ -38,7 +42,9 @@ using Sum = __m512i;
 using Codes = __m512i;
 using Weights = __m512i;
 inline Sum none() { return _mm512_setzero_si512(); }
-inline Codes codes(const int8_t* p) { return _mm512_cvtepi8_epi16(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p))); }
+inline Codes codes(const int8_t* p) {
+  return _mm512_cvtepi8_epi16(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)));
+}
 inline Weights weights(const int8_t* p) { return codes(p); }
 inline Sum multiply(Sum s, Weights w, Codes x) { return _mm512_add_epi32(s, _mm512_madd_epi16(w, x)); }
 inline int32_t total(Sum s) {
@@ -54,7 +60,9 @@ using Sum = __m256i;
 using Codes = __m256i;
 using Weights = __m256i;
 inline Sum none() { return _mm256_setzero_si256(); }
-inline Codes codes(const int8_t* p) { return _mm256_cvtepi8_epi16(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p))); }
+inline Codes codes(const int8_t* p) {
+  return _mm256_cvtepi8_epi16(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)));
+}
 inline Weights weights(const int8_t* p) { return codes(p); }
 inline Sum multiply(Sum s, Weights w, Codes x) { return _mm256_add_epi32(s, _mm256_madd_epi16(w, x)); }
 inline int32_t total(Sum s) {
@@ -85,7 +93,8 @@ void tile(const Part& p, const Block& b, int64_t row, const Fours& fours, int64_
   for (int c = 0; c < 4; ++c) w[c] = static_cast<const int8_t*>(p.weight) + fours.column(i, c) * p.k;
   const int8_t *w0 = w[0], *w1 = w[1], *w2 = w[2], *w3 = w[3];
   Sum sums[R][4];
-  for (auto& four : sums) for (Sum& sum : four) sum = none();
+  for (auto& four : sums)
+    for (Sum& sum : four) sum = none();
   const auto step = [&](int64_t k, Weights a, Weights b, Weights c, Weights d) {
     for (int r = 0; r < R; ++r) {
       const Codes v = codes(x + r * q.ld + k);
@@ -111,13 +120,15 @@ void tile(const Part& p, const Block& b, int64_t row, const Fours& fours, int64_
     const float scale = q.absmax[row + r] * (1.0f / 127.0f);
     float* y = b.y + (row + r - b.row0) * b.ldy + i;
     for (int c = 0; c < fours.valid(i); ++c) {
-      y[c * fours.step] = float(int32_t(uint32_t(total(sums[r][c])) - uint32_t(kShift) * uint32_t(q.sums[row + r]))) * scale;
+      y[c * fours.step] =
+          float(int32_t(uint32_t(total(sums[r][c])) - uint32_t(kShift) * uint32_t(q.sums[row + r]))) * scale;
     }
   }
 }
 
 using Tile = void (*)(const Part&, const Block&, int64_t, const Fours&, int64_t);
-template <int... R> Tile tile_of(int rows, std::integer_sequence<int, R...>) {
+template <int... R>
+Tile tile_of(int rows, std::integer_sequence<int, R...>) {
   static constexpr Tile all[] = {tile<R + 1>...};
   return all[rows - 1];
 }

@@ -1,8 +1,8 @@
-// LLM.int8 activations, and what its kernels share. Per row of x: outliers are the values with |x| >= threshold (0: none), absmax is
-// the largest of the others, codes = round_to_even(x * (127 * (1 / absmax))).
-// bitsandbytes multiplies the columns in which any row of the batch has an outlier in 16 bits for all rows; here a value is an
-// outlier by itself, so that a row does not depend on its neighbours. Alone, a row gives what it gives there.
-// y = (sum of codes * CB  * absmax / 127  +  sum of outliers * CB) * SCB / 127: the first sum exact in i32, the second in f32.
+// LLM.int8 activations, and what its kernels share. Per row of x: outliers are the values with |x| >= threshold (0:
+// none), absmax is the largest of the others, codes = round_to_even(x * (127 * (1 / absmax))). bitsandbytes multiplies
+// the columns in which any row of the batch has an outlier in 16 bits for all rows; here a value is an outlier by
+// itself, so that a row does not depend on its neighbours. Alone, a row gives what it gives there. y = (sum of codes *
+// CB * absmax / 127 + sum of outliers * CB) * SCB / 127: the first sum exact in i32, the second in f32.
 #pragma once
 #include <algorithm>
 #include <cmath>
@@ -38,7 +38,8 @@ void quantize(const linear::Plan& plan, const linear::QuantizedRows& q, float th
   if (kTiles) std::memset(q.codes + row0 * q.ld, 0, size_t((row1 + 15) / 16 * 16 - row0) * size_t(q.ld));
   for (int64_t r = row0; r < row1; ++r) {
     const float* x = plan.x + r * plan.ldx;
-    const float scale = q.absmax[r] > 0 ? 127.0f * (1.0f / q.absmax[r]) : 0.0f, limit = threshold > 0 ? threshold : INFINITY;
+    const float scale = q.absmax[r] > 0 ? 127.0f * (1.0f / q.absmax[r]) : 0.0f,
+                limit = threshold > 0 ? threshold : INFINITY;
     int8_t* row = q.codes + r * q.ld;
     int8_t* tile = q.codes + r / 16 * 16 * q.ld + r % 16 * 4;
     int32_t sum = 0;

@@ -1,6 +1,7 @@
-// The linear command: checks the arguments, brings x into the layouts the parts need, and gives each thread an equal share of the
-// columns of all parts. A thread takes its columns in blocks; a block is multiplied for up to kRowBlock rows and then finished (bias,
-// activation, gate, residual) while it is in cache. Which instructions are used is said by context.features alone.
+// The linear command: checks the arguments, brings x into the layouts the parts need, and gives each thread an equal
+// share of the columns of all parts. A thread takes its columns in blocks; a block is multiplied for up to kRowBlock
+// rows and then finished (bias, activation, gate, residual) while it is in cache. Which instructions are used is said
+// by context.features alone.
 #include <algorithm>
 #include <cstring>
 #include <string>
@@ -29,7 +30,8 @@ const FloatKernels& float_kernels(Isa isa) {
 /// AMX loses below one tile of rows; the sums are exact, so the choice changes no bit.
 const Int8Kernels& int8_kernels(const CpuFeatures& f, int64_t rows) {
 #ifdef Q_X86
-  if (f.isa == Isa::avx512 && f.avx512_vnni) return f.amx_tile && f.amx_int8 && rows > 16 ? avx512_amx::int8_kernels : avx512_vnni::int8_kernels;
+  if (f.isa == Isa::avx512 && f.avx512_vnni)
+    return f.amx_tile && f.amx_int8 && rows > 16 ? avx512_amx::int8_kernels : avx512_vnni::int8_kernels;
   if (f.isa == Isa::avx512) return avx512::int8_kernels;
   if (f.isa == Isa::avx2) return avx2::int8_kernels;
 #endif
@@ -39,21 +41,28 @@ const Int8Kernels& int8_kernels(const CpuFeatures& f, int64_t rows) {
 const float* as_f32(const Tensor& t, int64_t count, const char* what, Scratch& scratch) {
   if (t.dtype == DType::f32) return t.as<float>();
   float* out = scratch.take_array<float>(size_t(count));
-  if (t.dtype == DType::bf16) for (int64_t i = 0; i < count; ++i) out[i] = to_float(t.as<BF16>()[i]);
-  else if (t.dtype == DType::f16) for (int64_t i = 0; i < count; ++i) out[i] = to_float(t.as<F16>()[i]);
-  else refuse(std::string(what) + " must be f32, f16 or bf16");
+  if (t.dtype == DType::bf16)
+    for (int64_t i = 0; i < count; ++i) out[i] = to_float(t.as<BF16>()[i]);
+  else if (t.dtype == DType::f16)
+    for (int64_t i = 0; i < count; ++i) out[i] = to_float(t.as<F16>()[i]);
+  else
+    refuse(std::string(what) + " must be f32, f16 or bf16");
   return out;
 }
 
 void require(const Tensor& t, const char* what, DType dtype, int64_t bytes) {
   if (!t) refuse(std::string(what) + " is missing");
-  if (t.dtype != dtype) refuse(std::string(what) + " has element type " + std::to_string(int(t.dtype)) + ", expected " + std::to_string(int(dtype)));
-  if (t.bytes < bytes) refuse(std::string(what) + " holds " + std::to_string(t.bytes) + " bytes, " + std::to_string(bytes) + " needed");
+  if (t.dtype != dtype)
+    refuse(std::string(what) + " has element type " + std::to_string(int(t.dtype)) + ", expected " +
+           std::to_string(int(dtype)));
+  if (t.bytes < bytes)
+    refuse(std::string(what) + " holds " + std::to_string(t.bytes) + " bytes, " + std::to_string(bytes) + " needed");
 }
 
 void resolve_nibble(Part& p, const LinearArgsItem& item) {
   if (item.block_size <= 0) refuse("blockSize must be positive, got " + std::to_string(item.block_size));
-  if (item.quant_type != int64_t(QuantType::nf4) && item.quant_type != int64_t(QuantType::fp4)) refuse("unknown quantType " + std::to_string(item.quant_type));
+  if (item.quant_type != int64_t(QuantType::nf4) && item.quant_type != int64_t(QuantType::fp4))
+    refuse("unknown quantType " + std::to_string(item.quant_type));
   p.blocks = (p.n * p.k + item.block_size - 1) / item.block_size;
   p.block_size = item.block_size;
   p.code = item.quant_type == int64_t(QuantType::nf4) ? kNf4 : kFp4;
@@ -61,7 +70,8 @@ void resolve_nibble(Part& p, const LinearArgsItem& item) {
   if (item.nested_absmax) {
     if (item.nested_block_size <= 0) refuse("nestedBlockSize must be positive");
     require(item.absmax, "absmax", DType::u8, p.blocks);
-    require(item.nested_absmax, "nestedAbsmax", DType::f32, (p.blocks + item.nested_block_size - 1) / item.nested_block_size * 4);
+    require(item.nested_absmax, "nestedAbsmax", DType::f32,
+            (p.blocks + item.nested_block_size - 1) / item.nested_block_size * 4);
     require(item.nested_code, "nestedCode", DType::f32, 1024);
     require(item.offset, "offset", DType::f32, 4);
     p.nested = item.absmax.as<uint8_t>();
@@ -109,7 +119,8 @@ template <class Body>
 void over_rows(const Plan& plan, Context& context, const Body& body) {
   const int64_t tiles = (plan.rows + 15) / 16, grain = std::max<int64_t>(1, kGrainProducts / (16 * plan.k));
   if (tiles <= grain) return body(0, plan.rows);
-  context.workers.parallel(tiles, grain, [&](int64_t begin, int64_t end, int) { body(begin * 16, std::min(end * 16, plan.rows)); });
+  context.workers.parallel(tiles, grain,
+                           [&](int64_t begin, int64_t end, int) { body(begin * 16, std::min(end * 16, plan.rows)); });
 }
 
 QuantizedRows* quantize_rows(const Plan& plan, float threshold, const Int8Kernels& kernels, Context& context) {
@@ -143,12 +154,13 @@ QuantizedRows* quantize_rows(const Plan& plan, float threshold, const Int8Kernel
   return q;
 }
 
-/// x with rows of whole vectors, the rest zeros; for panels also with kPad between rows. And once more in the order of the nibbles
-/// when a part wants it.
+/// x with rows of whole vectors, the rest zeros; for panels also with kPad between rows. And once more in the order of
+/// the nibbles when a part wants it.
 void prepare_x(Plan& plan, const LinearArgs& args, const FloatKernels& kernels, Context& context) {
   const float* x = args.x.as<float>();
   const auto any = [&](auto test) { return std::any_of(plan.parts, plan.parts + plan.parts_count, test); };
-  const bool panels = plan.rows > kernels.max_direct_rows, ordered = any([](const Part& p) { return p.format == Format::nibble; });
+  const bool panels = plan.rows > kernels.max_direct_rows,
+             ordered = any([](const Part& p) { return p.format == Format::nibble; });
   const bool plain = any([](const Part& p) { return p.format != Format::nibble && p.format != Format::int8; });
   const int64_t whole = (plan.k + kernels.lanes - 1) / kernels.lanes * kernels.lanes, pad = panels ? kPad : 0;
   plan.x = x;
@@ -181,8 +193,10 @@ struct Share {
   int64_t columns;  // of a block
 
   void multiply(const Part& p, const Block& b, const Panel& panel) const {
-    if (p.format == Format::int8) ints.block(p, b, panel);
-    else floats.block(p, plan, b, panel);
+    if (p.format == Format::int8)
+      ints.block(p, b, panel);
+    else
+      floats.block(p, plan, b, panel);
   }
 
   /// Columns [n0, n1) of part i (and of the next one when gated).
@@ -206,15 +220,20 @@ struct Share {
 };
 
 int64_t part_bytes(const Part& p) {
-  const int64_t bits = p.format == Format::f32 ? 32 : p.format == Format::int8 ? 8 : p.format == Format::f16 || p.format == Format::bf16 ? 16 : 5;
+  const int64_t bits = p.format == Format::f32                               ? 32
+                       : p.format == Format::int8                            ? 8
+                       : p.format == Format::f16 || p.format == Format::bf16 ? 16
+                                                                             : 5;
   return (p.k * bits + 7) / 8;
 }
 
 void check(const LinearArgs& a) {
   if (a.parts_count < 1) refuse("no parts");
   if (a.gated && a.parts_count != 2) refuse("gated needs two parts, gate and up; got " + std::to_string(a.parts_count));
-  if (a.gated && a.parts[0].n != a.parts[1].n) refuse("gate has " + std::to_string(a.parts[0].n) + " columns, up " + std::to_string(a.parts[1].n));
-  if (a.activation < 0 || a.activation > int64_t(ActivationKind::tanh)) refuse("unknown activation " + std::to_string(a.activation));
+  if (a.gated && a.parts[0].n != a.parts[1].n)
+    refuse("gate has " + std::to_string(a.parts[0].n) + " columns, up " + std::to_string(a.parts[1].n));
+  if (a.activation < 0 || a.activation > int64_t(ActivationKind::tanh))
+    refuse("unknown activation " + std::to_string(a.activation));
   if (a.rows < 0 || a.k < 1) refuse("rows " + std::to_string(a.rows) + ", k " + std::to_string(a.k));
 }
 
@@ -251,7 +270,8 @@ void run(const LinearArgs& args, Context& context) {
   for (int i = 0; i < plan.parts_count; ++i) {
     Part& p = plan.parts[i];
     if (p.format == Format::int8) {
-      if (args.parts[i].threshold != threshold) rows = quantize_rows(plan, float(threshold = args.parts[i].threshold), ints, context);
+      if (args.parts[i].threshold != threshold)
+        rows = quantize_rows(plan, float(threshold = args.parts[i].threshold), ints, context);
       p.rows = rows;
       distinct = std::max(distinct, rows->distinct_count);
     }
@@ -271,7 +291,8 @@ void run(const LinearArgs& args, Context& context) {
     panels[t].outliers = scratch.take_array<float>(size_t(distinct * share.columns));
     sums[t] = scratch.take_array<float>(size_t(row_block * share.columns * (plan.gated ? 2 : 1)));
   }
-  const int64_t grain = std::max<int64_t>(1, std::min(kGrainBytes / (kUnit * bytes), kGrainProducts / (kUnit * plan.rows * plan.k)));
+  const int64_t grain =
+      std::max<int64_t>(1, std::min(kGrainBytes / (kUnit * bytes), kGrainProducts / (kUnit * plan.rows * plan.k)));
   context.workers.parallel(units, grain, [&](int64_t begin, int64_t end, int thread) {
     int64_t first = 0;  // unit of part i
     for (int i = 0; i < plan.parts_count && first < end; ++i) {

@@ -7,7 +7,8 @@
 namespace q::cpu::Q_ISA {
 namespace {
 
-template <class From, class To> void convert(const From* from, To* to, int64_t n) {
+template <class From, class To>
+void convert(const From* from, To* to, int64_t n) {
   int64_t i = 0;
   for (; i + kLanes <= n; i += kLanes) store(to + i, load(from + i));
   if (i == n) return;
@@ -16,16 +17,23 @@ template <class From, class To> void convert(const From* from, To* to, int64_t n
   std::memcpy(to + i, tail, size_t(n - i) * sizeof(To));
 }
 
-template <class From> void convert_to(const From* from, void* to, DType dtype, int64_t n) {
-  if (dtype == DType::f16) convert(from, static_cast<F16*>(to), n);
-  else if (dtype == DType::bf16) convert(from, static_cast<BF16*>(to), n);
-  else convert(from, static_cast<float*>(to), n);
+template <class From>
+void convert_to(const From* from, void* to, DType dtype, int64_t n) {
+  if (dtype == DType::f16)
+    convert(from, static_cast<F16*>(to), n);
+  else if (dtype == DType::bf16)
+    convert(from, static_cast<BF16*>(to), n);
+  else
+    convert(from, static_cast<float*>(to), n);
 }
 
 void cast(const void* from, DType from_dtype, void* to, DType to_dtype, int64_t n) {
-  if (from_dtype == DType::f16) convert_to(static_cast<const F16*>(from), to, to_dtype, n);
-  else if (from_dtype == DType::bf16) convert_to(static_cast<const BF16*>(from), to, to_dtype, n);
-  else convert_to(static_cast<const float*>(from), to, to_dtype, n);
+  if (from_dtype == DType::f16)
+    convert_to(static_cast<const F16*>(from), to, to_dtype, n);
+  else if (from_dtype == DType::bf16)
+    convert_to(static_cast<const BF16*>(from), to, to_dtype, n);
+  else
+    convert_to(static_cast<const float*>(from), to, to_dtype, n);
 }
 
 }  // namespace

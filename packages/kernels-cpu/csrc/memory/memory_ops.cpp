@@ -1,6 +1,7 @@
 // fill    out[i] = value, converted to the dtype of out
-// random  element i comes from Philox4x32-10 at counter (i low, i high, 0, 0), key = seed: the same for any number of threads.
-//         normal: scale * sqrt(-2 ln u) cos(2 pi v); uniform: scale * (2u - 1); bits: low byte of the first word, per byte
+// random  element i comes from Philox4x32-10 at counter (i low, i high, 0, 0), key = seed: the same for any number of
+//         threads. normal: scale * sqrt(-2 ln u) cos(2 pi v); uniform: scale * (2u - 1); bits: low byte of the first
+//         word, per byte
 // copy    bytes       cast  floats by cells.isa.cpp; i64 to i32, refused when a value does not fit
 // floor   bytes written (+ read)         ref  tensor/src/reference/commands.ts
 #include <atomic>
@@ -16,9 +17,11 @@ namespace {
 
 constexpr int64_t kGrain = 1 << 16;
 
-template <class T> void fill_with(const Tensor& out, T value, Context& context) {
+template <class T>
+void fill_with(const Tensor& out, T value, Context& context) {
   T* to = out.as<T>();
-  context.workers.parallel(out.bytes / int64_t(sizeof(T)), kGrain, [=](int64_t begin, int64_t end, int) { std::fill(to + begin, to + end, value); });
+  context.workers.parallel(out.bytes / int64_t(sizeof(T)), kGrain,
+                           [=](int64_t begin, int64_t end, int) { std::fill(to + begin, to + end, value); });
 }
 
 double random_value(RandomKind kind, double scale, int64_t seed, int64_t i) {
@@ -27,17 +30,20 @@ double random_value(RandomKind kind, double scale, int64_t seed, int64_t i) {
   return std::sqrt(-2 * std::log(unit(words.w[0]))) * std::cos(6.283185307179586 * unit(words.w[1])) * scale;
 }
 
-template <class T> void random_floats(const RandomArgs& a, Context& context) {
+template <class T>
+void random_floats(const RandomArgs& a, Context& context) {
   T* to = a.out.as<T>();
   context.workers.parallel(a.out.bytes / int64_t(sizeof(T)), 1024, [&](int64_t begin, int64_t end, int) {
-    for (int64_t i = begin; i < end; ++i) to[i] = from_float<T>(float(random_value(RandomKind(a.kind), a.scale, a.seed, i)));
+    for (int64_t i = begin; i < end; ++i)
+      to[i] = from_float<T>(float(random_value(RandomKind(a.kind), a.scale, a.seed, i)));
   });
 }
 
 void random_bytes(const RandomArgs& a, Context& context) {
   uint8_t* to = a.out.as<uint8_t>();
   context.workers.parallel(a.out.bytes, 4096, [&](int64_t begin, int64_t end, int) {
-    for (int64_t i = begin; i < end; ++i) to[i] = uint8_t(philox({{uint32_t(i), uint32_t(i >> 32), 0, 0}}, uint32_t(a.seed), uint32_t(a.seed >> 32)).w[0]);
+    for (int64_t i = begin; i < end; ++i)
+      to[i] = uint8_t(philox({{uint32_t(i), uint32_t(i >> 32), 0, 0}}, uint32_t(a.seed), uint32_t(a.seed >> 32)).w[0]);
   });
 }
 
@@ -58,18 +64,25 @@ void narrow(const CastArgs& a, int64_t count, Context& context) {
 
 void run(const FillArgs& a, Context& context) {
   switch (a.out.dtype) {
-    case DType::f32: return fill_with(a.out, float(a.value), context);
-    case DType::f16: return fill_with(a.out, to_f16(float(a.value)).bits, context);
-    case DType::bf16: return fill_with(a.out, to_bf16(float(a.value)).bits, context);
-    case DType::i32: return fill_with(a.out, int32_t(a.value), context);
-    case DType::i64: return fill_with(a.out, int64_t(a.value), context);
-    default: return fill_with(a.out, uint8_t(int64_t(a.value)), context);
+    case DType::f32:
+      return fill_with(a.out, float(a.value), context);
+    case DType::f16:
+      return fill_with(a.out, to_f16(float(a.value)).bits, context);
+    case DType::bf16:
+      return fill_with(a.out, to_bf16(float(a.value)).bits, context);
+    case DType::i32:
+      return fill_with(a.out, int32_t(a.value), context);
+    case DType::i64:
+      return fill_with(a.out, int64_t(a.value), context);
+    default:
+      return fill_with(a.out, uint8_t(int64_t(a.value)), context);
   }
 }
 
 void run(const RandomArgs& a, Context& context) {
   if (a.kind == int64_t(RandomKind::bits)) return random_bytes(a, context);
-  check(a.kind == int64_t(RandomKind::normal) || a.kind == int64_t(RandomKind::uniform), "kind must be normal, uniform or bits");
+  check(a.kind == int64_t(RandomKind::normal) || a.kind == int64_t(RandomKind::uniform),
+        "kind must be normal, uniform or bits");
   if (a.out.dtype == DType::f32) return random_floats<float>(a, context);
   if (a.out.dtype == DType::f16) return random_floats<F16>(a, context);
   check(a.out.dtype == DType::bf16, "normal and uniform numbers need a float tensor");
@@ -84,7 +97,9 @@ void run(const CopyArgs& a, Context& context) {
     std::memmove(to, from, size_t(a.out.bytes));
     return;
   }
-  context.workers.parallel(a.out.bytes, 1 << 18, [=](int64_t begin, int64_t end, int) { std::memcpy(to + begin, from + begin, size_t(end - begin)); });
+  context.workers.parallel(a.out.bytes, 1 << 18, [=](int64_t begin, int64_t end, int) {
+    std::memcpy(to + begin, from + begin, size_t(end - begin));
+  });
 }
 
 void run(const CastArgs& a, Context& context) {

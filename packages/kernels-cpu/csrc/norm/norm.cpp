@@ -16,7 +16,8 @@ const float* as_floats(const Tensor& t, int64_t width, const char* name, Context
   return floats;
 }
 
-template <class Args, class Row> void each_row(const Args& a, Context& context, const Row& row) {
+template <class Args, class Row>
+void each_row(const Args& a, Context& context, const Row& row) {
   const int64_t count = area(a.rows, a.width);
   check_tensor(a.x, DType::f32, count, "x");
   check_tensor(a.out, DType::f32, count, "out");
@@ -28,8 +29,9 @@ template <class Args, class Row> void each_row(const Args& a, Context& context, 
   context.workers.parallel(a.rows, rows_grain(a.width), [&](int64_t begin, int64_t end, int) {
     for (int64_t i = begin; i < end; ++i) {
       const int64_t at = i * a.width;
-      row(NormRow{a.x.template as<float>() + at, a.residual ? a.residual.template as<float>() + at : nullptr, a.sum ? a.sum.template as<float>() + at : nullptr,
-                  a.out.template as<float>() + at, a.width, float(a.eps)});
+      row(NormRow{a.x.template as<float>() + at, a.residual ? a.residual.template as<float>() + at : nullptr,
+                  a.sum ? a.sum.template as<float>() + at : nullptr, a.out.template as<float>() + at, a.width,
+                  float(a.eps)});
     }
   });
 }

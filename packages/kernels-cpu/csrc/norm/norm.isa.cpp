@@ -11,7 +11,8 @@ namespace q::cpu::Q_ISA {
 namespace {
 
 /// Calls body(index, count) for the vectors of a row; the last may be short.
-template <class Body> inline void each_vector(int64_t width, const Body& body) {
+template <class Body>
+inline void each_vector(int64_t width, const Body& body) {
   int64_t i = 0;
   for (; i + kLanes <= width; i += kLanes) body(i, int64_t(kLanes));
   if (i < width) body(i, width - i);
@@ -22,11 +23,13 @@ inline void put(float* p, V v, int64_t count) { count == kLanes ? store(p, v) : 
 /// Adds the residual if there is one; returns what is to be normalised.
 inline const float* input(const NormRow& row) {
   if (!row.residual) return row.x;
-  each_vector(row.width, [&](int64_t i, int64_t n) { put(row.sum + i, take(row.x + i, n) + take(row.residual + i, n), n); });
+  each_vector(row.width,
+              [&](int64_t i, int64_t n) { put(row.sum + i, take(row.x + i, n) + take(row.residual + i, n), n); });
   return row.sum;
 }
 
-template <class Of> inline float sum_of(int64_t width, const Of& of) {
+template <class Of>
+inline float sum_of(int64_t width, const Of& of) {
   V even = zero(), odd = zero();
   int64_t i = 0;
   for (; i + 2 * kLanes <= width; i += 2 * kLanes) {
@@ -43,9 +46,13 @@ template <class Of> inline float sum_of(int64_t width, const Of& of) {
 
 void rms(const NormRow& row, const float* weight) {
   const float* h = input(row);
-  const float squares = sum_of(row.width, [&](int64_t i, int64_t n) { const V v = take(h + i, n); return v * v; });
+  const float squares = sum_of(row.width, [&](int64_t i, int64_t n) {
+    const V v = take(h + i, n);
+    return v * v;
+  });
   const float scale = 1.f / std::sqrt(squares / float(row.width) + row.eps);
-  each_vector(row.width, [&](int64_t i, int64_t n) { put(row.out + i, take(h + i, n) * scale * take(weight + i, n), n); });
+  each_vector(row.width,
+              [&](int64_t i, int64_t n) { put(row.out + i, take(h + i, n) * scale * take(weight + i, n), n); });
 }
 
 void layer(const NormRow& row, const float* weight, const float* bias) {

@@ -1,10 +1,11 @@
 // bitsandbytes' blockwise 4-bit and row-wise 8-bit quantization, bit for bit.
-// math     4 bit: v = x * (1 / absmax of the block); nf4 code = how many cuts lie below v, fp4 the same for |v|, plus 8 when x < 0.
-//          A block of zeros gives v = NaN and code 0, as there. absmax codes: v = (absmax - offset) * (1 / block absmax), nearest of 256.
-//          8 bit: round_to_even(x * (127 * (1 / absmax))).
+// math     4 bit: v = x * (1 / absmax of the block); nf4 code = how many cuts lie below v, fp4 the same for |v|, plus 8
+//          when x < 0. A block of zeros gives v = NaN and code 0, as there. absmax codes: v = (absmax - offset) * (1 /
+//          block absmax), nearest of 256. 8 bit: round_to_even(x * (127 * (1 / absmax))).
 // layout   two codes a byte, high nibble first, blocks over the flattened tensor; an odd count pads with the code of 0
-// exact    for float input; on a GPU 1 / absmax is approximate, so a value that falls exactly between two codes (16-bit weights have
-//          such) may go the other way: 20 of 690224 fp4 bytes of the shared data, none of nf4, 138 of 3.2 million int8 values
+// exact    for float input; on a GPU 1 / absmax is approximate, so a value that falls exactly between two codes (16-bit
+//          weights have such) may go the other way: 20 of 690224 fp4 bytes of the shared data, none of nf4, 138 of 3.2
+//          million int8 values
 // floor    bytes in and out at the read bandwidth; 4 bit: 15 compares a value, about 2 cycles a value with AVX-512
 // ref      bitsandbytes 0.50.2 quantize_4bit, int8_vectorwise_quant       bench  csrc/bench/linear.cpp
 #include <algorithm>
@@ -33,8 +34,10 @@ void widen(const Tensor& x, int64_t at, int64_t count, float* out) {
 
 void narrow(const float* x, int64_t count, const Tensor& out, int64_t at) {
   if (out.dtype == DType::f32) std::copy(x, x + count, out.as<float>() + at);
-  if (out.dtype == DType::f16) for (int64_t i = 0; i < count; ++i) put_float(out.as<F16>()[at + i], x[i]);
-  if (out.dtype == DType::bf16) for (int64_t i = 0; i < count; ++i) put_float(out.as<BF16>()[at + i], x[i]);
+  if (out.dtype == DType::f16)
+    for (int64_t i = 0; i < count; ++i) put_float(out.as<F16>()[at + i], x[i]);
+  if (out.dtype == DType::bf16)
+    for (int64_t i = 0; i < count; ++i) put_float(out.as<BF16>()[at + i], x[i]);
 }
 
 float largest(const float* x, int64_t count) {
@@ -105,7 +108,8 @@ void dequantize4(const Dequantize4bitArgs& a, int64_t block0, int64_t block1) {
   for (int64_t b = block0; b < block1; ++b) {
     float absmax;
     if (a.nested_absmax) {
-      const float product = a.nested_code.as<float>()[a.absmax.as<uint8_t>()[b]] * a.nested_absmax.as<float>()[b / a.nested_block_size];
+      const float product =
+          a.nested_code.as<float>()[a.absmax.as<uint8_t>()[b]] * a.nested_absmax.as<float>()[b / a.nested_block_size];
       std::memcpy(&absmax, &product, 4);
       absmax += *a.offset.as<float>();
     } else {
@@ -148,7 +152,8 @@ void quantize8(const QuantizeInt8Args& a, int64_t row0, int64_t row1) {
       const int64_t count = std::min(kStep, a.width - i);
       int8_t* out = a.codes.as<int8_t>() + r * a.width + i;
       widen(a.x, r * a.width + i, count, values);
-      for (int64_t j = 0; j < count; ++j) out[j] = int8_t(int32_t((values[j] * scale + 12582912.0f) - 12582912.0f));  // rounds to even
+      for (int64_t j = 0; j < count; ++j)
+        out[j] = int8_t(int32_t((values[j] * scale + 12582912.0f) - 12582912.0f));  // rounds to even
     }
   }
 }

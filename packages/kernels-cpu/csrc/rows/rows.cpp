@@ -12,7 +12,9 @@ void check_indices(const Tensor& indices, int64_t rows, int64_t limit, const cha
   check_tensor(indices, DType::i32, rows, "indices");
   const int32_t* index = indices.as<int32_t>();
   for (int64_t i = 0; i < rows; ++i) {
-    if (index[i] < 0 || index[i] >= limit) refuse(std::string(what) + " " + std::to_string(index[i]) + " at " + std::to_string(i) + " is outside the table of " + std::to_string(limit) + " rows");
+    if (index[i] < 0 || index[i] >= limit)
+      refuse(std::string(what) + " " + std::to_string(index[i]) + " at " + std::to_string(i) +
+             " is outside the table of " + std::to_string(limit) + " rows");
   }
 }
 
@@ -26,7 +28,8 @@ void run(const EmbeddingArgs& a, Context& context) {
   const int64_t row_bytes = a.width * dtype_bytes(a.table.dtype);
   context.workers.parallel(a.rows, rows_grain(a.width), [&](int64_t begin, int64_t end, int) {
     for (int64_t i = begin; i < end; ++i) {
-      scaled_row(a.table.as<char>() + a.ids.as<int32_t>()[i] * row_bytes, a.table.dtype, a.out.as<float>() + i * a.width, a.width, float(a.scale));
+      scaled_row(a.table.as<char>() + a.ids.as<int32_t>()[i] * row_bytes, a.table.dtype,
+                 a.out.as<float>() + i * a.width, a.width, float(a.scale));
     }
   });
 }
@@ -38,7 +41,9 @@ void run(const SelectRowsArgs& a, Context& context) {
   if (row_bytes == 0) return;
   check_indices(a.indices, a.rows, a.x.bytes / row_bytes, "row");
   context.workers.parallel(a.rows, rows_grain(a.width), [&](int64_t begin, int64_t end, int) {
-    for (int64_t i = begin; i < end; ++i) std::memcpy(a.out.as<char>() + i * row_bytes, a.x.as<char>() + a.indices.as<int32_t>()[i] * row_bytes, size_t(row_bytes));
+    for (int64_t i = begin; i < end; ++i)
+      std::memcpy(a.out.as<char>() + i * row_bytes, a.x.as<char>() + a.indices.as<int32_t>()[i] * row_bytes,
+                  size_t(row_bytes));
   });
 }
 
@@ -49,7 +54,9 @@ void run(const ScatterRowsArgs& a, Context&) {
   if (row_bytes == 0) return;
   check_indices(a.indices, a.rows, a.out.bytes / row_bytes, "row");
   // One thread: an index that comes twice keeps its last row.
-  for (int64_t i = 0; i < a.rows; ++i) std::memcpy(a.out.as<char>() + a.indices.as<int32_t>()[i] * row_bytes, a.x.as<char>() + i * row_bytes, size_t(row_bytes));
+  for (int64_t i = 0; i < a.rows; ++i)
+    std::memcpy(a.out.as<char>() + a.indices.as<int32_t>()[i] * row_bytes, a.x.as<char>() + i * row_bytes,
+                size_t(row_bytes));
 }
 
 }  // namespace q::cpu

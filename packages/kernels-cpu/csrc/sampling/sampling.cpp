@@ -1,7 +1,9 @@
-// sample   one token per row: repetition penalty, then temperature, top-k, top-p, min-p, softmax, and the first index in vocabulary
-//          order whose cumulative probability exceeds u; or argmax. u is Philox4x32-10 at counter (tokens generated, 0, 0, 0), key (seed)
+// sample   one token per row: repetition penalty, then temperature, top-k, top-p, min-p, softmax, and the first index
+//          in vocabulary order whose cumulative probability exceeds u; or argmax. u is Philox4x32-10 at counter (tokens
+//          generated, 0, 0, 0), key (seed)
 // advance  the inputs of the next decode step, from the sampled tokens
-// layout   logits f32 [B, V]; a row is copied to scratch first       floor  4 V bytes per row (argmax), about five passes when sampling
+// layout   logits f32 [B, V]; a row is copied to scratch first; floor 4 V bytes per row (argmax), about five passes
+//          when sampling
 // exact    probabilities in f32 by the vector exp, sums in f64 in vocabulary order
 // ref      tensor/src/reference/sampling.ts
 #include <algorithm>
@@ -15,7 +17,9 @@
 namespace q::cpu {
 namespace {
 
-struct RowOptions { float temperature, top_p, min_p, penalty; };
+struct RowOptions {
+  float temperature, top_p, min_p, penalty;
+};
 
 /// Smallest of the k largest values. Reorders `work`.
 float kth_largest(float* work, int64_t n, int64_t k) {
@@ -50,7 +54,8 @@ void keep_from(float* p, int64_t n, float least) {
 }
 
 /// Draws from scores [n], which become probabilities. `work` is of the same size.
-int64_t draw(float* scores, float* work, int64_t n, const RowOptions& options, int64_t top_k, double u, const ElementwiseKernels& kernels) {
+int64_t draw(float* scores, float* work, int64_t n, const RowOptions& options, int64_t top_k, double u,
+             const ElementwiseKernels& kernels) {
   kernels.scale(scores, scores, n, 1.f / options.temperature, 0.f);
   if (top_k > 0 && top_k < n) {
     std::memcpy(work, scores, size_t(n) * 4);
@@ -80,8 +85,11 @@ void penalise(const SampleArgs& a, int64_t row, const float* logits, float* scor
   const int32_t* history = a.history.as<int32_t>() + row * a.history_capacity;
   for (int64_t i = 0; i < length; ++i) {
     const int32_t id = history[i];
-    if (id < 0 || id >= a.width) refuse("token " + std::to_string(id) + " in the history of row " + std::to_string(row) + " is outside the vocabulary of " + std::to_string(a.width));
-    scores[id] = logits[id] < 0 ? logits[id] * penalty : logits[id] / penalty;  // from the logits: a token that comes twice is penalised once
+    if (id < 0 || id >= a.width)
+      refuse("token " + std::to_string(id) + " in the history of row " + std::to_string(row) +
+             " is outside the vocabulary of " + std::to_string(a.width));
+    scores[id] = logits[id] < 0 ? logits[id] * penalty
+                                : logits[id] / penalty;  // from the logits: a token that comes twice is penalised once
   }
 }
 
@@ -117,14 +125,16 @@ void run(const SampleArgs& a, Context& context) {
         a.out.as<int32_t>()[row] = int32_t(kernels.argmax(scores, a.width));
         continue;
       }
-      const double u = unit(philox({{uint32_t(a.counters.as<int32_t>()[row]), 0, 0, 0}}, uint32_t(ints[2]), uint32_t(ints[3])).w[0]);
+      const double u =
+          unit(philox({{uint32_t(a.counters.as<int32_t>()[row]), 0, 0, 0}}, uint32_t(ints[2]), uint32_t(ints[3])).w[0]);
       a.out.as<int32_t>()[row] = int32_t(draw(scores, scores + a.width, a.width, options, ints[1], u, kernels));
     }
   });
 }
 
 void run(const AdvanceArgs& a, Context&) {
-  for (const Tensor* t : {&a.sampled, &a.token_ids, &a.positions, &a.context_lengths, &a.counters}) check_tensor(*t, DType::i32, a.rows, "a vector of the step");
+  for (const Tensor* t : {&a.sampled, &a.token_ids, &a.positions, &a.context_lengths, &a.counters})
+    check_tensor(*t, DType::i32, a.rows, "a vector of the step");
   if (a.history) check_tensor(a.history, DType::i32, area(a.rows, a.history_capacity), "history");
   if (a.history_lengths) check_tensor(a.history_lengths, DType::i32, a.rows, "historyLengths");
   for (int64_t row = 0; row < a.rows; ++row) {

@@ -1,5 +1,6 @@
-// attention: chooses the kernels. A sequence with one query takes the split-KV kernel, one with more the flash kernel, whatever
-// else is in the batch, so that no row depends on its neighbours. attention_any is the simple kernel for what those do not take.
+// attention: chooses the kernels. A sequence with one query takes the split-KV kernel, one with more the flash kernel,
+// whatever else is in the batch, so that no row depends on its neighbours. attention_any is the simple kernel for what
+// those do not take.
 #include "attention/params.h"
 #include "launch.h"
 

@@ -1,19 +1,24 @@
 // attention of one query over the paged cache (decode), split over the keys.
-//   out = softmax(q K^T) V per head; the query heads of one key head are the rows of one tensor-core tile, so K and V are read once
-// layout  caches [blocks, kvHeads, blockSize, D] in act. A warp brings its own keys and values to shared memory with cp.async (16-byte
-//         pieces swizzled by row) and computes S = Q K^T and O^T = V^T P^T, whose second operand is S as it lies in registers
-// split   a function of the sequence's own context and of the number of key heads: 128 keys, or as many as make about 384 splits a
-//         sequence (what an H200 runs at once). Who computes a split does not change its bits; the block that ends last combines the
-//         splits of a head in order, as a block that has all of them does without writing them down
-// launch  4 warps, a warp takes 16 of each 64 keys. Few splits: a block each. Else as many blocks as run at once, each with an even share of
-//         all steps of 64 keys, in splits or whole tiles of heads; its copies run ahead across both, so that they do not stop
-// floor   4 * contexts * kvHeads * D bytes at 4.3 TB/s. One H200, 2026-11-21, 32 heads of 128, f16, us (floor), caches beyond the L2:
-//         1 sequence of 128: 3.9 (0.5), 512: 6.6 (2.0), 4096: 21.7 (15.6), 32768: 125 (125)
-//         32 sequences of 128: 21.8 (15.6), 256: 37.1 (31.2), 512: 67.4 (62.5), 1024: 127 (125); 32 / 8 heads, 32 of 2048: 70 (62.5)
-//         Registers are at their limit: 8 spilled bytes cost 4 % at 32 sequences
-//         ropeKvWrite inside this kernel, for one token a sequence: decode of Llama 2 7B nf4 604 -> 602 tok/s, four sequences 3 % less. Alone its start hides behind
-//         the product before it, beside which this kernel's registers find no room
-// needs   sm_80, D % 8 == 0, D <= 256       exact  f32 sums in fixed order, weights rounded to act       ref  tensor/src/driver/schema.ts
+//   out = softmax(q K^T) V per head; the query heads of one key head are the rows of one tensor-core tile, so K and V
+//   are read once
+// layout  caches [blocks, kvHeads, blockSize, D] in act. A warp brings its own keys and values to shared memory with
+//         cp.async (16-byte pieces swizzled by row) and computes S = Q K^T and O^T = V^T P^T, whose second operand is S
+//         as it lies in registers
+// split   a function of the sequence's own context and of the number of key heads: 128 keys, or as many as make about
+//         384 splits a sequence (what an H200 runs at once). Who computes a split does not change its bits; the block
+//         that ends last combines the splits of a head in order, as a block that has all of them does without writing
+//         them down
+// launch  4 warps, a warp takes 16 of each 64 keys. Few splits: a block each. Else as many blocks as run at once, each
+//         with an even share of all steps of 64 keys, in splits or whole tiles of heads; its copies run ahead across
+//         both, so that they do not stop
+// floor   4 * contexts * kvHeads * D bytes at 4.3 TB/s. One H200, 2026-11-21, 32 heads of 128, f16, us (floor), caches
+//         beyond the L2: 1 sequence of 128: 3.9 (0.5), 512: 6.6 (2.0), 4096: 21.7 (15.6), 32768: 125 (125) 32 sequences
+//         of 128: 21.8 (15.6), 256: 37.1 (31.2), 512: 67.4 (62.5), 1024: 127 (125); 32 / 8 heads, 32 of 2048: 70 (62.5)
+//         Registers are at their limit: 8 spilled bytes cost 4 % at 32 sequences ropeKvWrite inside this kernel, for
+//         one token a sequence: decode of Llama 2 7B nf4 604 -> 602 tok/s, four sequences 3 % less. Alone its start
+//         hides behind the product before it, beside which this kernel's registers find no room
+// needs   sm_80, D % 8 == 0, D <= 256; exact f32 sums in fixed order, weights rounded to act; ref
+//         tensor/src/driver/schema.ts
 #include "attention/decode_shares.cuh"
 #include "launch.h"
 #include "mma.cuh"
@@ -23,14 +28,25 @@ namespace {
 
 constexpr float kLog2e = 1.4426950408889634f;
 
-template <int D> constexpr int kStages = D <= 64 ? 4 : 2;
-template <int D, bool WIDE> constexpr int kBlocksPerMultiprocessor = D > 128 ? 1 : WIDE ? 2 : 3;
-template <int D> constexpr int kStride = (D + 63) / 64 * 64;            // elements of a row in shared memory
-template <int D> constexpr int kTileBytes = 16 * kStride<D> * 2;         // 16 rows
-template <int D> constexpr int kWarpBytes = kStages<D> * 2 * kTileBytes<D>;  // keys and values
-template <int D> constexpr int kLanes = D <= 64 ? 4 : D <= 128 ? 8 : 16;     // lanes that hold a warp's quarter of a row of O, four values each
+template <int D>
+constexpr int kStages = D <= 64 ? 4 : 2;
+template <int D, bool WIDE>
+constexpr int kBlocksPerMultiprocessor = D > 128 ? 1
+                                         : WIDE  ? 2
+                                                 : 3;
+template <int D>
+constexpr int kStride = (D + 63) / 64 * 64;  // elements of a row in shared memory
+template <int D>
+constexpr int kTileBytes = 16 * kStride<D> * 2;  // 16 rows
+template <int D>
+constexpr int kWarpBytes = kStages<D> * 2 * kTileBytes<D>;  // keys and values
+template <int D>
+constexpr int kLanes = D <= 64    ? 4
+                       : D <= 128 ? 8
+                                  : 16;  // lanes that hold a warp's quarter of a row of O, four values each
 /// Byte offset of 16-byte piece `piece` of row `row`.
-template <int D> __device__ __forceinline__ uint32_t place(int row, int piece) {
+template <int D>
+__device__ __forceinline__ uint32_t place(int row, int piece) {
   return static_cast<uint32_t>(row * kStride<D> * 2 + ((piece ^ (row & 7)) << 4));
 }
 
@@ -49,15 +65,20 @@ struct Running {
     sum[2] = __fmaf_rn(v.z, factor, __fmul_rn(sum[2], keep));
     sum[3] = __fmaf_rn(v.w, factor, __fmul_rn(sum[3], keep));
   }
-  template <class T> __device__ __forceinline__ void finish(T* out) const {
+  template <class T>
+  __device__ __forceinline__ void finish(T* out) const {
     const float factor = total > 0.f ? 1.f / total : 0.f;
-    const float v[4] = {__fmul_rn(sum[0], factor), __fmul_rn(sum[1], factor), __fmul_rn(sum[2], factor), __fmul_rn(sum[3], factor)};
+    const float v[4] = {__fmul_rn(sum[0], factor), __fmul_rn(sum[1], factor), __fmul_rn(sum[2], factor),
+                        __fmul_rn(sum[3], factor)};
     store(out, v);
   }
 };
 
-/// Four columns of every (32 / kLanes)th row: `count` splits in order. Rows are `splits` apart in the parts and head_dim in the output.
-template <class T, int D> __device__ __forceinline__ void combine(const float2* statistics, const float* partial, T* out, int count, int splits, int head_dim, int rows) {
+/// Four columns of every (32 / kLanes)th row: `count` splits in order. Rows are `splits` apart in the parts and
+/// head_dim in the output.
+template <class T, int D>
+__device__ __forceinline__ void combine(const float2* statistics, const float* partial, T* out, int count, int splits,
+                                        int head_dim, int rows) {
   constexpr int kRowsAtOnce = 32 / kLanes<D>;
 #pragma unroll 1
   for (int row = 0; row < rows; row += kRowsAtOnce) {
@@ -86,9 +107,12 @@ template <class T, int D> __device__ __forceinline__ void combine(const float2* 
   }
 }
 
-/// Starts copying 16 rows of keys or values, of which the first `valid` exist; the others become zeros. `slot`: where row i starts, in lanes i
-/// and i + 16; when the rows lie in a row, where the first starts (any valid place when there is none).
-template <class T, int D> __device__ __forceinline__ void copy_rows(const AttentionParams& p, const DecodeWork& work, const void* cache, long long slot, int valid, uint32_t to) {
+/// Starts copying 16 rows of keys or values, of which the first `valid` exist; the others become zeros. `slot`: where
+/// row i starts, in lanes i and i + 16; when the rows lie in a row, where the first starts (any valid place when there
+/// is none).
+template <class T, int D>
+__device__ __forceinline__ void copy_rows(const AttentionParams& p, const DecodeWork& work, const void* cache,
+                                          long long slot, int valid, uint32_t to) {
   const int lane = threadIdx.x & 31;
   if (D != 96 && work.contiguous) {
     constexpr int kPieces = D / 8, kRows = 32 / kPieces;  // of a row; rows of an instruction
@@ -97,7 +121,8 @@ template <class T, int D> __device__ __forceinline__ void copy_rows(const Attent
     to += high * kStride<D> * 2;
 #pragma unroll
     for (int i = 0; i < D / 16; ++i) {
-      copy_async16(to + i * kRows * kStride<D> * 2 + ((piece ^ (i * kRows & 7)) << 4), from + i * 256, i * kRows + high < valid);
+      copy_async16(to + i * kRows * kStride<D> * 2 + ((piece ^ (i * kRows & 7)) << 4), from + i * 256,
+                   i * kRows + high < valid);
     }
     return;
   }
@@ -111,10 +136,12 @@ template <class T, int D> __device__ __forceinline__ void copy_rows(const Attent
 }
 
 template <class T, int D, bool WIDE, bool MODIFIED>
-__global__ void __launch_bounds__(kWarps * 32, (kBlocksPerMultiprocessor<D, WIDE>)) decode_kernel(const __grid_constant__ AttentionParams p, const __grid_constant__ DecodeWork work) {
+__global__ void __launch_bounds__(kWarps * 32, (kBlocksPerMultiprocessor<D, WIDE>))
+    decode_kernel(const __grid_constant__ AttentionParams p, const __grid_constant__ DecodeWork work) {
   pdl_trigger();
   constexpr int kHalves = WIDE ? 2 : 1, kTiles = D / 16, kPending = 2 * kStages<D> - 1;
-  extern __shared__ float4 dynamic_shared[];  // per warp: stages of keys and values; then per warp its part of O [rows, D]
+  extern __shared__ float4
+      dynamic_shared[];  // per warp: stages of keys and values; then per warp its part of O [rows, D]
   __shared__ float2 shared_s[kWarps][16];
   const int warp = threadIdx.x >> 5, lane = threadIdx.x & 31, g = lane >> 2, c = lane & 3;
   const uint32_t own_shared = shared_address(dynamic_shared) + warp * kWarpBytes<D>;
@@ -130,15 +157,17 @@ __global__ void __launch_bounds__(kWarps * 32, (kBlocksPerMultiprocessor<D, WIDE
   };
   // A lane adds up four columns of the rows lane / kLanes + kRowsAtOnce * i.
   constexpr int kRowsAtOnce = 32 / kLanes<D>, kPasses = 8 * kHalves / kRowsAtOnce;
-  const int d = (warp * kLanes<D> + lane % kLanes<D>) * 4;
+  const int d = (warp * kLanes<D> + lane % kLanes<D>)*4;
   Running running[kPasses];
   bool complete = false;  // this block has all splits of the tile
   unsigned published = 0;
   // Queries of a tile as the first operand; rows past it are zeros.
   const auto load_queries = [&](const Item& of) {
     const int group = work.tiles == 1 ? of.unit : of.unit / work.tiles, within = (of.unit - group * work.tiles) * 16;
-    const Tile tile{p.starts[of.sequence], group * p.group_size + within, p.group_size - within < 16 ? p.group_size - within : 16};
-    const T* from = static_cast<const T*>(p.qkv) + tile.token * p.row_stride + p.q_offset + group * p.q_group_stride + int64_t(within) * p.head_dim;
+    const Tile tile{p.starts[of.sequence], group * p.group_size + within,
+                    p.group_size - within < 16 ? p.group_size - within : 16};
+    const T* from = static_cast<const T*>(p.qkv) + tile.token * p.row_stride + p.q_offset + group * p.q_group_stride +
+                    int64_t(within) * p.head_dim;
 #pragma unroll
     for (int t = 0; t < kTiles; ++t) {
 #pragma unroll
@@ -146,13 +175,15 @@ __global__ void __launch_bounds__(kWarps * 32, (kBlocksPerMultiprocessor<D, WIDE
 #pragma unroll
         for (int e = 0; e < 2; ++e) {
           const int row = g + 8 * h, d = 16 * t + 8 * e + 2 * c;
-          q[t][2 * h + e] = row < tile.rows && d < p.head_dim ? *reinterpret_cast<const uint32_t*>(from + row * p.head_dim + d) : 0u;
+          q[t][2 * h + e] =
+              row < tile.rows && d < p.head_dim ? *reinterpret_cast<const uint32_t*>(from + row * p.head_dim + d) : 0u;
         }
       }
     }
     return tile;
   };
-  // The copies' place: the step asked for next, its first key, how many of this warp's 16 keys exist, and where the lane's row starts.
+  // The copies' place: the step asked for next, its first key, how many of this warp's 16 keys exist, and where the
+  // lane's row starts.
   Item ahead = at;
   int ahead_step = 0, ahead_valid = 0;
   int ahead_block = 0, ahead_row = 0;
@@ -223,8 +254,10 @@ __global__ void __launch_bounds__(kWarps * 32, (kBlocksPerMultiprocessor<D, WIDE
           for (int e = 0; e < 2; ++e) {
             const int key = base + 8 * j + 2 * c + e;
             float& x = s[j][2 * h + e];
-            if (key >= end || (p.window > 0 && key <= query - p.window)) x = -INFINITY;
-            else if (MODIFIED) x = p.score(x, tile.head0 + (g + 8 * h < tile.rows ? g + 8 * h : 0), query, key);
+            if (key >= end || (p.window > 0 && key <= query - p.window))
+              x = -INFINITY;
+            else if (MODIFIED)
+              x = p.score(x, tile.head0 + (g + 8 * h < tile.rows ? g + 8 * h : 0), query, key);
             most = fmaxf(most, x);
           }
         }
@@ -236,7 +269,8 @@ __global__ void __launch_bounds__(kWarps * 32, (kBlocksPerMultiprocessor<D, WIDE
         total[h] *= keep;
         const float keep0 = __shfl_sync(0xffffffffu, keep, 8 * c), keep1 = __shfl_sync(0xffffffffu, keep, 8 * c + 4);
 #pragma unroll
-        for (int t = 0; t < kTiles; ++t) o[h][t][0] *= keep0, o[h][t][1] *= keep1, o[h][t][2] *= keep0, o[h][t][3] *= keep1;
+        for (int t = 0; t < kTiles; ++t)
+          o[h][t][0] *= keep0, o[h][t][1] *= keep1, o[h][t][2] *= keep0, o[h][t][3] *= keep1;
 #pragma unroll
         for (int j = 0; j < 2; ++j) {
           const float w0 = exp2_fast(s[j][2 * h] * scale - safe), w1 = exp2_fast(s[j][2 * h + 1] * scale - safe);
@@ -307,14 +341,16 @@ __global__ void __launch_bounds__(kWarps * 32, (kBlocksPerMultiprocessor<D, WIDE
         } else {
           const int64_t part = (int64_t(done.sequence) * p.heads + tile.head0 + row) * work.splits + done.split;
           *reinterpret_cast<float4*>(work.partial + part * D + d) = sum;
-          if (lane % kLanes<D> == 0) work.statistics[part] = make_float2(most, weight);  // each warp for itself, all the same
+          if (lane % kLanes<D> == 0)
+            work.statistics[part] = make_float2(most, weight);  // each warp for itself, all the same
         }
       }
     }
     ++published;
     if (!fresh) continue;
 
-    // The end of this block's part of the tile. Parts are counted by each warp for its columns; who counts last adds the splits up.
+    // The end of this block's part of the tile. Parts are counted by each warp for its columns; who counts last adds
+    // the splits up.
     if (!complete) {
       const unsigned count = done.in.last - done.in.first;
       __syncwarp();  // what the warp wrote is before its first lane's fence
@@ -328,22 +364,26 @@ __global__ void __launch_bounds__(kWarps * 32, (kBlocksPerMultiprocessor<D, WIDE
       }
       const bool last = __shfl_sync(0xffffffffu, counted, 0) == count;
       const int row = lane / kLanes<D>;
-      const int64_t head = tile.head0 + row, part = (int64_t(done.sequence) * p.heads + head) * work.splits + done.in.first;
+      const int64_t head = tile.head0 + row,
+                    part = (int64_t(done.sequence) * p.heads + head) * work.splits + done.in.first;
       if (last && d < p.head_dim)
-        combine<T, D>(work.statistics + part, work.partial + part * D + d, static_cast<T*>(p.out) + (tile.token * p.heads + head) * p.head_dim + d,
-                      static_cast<int>(count), work.splits, p.head_dim, tile.rows - row);
+        combine<T, D>(work.statistics + part, work.partial + part * D + d,
+                      static_cast<T*>(p.out) + (tile.token * p.heads + head) * p.head_dim + d, static_cast<int>(count),
+                      work.splits, p.head_dim, tile.rows - row);
     } else if (d < p.head_dim) {
 #pragma unroll
       for (int pass = 0; pass < kPasses; ++pass) {
         const int row = lane / kLanes<D> + pass * kRowsAtOnce;
-        if (row < tile.rows) running[pass].finish(static_cast<T*>(p.out) + (tile.token * p.heads + tile.head0 + row) * p.head_dim + d);
+        if (row < tile.rows)
+          running[pass].finish(static_cast<T*>(p.out) + (tile.token * p.heads + tile.head0 + row) * p.head_dim + d);
       }
     }
     if (at.live) tile = load_queries(at);
   }
 }
 
-template <class T, int D> void decode(const AttentionParams& p, int max_context, Context& c) {
+template <class T, int D>
+void decode(const AttentionParams& p, int max_context, Context& c) {
   DecodeWork work{};
   work.tiles = (p.group_size + 15) / 16;
   work.units = p.kv_heads * work.tiles;
@@ -355,13 +395,16 @@ template <class T, int D> void decode(const AttentionParams& p, int max_context,
   work.counters = c.counters;
   if (work.splits > 1) {
     require(c.counters != nullptr, "attention: the context has no counters");
-    require(int64_t(p.sequences) * work.units * kWarps <= kCounters, "attention: more than 65536 sequences times key heads");
+    require(int64_t(p.sequences) * work.units * kWarps <= kCounters,
+            "attention: more than 65536 sequences times key heads");
     const size_t parts = static_cast<size_t>(p.sequences) * p.heads * work.splits;
     work.partial = c.workspace.take_array<float>(parts * D);
     work.statistics = c.workspace.take_array<float2>(parts);
   }
-  const size_t shared = kWarps * (size_t(kWarpBytes<D>) + size_t(work.rows) * D * 4), reserved = 1024;  // the driver's own, a block
-  const int64_t fit = static_cast<int64_t>((c.shared_bytes_per_block + reserved) / (shared + kWarps * 16 * sizeof(float2) + reserved));
+  const size_t shared = kWarps * (size_t(kWarpBytes<D>) + size_t(work.rows) * D * 4),
+               reserved = 1024;  // the driver's own, a block
+  const int64_t fit =
+      static_cast<int64_t>((c.shared_bytes_per_block + reserved) / (shared + kWarps * 16 * sizeof(float2) + reserved));
   const bool wide = p.group_size > 8;
   const int registers = wide ? kBlocksPerMultiprocessor<D, true> : kBlocksPerMultiprocessor<D, false>;
   const int64_t at_once = c.multiprocessors * (fit < 1 ? 1 : fit < registers ? fit : registers);
@@ -375,7 +418,8 @@ template <class T, int D> void decode(const AttentionParams& p, int max_context,
   wide ? go(decode_kernel<T, D, true, false>) : go(decode_kernel<T, D, false, false>);
 }
 
-template <class T> void decode(const AttentionParams& p, int max_context, Context& c) {
+template <class T>
+void decode(const AttentionParams& p, int max_context, Context& c) {
   if (p.head_dim <= 64) return decode<T, 64>(p, max_context, c);
   if (p.head_dim <= 96) return decode<T, 96>(p, max_context, c);
   if (p.head_dim <= 128) return decode<T, 128>(p, max_context, c);

@@ -1,4 +1,5 @@
-// Who computes which keys in decode.cu: a sequence's keys in splits, and the splits (or whole tiles of heads) of each block.
+// Who computes which keys in decode.cu: a sequence's keys in splits, and the splits (or whole tiles of heads) of each
+// block.
 #pragma once
 #include "attention/params.h"
 
@@ -11,7 +12,8 @@ constexpr int kSplit = 2 * kStep;   // the smallest split
 constexpr int kMostSplits = 64;
 constexpr int kSplitsASequence = 384;
 
-/// Most splits of a sequence; `units` is the number of tiles of heads (key heads times tiles of 16 of their query heads).
+/// Most splits of a sequence; `units` is the number of tiles of heads (key heads times tiles of 16 of their query
+/// heads).
 __host__ __device__ inline int most_splits(int units) {
   const int fit = kSplitsASequence / units;
   return fit < 1 ? 1 : fit < kMostSplits ? fit : kMostSplits;
@@ -21,13 +23,13 @@ struct DecodeWork {
   float* partial;      // [sequences, heads, splits, D]
   float2* statistics;  // [sequences, heads, splits]: largest score (log2 units), sum
   unsigned* counters;  // [sequences, units, warps]
-  int splits;       // that max_context allows: the stride of the parts
-  int most_splits;  // of a sequence, whatever its context
-  int units, tiles;  // tiles of heads: in all, of a key head
-  int rows;         // most query heads of a tile
-  bool direct;      // a block for each split: (split, unit, sequence)
-  bool contiguous;  // 16 rows of a step lie in a row
-  float share;      // 1 / blocks
+  int splits;          // that max_context allows: the stride of the parts
+  int most_splits;     // of a sequence, whatever its context
+  int units, tiles;    // tiles of heads: in all, of a key head
+  int rows;            // most query heads of a tile
+  bool direct;         // a block for each split: (split, unit, sequence)
+  bool contiguous;     // 16 rows of a step lie in a row
+  float share;         // 1 / blocks
 };
 
 /// The splits of a sequence: [first, last) hold visible keys.
@@ -82,9 +84,9 @@ struct Item {
   }
 };
 
-/// The first split of this block. All steps of all sequences, their tiles and splits are in one order; a block's share are the splits (or
-/// whole tiles, which need no adding up between blocks, when none is much longer than a share) that start in its even part of them. That is
-/// below 2^31 steps, for 64 keys take 2 KiB and more. The whole warp calls.
+/// The first split of this block. All steps of all sequences, their tiles and splits are in one order; a block's share
+/// are the splits (or whole tiles, which need no adding up between blocks, when none is much longer than a share) that
+/// start in its even part of them. That is below 2^31 steps, for 64 keys take 2 KiB and more. The whole warp calls.
 __device__ Item first_item(const AttentionParams& p, const DecodeWork& work) {
   if (work.direct) {
     const int sequence = static_cast<int>(blockIdx.z);
@@ -103,11 +105,13 @@ __device__ Item first_item(const AttentionParams& p, const DecodeWork& work) {
     return steps * work.units;
   };
   int chunk = 0, before = 0, own = steps_of(lane), upto = warp_scan(own), total = __shfl_sync(0xffffffffu, upto, 31);
-  for (int later = 32; later < p.sequences; later += 32) total += __shfl_sync(0xffffffffu, warp_scan(steps_of(later + lane)), 31);
+  for (int later = 32; later < p.sequences; later += 32)
+    total += __shfl_sync(0xffffffffu, warp_scan(steps_of(later + lane)), 31);
 #pragma unroll
   for (int o = 16; o > 0; o >>= 1) longest = max(longest, __shfl_xor_sync(0xffffffffu, longest, o));
   const int block = static_cast<int>(blockIdx.x), blocks = static_cast<int>(gridDim.x);
-  const int from = static_cast<int>(total * (block * work.share)), to = block + 1 == blocks ? total : static_cast<int>(total * ((block + 1) * work.share));
+  const int from = static_cast<int>(total * (block * work.share)),
+            to = block + 1 == blocks ? total : static_cast<int>(total * ((block + 1) * work.share));
   const bool whole = longest <= 4 || 3ll * total >= static_cast<long long>(longest) * blocks;
   Item item{Splits(p, work, 0), 0, 0, 0, 0, whole, false};
   if (from == to) return item;
@@ -124,7 +128,8 @@ __device__ Item first_item(const AttentionParams& p, const DecodeWork& work) {
   item.in = Splits(p, work, item.sequence);
   const int each = item.in.steps_from(item.in.first), within = from - before;
   item.unit = within / each;
-  const int rest = within - item.unit * each, of_split = item.in.size / kStep, skipped = whole ? (rest > 0 ? each : 0) : (rest + of_split - 1) / of_split;
+  const int rest = within - item.unit * each, of_split = item.in.size / kStep,
+            skipped = whole ? (rest > 0 ? each : 0) : (rest + of_split - 1) / of_split;
   item.split = item.in.first + skipped;
   if (item.split < item.in.last) {
     item.left = to - from + rest - skipped * of_split;

@@ -39,8 +39,10 @@ struct AttentionParams {
     int low = 0, high = sequences;  // the sequence that holds the token: starts[low] <= token < starts[low + 1]
     while (high - low > 1) {
       const int mid = (low + high) / 2;
-      if (starts[mid] <= token) low = mid;
-      else high = mid;
+      if (starts[mid] <= token)
+        low = mid;
+      else
+        high = mid;
     }
     const int context = contexts[low], length = starts[low + 1] - starts[low];
     return {context, context - length + static_cast<int>(token - starts[low]), tables + int64_t(low) * max_blocks};
@@ -59,21 +61,26 @@ struct AttentionParams {
     return key < context && !(causal && key > query) && !(window > 0 && key <= query - window);
   }
   /// First key that a query sees.
-  __device__ __forceinline__ int first_key(int query) const { return window > 0 && query - window + 1 > 0 ? query - window + 1 : 0; }
+  __device__ __forceinline__ int first_key(int query) const {
+    return window > 0 && query - window + 1 > 0 ? query - window + 1 : 0;
+  }
 };
 
-template <class Args> void check_attention(const Args& a, const char* command) {
+template <class Args>
+void check_attention(const Args& a, const char* command) {
   const auto check = [&](bool ok, const char* what) {
     if (!ok) throw CommandError(std::string(command) + what);
   };
   check(a.num_kv_heads > 0 && a.num_heads % a.num_kv_heads == 0, ": numHeads must be a multiple of numKvHeads");
   check(is_float(a.qkv.dtype) && a.out.dtype == a.qkv.dtype, " takes qkv and out of one float dtype");
-  check(is_float(a.key_cache.dtype) && a.key_cache.dtype == a.value_cache.dtype, " takes key and value caches of one float dtype");
+  check(is_float(a.key_cache.dtype) && a.key_cache.dtype == a.value_cache.dtype,
+        " takes key and value caches of one float dtype");
   check(a.block_size > 0, ": blockSize must be positive");
 }
 
 /// Args: of attention or eagerAttention; checked already.
-template <class Args> AttentionParams attention_params(const Args& a) {
+template <class Args>
+AttentionParams attention_params(const Args& a) {
   AttentionParams p{};
   p.qkv = a.qkv.data;
   p.keys = a.key_cache.data;
@@ -112,8 +119,9 @@ template <class Args> AttentionParams attention_params(const Args& a) {
 /// Whether the tensor-core kernels take these dtypes and head size; if not, attention_any does.
 inline bool attention_fast(const AttentionParams& p, int compute_capability) {
   const bool dtypes = p.act == p.cache && (p.act == DType::f16 || (p.act == DType::bf16 && compute_capability >= 80));
-  return dtypes && compute_capability >= 80 && p.head_dim % 8 == 0 && p.head_dim <= 256 && p.q_offset % 8 == 0 && p.q_group_stride % 8 == 0 &&
-         p.row_stride % 8 == 0 && aligned16(p.qkv) && aligned16(p.keys) && aligned16(p.values) && aligned16(p.out);
+  return dtypes && compute_capability >= 80 && p.head_dim % 8 == 0 && p.head_dim <= 256 && p.q_offset % 8 == 0 &&
+         p.q_group_stride % 8 == 0 && p.row_stride % 8 == 0 && aligned16(p.qkv) && aligned16(p.keys) &&
+         aligned16(p.values) && aligned16(p.out);
 }
 
 /// Every query of every sequence, any dtypes: one warp a query and head. For f32, mixed dtypes and odd head sizes.

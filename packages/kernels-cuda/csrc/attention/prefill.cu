@@ -1,9 +1,14 @@
 // Flash attention over the paged cache for sequences with several queries (Dao 2023, arXiv 2307.08691, forward pass).
-//   out = softmax(scores(q K^T)) V; online softmax over tiles of keys, f32 scores and sums, weights rounded to act for the second product
-// layout  Q, K and V tiles in shared memory, 16-byte pieces swizzled by row (piece ^ row % 8); two stages of K and V by cp.async
-// floor   4 D operations per visible (query, key, head): 2048 x 2048 causal, 32 heads of 128: 34 GFLOP = 44 us at 785 TFLOP/s
-// launch  grid (heads, query tiles, sequences), the tiles with the most keys first; 4 warps; a warp has 32 queries (D <= 128) or 16
-// needs   sm_80, D % 8 == 0, D <= 256       exact  fixed order; a sequence's bits depend on nothing else       ref  tensor/src/driver/schema.ts
+//   out = softmax(scores(q K^T)) V; online softmax over tiles of keys, f32 scores and sums, weights rounded to act for
+//   the second product
+// layout  Q, K and V tiles in shared memory, 16-byte pieces swizzled by row (piece ^ row % 8); two stages of K and V by
+//         cp.async
+// floor   4 D operations per visible (query, key, head): 2048 x 2048 causal, 32 heads of 128: 34 GFLOP = 44 us at 785
+//         TFLOP/s
+// launch  grid (heads, query tiles, sequences), the tiles with the most keys first; 4 warps; a warp has 32 queries (D
+//         <= 128) or 16
+// needs   sm_80, D % 8 == 0, D <= 256; exact fixed order; a sequence's bits depend on nothing else; ref
+//         tensor/src/driver/schema.ts
 #include "attention/params.h"
 #include "launch.h"
 #include "mma.cuh"
@@ -14,24 +19,27 @@ namespace {
 constexpr float kLog2e = 1.4426950408889634f;
 
 /// Sizes of the kernel for head sizes up to D.
-template <int D> struct Shape {
+template <int D>
+struct Shape {
   static constexpr int kWarps = D <= 128 ? 8 : 4, kThreads = 32 * kWarps;
-  static constexpr int kTilesM = 1;                             // m16 tiles of a warp
+  static constexpr int kTilesM = 1;  // m16 tiles of a warp
   static constexpr int kQueries = kWarps * 16 * kTilesM;
   static constexpr int kKeys = D <= 128 ? 64 : 32;
-  static constexpr int kStride = (D + 63) / 64 * 64;            // elements of a row in shared memory
-  static constexpr int kPieces = D / 8;                         // 16-byte pieces of a row
+  static constexpr int kStride = (D + 63) / 64 * 64;  // elements of a row in shared memory
+  static constexpr int kPieces = D / 8;               // 16-byte pieces of a row
   static constexpr size_t kSharedBytes = size_t(kQueries + 4 * kKeys) * kStride * 2;
 };
 
 /// Byte offset of piece `piece` of row `row`.
-template <int D> __device__ __forceinline__ uint32_t place(int row, int piece) {
+template <int D>
+__device__ __forceinline__ uint32_t place(int row, int piece) {
   return static_cast<uint32_t>(row * Shape<D>::kStride * 2 + ((piece ^ (row & 7)) << 4));
 }
 
 /// Starts copying keys (or values) base .. base + kKeys; rows from `end` on become zeros.
 template <class T, int D>
-__device__ __forceinline__ void copy_tile(const AttentionParams& p, const T* cache, const int32_t* table, int group, int base, int end, uint32_t to) {
+__device__ __forceinline__ void copy_tile(const AttentionParams& p, const T* cache, const int32_t* table, int group,
+                                          int base, int end, uint32_t to) {
   using S = Shape<D>;
 #pragma unroll
   for (int i = 0; i < S::kKeys * S::kPieces / S::kThreads; ++i) {
@@ -42,7 +50,8 @@ __device__ __forceinline__ void copy_tile(const AttentionParams& p, const T* cac
   }
 }
 
-template <class T, int D, bool MODIFIED> __global__ void __launch_bounds__(Shape<D>::kThreads, D <= 128 ? 2 : 1) prefill_kernel(AttentionParams p) {
+template <class T, int D, bool MODIFIED>
+__global__ void __launch_bounds__(Shape<D>::kThreads, D <= 128 ? 2 : 1) prefill_kernel(AttentionParams p) {
   pdl_begin();
   using S = Shape<D>;
   constexpr int M = S::kTilesM, kKeyTiles = S::kKeys / 8;
@@ -55,8 +64,8 @@ template <class T, int D, bool MODIFIED> __global__ void __launch_bounds__(Shape
   const int start = p.starts[sequence], length = p.starts[sequence + 1] - start, context = p.contexts[sequence];
   const int tile = (length + S::kQueries - 1) / S::kQueries - 1 - static_cast<int>(blockIdx.y);
   if (length <= 1 || tile < 0) return;
-  const int local = tile * S::kQueries;                      // first query of the tile, within the sequence's rows
-  const int past = context - length;                         // position of the sequence's first row
+  const int local = tile * S::kQueries;  // first query of the tile, within the sequence's rows
+  const int past = context - length;     // position of the sequence's first row
   const int first_query = past + local;
   const int last_query = past + (local + S::kQueries < length ? local + S::kQueries : length) - 1;
   const int end = p.causal && last_query + 1 < context ? last_query + 1 : context;
@@ -70,7 +79,8 @@ template <class T, int D, bool MODIFIED> __global__ void __launch_bounds__(Shape
   for (int item = threadIdx.x; item < S::kQueries * S::kPieces; item += S::kThreads) {
     const int row = item / S::kPieces, piece = item % S::kPieces;
     const bool valid = local + row < length && piece * 8 < p.head_dim;
-    copy_async16(shared_q + place<D>(row, piece), valid ? queries + p.query_offset(int64_t(start) + local + row, head) + piece * 8 : queries, valid);
+    copy_async16(shared_q + place<D>(row, piece),
+                 valid ? queries + p.query_offset(int64_t(start) + local + row, head) + piece * 8 : queries, valid);
   }
   copy_tile<T, D>(p, keys, table, group, begin, end, shared_k);
   copy_tile<T, D>(p, values, table, group, begin, end, shared_v);
@@ -96,11 +106,13 @@ template <class T, int D, bool MODIFIED> __global__ void __launch_bounds__(Shape
     for (int k = 0; k < D / 16; ++k) {
       uint32_t a[M][4];
 #pragma unroll
-      for (int m = 0; m < M; ++m) ldmatrix4(a[m], shared_q + place<D>((warp * M + m) * 16 + (lane & 15), 2 * k + (lane >> 4)));
+      for (int m = 0; m < M; ++m)
+        ldmatrix4(a[m], shared_q + place<D>((warp * M + m) * 16 + (lane & 15), 2 * k + (lane >> 4)));
 #pragma unroll
       for (int n = 0; n < kKeyTiles; n += 2) {
         uint32_t b[4];
-        ldmatrix4(b, shared_k + stage * stage_bytes + place<D>(n * 8 + (lane & 7) + (lane >> 4) * 8, 2 * k + ((lane >> 3) & 1)));
+        ldmatrix4(b, shared_k + stage * stage_bytes +
+                         place<D>(n * 8 + (lane & 7) + (lane >> 4) * 8, 2 * k + ((lane >> 3) & 1)));
 #pragma unroll
         for (int m = 0; m < M; ++m) {
           mma<T>(s[m][n], a[m][0], a[m][1], a[m][2], a[m][3], b[0], b[1]);
@@ -109,7 +121,8 @@ template <class T, int D, bool MODIFIED> __global__ void __launch_bounds__(Shape
       }
     }
 
-    const bool masked = base + S::kKeys > context || (p.causal && base + S::kKeys - 1 > first_query) || (p.window > 0 && base <= last_query - p.window);
+    const bool masked = base + S::kKeys > context || (p.causal && base + S::kKeys - 1 > first_query) ||
+                        (p.window > 0 && base <= last_query - p.window);
     if (MODIFIED || masked) {
 #pragma unroll
       for (int m = 0; m < M; ++m) {
@@ -117,10 +130,13 @@ template <class T, int D, bool MODIFIED> __global__ void __launch_bounds__(Shape
         for (int n = 0; n < kKeyTiles; ++n) {
 #pragma unroll
           for (int e = 0; e < 4; ++e) {
-            const int row = local + (warp * M + m) * 16 + g + (e >> 1) * 8, query = past + row, key = base + n * 8 + 2 * c + (e & 1);
+            const int row = local + (warp * M + m) * 16 + g + (e >> 1) * 8, query = past + row,
+                      key = base + n * 8 + 2 * c + (e & 1);
             const bool visible = p.visible(query, key, context);
-            if (MODIFIED) s[m][n][e] = visible && row < length ? p.score(s[m][n][e], head, query, key) : -INFINITY;
-            else if (!visible) s[m][n][e] = -INFINITY;
+            if (MODIFIED)
+              s[m][n][e] = visible && row < length ? p.score(s[m][n][e], head, query, key) : -INFINITY;
+            else if (!visible)
+              s[m][n][e] = -INFINITY;
           }
         }
       }
@@ -183,7 +199,8 @@ template <class T, int D, bool MODIFIED> __global__ void __launch_bounds__(Shape
       const int row = (warp * M + m) * 16 + g + 8 * h;
 #pragma unroll
       for (int d = 0; d < D / 8; ++d) {
-        *reinterpret_cast<uint32_t*>(staged + place<D>(row, d) + 4 * c) = pack2<T>(o[m][d][2 * h] * factor, o[m][d][2 * h + 1] * factor);
+        *reinterpret_cast<uint32_t*>(staged + place<D>(row, d) + 4 * c) =
+            pack2<T>(o[m][d][2 * h] * factor, o[m][d][2 * h + 1] * factor);
       }
     }
   }
@@ -197,15 +214,20 @@ template <class T, int D, bool MODIFIED> __global__ void __launch_bounds__(Shape
   }
 }
 
-template <class T, int D> void prefill(const AttentionParams& p, int max_query, Context& c) {
+template <class T, int D>
+void prefill(const AttentionParams& p, int max_query, Context& c) {
   using S = Shape<D>;
-  const dim3 grid(static_cast<unsigned>(p.heads), blocks_for(max_query, S::kQueries), static_cast<unsigned>(p.sequences));
+  const dim3 grid(static_cast<unsigned>(p.heads), blocks_for(max_query, S::kQueries),
+                  static_cast<unsigned>(p.sequences));
   const bool modified = p.modified();
-  require(S::kSharedBytes <= c.shared_bytes_per_block, "attention: this head size needs more shared memory than the device has");
-  launch(c, "attention", modified ? prefill_kernel<T, D, true> : prefill_kernel<T, D, false>, grid, S::kThreads, S::kSharedBytes, p);
+  require(S::kSharedBytes <= c.shared_bytes_per_block,
+          "attention: this head size needs more shared memory than the device has");
+  launch(c, "attention", modified ? prefill_kernel<T, D, true> : prefill_kernel<T, D, false>, grid, S::kThreads,
+         S::kSharedBytes, p);
 }
 
-template <class T> void prefill(const AttentionParams& p, int max_query, Context& c) {
+template <class T>
+void prefill(const AttentionParams& p, int max_query, Context& c) {
   if (p.head_dim <= 64) return prefill<T, 64>(p, max_query, c);
   if (p.head_dim <= 96) return prefill<T, 96>(p, max_query, c);
   if (p.head_dim <= 128) return prefill<T, 128>(p, max_query, c);

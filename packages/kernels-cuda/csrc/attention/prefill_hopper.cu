@@ -1,9 +1,12 @@
 // Flash attention on Hopper: the same maths as prefill.cu with wgmma, for plain scores and D <= 128.
-// layout  Q, K and V tiles as panels of 64 columns, rows of 128 bytes swizzled by 128 (what wgmma reads); S = Q K^T from shared memory,
-//         O += P V with P in registers and V read transposed. A producer warpgroup gathers K and V rows with cp.async, two stages
-// floor   4 D operations per visible (query, key, head): 2048 x 2048 causal, 32 heads of 128: 34 GFLOP = 44 us at 785 TFLOP/s
-// launch  grid (heads, tiles of 128 queries, sequences), 3 warpgroups: one copies, two have 64 queries each; 128 keys a step
-// needs   sm_90a, D % 8 == 0, D <= 128, no ALiBi, bias or softcap        exact  fixed order        ref  tensor/src/driver/schema.ts
+// layout  Q, K and V tiles as panels of 64 columns, rows of 128 bytes swizzled by 128 (what wgmma reads); S = Q K^T
+//         from shared memory, O += P V with P in registers and V read transposed. A producer warpgroup gathers K and V
+//         rows with cp.async, two stages
+// floor   4 D operations per visible (query, key, head): 2048 x 2048 causal, 32 heads of 128: 34 GFLOP = 44 us at 785
+//         TFLOP/s
+// launch  grid (heads, tiles of 128 queries, sequences), 3 warpgroups: one copies, two have 64 queries each; 128 keys a
+//         step
+// needs   sm_90a, D % 8 == 0, D <= 128, no ALiBi, bias or softcap; exact fixed order; ref tensor/src/driver/schema.ts
 #include <cstring>
 #include "attention/params.h"
 #include "launch.h"
@@ -21,56 +24,91 @@ namespace {
 constexpr int kQueries = 128, kKeys = 128, kStages = 2, kThreads = 384;
 constexpr uint32_t kPanelBytes = 128 * 128;  // 128 rows of 64 elements
 constexpr float kLog2e = 1.4426950408889634f;
-template <int D> constexpr uint32_t kTileBytes = D / 64 * kPanelBytes;
-template <int D> constexpr size_t kSharedBytes = size_t(1 + 2 * kStages) * kTileBytes<D> + 1024;
+template <int D>
+constexpr uint32_t kTileBytes = D / 64 * kPanelBytes;
+template <int D>
+constexpr size_t kSharedBytes = size_t(1 + 2 * kStages) * kTileBytes<D> + 1024;
 
 __device__ __forceinline__ uint32_t place(int row, int piece) {
   return static_cast<uint32_t>((piece >> 3) * kPanelBytes + row * 128 + (((piece & 7) ^ (row & 7)) << 4));
 }
 
 #if Q_HOPPER
-__device__ __forceinline__ void barrier_init(uint32_t b, int arrivals) { asm volatile("mbarrier.init.shared::cta.b64 [%0], %1;" ::"r"(b), "r"(arrivals)); }
-__device__ __forceinline__ void barrier_arrive(uint32_t b) { asm volatile("mbarrier.arrive.shared::cta.b64 _, [%0];" ::"r"(b) : "memory"); }
+__device__ __forceinline__ void barrier_init(uint32_t b, int arrivals) {
+  asm volatile("mbarrier.init.shared::cta.b64 [%0], %1;" ::"r"(b), "r"(arrivals));
+}
+__device__ __forceinline__ void barrier_arrive(uint32_t b) {
+  asm volatile("mbarrier.arrive.shared::cta.b64 _, [%0];" ::"r"(b) : "memory");
+}
 __device__ __forceinline__ void barrier_wait(uint32_t b, int parity) {
-  asm volatile("{.reg .pred p; again: mbarrier.try_wait.parity.shared::cta.b64 p, [%0], %1; @p bra done; bra again; done: }" ::"r"(b), "r"(parity) : "memory");
+  asm volatile(
+      "{.reg .pred p; again: mbarrier.try_wait.parity.shared::cta.b64 p, [%0], %1; @p bra done; bra again; done: }" ::
+          "r"(b),
+      "r"(parity)
+      : "memory");
 }
 __device__ __forceinline__ void to_async_proxy() { asm volatile("fence.proxy.async.shared::cta;" ::: "memory"); }
 __device__ __forceinline__ void wgmma_fence() { asm volatile("wgmma.fence.sync.aligned;" ::: "memory"); }
-__device__ __forceinline__ void wgmma_finish() { asm volatile("wgmma.commit_group.sync.aligned;\nwgmma.wait_group.sync.aligned 0;" ::: "memory"); }
-
-/// Descriptor of a tile with 128-byte swizzled rows, 8-row groups 1024 bytes apart; `panel` is the distance between panels when the
-/// rows run along the contraction (V), in units of 16 bytes.
-__device__ __forceinline__ uint64_t descriptor(uint32_t address, uint32_t panel) {
-  return static_cast<uint64_t>((address & 0x3ffff) >> 4) | (static_cast<uint64_t>(panel) << 16) | (static_cast<uint64_t>(64) << 32) | (static_cast<uint64_t>(1) << 62);
+__device__ __forceinline__ void wgmma_finish() {
+  asm volatile("wgmma.commit_group.sync.aligned;\nwgmma.wait_group.sync.aligned 0;" ::: "memory");
 }
 
-#define Q_F8(i) "+f"(d[i]), "+f"(d[i + 1]), "+f"(d[i + 2]), "+f"(d[i + 3]), "+f"(d[i + 4]), "+f"(d[i + 5]), "+f"(d[i + 6]), "+f"(d[i + 7])
+/// Descriptor of a tile with 128-byte swizzled rows, 8-row groups 1024 bytes apart; `panel` is the distance between
+/// panels when the rows run along the contraction (V), in units of 16 bytes.
+__device__ __forceinline__ uint64_t descriptor(uint32_t address, uint32_t panel) {
+  return static_cast<uint64_t>((address & 0x3ffff) >> 4) | (static_cast<uint64_t>(panel) << 16) |
+         (static_cast<uint64_t>(64) << 32) | (static_cast<uint64_t>(1) << 62);
+}
+
+#define Q_F8(i)                                                                                               \
+  "+f"(d[i]), "+f"(d[i + 1]), "+f"(d[i + 2]), "+f"(d[i + 3]), "+f"(d[i + 4]), "+f"(d[i + 5]), "+f"(d[i + 6]), \
+      "+f"(d[i + 7])
 #define Q_F32(i) Q_F8(i), Q_F8(i + 8), Q_F8(i + 16), Q_F8(i + 24)
-#define Q_L32 "%0,%1,%2,%3,%4,%5,%6,%7,%8,%9,%10,%11,%12,%13,%14,%15,%16,%17,%18,%19,%20,%21,%22,%23,%24,%25,%26,%27,%28,%29,%30,%31"
-#define Q_L64 Q_L32 ",%32,%33,%34,%35,%36,%37,%38,%39,%40,%41,%42,%43,%44,%45,%46,%47,%48,%49,%50,%51,%52,%53,%54,%55,%56,%57,%58,%59,%60,%61,%62,%63"
+#define Q_L32                                                                                                          \
+  "%0,%1,%2,%3,%4,%5,%6,%7,%8,%9,%10,%11,%12,%13,%14,%15,%16,%17,%18,%19,%20,%21,%22,%23,%24,%25,%26,%27,%28,%29,%30," \
+  "%31"
+#define Q_L64                                                                                                      \
+  Q_L32                                                                                                            \
+  ",%32,%33,%34,%35,%36,%37,%38,%39,%40,%41,%42,%43,%44,%45,%46,%47,%48,%49,%50,%51,%52,%53,%54,%55,%56,%57,%58,%" \
+  "59,%60,%61,%62,%63"
 
 /// d[64 x 128] (+)= A B^T, both with rows along the contraction, from shared memory.
-template <class T> __device__ __forceinline__ void product_qk(float (&d)[64], uint64_t a, uint64_t b, int accumulate) {
-#define Q_SS(TYPE) \
-  asm volatile("{.reg .pred p; setp.ne.b32 p, %66, 0; wgmma.mma_async.sync.aligned.m64n128k16.f32." TYPE "." TYPE " {" Q_L64 "}, %64, %65, p, 1, 1, 0, 0;}" \
-               : Q_F32(0), Q_F32(32) : "l"(a), "l"(b), "r"(accumulate))
-  if constexpr (std::is_same_v<T, half_t>) Q_SS("f16");
-  else Q_SS("bf16");
+template <class T>
+__device__ __forceinline__ void product_qk(float (&d)[64], uint64_t a, uint64_t b, int accumulate) {
+#define Q_SS(TYPE)                                                                                                \
+  asm volatile("{.reg .pred p; setp.ne.b32 p, %66, 0; wgmma.mma_async.sync.aligned.m64n128k16.f32." TYPE "." TYPE \
+               " {" Q_L64 "}, %64, %65, p, 1, 1, 0, 0;}"                                                          \
+               : Q_F32(0), Q_F32(32)                                                                              \
+               : "l"(a), "l"(b), "r"(accumulate))
+  if constexpr (std::is_same_v<T, half_t>)
+    Q_SS("f16");
+  else
+    Q_SS("bf16");
 }
 /// d[64 x N] += A B, A from registers, B with rows across the contraction.
-template <class T> __device__ __forceinline__ void product_pv(float (&d)[64], const uint32_t (&a)[4], uint64_t b) {
-#define Q_RS128(TYPE) \
-  asm volatile("wgmma.mma_async.sync.aligned.m64n128k16.f32." TYPE "." TYPE " {" Q_L64 "}, {%64,%65,%66,%67}, %68, 1, 1, 1, 1;" \
-               : Q_F32(0), Q_F32(32) : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b))
-  if constexpr (std::is_same_v<T, half_t>) Q_RS128("f16");
-  else Q_RS128("bf16");
+template <class T>
+__device__ __forceinline__ void product_pv(float (&d)[64], const uint32_t (&a)[4], uint64_t b) {
+#define Q_RS128(TYPE)                                                                  \
+  asm volatile("wgmma.mma_async.sync.aligned.m64n128k16.f32." TYPE "." TYPE " {" Q_L64 \
+               "}, {%64,%65,%66,%67}, %68, 1, 1, 1, 1;"                                \
+               : Q_F32(0), Q_F32(32)                                                   \
+               : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b))
+  if constexpr (std::is_same_v<T, half_t>)
+    Q_RS128("f16");
+  else
+    Q_RS128("bf16");
 }
-template <class T> __device__ __forceinline__ void product_pv(float (&d)[32], const uint32_t (&a)[4], uint64_t b) {
-#define Q_RS64(TYPE) \
-  asm volatile("wgmma.mma_async.sync.aligned.m64n64k16.f32." TYPE "." TYPE " {" Q_L32 "}, {%32,%33,%34,%35}, %36, 1, 1, 1, 1;" \
-               : Q_F32(0) : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b))
-  if constexpr (std::is_same_v<T, half_t>) Q_RS64("f16");
-  else Q_RS64("bf16");
+template <class T>
+__device__ __forceinline__ void product_pv(float (&d)[32], const uint32_t (&a)[4], uint64_t b) {
+#define Q_RS64(TYPE)                                                                  \
+  asm volatile("wgmma.mma_async.sync.aligned.m64n64k16.f32." TYPE "." TYPE " {" Q_L32 \
+               "}, {%32,%33,%34,%35}, %36, 1, 1, 1, 1;"                               \
+               : Q_F32(0)                                                             \
+               : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b))
+  if constexpr (std::is_same_v<T, half_t>)
+    Q_RS64("f16");
+  else
+    Q_RS64("bf16");
 }
 
 struct Tile {
@@ -79,16 +117,21 @@ struct Tile {
 };
 
 /// The producer warpgroup: queries and first keys, then tile after tile as its stage becomes free.
-template <class T, int D> __device__ __forceinline__ void produce(const AttentionParams& p, const Tile& t, uint32_t shared, uint32_t full, uint32_t empty) {
+template <class T, int D>
+__device__ __forceinline__ void produce(const AttentionParams& p, const Tile& t, uint32_t shared, uint32_t full,
+                                        uint32_t empty) {
   constexpr int kPieces = D / 8;
   const int lane = threadIdx.x & 31, warp = (threadIdx.x >> 5) & 3;
   const T* queries = static_cast<const T*>(p.qkv);
   for (int item = threadIdx.x & 127; item < kQueries * kPieces; item += 128) {
     const int row = item / kPieces, piece = item % kPieces;
     const bool valid = t.local + row < t.length && piece * 8 < p.head_dim;
-    copy_async16(shared + place(row, piece), valid ? queries + p.query_offset(int64_t(t.start) + t.local + row, t.head) + piece * 8 : queries, valid);
+    copy_async16(shared + place(row, piece),
+                 valid ? queries + p.query_offset(int64_t(t.start) + t.local + row, t.head) + piece * 8 : queries,
+                 valid);
   }
-  const auto copy = [&](const T* cache, long long slot, uint32_t to) {  // the warp's 32 rows; a lane holds the slot of one
+  const auto copy = [&](const T* cache, long long slot,
+                        uint32_t to) {  // the warp's 32 rows; a lane holds the slot of one
 #pragma unroll 4
     for (int i = 0; i < kPieces; ++i) {
       const int item = i * 32 + lane, row = item / kPieces, piece = item % kPieces;
@@ -122,8 +165,10 @@ template <class T, int D> __device__ __forceinline__ void produce(const Attentio
 
 /// A consumer warpgroup: 64 queries.
 template <class T, int D>
-__device__ __forceinline__ void consume(const AttentionParams& p, const Tile& t, char* staged, uint32_t shared, uint32_t full, uint32_t empty) {
-  const int half = (threadIdx.x >> 7) - 1, warp = (threadIdx.x >> 5) & 3, lane = threadIdx.x & 31, g = lane >> 2, c = lane & 3;
+__device__ __forceinline__ void consume(const AttentionParams& p, const Tile& t, char* staged, uint32_t shared,
+                                        uint32_t full, uint32_t empty) {
+  const int half = (threadIdx.x >> 7) - 1, warp = (threadIdx.x >> 5) & 3, lane = threadIdx.x & 31, g = lane >> 2,
+            c = lane & 3;
   const int first_row = half * 64 + warp * 16, first_query = t.past + t.local + half * 64;
   float o[D / 2] = {};
   float largest[2] = {-INFINITY, -INFINITY}, total[2] = {0.f, 0.f};
@@ -141,7 +186,8 @@ __device__ __forceinline__ void consume(const AttentionParams& p, const Tile& t,
     }
     wgmma_finish();
 
-    if (base + kKeys > t.context || (p.causal && base + kKeys - 1 > first_query) || (p.window > 0 && base <= first_query + 63 - p.window)) {
+    if (base + kKeys > t.context || (p.causal && base + kKeys - 1 > first_query) ||
+        (p.window > 0 && base <= first_query + 63 - p.window)) {
 #pragma unroll
       for (int n = 0; n < 16; ++n) {
 #pragma unroll
@@ -165,7 +211,8 @@ __device__ __forceinline__ void consume(const AttentionParams& p, const Tile& t,
       float sum = 0.f;
 #pragma unroll
       for (int n = 0; n < 16; ++n) {
-        const float w0 = exp2_fast(s[4 * n + 2 * h] * scale - safe), w1 = exp2_fast(s[4 * n + 2 * h + 1] * scale - safe);
+        const float w0 = exp2_fast(s[4 * n + 2 * h] * scale - safe),
+                    w1 = exp2_fast(s[4 * n + 2 * h + 1] * scale - safe);
         sum += w0 + w1;
         weights[n / 2][(n & 1) * 2 + h] = pack2<T>(w0, w1);
       }
@@ -177,7 +224,8 @@ __device__ __forceinline__ void consume(const AttentionParams& p, const Tile& t,
     barrier_wait(full + 16 * stage + 8, parity);
     wgmma_fence();
 #pragma unroll
-    for (int k = 0; k < kKeys / 16; ++k) product_pv<T>(o, weights[k], descriptor(values + k * 16 * 128, kPanelBytes >> 4));
+    for (int k = 0; k < kKeys / 16; ++k)
+      product_pv<T>(o, weights[k], descriptor(values + k * 16 * 128, kPanelBytes >> 4));
     wgmma_finish();
     barrier_arrive(empty + 8 * stage);
   }
@@ -191,7 +239,8 @@ __device__ __forceinline__ void consume(const AttentionParams& p, const Tile& t,
     const float factor = sum > 0.f ? 1.f / sum : 0.f;
 #pragma unroll
     for (int n = 0; n < D / 8; ++n) {
-      *reinterpret_cast<uint32_t*>(staged + place(first_row + g + 8 * h, n) + 4 * c) = pack2<T>(o[4 * n + 2 * h] * factor, o[4 * n + 2 * h + 1] * factor);
+      *reinterpret_cast<uint32_t*>(staged + place(first_row + g + 8 * h, n) + 4 * c) =
+          pack2<T>(o[4 * n + 2 * h] * factor, o[4 * n + 2 * h + 1] * factor);
     }
   }
   __syncwarp();
@@ -205,7 +254,8 @@ __device__ __forceinline__ void consume(const AttentionParams& p, const Tile& t,
 }
 #endif
 
-template <class T, int D> __global__ void __launch_bounds__(kThreads, 1) prefill_hopper_kernel(AttentionParams p) {
+template <class T, int D>
+__global__ void __launch_bounds__(kThreads, 1) prefill_hopper_kernel(AttentionParams p) {
 #if Q_HOPPER
   pdl_begin();
   extern __shared__ char dynamic_shared[];
@@ -246,7 +296,8 @@ template <class T, int D> __global__ void __launch_bounds__(kThreads, 1) prefill
 #endif
 }
 
-template <class T, int D> void prefill_hopper(const AttentionParams& p, int max_query, Context& c) {
+template <class T, int D>
+void prefill_hopper(const AttentionParams& p, int max_query, Context& c) {
   const dim3 grid(static_cast<unsigned>(p.heads), blocks_for(max_query, kQueries), static_cast<unsigned>(p.sequences));
   launch(c, "attention", prefill_hopper_kernel<T, D>, grid, kThreads, kSharedBytes<D>, p);
 }

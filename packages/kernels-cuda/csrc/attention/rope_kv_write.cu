@@ -2,7 +2,8 @@
 //   (a, b) -> (a cos - b sin, a sin + b cos), cos and sin of position * inverseFrequency in f32, times ropeScale
 // layout  as in tensor/src/driver/schema.ts: pairs (i, i + rotaryDim / 2), or (2i, 2i + 1) when interleaved
 // floor   T * (2 H + 4 Hkv) * D * bytes (queries read and written, keys and values read and written)
-// launch  8 warps a block; a warp has one head of a token, or every 8th when there are many tokens        exact  f32 inside, one rounding        ref  tensor/src/driver/schema.ts
+// launch  8 warps a block; a warp has one head of a token, or every 8th when there are many tokens; exact f32 inside,
+//         one rounding; ref tensor/src/driver/schema.ts
 #include "device.cuh"
 #include "launch.h"
 
@@ -22,15 +23,20 @@ struct RopeParams {
   int block_size, max_blocks;
 };
 
-template <int N> __device__ __forceinline__ void store_cache(void* cache, DType dtype, int64_t i, const float (&v)[N]) {
-  if (dtype == DType::f32) store(static_cast<float*>(cache) + i, v);
-  else if (dtype == DType::f16) store(static_cast<half_t*>(cache) + i, v);
-  else store(static_cast<bfloat_t*>(cache) + i, v);
+template <int N>
+__device__ __forceinline__ void store_cache(void* cache, DType dtype, int64_t i, const float (&v)[N]) {
+  if (dtype == DType::f32)
+    store(static_cast<float*>(cache) + i, v);
+  else if (dtype == DType::f16)
+    store(static_cast<half_t*>(cache) + i, v);
+  else
+    store(static_cast<bfloat_t*>(cache) + i, v);
 }
 
 /// Rotates a head read from `from`; put(i, values) takes N values at element i of the head.
 template <int N, int PAIRS, class T, class Put>
-__device__ __forceinline__ void rotate_head(const RopeParams& p, const T* from, int rotated, const float (&sines)[PAIRS], const float (&cosines)[PAIRS], Put put) {
+__device__ __forceinline__ void rotate_head(const RopeParams& p, const T* from, int rotated,
+                                            const float (&sines)[PAIRS], const float (&cosines)[PAIRS], Put put) {
   const int lane = threadIdx.x & 31, half = p.rotary_dim / 2;
 #pragma unroll
   for (int k = 0; k < PAIRS / N; ++k) {
@@ -69,7 +75,8 @@ __device__ __forceinline__ void rotate_head(const RopeParams& p, const T* from, 
 
 /// A warp has the heads first, first + step, ... of a token, and computes the token's sines and cosines once.
 /// PAIRS: pairs of a lane, so rotaryDim is at most 64 * PAIRS.
-template <class T, int N, int PAIRS> __global__ void __launch_bounds__(256) rope_kernel(RopeParams p) {
+template <class T, int N, int PAIRS>
+__global__ void __launch_bounds__(256) rope_kernel(RopeParams p) {
   pdl_trigger();
   const int64_t token = blockIdx.x;
   const int lane = threadIdx.x & 31, heads = p.heads + 2 * p.kv_heads, group_size = p.heads / p.kv_heads;
@@ -92,7 +99,10 @@ template <class T, int N, int PAIRS> __global__ void __launch_bounds__(256) rope
     if (head < p.heads) {
       T* q = row + p.q_offset + (head / group_size) * p.q_group_stride + int64_t(head % group_size) * p.head_dim;
       // In place: a lane writes only what it alone has read; the part that is not rotated stays.
-      if (rotated) rotate_head<N, PAIRS>(p, q, rotated, sines, cosines, [&](int i, const auto& v) { if (i < rotated) store(q + i, v); });
+      if (rotated)
+        rotate_head<N, PAIRS>(p, q, rotated, sines, cosines, [&](int i, const auto& v) {
+          if (i < rotated) store(q + i, v);
+        });
       continue;
     }
     const bool key = head < p.heads + p.kv_heads;
@@ -100,16 +110,20 @@ template <class T, int N, int PAIRS> __global__ void __launch_bounds__(256) rope
     const int64_t slot = ((block * p.kv_heads + group) * p.block_size + position % p.block_size) * p.head_dim;
     const T* from = row + (key ? p.k_offset : p.v_offset) + group * p.kv_stride;
     void* cache = key ? p.keys : p.values;
-    rotate_head<N, PAIRS>(p, from, key ? rotated : 0, sines, cosines, [&](int i, const auto& v) { store_cache(cache, p.cache_dtype, slot + i, v); });
+    rotate_head<N, PAIRS>(p, from, key ? rotated : 0, sines, cosines,
+                          [&](int i, const auto& v) { store_cache(cache, p.cache_dtype, slot + i, v); });
   }
 }
 
 }  // namespace
 
 void run(const RopeKvWriteArgs& a, Context& c) {
-  require(is_float(a.key_cache.dtype) && a.key_cache.dtype == a.value_cache.dtype, "ropeKvWrite takes key and value caches of one float dtype");
-  require(a.num_kv_heads > 0 && a.num_heads % a.num_kv_heads == 0, "ropeKvWrite: numHeads must be a multiple of numKvHeads");
-  require(a.rotary_dim % 2 == 0 && a.rotary_dim <= a.head_dim, "ropeKvWrite: rotaryDim must be even and at most headDim");
+  require(is_float(a.key_cache.dtype) && a.key_cache.dtype == a.value_cache.dtype,
+          "ropeKvWrite takes key and value caches of one float dtype");
+  require(a.num_kv_heads > 0 && a.num_heads % a.num_kv_heads == 0,
+          "ropeKvWrite: numHeads must be a multiple of numKvHeads");
+  require(a.rotary_dim % 2 == 0 && a.rotary_dim <= a.head_dim,
+          "ropeKvWrite: rotaryDim must be even and at most headDim");
   require(a.rotary_dim <= 512, "ropeKvWrite: rotaryDim is at most 512");
   if (a.tokens == 0) return;
   RopeParams p{};
@@ -136,9 +150,10 @@ void run(const RopeKvWriteArgs& a, Context& c) {
   p.row_stride = a.row_stride;
   p.block_size = static_cast<int>(a.block_size);
   p.max_blocks = static_cast<int>(a.max_blocks);
-  const int64_t units = a.q_offset | a.q_group_stride | a.k_offset | a.v_offset | a.kv_stride | a.row_stride | a.head_dim | (a.rotary_dim / 2);
-  const bool pairs = units % 2 == 0 && a.head_dim % 4 == 0 && a.rotary_dim % 4 == 0 && (!p.interleaved || units % 4 == 0) && aligned16(p.qkv) &&
-                     aligned16(p.keys) && aligned16(p.values);
+  const int64_t units = a.q_offset | a.q_group_stride | a.k_offset | a.v_offset | a.kv_stride | a.row_stride |
+                        a.head_dim | (a.rotary_dim / 2);
+  const bool pairs = units % 2 == 0 && a.head_dim % 4 == 0 && a.rotary_dim % 4 == 0 &&
+                     (!p.interleaved || units % 4 == 0) && aligned16(p.qkv) && aligned16(p.keys) && aligned16(p.values);
   // Few tokens: a head a warp. Many: four, which share the sines and cosines.
   const int64_t heads_a_warp = a.tokens * (p.heads + 2 * p.kv_heads) > 128ll * c.multiprocessors ? 4 : 1;
   const dim3 grid(static_cast<unsigned>(a.tokens), blocks_for(p.heads + 2 * p.kv_heads, 8 * heads_a_warp));

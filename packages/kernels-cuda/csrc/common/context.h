@@ -21,7 +21,10 @@ class Workspace {
  public:
   virtual ~Workspace() = default;
   virtual void* take(size_t bytes) = 0;  // 256-byte aligned
-  template <class T> T* take_array(size_t count) { return static_cast<T*>(take(count * sizeof(T))); }
+  template <class T>
+  T* take_array(size_t count) {
+    return static_cast<T*>(take(count * sizeof(T)));
+  }
 };
 
 /// What a kernel found wrong with its data. The driver looks at it when a read or flush completes.
@@ -45,9 +48,10 @@ struct Context {
   CublasLt* cublaslt;  // null when the library is not there
   bool capturing;
   DeviceError* device_error = nullptr;  // pinned, device-visible; see report_error in device.cuh
-  unsigned* counters = nullptr;         // kCounters zeros on the device, for "the last block does the rest": users leave them zero
-  const RmsNormArgs* norm = nullptr;    // a linear: still to be done, and writes x; with the product or before it
-  bool settled = true;                  // no kernel that may still run writes what this command loads early (launch.h)
+  unsigned* counters =
+      nullptr;  // kCounters zeros on the device, for "the last block does the rest": users leave them zero
+  const RmsNormArgs* norm = nullptr;  // a linear: still to be done, and writes x; with the product or before it
+  bool settled = true;                // no kernel that may still run writes what this command loads early (launch.h)
 };
 
 inline void check(cudaError_t status, const char* what) {

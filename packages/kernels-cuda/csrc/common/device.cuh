@@ -14,23 +14,37 @@ __device__ __forceinline__ float to_float(float x) { return x; }
 __device__ __forceinline__ float to_float(half_t x) { return __half2float(x); }
 __device__ __forceinline__ float to_float(bfloat_t x) { return __bfloat162float(x); }
 
-template <class T> __device__ __forceinline__ T from_float(float x);
-template <> __device__ __forceinline__ float from_float<float>(float x) { return x; }
-template <> __device__ __forceinline__ half_t from_float<half_t>(float x) { return __float2half_rn(x); }
-template <> __device__ __forceinline__ bfloat_t from_float<bfloat_t>(float x) { return __float2bfloat16_rn(x); }
+template <class T>
+__device__ __forceinline__ T from_float(float x);
+template <>
+__device__ __forceinline__ float from_float<float>(float x) {
+  return x;
+}
+template <>
+__device__ __forceinline__ half_t from_float<half_t>(float x) {
+  return __float2half_rn(x);
+}
+template <>
+__device__ __forceinline__ bfloat_t from_float<bfloat_t>(float x) {
+  return __float2bfloat16_rn(x);
+}
 
 /// N values of T moved as one access of sizeof(T) * N bytes (at most 16).
-template <class T, int N> struct alignas(sizeof(T) * N) Pack {
+template <class T, int N>
+struct alignas(sizeof(T) * N) Pack {
   T v[N];
 };
-template <class T> constexpr int kPack = 16 / sizeof(T);
+template <class T>
+constexpr int kPack = 16 / sizeof(T);
 
-template <class T, int N> __device__ __forceinline__ void load(float (&out)[N], const T* from) {
+template <class T, int N>
+__device__ __forceinline__ void load(float (&out)[N], const T* from) {
   const Pack<T, N> p = *reinterpret_cast<const Pack<T, N>*>(from);
 #pragma unroll
   for (int i = 0; i < N; ++i) out[i] = to_float(p.v[i]);
 }
-template <class T, int N> __device__ __forceinline__ void store(T* to, const float (&in)[N]) {
+template <class T, int N>
+__device__ __forceinline__ void store(T* to, const float (&in)[N]) {
   Pack<T, N> p;
 #pragma unroll
   for (int i = 0; i < N; ++i) p.v[i] = from_float<T>(in[i]);
@@ -46,7 +60,8 @@ struct Max {
   __device__ __forceinline__ static float apply(float a, float b) { return fmaxf(a, b); }
 };
 
-template <class Op> __device__ __forceinline__ float warp_reduce(float x) {
+template <class Op>
+__device__ __forceinline__ float warp_reduce(float x) {
 #pragma unroll
   for (int o = 16; o > 0; o >>= 1) x = Op::apply(x, __shfl_xor_sync(0xffffffffu, x, o));
   return x;
@@ -62,8 +77,10 @@ __device__ __forceinline__ int warp_scan(int x) {
   return x;
 }
 
-/// Reduction over the block, the result in every thread. Whole warps only; `shared` holds 32 floats and may be reused at once.
-template <class Op> __device__ __forceinline__ float block_reduce(float x, float* shared) {
+/// Reduction over the block, the result in every thread. Whole warps only; `shared` holds 32 floats and may be reused
+/// at once.
+template <class Op>
+__device__ __forceinline__ float block_reduce(float x, float* shared) {
   const int lane = threadIdx.x & 31, warp = threadIdx.x >> 5, warps = blockDim.x >> 5;
   x = warp_reduce<Op>(x);
   if (warps == 1) return x;
@@ -73,7 +90,8 @@ template <class Op> __device__ __forceinline__ float block_reduce(float x, float
   return warp_reduce<Op>(lane < warps ? shared[lane] : Op::identity);
 }
 
-/// Tells the driver that data was bad (an index outside 0 to limit - 1); the next read or flush that completes fails with it.
+/// Tells the driver that data was bad (an index outside 0 to limit - 1); the next read or flush that completes fails
+/// with it.
 __device__ __forceinline__ void report_error(DeviceError* error, Command command, int64_t value, int64_t limit) {
   if (!error) return;
   volatile DeviceError* e = error;
@@ -90,14 +108,19 @@ __device__ __forceinline__ float load_any(const void* data, DType dtype, int64_t
   return to_float(static_cast<const bfloat_t*>(data)[i]);
 }
 __device__ __forceinline__ void store_any(void* data, DType dtype, int64_t i, float x) {
-  if (dtype == DType::f32) static_cast<float*>(data)[i] = x;
-  else if (dtype == DType::f16) static_cast<half_t*>(data)[i] = from_float<half_t>(x);
-  else static_cast<bfloat_t*>(data)[i] = from_float<bfloat_t>(x);
+  if (dtype == DType::f32)
+    static_cast<float*>(data)[i] = x;
+  else if (dtype == DType::f16)
+    static_cast<half_t*>(data)[i] = from_float<half_t>(x);
+  else
+    static_cast<bfloat_t*>(data)[i] = from_float<bfloat_t>(x);
 }
-template <int N> __device__ __forceinline__ void load_any(float (&out)[N], const void* data, DType dtype, int64_t i) {
+template <int N>
+__device__ __forceinline__ void load_any(float (&out)[N], const void* data, DType dtype, int64_t i) {
   if (dtype == DType::f32) {
 #pragma unroll
-    for (int j = 0; j < N; j += 4) load(reinterpret_cast<float(&)[4]>(out[j]), static_cast<const float*>(data) + i + j);
+    for (int j = 0; j < N; j += 4)
+      load(reinterpret_cast<float (&)[4]>(out[j]), static_cast<const float*>(data) + i + j);
   } else if (dtype == DType::f16) {
     load(out, static_cast<const half_t*>(data) + i);
   } else {
@@ -107,10 +130,16 @@ template <int N> __device__ __forceinline__ void load_any(float (&out)[N], const
 
 inline int64_t dtype_bytes(DType dtype) {
   switch (dtype) {
-    case DType::f32: case DType::i32: return 4;
-    case DType::f16: case DType::bf16: return 2;
-    case DType::i64: return 8;
-    default: return 1;
+    case DType::f32:
+    case DType::i32:
+      return 4;
+    case DType::f16:
+    case DType::bf16:
+      return 2;
+    case DType::i64:
+      return 8;
+    default:
+      return 1;
   }
 }
 inline int64_t count_of(const Tensor& t) { return t.bytes / dtype_bytes(t.dtype); }
@@ -122,13 +151,20 @@ inline void require(bool ok, const char* message) {
 
 inline bool aligned16(const void* p) { return (reinterpret_cast<uintptr_t>(p) & 15) == 0; }
 
-/// Calls f with a zero of the C++ type of a float dtype: with_float(t.dtype, "add", [&](auto zero) { using T = decltype(zero); ... }).
-template <class F> void with_float(DType dtype, const char* what, F&& f) {
+/// Calls f with a zero of the C++ type of a float dtype: with_float(t.dtype, "add", [&](auto zero) { using T =
+/// decltype(zero); ... }).
+template <class F>
+void with_float(DType dtype, const char* what, F&& f) {
   switch (dtype) {
-    case DType::f32: return f(float{});
-    case DType::f16: return f(half_t{});
-    case DType::bf16: return f(bfloat_t{});
-    default: throw CommandError(std::string(what) + ": takes f32, f16 or bf16, got dtype code " + std::to_string(static_cast<int>(dtype)));
+    case DType::f32:
+      return f(float{});
+    case DType::f16:
+      return f(half_t{});
+    case DType::bf16:
+      return f(bfloat_t{});
+    default:
+      throw CommandError(std::string(what) + ": takes f32, f16 or bf16, got dtype code " +
+                         std::to_string(static_cast<int>(dtype)));
   }
 }
 

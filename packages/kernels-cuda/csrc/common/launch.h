@@ -6,13 +6,12 @@
 //   (reads of what earlier kernels wrote AND all writes), and no thread returns before calling it.
 //
 // What may come before pdl_wait(): index arithmetic, shared-memory initialisation, barrier and descriptor set-up,
-// prefetch_l2() (the L2 is coherent), and loads of what the driver knows to be read early: the weights of a linear, positions,
-// lengths and block tables of rope and attention. It knows which memory the kernels that may still run write
-// (runtime/unsettled.h); where such memory is among it, Context::settled is false, the command is an ordinary launch, and
-// nothing of it runs before they have ended.
-// pdl_trigger() says that the next kernel may become resident; call it once, at the top (the next kernel still waits
-// for this one to end in its own pdl_wait()). Without it the next kernel starts when this one's blocks exit.
-// On older architectures both are nothing, and launch() is an ordinary launch.
+// prefetch_l2() (the L2 is coherent), and loads of what the driver knows to be read early: the weights of a linear,
+// positions, lengths and block tables of rope and attention. It knows which memory the kernels that may still run write
+// (runtime/unsettled.h); where such memory is among it, Context::settled is false, the command is an ordinary launch,
+// and nothing of it runs before they have ended. pdl_trigger() says that the next kernel may become resident; call it
+// once, at the top (the next kernel still waits for this one to end in its own pdl_wait()). Without it the next kernel
+// starts when this one's blocks exit. On older architectures both are nothing, and launch() is an ordinary launch.
 #pragma once
 #include <cuda_runtime.h>
 #include <type_traits>
@@ -67,6 +66,8 @@ void launch(Context& context, const char* what, void (*kernel)(Params...), dim3 
   check(cudaLaunchKernelEx(&config, kernel, static_cast<std::decay_t<Params>>(values)...), what);
 }
 
-inline unsigned blocks_for(int64_t items, int64_t per_block) { return static_cast<unsigned>((items + per_block - 1) / per_block); }
+inline unsigned blocks_for(int64_t items, int64_t per_block) {
+  return static_cast<unsigned>((items + per_block - 1) / per_block);
+}
 
 }  // namespace q::cuda

@@ -15,7 +15,9 @@ __device__ __forceinline__ unsigned long long candidate(float x, int64_t index) 
   const uint32_t key = x != x ? 0u : ordered(x == 0.f ? 0.f : x);
   return (static_cast<unsigned long long>(key) << 32) | (0xffffffffu - static_cast<uint32_t>(index));
 }
-__device__ __forceinline__ int32_t candidate_index(unsigned long long c) { return static_cast<int32_t>(0xffffffffu - static_cast<uint32_t>(c)); }
+__device__ __forceinline__ int32_t candidate_index(unsigned long long c) {
+  return static_cast<int32_t>(0xffffffffu - static_cast<uint32_t>(c));
+}
 
 /// The best candidate of the block, in every thread. `shared` holds 32 values.
 __device__ __forceinline__ unsigned long long block_best(unsigned long long best, unsigned long long* shared) {
@@ -35,8 +37,10 @@ __device__ __forceinline__ unsigned long long block_best(unsigned long long best
   return warp_best(lane < warps ? shared[lane] : 0ull);
 }
 
-/// Calls take(value, index) for this thread's part of a row, several 16-byte loads under way at a time when `wide` (aligned rows).
-template <class T, class Take> __device__ __forceinline__ void each_value(const T* x, int64_t width, bool wide, Take take) {
+/// Calls take(value, index) for this thread's part of a row, several 16-byte loads under way at a time when `wide`
+/// (aligned rows).
+template <class T, class Take>
+__device__ __forceinline__ void each_value(const T* x, int64_t width, bool wide, Take take) {
   constexpr int N = kPack<T>, kAhead = 4;
   const int64_t packs = wide ? width / N : 0, step = blockDim.x;
   for (int64_t first = threadIdx.x; first < packs; first += kAhead * step) {
@@ -55,7 +59,8 @@ template <class T, class Take> __device__ __forceinline__ void each_value(const 
   for (int64_t i = packs * N + threadIdx.x; i < width; i += step) take(to_float(x[i]), i);
 }
 
-template <class T> __device__ int32_t block_argmax(const T* x, int64_t width, bool wide, unsigned long long* shared) {
+template <class T>
+__device__ int32_t block_argmax(const T* x, int64_t width, bool wide, unsigned long long* shared) {
   float most = -INFINITY;
   int64_t index = -1;
   each_value(x, width, wide, [&](float v, int64_t i) {  // in a thread's order indices grow, so > keeps the lowest

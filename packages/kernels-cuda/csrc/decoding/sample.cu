@@ -1,11 +1,13 @@
 // sample: one token per row. Penalty, temperature, topK, topP, minP and the draw as the command table orders them.
 //
-// A row's scores (after penalty and temperature) are written to the workspace in f32 and read from L2 by each step. topK and
-// topP are the same search: keep x when W{y > x} < target, where W counts (target k) or adds up probability (target topP * total),
-// so values that tie with the last kept one are kept. W is an integer (probability * 2^40), so atomics in any order give the
-// same sum: same bits on every run. The search bins scores by their distance to the largest (2048 bins of 1/64); the scores of the
-// bin that holds the threshold are then compared with each other, or gone through 8 bits at a time when they are too many.
-// floor   one read of the row; here 1 pass for greedy (2 with a penalty), 8 for topK + topP, each about 1.5 us for 32000 scores
+// A row's scores (after penalty and temperature) are written to the workspace in f32 and read from L2 by each step.
+// topK and topP are the same search: keep x when W{y > x} < target, where W counts (target k) or adds up probability
+// (target topP * total), so values that tie with the last kept one are kept. W is an integer (probability * 2^40), so
+// atomics in any order give the same sum: same bits on every run. The search bins scores by their distance to the
+// largest (2048 bins of 1/64); the scores of the bin that holds the threshold are then compared with each other, or
+// gone through 8 bits at a time when they are too many.
+// floor   one read of the row; here 1 pass for greedy (2 with a penalty), 8 for topK + topP, each about 1.5 us for
+//         32000 scores
 // launch  one block of 1024 threads a row; greedy without penalty is a plain argmax
 // ref     tensor/src/driver/schema.ts
 #include "argmax.cuh"
@@ -36,7 +38,9 @@ struct Shared {
   int32_t token;
 };
 
-__device__ __forceinline__ u64 mass(float x, float largest) { return static_cast<u64>(expf(x - largest) * 1099511627776.f); }
+__device__ __forceinline__ u64 mass(float x, float largest) {
+  return static_cast<u64>(expf(x - largest) * 1099511627776.f);
+}
 
 __device__ __forceinline__ u64 warp_sum(u64 v) {
 #pragma unroll
@@ -50,9 +54,9 @@ __device__ __forceinline__ void add_to_bin(Shared& s, int bin, u64 weight) {
   if (high) atomicAdd(&s.high[bin], high);
 }
 
-/// Going through bins 0, 1, ... finds the first whose running weight (on top of `above`) reaches `target` (times the total of the bins
-/// when `fraction`); the last bin with weight if none does. Leaves it in s.chosen and the weight before it in s.above, the absolute
-/// target's total in s.total. The first warp does the work; the whole block calls.
+/// Going through bins 0, 1, ... finds the first whose running weight (on top of `above`) reaches `target` (times the
+/// total of the bins when `fraction`); the last bin with weight if none does. Leaves it in s.chosen and the weight
+/// before it in s.above, the absolute target's total in s.total. The first warp does the work; the whole block calls.
 __device__ void choose_bin(Shared& s, int bins, u64 above, double target, bool fraction) {
   __syncthreads();
   if (threadIdx.x < 32) {
@@ -96,10 +100,11 @@ __device__ __forceinline__ int bin_of(float x, float largest) {
   return distance < float(kBins - 1) ? static_cast<int>(distance) : kBins - 1;
 }
 
-/// The smallest score x with W{y > x} < target (times the weight of all scores when `fraction`), among scores >= floor. `weigh`
-/// gives W of one score.
+/// The smallest score x with W{y > x} < target (times the weight of all scores when `fraction`), among scores >= floor.
+/// `weigh` gives W of one score.
 template <class Weigh>
-__device__ float threshold(const float* scores, int64_t width, float largest, float floor, double target, bool fraction, Weigh weigh, Shared& s) {
+__device__ float threshold(const float* scores, int64_t width, float largest, float floor, double target, bool fraction,
+                           Weigh weigh, Shared& s) {
   const auto clear = [&](int bins) {
     __syncthreads();
     for (int i = threadIdx.x; i < bins; i += kThreads) s.low[i] = s.high[i] = 0;
@@ -148,11 +153,13 @@ __device__ float threshold(const float* scores, int64_t width, float largest, fl
   return __uint_as_float(key ^ (key >> 31 ? 0x80000000u : 0xffffffffu));
 }
 
-/// The first index in vocabulary order whose cumulative mass exceeds u * total, among scores >= floor. `width` is a multiple of 4.
+/// The first index in vocabulary order whose cumulative mass exceeds u * total, among scores >= floor. `width` is a
+/// multiple of 4.
 __device__ int32_t draw(const float* scores, int64_t width, float largest, float floor, double u, Shared& s) {
   const int warp = threadIdx.x >> 5, lane = threadIdx.x & 31, warps = kThreads / 32;
-  const int64_t each = (width + warps * 128 - 1) / (warps * 128) * 128, from = warp * each, to = from + each < width ? from + each : width;
-  const auto weigh4 = [&](const float4& v, u64 (&w)[4]) {
+  const int64_t each = (width + warps * 128 - 1) / (warps * 128) * 128, from = warp * each,
+                to = from + each < width ? from + each : width;
+  const auto weigh4 = [&](const float4& v, u64(&w)[4]) {
     const float x[4] = {v.x, v.y, v.z, v.w};
 #pragma unroll
     for (int j = 0; j < 4; ++j) w[j] = x[j] >= floor && x[j] != -INFINITY ? mass(x[j], largest) : 0;
@@ -210,20 +217,24 @@ struct SampleParams {
   const int32_t* counters;
   const int32_t* history;  // may be null
   const int32_t* lengths;
-  float* scores;           // workspace [rows, padded]
-  int64_t width, padded;   // padded: width rounded up to a multiple of 4
+  float* scores;          // workspace [rows, padded]
+  int64_t width, padded;  // padded: width rounded up to a multiple of 4
   int64_t capacity;
   bool wide;
 };
 
-/// Scores of a row into the workspace: logits with the penalty on ids of the history (once an id), divided by the temperature.
-template <class T> __device__ void write_scores(const T* __restrict__ x, float* __restrict__ scores, const SampleParams& p, int64_t row, float penalty, float temperature) {
+/// Scores of a row into the workspace: logits with the penalty on ids of the history (once an id), divided by the
+/// temperature.
+template <class T>
+__device__ void write_scores(const T* __restrict__ x, float* __restrict__ scores, const SampleParams& p, int64_t row,
+                             float penalty, float temperature) {
   const int64_t quads = p.wide ? p.width / 4 : 0;
 #pragma unroll 8
   for (int64_t i = threadIdx.x; i < quads; i += kThreads) {
     float v[4];
     load(v, x + 4 * i);
-    *reinterpret_cast<float4*>(scores + 4 * i) = make_float4(v[0] / temperature, v[1] / temperature, v[2] / temperature, v[3] / temperature);
+    *reinterpret_cast<float4*>(scores + 4 * i) =
+        make_float4(v[0] / temperature, v[1] / temperature, v[2] / temperature, v[3] / temperature);
   }
   for (int64_t i = 4 * quads + threadIdx.x; i < p.width; i += kThreads) scores[i] = to_float(x[i]) / temperature;
   for (int64_t i = p.width + threadIdx.x; i < p.padded; i += kThreads) scores[i] = -INFINITY;
@@ -238,12 +249,14 @@ template <class T> __device__ void write_scores(const T* __restrict__ x, float* 
   }
 }
 
-template <class T> __global__ void __launch_bounds__(kThreads) sample_kernel(const T* logits, SampleParams p) {
+template <class T>
+__global__ void __launch_bounds__(kThreads) sample_kernel(const T* logits, SampleParams p) {
   pdl_begin();
   __shared__ Shared s;
   const int64_t row = blockIdx.x;
   const T* x = logits + row * p.width;
-  const float temperature = p.floats[4 * row], top_p = p.floats[4 * row + 1], min_p = p.floats[4 * row + 2], penalty = p.floats[4 * row + 3];
+  const float temperature = p.floats[4 * row], top_p = p.floats[4 * row + 1], min_p = p.floats[4 * row + 2],
+              penalty = p.floats[4 * row + 3];
   const bool sampling = p.ints[4 * row] != 0;
   const int64_t top_k = p.ints[4 * row + 1];
   const bool penalised = penalty != 1.f && p.history && p.lengths;
@@ -262,8 +275,11 @@ template <class T> __global__ void __launch_bounds__(kThreads) sample_kernel(con
     return;
   }
   float floor = -INFINITY;
-  if (top_k > 0 && top_k < p.width) floor = threshold(scores, p.padded, largest, floor, double(top_k), false, [](float) { return u64(1); }, s);
-  if (top_p < 1.f) floor = threshold(scores, p.padded, largest, floor, double(top_p), true, [largest](float v) { return mass(v, largest); }, s);
+  if (top_k > 0 && top_k < p.width)
+    floor = threshold(scores, p.padded, largest, floor, double(top_k), false, [](float) { return u64(1); }, s);
+  if (top_p < 1.f)
+    floor = threshold(
+        scores, p.padded, largest, floor, double(top_p), true, [largest](float v) { return mass(v, largest); }, s);
   if (min_p > 0.f) floor = fmaxf(floor, largest + logf(min_p));
   const uint2 key = make_uint2(uint32_t(p.ints[4 * row + 2]), uint32_t(p.ints[4 * row + 3]));
   const uint4 random = philox(make_uint4(uint32_t(p.counters[row]), 0, 0, 0), key);

@@ -1,7 +1,10 @@
-// multiply, eagerLinear, eagerRope, eagerAttention: the steps of an unfused PyTorch model, for comparison with it       no fast path
+// multiply, eagerLinear, eagerRope, eagerAttention: the steps of an unfused PyTorch model, for comparison with it; no
+// fast path
 // maths   what is rounded where is said in tensor/src/driver/schema.ts
-// launch  linear: a warp an output; attention: a warp a query and head, its scores in global scratch; rope: a thread a pair and head
-// exact   fixed order: same bits each run; int8 outlier columns are those of the whole matrix       ref  tensor/src/reference/eager.ts
+// launch  linear: a warp an output; attention: a warp a query and head, its scores in global scratch; rope: a thread a
+//         pair and head
+// exact   fixed order: same bits each run; int8 outlier columns are those of the whole matrix; ref
+//         tensor/src/reference/eager.ts
 #include "../attention/params.h"
 #include "../quant/codebook.h"
 #include "../quant/rounding.cuh"
@@ -13,8 +16,10 @@ namespace {
 constexpr int kThreads = 256, kWarps = kThreads / 32;
 
 __constant__ float kEagerBooks[2][16] = {
-    {kNf4[0], kNf4[1], kNf4[2], kNf4[3], kNf4[4], kNf4[5], kNf4[6], kNf4[7], kNf4[8], kNf4[9], kNf4[10], kNf4[11], kNf4[12], kNf4[13], kNf4[14], kNf4[15]},
-    {kFp4[0], kFp4[1], kFp4[2], kFp4[3], kFp4[4], kFp4[5], kFp4[6], kFp4[7], kFp4[8], kFp4[9], kFp4[10], kFp4[11], kFp4[12], kFp4[13], kFp4[14], kFp4[15]}};
+    {kNf4[0], kNf4[1], kNf4[2], kNf4[3], kNf4[4], kNf4[5], kNf4[6], kNf4[7], kNf4[8], kNf4[9], kNf4[10], kNf4[11],
+     kNf4[12], kNf4[13], kNf4[14], kNf4[15]},
+    {kFp4[0], kFp4[1], kFp4[2], kFp4[3], kFp4[4], kFp4[5], kFp4[6], kFp4[7], kFp4[8], kFp4[9], kFp4[10], kFp4[11],
+     kFp4[12], kFp4[13], kFp4[14], kFp4[15]}};
 
 __device__ __forceinline__ float rounded(float x, DType dtype) {
   if (dtype == DType::f16) return to_float(from_float<half_t>(x));
@@ -22,7 +27,8 @@ __device__ __forceinline__ float rounded(float x, DType dtype) {
   return x;
 }
 
-__global__ void multiply_kernel(const void* a, const void* b, void* out, DType act, DType b_dtype, int64_t rows, int64_t width, int64_t a_stride, int64_t b_stride) {
+__global__ void multiply_kernel(const void* a, const void* b, void* out, DType act, DType b_dtype, int64_t rows,
+                                int64_t width, int64_t a_stride, int64_t b_stride) {
   pdl_begin();
   const int64_t i = int64_t(blockIdx.x) * kThreads + threadIdx.x;
   if (i >= rows * width) return;
@@ -42,9 +48,9 @@ struct EagerPart {
   int book;
   bool few;
   // int8
-  const int8_t* codes;     // [rows, k]
-  const float* row_absmax; // [rows]
-  const int* outlier;      // [k], 1 in outlier columns
+  const int8_t* codes;      // [rows, k]
+  const float* row_absmax;  // [rows]
+  const int* outlier;       // [k], 1 in outlier columns
 };
 
 /// An output of this warp, or none past the last.
@@ -55,21 +61,27 @@ __device__ __forceinline__ bool own_output(const EagerPart& p, int64_t& row, int
   return item < p.rows * p.n;
 }
 
-__device__ __forceinline__ float bias_at(const EagerPart& p, int64_t column) { return p.bias ? load_any(p.bias, p.bias_dtype, column) : 0.f; }
+__device__ __forceinline__ float bias_at(const EagerPart& p, int64_t column) {
+  return p.bias ? load_any(p.bias, p.bias_dtype, column) : 0.f;
+}
 
 __global__ void __launch_bounds__(kThreads) eager_dense(EagerPart p) {
   pdl_begin();
   int64_t row, column;
   if (!own_output(p, row, column)) return;
   float sum = 0.f;
-  for (int64_t i = threadIdx.x & 31; i < p.k; i += 32) sum = fmaf(load_any(p.x, p.act, row * p.k + i), load_any(p.weight, p.weight_dtype, column * p.k + i), sum);
+  for (int64_t i = threadIdx.x & 31; i < p.k; i += 32)
+    sum = fmaf(load_any(p.x, p.act, row * p.k + i), load_any(p.weight, p.weight_dtype, column * p.k + i), sum);
   sum = warp_reduce<Sum>(sum);
-  if ((threadIdx.x & 31) == 0) store_any(p.out, p.act, row * p.width + column, rounded(sum + bias_at(p, column), p.dtype));
+  if ((threadIdx.x & 31) == 0)
+    store_any(p.out, p.act, row * p.width + column, rounded(sum + bias_at(p, column), p.dtype));
 }
 
 __device__ __forceinline__ float absmax_of(const EagerPart& p, int64_t block) {
   if (!p.nested_absmax) return static_cast<const float*>(p.absmax)[block];
-  return __fadd_rn(__fmul_rn(p.nested_code[static_cast<const uint8_t*>(p.absmax)[block]], p.nested_absmax[block / p.nested_block_size]), *p.offset);
+  return __fadd_rn(__fmul_rn(p.nested_code[static_cast<const uint8_t*>(p.absmax)[block]],
+                             p.nested_absmax[block / p.nested_block_size]),
+                   *p.offset);
 }
 
 __global__ void __launch_bounds__(kThreads) eager_bnb4(EagerPart p) {
@@ -79,8 +91,10 @@ __global__ void __launch_bounds__(kThreads) eager_bnb4(EagerPart p) {
   float sum = 0.f;
   for (int64_t i = threadIdx.x & 31; i < p.k; i += 32) {
     const int64_t at = column * p.k + i;
-    const float code = kEagerBooks[p.book][p.weight[at >> 1] >> (at & 1 ? 0 : 4) & 15], absmax = absmax_of(p, at / p.block_size);
-    const float w = p.few ? rounded(__fmul_rn(rounded(code, p.compute), rounded(absmax, p.compute)), p.compute) : rounded(__fmul_rn(code, absmax), p.compute);
+    const float code = kEagerBooks[p.book][p.weight[at >> 1] >> (at & 1 ? 0 : 4) & 15],
+                absmax = absmax_of(p, at / p.block_size);
+    const float w = p.few ? rounded(__fmul_rn(rounded(code, p.compute), rounded(absmax, p.compute)), p.compute)
+                          : rounded(__fmul_rn(code, absmax), p.compute);
     const float product = __fmul_rn(rounded(load_any(p.x, p.act, row * p.k + i), p.compute), w);
     sum = __fadd_rn(sum, p.few ? rounded(product, p.compute) : product);
   }
@@ -97,12 +111,15 @@ __global__ void eager_outliers(const void* x, DType act, int64_t rows, int64_t k
   const int64_t i = int64_t(blockIdx.x) * kThreads + threadIdx.x;
   if (i >= k) return;
   bool any = false;
-  for (int64_t row = 0; row < rows && !any; ++row) any = fabsf(rounded(load_any(x, act, row * k + i), DType::f16)) >= limit;
+  for (int64_t row = 0; row < rows && !any; ++row)
+    any = fabsf(rounded(load_any(x, act, row * k + i), DType::f16)) >= limit;
   outlier[i] = any;
 }
 
-/// Codes and absmax of a row; a block a row. Elements of outlier columns get code 0, elements at or above the limit do not count for the absmax.
-__global__ void __launch_bounds__(kThreads) eager_quantize(const void* x, DType act, int64_t k, float limit, const int* outlier, int8_t* codes, float* row_absmax) {
+/// Codes and absmax of a row; a block a row. Elements of outlier columns get code 0, elements at or above the limit do
+/// not count for the absmax.
+__global__ void __launch_bounds__(kThreads) eager_quantize(const void* x, DType act, int64_t k, float limit,
+                                                           const int* outlier, int8_t* codes, float* row_absmax) {
   __shared__ float shared[32];
   pdl_begin();
   const int64_t row = blockIdx.x;
@@ -155,8 +172,10 @@ void run_int8(EagerPart p, float threshold, Context& c) {
   int8_t* codes = c.workspace.take_array<int8_t>(static_cast<size_t>(p.rows * p.k));
   float* row_absmax = c.workspace.take_array<float>(static_cast<size_t>(p.rows));
   const float limit = threshold > 0.f ? threshold : INFINITY;
-  launch(c, "eagerLinear", eager_outliers, blocks_for(p.k, kThreads), kThreads, 0, p.x, p.act, p.rows, p.k, limit, outlier);
-  launch(c, "eagerLinear", eager_quantize, static_cast<unsigned>(p.rows), kThreads, 0, p.x, p.act, p.k, limit, outlier, codes, row_absmax);
+  launch(c, "eagerLinear", eager_outliers, blocks_for(p.k, kThreads), kThreads, 0, p.x, p.act, p.rows, p.k, limit,
+         outlier);
+  launch(c, "eagerLinear", eager_quantize, static_cast<unsigned>(p.rows), kThreads, 0, p.x, p.act, p.k, limit, outlier,
+         codes, row_absmax);
   p.codes = codes;
   p.row_absmax = row_absmax;
   p.outlier = outlier;
@@ -170,7 +189,9 @@ DType float_dtype(int64_t code, const char* message) {
 
 // ---- rope
 
-__global__ void __launch_bounds__(kThreads) eager_rope(EagerRopeArgs a, const int32_t* positions, const int32_t* sequences, const float* frequencies, DType dtype) {
+__global__ void __launch_bounds__(kThreads)
+    eager_rope(EagerRopeArgs a, const int32_t* positions, const int32_t* sequences, const float* frequencies,
+               DType dtype) {
   pdl_begin();
   const DType act = a.qkv.dtype;
   const int64_t half = a.rotary_dim / 2, heads = a.num_heads + a.num_kv_heads, group = a.num_heads / a.num_kv_heads;
@@ -183,11 +204,15 @@ __global__ void __launch_bounds__(kThreads) eager_rope(EagerRopeArgs a, const in
   sincosf(angle, &sin, &cos);
   sin = rounded(sin * static_cast<float>(a.rope_scale), dtype);
   cos = rounded(cos * static_cast<float>(a.rope_scale), dtype);
-  const int64_t head = token * a.row_stride + (h < a.num_heads ? a.q_offset + h / group * a.q_group_stride + h % group * a.head_dim : a.k_offset + (h - a.num_heads) * a.kv_stride);
+  const int64_t head =
+      token * a.row_stride + (h < a.num_heads ? a.q_offset + h / group * a.q_group_stride + h % group * a.head_dim
+                                              : a.k_offset + (h - a.num_heads) * a.kv_stride);
   const int64_t x = head + (a.interleaved ? 2 * i : i), y = head + (a.interleaved ? 2 * i + 1 : i + half);
   const float first = load_any(a.qkv.data, act, x), second = load_any(a.qkv.data, act, y);
-  store_any(a.qkv.data, act, x, rounded(__fsub_rn(rounded(__fmul_rn(first, cos), dtype), rounded(__fmul_rn(second, sin), dtype)), dtype));
-  store_any(a.qkv.data, act, y, rounded(__fadd_rn(rounded(__fmul_rn(second, cos), dtype), rounded(__fmul_rn(first, sin), dtype)), dtype));
+  store_any(a.qkv.data, act, x,
+            rounded(__fsub_rn(rounded(__fmul_rn(first, cos), dtype), rounded(__fmul_rn(second, sin), dtype)), dtype));
+  store_any(a.qkv.data, act, y,
+            rounded(__fadd_rn(rounded(__fmul_rn(second, cos), dtype), rounded(__fmul_rn(first, sin), dtype)), dtype));
 }
 
 // ---- attention
@@ -195,7 +220,8 @@ __global__ void __launch_bounds__(kThreads) eager_rope(EagerRopeArgs a, const in
 constexpr int kMostPerLane = 16;  // head sizes up to 512
 
 /// A warp walks over (token, head) items; its scores lie in `scratch`, maxContext floats a warp.
-__global__ void __launch_bounds__(128) eager_attention(AttentionParams p, int64_t tokens, DType dtype, float* scratch, int64_t most, int64_t warps) {
+__global__ void __launch_bounds__(128)
+    eager_attention(AttentionParams p, int64_t tokens, DType dtype, float* scratch, int64_t most, int64_t warps) {
   pdl_begin();
   const int lane = threadIdx.x & 31;
   const int64_t warp = int64_t(blockIdx.x) * 4 + (threadIdx.x >> 5);
@@ -245,7 +271,8 @@ __global__ void __launch_bounds__(128) eager_attention(AttentionParams p, int64_
 #pragma unroll
     for (int j = 0; j < kMostPerLane; ++j) {
       const int d = lane + 32 * j;
-      if (d < p.head_dim) store_any(p.out, p.act, (token * p.heads + head) * p.head_dim + d, rounded(o[j] * factor, dtype));
+      if (d < p.head_dim)
+        store_any(p.out, p.act, (token * p.heads + head) * p.head_dim + d, rounded(o[j] * factor, dtype));
     }
   }
 }
@@ -253,9 +280,11 @@ __global__ void __launch_bounds__(128) eager_attention(AttentionParams p, int64_
 }  // namespace
 
 void run(const MultiplyArgs& a, Context& c) {
-  require(is_float(a.a.dtype) && a.out.dtype == a.a.dtype && is_float(a.b.dtype), "multiply takes a and out of one float dtype and b of any");
+  require(is_float(a.a.dtype) && a.out.dtype == a.a.dtype && is_float(a.b.dtype),
+          "multiply takes a and out of one float dtype and b of any");
   if (a.rows * a.width == 0) return;
-  launch(c, "multiply", multiply_kernel, blocks_for(a.rows * a.width, kThreads), kThreads, 0, a.a.data, a.b.data, a.out.data, a.out.dtype, a.b.dtype, a.rows, a.width, a.a_stride, a.b_stride);
+  launch(c, "multiply", multiply_kernel, blocks_for(a.rows * a.width, kThreads), kThreads, 0, a.a.data, a.b.data,
+         a.out.data, a.out.dtype, a.b.dtype, a.rows, a.width, a.a_stride, a.b_stride);
 }
 
 void run(const EagerLinearArgs& a, Context& c) {
@@ -294,7 +323,8 @@ void run(const EagerLinearArgs& a, Context& c) {
         launch(c, "eagerLinear", eager_dense, blocks, kThreads, 0, p);
         continue;
       case WeightKind::bnb4:
-        require(part.block_size > 0 && (!part.nested_absmax || part.nested_block_size > 0), "eagerLinear: block sizes must be positive");
+        require(part.block_size > 0 && (!part.nested_absmax || part.nested_block_size > 0),
+                "eagerLinear: block sizes must be positive");
         require(part.quant_type == 0 || part.quant_type == 1, "eagerLinear: unknown 4-bit type");
         p.compute = float_dtype(part.compute_dtype, "eagerLinear: computeDtype must be the code of a float dtype");
         p.book = static_cast<int>(part.quant_type);
@@ -311,13 +341,15 @@ void run(const EagerLinearArgs& a, Context& c) {
 
 void run(const EagerRopeArgs& a, Context& c) {
   require(is_float(a.qkv.dtype), "eagerRope takes qkv of a float dtype");
-  require(a.num_kv_heads > 0 && a.num_heads % a.num_kv_heads == 0, "eagerRope: numHeads must be a multiple of numKvHeads");
-  require(a.rotary_dim > 0 && a.rotary_dim % 2 == 0 && a.rotary_dim <= a.head_dim, "eagerRope: rotaryDim must be even, positive and at most headDim");
+  require(a.num_kv_heads > 0 && a.num_heads % a.num_kv_heads == 0,
+          "eagerRope: numHeads must be a multiple of numKvHeads");
+  require(a.rotary_dim > 0 && a.rotary_dim % 2 == 0 && a.rotary_dim <= a.head_dim,
+          "eagerRope: rotaryDim must be even, positive and at most headDim");
   const DType dtype = float_dtype(a.dtype, "eagerRope: dtype must be the code of a float dtype");
   if (a.tokens == 0) return;
   const int64_t items = a.tokens * (a.num_heads + a.num_kv_heads) * (a.rotary_dim / 2);
-  launch(c, "eagerRope", eager_rope, blocks_for(items, kThreads), kThreads, 0, a, a.positions.as<const int32_t>(), a.sequence_of.as<const int32_t>(),
-         a.inverse_frequencies.as<const float>(), dtype);
+  launch(c, "eagerRope", eager_rope, blocks_for(items, kThreads), kThreads, 0, a, a.positions.as<const int32_t>(),
+         a.sequence_of.as<const int32_t>(), a.inverse_frequencies.as<const float>(), dtype);
 }
 
 void run(const EagerAttentionArgs& a, Context& c) {
@@ -328,7 +360,8 @@ void run(const EagerAttentionArgs& a, Context& c) {
   const int64_t items = a.tokens * a.num_heads, most = a.max_context;
   const int64_t warps = items < 64ll * c.multiprocessors ? items : 64ll * c.multiprocessors;
   float* scratch = c.workspace.take_array<float>(static_cast<size_t>(warps * most));
-  launch(c, "eagerAttention", eager_attention, blocks_for(warps, 4), 128, 0, attention_params(a), a.tokens, dtype, scratch, most, warps);
+  launch(c, "eagerAttention", eager_attention, blocks_for(warps, 4), 128, 0, attention_params(a), a.tokens, dtype,
+         scratch, most, warps);
 }
 
 }  // namespace q::cuda

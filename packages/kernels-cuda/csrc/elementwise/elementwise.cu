@@ -1,6 +1,8 @@
 // activation, gatedActivation, add, scale: f32 inside, act in and out.
-// floor   bytes read + written at ~4.3 TB/s      launch  a 16-byte pack a thread (grid-stride above 2^31 packs is not needed: grid x holds 2^31 blocks)
-// exact   elementwise: a value depends on its inputs alone (__expf: 2 ulp + 2^-21 relative)      ref  tensor/src/driver/schema.ts
+// floor   bytes read + written at ~4.3 TB/s; launch a 16-byte pack a thread (grid-stride above 2^31 packs is not
+//         needed: grid x holds 2^31 blocks)
+// exact   elementwise: a value depends on its inputs alone (__expf: 2 ulp + 2^-21 relative); ref
+//         tensor/src/driver/schema.ts
 #include "activation.cuh"
 #include "device.cuh"
 #include "launch.h"
@@ -11,7 +13,8 @@ namespace {
 constexpr int kThreads = 256;
 
 /// out[i] = f(i) for all i; F has load<N>(i, v), which gives N values at element i.
-template <class T, class F> __global__ void map_kernel(F f, T* out, int64_t count, bool wide) {
+template <class T, class F>
+__global__ void map_kernel(F f, T* out, int64_t count, bool wide) {
   pdl_begin();
   const int64_t i = int64_t(blockIdx.x) * blockDim.x + threadIdx.x;
   constexpr int N = kPack<T>;
@@ -34,14 +37,18 @@ template <class T, class F> __global__ void map_kernel(F f, T* out, int64_t coun
   }
 }
 
-template <class T, class F> void map(Context& c, const char* what, F f, T* out, int64_t count, bool wide) {
+template <class T, class F>
+void map(Context& c, const char* what, F f, T* out, int64_t count, bool wide) {
   if (count == 0) return;
-  launch(c, what, map_kernel<T, F>, blocks_for(wide ? (count + kPack<T> - 1) / kPack<T> : count, kThreads), kThreads, 0, f, out, count, wide);
+  launch(c, what, map_kernel<T, F>, blocks_for(wide ? (count + kPack<T> - 1) / kPack<T> : count, kThreads), kThreads, 0,
+         f, out, count, wide);
 }
 
-template <class T, ActivationKind K> struct Activate {
+template <class T, ActivationKind K>
+struct Activate {
   const T* x;
-  template <int N> __device__ void load(int64_t i, float (&v)[N]) const {
+  template <int N>
+  __device__ void load(int64_t i, float (&v)[N]) const {
     q::cuda::load(v, x + i);
 #pragma unroll
     for (int j = 0; j < N; ++j) v[j] = activate<K>(v[j]);
@@ -49,11 +56,14 @@ template <class T, ActivationKind K> struct Activate {
 };
 
 /// Rows of gate | up. A pack stays within a row, since `wide` asks for width % N == 0.
-template <class T, ActivationKind K> struct Gate {
+template <class T, ActivationKind K>
+struct Gate {
   const T* x;
   int64_t width;
-  template <int N> __device__ void load(int64_t i, float (&v)[N]) const {
-    const int64_t row = width < (int64_t(1) << 31) && i < (int64_t(1) << 31) ? int64_t(uint32_t(i) / uint32_t(width)) : i / width;
+  template <int N>
+  __device__ void load(int64_t i, float (&v)[N]) const {
+    const int64_t row =
+        width < (int64_t(1) << 31) && i < (int64_t(1) << 31) ? int64_t(uint32_t(i) / uint32_t(width)) : i / width;
     const T* gate = x + row * 2 * width + (i - row * width);
     float up[N];
     q::cuda::load(v, gate);
@@ -63,9 +73,11 @@ template <class T, ActivationKind K> struct Gate {
   }
 };
 
-template <class T> struct Add {
+template <class T>
+struct Add {
   const T *a, *b;
-  template <int N> __device__ void load(int64_t i, float (&v)[N]) const {
+  template <int N>
+  __device__ void load(int64_t i, float (&v)[N]) const {
     float w[N];
     q::cuda::load(v, a + i);
     q::cuda::load(w, b + i);
@@ -74,10 +86,12 @@ template <class T> struct Add {
   }
 };
 
-template <class T> struct Scale {
+template <class T>
+struct Scale {
   const T* x;
   float factor, softcap;
-  template <int N> __device__ void load(int64_t i, float (&v)[N]) const {
+  template <int N>
+  __device__ void load(int64_t i, float (&v)[N]) const {
     q::cuda::load(v, x + i);
 #pragma unroll
     for (int j = 0; j < N; ++j) {
@@ -87,17 +101,26 @@ template <class T> struct Scale {
   }
 };
 
-template <class F> void with_kind(int64_t kind, F&& f) {
+template <class F>
+void with_kind(int64_t kind, F&& f) {
   using K = ActivationKind;
   switch (static_cast<K>(kind)) {
-    case K::none: return f(std::integral_constant<K, K::none>{});
-    case K::silu: return f(std::integral_constant<K, K::silu>{});
-    case K::gelu: return f(std::integral_constant<K, K::gelu>{});
-    case K::gelu_tanh: return f(std::integral_constant<K, K::gelu_tanh>{});
-    case K::relu: return f(std::integral_constant<K, K::relu>{});
-    case K::quick_gelu: return f(std::integral_constant<K, K::quick_gelu>{});
-    case K::sigmoid: return f(std::integral_constant<K, K::sigmoid>{});
-    case K::tanh: return f(std::integral_constant<K, K::tanh>{});
+    case K::none:
+      return f(std::integral_constant<K, K::none>{});
+    case K::silu:
+      return f(std::integral_constant<K, K::silu>{});
+    case K::gelu:
+      return f(std::integral_constant<K, K::gelu>{});
+    case K::gelu_tanh:
+      return f(std::integral_constant<K, K::gelu_tanh>{});
+    case K::relu:
+      return f(std::integral_constant<K, K::relu>{});
+    case K::quick_gelu:
+      return f(std::integral_constant<K, K::quick_gelu>{});
+    case K::sigmoid:
+      return f(std::integral_constant<K, K::sigmoid>{});
+    case K::tanh:
+      return f(std::integral_constant<K, K::tanh>{});
   }
   throw CommandError("unknown activation kind " + std::to_string(kind));
 }
@@ -109,7 +132,8 @@ void run(const ActivationArgs& a, Context& c) {
   with_float(a.x.dtype, "activation", [&](auto zero) {
     using T = decltype(zero);
     with_kind(a.kind, [&](auto kind) {
-      map(c, "activation", Activate<T, decltype(kind)::value>{a.x.as<const T>()}, a.out.as<T>(), a.count, aligned16(a.x.data) && aligned16(a.out.data));
+      map(c, "activation", Activate<T, decltype(kind)::value>{a.x.as<const T>()}, a.out.as<T>(), a.count,
+          aligned16(a.x.data) && aligned16(a.out.data));
     });
   });
 }
@@ -120,7 +144,8 @@ void run(const GatedActivationArgs& a, Context& c) {
     using T = decltype(zero);
     const bool wide = a.width % kPack<T> == 0 && aligned16(a.x.data) && aligned16(a.out.data);
     with_kind(a.kind, [&](auto kind) {
-      map(c, "gatedActivation", Gate<T, decltype(kind)::value>{a.x.as<const T>(), a.width}, a.out.as<T>(), a.rows * a.width, wide);
+      map(c, "gatedActivation", Gate<T, decltype(kind)::value>{a.x.as<const T>(), a.width}, a.out.as<T>(),
+          a.rows * a.width, wide);
     });
   });
 }
@@ -129,7 +154,8 @@ void run(const AddArgs& a, Context& c) {
   require(a.a.dtype == a.out.dtype && a.b.dtype == a.out.dtype, "add takes a, b and out of one dtype");
   with_float(a.out.dtype, "add", [&](auto zero) {
     using T = decltype(zero);
-    map(c, "add", Add<T>{a.a.as<const T>(), a.b.as<const T>()}, a.out.as<T>(), a.count, aligned16(a.a.data) && aligned16(a.b.data) && aligned16(a.out.data));
+    map(c, "add", Add<T>{a.a.as<const T>(), a.b.as<const T>()}, a.out.as<T>(), a.count,
+        aligned16(a.a.data) && aligned16(a.b.data) && aligned16(a.out.data));
   });
 }
 
@@ -137,8 +163,8 @@ void run(const ScaleArgs& a, Context& c) {
   require(a.x.dtype == a.out.dtype, "scale takes x and out of one dtype");
   with_float(a.out.dtype, "scale", [&](auto zero) {
     using T = decltype(zero);
-    map(c, "scale", Scale<T>{a.x.as<const T>(), static_cast<float>(a.factor), static_cast<float>(a.softcap)}, a.out.as<T>(), a.count,
-        aligned16(a.x.data) && aligned16(a.out.data));
+    map(c, "scale", Scale<T>{a.x.as<const T>(), static_cast<float>(a.factor), static_cast<float>(a.softcap)},
+        a.out.as<T>(), a.count, aligned16(a.x.data) && aligned16(a.out.data));
   });
 }
 

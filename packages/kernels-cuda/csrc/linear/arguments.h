@@ -14,7 +14,8 @@ inline int log2_exact(int64_t x) {
 }
 
 /// LinearProblem::codes.
-template <class T> void scale_codes(uint32_t (&to)[8], QuantType type) {
+template <class T>
+void scale_codes(uint32_t (&to)[8], QuantType type) {
   const float* book = type == QuantType::nf4 ? kNf4 : kFp4;
   for (int i = 0; i < 8; ++i) {
     const T two[2] = {T(book[i * 2] * code_scale<T>(type)), T(book[i * 2 + 1] * code_scale<T>(type))};

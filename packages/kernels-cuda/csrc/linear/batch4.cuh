@@ -1,12 +1,16 @@
-// batch4_linear: out = epilogue(x W^T) for 2 to 16 rows of x and 4-bit weights                                       decode of batches
-// maths   tensor cores with W as the 16-row operand and x as one or two of 8 columns. Each block of 64 values is summed apart and multiplied by absmax in f32; 1 / s
-//         comes last.
-// layout  row_walk.cuh, row4_walk.cuh; all warps share k where it is long enough. x of a chunk stays in 64 registers over all tiles of a group. A warp's sums
-//         of a tile go through shared memory, where the warps' sums meet at the end of the group.
-// floor   bytes of the weight / 4.3 TB/s (H200): 11008 x 4096 5.9 us (nested 5.4); shared memory (look-ups, ring, sums) 11500 cycles of it, 5.8 us
-// launch  to 8 rows two blocks of 256 threads a multiprocessor (row4.cuh); beyond, one of 512, so that x, 128 KB at 16 rows of 4096, is read once by each
-// time    one H200, 2026-11-21, us (floor): 11008 x 4096 2, 4, 8, 16 rows 9.5, 9.6, 10.4, 13.0 (5.9), nested 9.9, 10.0, 10.7, 13.1 (5.4); 22016 x 4096 8, 16
-//         rows 17.3, 25.3 (11.8), nested 17.8, 25.0; 4096 x 4096 16 rows 7.4 (2.2). At 16 rows x takes 1.8 us from the L2
+// batch4_linear: out = epilogue(x W^T) for 2 to 16 rows of x and 4-bit weights; decode of batches
+// maths   tensor cores with W as the 16-row operand and x as one or two of 8 columns. Each block of 64 values is summed
+//         apart and multiplied by absmax in f32; 1 / s comes last.
+// layout  row_walk.cuh, row4_walk.cuh; all warps share k where it is long enough. x of a chunk stays in 64 registers
+//         over all tiles of a group. A warp's sums of a tile go through shared memory, where the warps' sums meet at
+//         the end of the group.
+// floor   bytes of the weight / 4.3 TB/s (H200): 11008 x 4096 5.9 us (nested 5.4); shared memory (look-ups, ring, sums)
+//         11500 cycles of it, 5.8 us
+// launch  to 8 rows two blocks of 256 threads a multiprocessor (row4.cuh); beyond, one of 512, so that x, 128 KB at 16
+//         rows of 4096, is read once by each
+// time    one H200, 2026-11-21, us (floor): 11008 x 4096 2, 4, 8, 16 rows 9.5, 9.6, 10.4, 13.0 (5.9), nested 9.9, 10.0,
+//         10.7, 13.1 (5.4); 22016 x 4096 8, 16 rows 17.3, 25.3 (11.8), nested 17.8, 25.0; 4096 x 4096 16 rows 7.4
+//         (2.2). At 16 rows x takes 1.8 us from the L2
 // needs   as row4.cuh
 // exact   sums over k in a fixed order that depends on k only: same bits each run, whatever the other rows hold
 // ref     tensor/src/ops (linear)        bench  csrc/test/linear_bench.cu
@@ -16,18 +20,20 @@
 namespace q::cuda {
 
 /// Columns: of 8 rows of x, 1 or 2.
-template <int Columns> struct BatchShape {
+template <int Columns>
+struct BatchShape {
   static constexpr int kWarps = Columns == 1 ? 8 : 16, kThreads = kWarps * 32;
   static constexpr int kChunkSteps = 4 / Columns, kLaneBlocks = 2 / Columns;  // whose x takes 64 registers
   static constexpr int kMostShares = kWarps;                                  // of k
-  static constexpr int kSumsBytes = Columns * 512;                            // of a tile and warp: a lane's 4 for each 8 columns
+  static constexpr int kSumsBytes = Columns * 512;  // of a tile and warp: a lane's 4 for each 8 columns
 };
 
-template <class T, bool Nested, int Columns> struct BatchKernel : Row4Walk<BatchShape<Columns>::kWarps, Nested, BatchShape<Columns>::kChunkSteps, BatchShape<Columns>::kLaneBlocks> {
+template <class T, bool Nested, int Columns>
+struct BatchKernel : Row4Walk<BatchShape<Columns>::kWarps, Nested, BatchShape<Columns>::kChunkSteps,
+                              BatchShape<Columns>::kLaneBlocks> {
   using Shape = BatchShape<Columns>;
   using Walk = Row4Walk<Shape::kWarps, Nested, Shape::kChunkSteps, Shape::kLaneBlocks>;
   static constexpr int kChunkSteps = Shape::kChunkSteps, kLaneBlocks = Shape::kLaneBlocks;
-  using Walk::Walk;
   using typename Walk::Absmax;
   using typename Walk::Copies;
   using Walk::begin;
@@ -48,12 +54,15 @@ template <class T, bool Nested, int Columns> struct BatchKernel : Row4Walk<Batch
   using Walk::sides;
   using Walk::steps;
   using Walk::steps_in;
+  using Walk::Walk;
   using Walk::warp;
 
   using Operands = uint32_t[kChunkSteps * 2][Columns][8];  // x of a chunk: by block
   using Sums = float[Columns][4];
 
-  __device__ __forceinline__ float4* sums(int tile, int of_share) const { return reinterpret_cast<float4*>(shared + plan.sums + ((tile << plan.split_shift) + of_share) * Shape::kSumsBytes); }
+  __device__ __forceinline__ float4* sums(int tile, int of_share) const {
+    return reinterpret_cast<float4*>(shared + plan.sums + ((tile << plan.split_shift) + of_share) * Shape::kSumsBytes);
+  }
 
   /// x of a chunk as the second operand: column lane / 4 of tile j is row j * 8 + lane / 4.
   __device__ __forceinline__ void load_x(int chunk, Operands& x) const {
@@ -61,18 +70,20 @@ template <class T, bool Nested, int Columns> struct BatchKernel : Row4Walk<Batch
 #pragma unroll
     for (int j = 0; j < Columns; ++j) {
       const int m = j * 8 + lane / 4;
-      const uint4* from = reinterpret_cast<const uint4*>(static_cast<const T*>(p.x) + m * p.k + (first + chunk * kChunkSteps) * 128 + lane % 4 * 16);
+      const uint4* from = reinterpret_cast<const uint4*>(static_cast<const T*>(p.x) + m * p.k +
+                                                         (first + chunk * kChunkSteps) * 128 + lane % 4 * 16);
 #pragma unroll
       for (int i = 0; i < kChunkSteps * 2; ++i) {
         uint4 v[2] = {};
         if (m < p.rows && i < blocks) v[0] = from[i * 8], v[1] = from[i * 8 + 1];
-        uint32_t(&to)[8] = x[i][j];
+        uint32_t (&to)[8] = x[i][j];
         to[0] = v[0].x, to[1] = v[0].y, to[2] = v[0].z, to[3] = v[0].w;
         to[4] = v[1].x, to[5] = v[1].y, to[6] = v[1].z, to[7] = v[1].w;
       }
     }
   }
-  /// Waits for x here: the compiler gives it the same counter of loads under way as absmax, and would wait for both in every product (row4.cuh).
+  /// Waits for x here: the compiler gives it the same counter of loads under way as absmax, and would wait for both in
+  /// every product (row4.cuh).
   __device__ __forceinline__ void settle(Operands& x) const {
 #pragma unroll
     for (int i = 0; i < kChunkSteps * 2; ++i)
@@ -83,7 +94,8 @@ template <class T, bool Nested, int Columns> struct BatchKernel : Row4Walk<Batch
   }
 
   /// Adds 16 rows times one block.
-  __device__ __forceinline__ void multiply(uint2 w0, uint2 w1, const uint32_t (&x)[Columns][8], float low, float high, Sums& c) const {
+  __device__ __forceinline__ void multiply(uint2 w0, uint2 w1, const uint32_t (&x)[Columns][8], float low, float high,
+                                           Sums& c) const {
     uint32_t a[4][4];
     look_up_codes(a, shared, w0, w1, lane);
 #pragma unroll
@@ -96,7 +108,8 @@ template <class T, bool Nested, int Columns> struct BatchKernel : Row4Walk<Batch
     }
   }
 
-  /// Adds the warps' sums in warp order into those of the first: each lane what it holds, so that no two meet in a bank of shared memory.
+  /// Adds the warps' sums in warp order into those of the first: each lane what it holds, so that no two meet in a bank
+  /// of shared memory.
   __device__ void merge() const {
 #pragma unroll 1
     for (int i = warp; i < plan.tiles * Columns; i += Shape::kWarps) {
@@ -124,7 +137,8 @@ template <class T, bool Nested, int Columns> struct BatchKernel : Row4Walk<Batch
     this->copy_nested();
     for (int group = blockIdx.x; group < plan.groups; group += gridDim.x) {
       enter(group);
-      // The first weights are on their way while shared memory is set up and earlier kernels end (launch.h), the others follow x.
+      // The first weights are on their way while shared memory is set up and earlier kernels end (launch.h), the others
+      // follow x.
       Copies copies = this->start_copies();
       this->template issue_steps<0, TableRing<Shape::kWarps>::kEarlySteps>(copies);
       Absmax coming{};
@@ -161,9 +175,12 @@ template <class T, bool Nested, int Columns> struct BatchKernel : Row4Walk<Batch
             __syncwarp();
             const int second = this->second_block();
             const auto codes = [&](int at) { return *reinterpret_cast<const uint2*>(shared + from + at); };
-            const uint2 a0 = codes(0), a1 = codes(row_offset(8)), b0 = codes(second), b1 = codes(second + row_offset(8));
+            const uint2 a0 = codes(0), a1 = codes(row_offset(8)), b0 = codes(second),
+                        b1 = codes(second + row_offset(8));
             issue(copies);
-            const auto of = [&](const float (&v)[kLaneBlocks], int block) { return __shfl_sync(0xffffffffu, v[block % kLaneBlocks], (lane & 28) + block / kLaneBlocks); };
+            const auto of = [&](const float (&v)[kLaneBlocks], int block) {
+              return __shfl_sync(0xffffffffu, v[block % kLaneBlocks], (lane & 28) + block / kLaneBlocks);
+            };
             multiply(a0, a1, x[step * 2], of(low, step * 2), of(high, step * 2), c);
             multiply(b0, b1, x[step * 2 + 1], of(low, step * 2 + 1), of(high, step * 2 + 1), c);
             next_stage(from);
@@ -181,7 +198,9 @@ template <class T, bool Nested, int Columns> struct BatchKernel : Row4Walk<Batch
   }
 };
 
-template <class T, bool Nested, int Columns> __global__ void __launch_bounds__(BatchShape<Columns>::kThreads, 16 / BatchShape<Columns>::kWarps) batch4_linear(const __grid_constant__ LinearProblem p, const __grid_constant__ RowPlan plan) {
+template <class T, bool Nested, int Columns>
+__global__ void __launch_bounds__(BatchShape<Columns>::kThreads, 16 / BatchShape<Columns>::kWarps)
+    batch4_linear(const __grid_constant__ LinearProblem p, const __grid_constant__ RowPlan plan) {
   extern __shared__ __align__(128) uint8_t shared[];
   BatchKernel<T, Nested, Columns>(p, plan, shared).run();
 }

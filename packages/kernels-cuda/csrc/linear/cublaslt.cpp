@@ -1,5 +1,6 @@
-// Column-major cuBLASLt sees row-major out[rows, n] as out^T (n x rows) = W^T' (k x n, transposed) . x^T (k x rows). One plan (descriptors and
-// the best algorithm of the heuristic) is kept per shape. Split sums go through the workspace in compute precision, in a fixed order.
+// Column-major cuBLASLt sees row-major out[rows, n] as out^T (n x rows) = W^T' (k x n, transposed) . x^T (k x rows).
+// One plan (descriptors and the best algorithm of the heuristic) is kept per shape. Split sums go through the workspace
+// in compute precision, in a fixed order.
 #include "cublaslt.h"
 #include <dlfcn.h>
 
@@ -23,7 +24,8 @@ struct Heuristic {  // cublasLtMatmulHeuristicResult_t
 };
 
 void succeed(int status, const char* what) {
-  if (status != 0) throw CommandError(std::string("linear: cuBLASLt ") + what + " failed with status " + std::to_string(status));
+  if (status != 0)
+    throw CommandError(std::string("linear: cuBLASLt ") + what + " failed with status " + std::to_string(status));
 }
 
 int type_code(DType dtype) { return dtype == DType::f32 ? kTypeF32 : dtype == DType::f16 ? kTypeF16 : kTypeBf16; }
@@ -59,16 +61,21 @@ CublasLt::Plan make_plan(CublasLt& lt, const CublasProduct& p) {
     succeed(lt.MatrixLayoutCreate(&plan.out, type, p.n, p.rows, p.ldo), "MatrixLayoutCreate");
     succeed(lt.MatmulPreferenceCreate(&preference), "MatmulPreferenceCreate");
     const uint64_t most = kWorkspaceBytes;
-    succeed(lt.MatmulPreferenceSetAttribute(preference, kMostWorkspace, &most, sizeof most), "MatmulPreferenceSetAttribute");
-    succeed(lt.MatmulPreferenceSetAttribute(preference, kReductions, &kReductionInComputeType, sizeof kReductionInComputeType), "MatmulPreferenceSetAttribute");
+    succeed(lt.MatmulPreferenceSetAttribute(preference, kMostWorkspace, &most, sizeof most),
+            "MatmulPreferenceSetAttribute");
+    succeed(lt.MatmulPreferenceSetAttribute(preference, kReductions, &kReductionInComputeType,
+                                            sizeof kReductionInComputeType),
+            "MatmulPreferenceSetAttribute");
     const void* operands[4] = {p.weight, p.x, p.residual ? p.residual : p.out, p.out};
     for (int i = 0; i < 4; ++i) {
       const uint32_t bytes = alignment(operands[i]);
-      succeed(lt.MatmulPreferenceSetAttribute(preference, kAlignmentA + i, &bytes, sizeof bytes), "MatmulPreferenceSetAttribute");
+      succeed(lt.MatmulPreferenceSetAttribute(preference, kAlignmentA + i, &bytes, sizeof bytes),
+              "MatmulPreferenceSetAttribute");
     }
     Heuristic best{};
     int found = 0;
-    const int status = lt.MatmulAlgoGetHeuristic(lt.handle, plan.desc, plan.weight, plan.x, plan.out, plan.out, preference, 1, &best, &found);
+    const int status = lt.MatmulAlgoGetHeuristic(lt.handle, plan.desc, plan.weight, plan.x, plan.out, plan.out,
+                                                 preference, 1, &best, &found);
     plan.usable = status == 0 && found > 0 && best.state == 0 && best.workspace <= kWorkspaceBytes;
     for (int i = 0; i < 8; ++i) plan.algo[i] = best.algo[i];
     plan.workspace = best.workspace;
@@ -81,7 +88,8 @@ CublasLt::Plan make_plan(CublasLt& lt, const CublasProduct& p) {
   return plan;
 }
 
-template <class F> bool find(void* library, const char* name, F& function) {
+template <class F>
+bool find(void* library, const char* name, F& function) {
   function = reinterpret_cast<F>(dlsym(library, name));
   return function != nullptr;
 }
@@ -97,9 +105,10 @@ CublasLt* open_cublaslt(int) {
   auto* lt = new CublasLt{};
   lt->library = library;
 #define Q_FIND(name) find(library, "cublasLt" #name, lt->name)
-  const bool complete = Q_FIND(Create) && Q_FIND(Destroy) && Q_FIND(MatmulDescCreate) && Q_FIND(MatmulDescDestroy) && Q_FIND(MatmulDescSetAttribute) && Q_FIND(MatrixLayoutCreate) &&
-                        Q_FIND(MatrixLayoutDestroy) && Q_FIND(MatmulPreferenceCreate) && Q_FIND(MatmulPreferenceDestroy) && Q_FIND(MatmulPreferenceSetAttribute) &&
-                        Q_FIND(MatmulAlgoGetHeuristic) && Q_FIND(Matmul);
+  const bool complete = Q_FIND(Create) && Q_FIND(Destroy) && Q_FIND(MatmulDescCreate) && Q_FIND(MatmulDescDestroy) &&
+                        Q_FIND(MatmulDescSetAttribute) && Q_FIND(MatrixLayoutCreate) && Q_FIND(MatrixLayoutDestroy) &&
+                        Q_FIND(MatmulPreferenceCreate) && Q_FIND(MatmulPreferenceDestroy) &&
+                        Q_FIND(MatmulPreferenceSetAttribute) && Q_FIND(MatmulAlgoGetHeuristic) && Q_FIND(Matmul);
 #undef Q_FIND
   if (complete && lt->Create(&lt->handle) == 0) return lt;
   dlclose(library);
@@ -117,16 +126,21 @@ void close_cublaslt(CublasLt* lt) {
 
 bool cublas_product(Context& context, const CublasProduct& p) {
   CublasLt& lt = *context.cublaslt;
-  const uint64_t aligned = alignment(p.weight) | static_cast<uint64_t>(alignment(p.x)) << 16 | static_cast<uint64_t>(alignment(p.out)) << 32 | static_cast<uint64_t>(alignment(p.residual)) << 48;
-  const CublasLt::Key key{p.rows, p.n, p.k, p.ldo, static_cast<int>(p.dtype), p.bias != nullptr, p.residual != nullptr, aligned};
+  const uint64_t aligned = alignment(p.weight) | static_cast<uint64_t>(alignment(p.x)) << 16 |
+                           static_cast<uint64_t>(alignment(p.out)) << 32 |
+                           static_cast<uint64_t>(alignment(p.residual)) << 48;
+  const CublasLt::Key key{p.rows, p.n, p.k, p.ldo, static_cast<int>(p.dtype), p.bias != nullptr, p.residual != nullptr,
+                          aligned};
   auto at = lt.plans.find(key);
   if (at == lt.plans.end()) at = lt.plans.emplace(key, make_plan(lt, p)).first;
   CublasLt::Plan& plan = at->second;
   if (!plan.usable) return false;
-  if (p.bias) succeed(lt.MatmulDescSetAttribute(plan.desc, kBiasPointer, &p.bias, sizeof p.bias), "MatmulDescSetAttribute");
+  if (p.bias)
+    succeed(lt.MatmulDescSetAttribute(plan.desc, kBiasPointer, &p.bias, sizeof p.bias), "MatmulDescSetAttribute");
   void* workspace = plan.workspace ? context.workspace.take(plan.workspace) : nullptr;
   const float alpha = 1.f, beta = p.residual ? 1.f : 0.f;
-  succeed(lt.Matmul(lt.handle, plan.desc, &alpha, p.weight, plan.weight, p.x, plan.x, &beta, p.residual ? p.residual : p.out, plan.out, p.out, plan.out, plan.algo, workspace, plan.workspace,
+  succeed(lt.Matmul(lt.handle, plan.desc, &alpha, p.weight, plan.weight, p.x, plan.x, &beta,
+                    p.residual ? p.residual : p.out, plan.out, p.out, plan.out, plan.algo, workspace, plan.workspace,
                     context.stream),
           "Matmul");
   return true;

@@ -1,4 +1,5 @@
-// NVIDIA's cuBLASLt, opened at run time when it is installed; Q needs neither its headers nor its library. Only what is called is declared.
+// NVIDIA's cuBLASLt, opened at run time when it is installed; Q needs neither its headers nor its library. Only what is
+// called is declared.
 #pragma once
 #include <cstdint>
 #include <map>
@@ -11,7 +12,7 @@ namespace q::cuda {
 struct CublasProduct {
   const void* x;
   const void* weight;
-  const void* bias;  // of the product's dtype, or null
+  const void* bias;      // of the product's dtype, or null
   const void* residual;  // null, or like out (may be out)
   void* out;
   int64_t rows, n, k;
@@ -31,9 +32,11 @@ struct CublasLt {
   int (*MatmulPreferenceCreate)(void** preference);
   int (*MatmulPreferenceDestroy)(void* preference);
   int (*MatmulPreferenceSetAttribute)(void* preference, int attribute, const void* value, size_t bytes);
-  int (*MatmulAlgoGetHeuristic)(void* handle, void* desc, void* a, void* b, void* c, void* d, void* preference, int wanted, void* results, int* found);
-  int (*Matmul)(void* handle, void* desc, const void* alpha, const void* a, void* a_layout, const void* b, void* b_layout, const void* beta, const void* c, void* c_layout, void* d,
-                void* d_layout, const void* algo, void* workspace, size_t workspace_bytes, cudaStream_t stream);
+  int (*MatmulAlgoGetHeuristic)(void* handle, void* desc, void* a, void* b, void* c, void* d, void* preference,
+                                int wanted, void* results, int* found);
+  int (*Matmul)(void* handle, void* desc, const void* alpha, const void* a, void* a_layout, const void* b,
+                void* b_layout, const void* beta, const void* c, void* c_layout, void* d, void* d_layout,
+                const void* algo, void* workspace, size_t workspace_bytes, cudaStream_t stream);
 
   struct Plan {
     void* desc;
@@ -44,7 +47,8 @@ struct CublasLt {
     size_t workspace;
     bool usable;
   };
-  using Key = std::tuple<int64_t, int64_t, int64_t, int64_t, int, bool, bool, uint64_t>;  // rows, n, k, ldo, dtype, bias, residual, alignment
+  using Key = std::tuple<int64_t, int64_t, int64_t, int64_t, int, bool, bool,
+                         uint64_t>;  // rows, n, k, ldo, dtype, bias, residual, alignment
   std::map<Key, Plan> plans;
   void* library;
   void* handle;
@@ -54,7 +58,8 @@ struct CublasLt {
 CublasLt* open_cublaslt(int device);
 void close_cublaslt(CublasLt* lt);
 
-/// Enqueues the product; false when the library has no algorithm for it (nothing is enqueued then). Throws CommandError when the call itself fails.
+/// Enqueues the product; false when the library has no algorithm for it (nothing is enqueued then). Throws CommandError
+/// when the call itself fails.
 bool cublas_product(Context& context, const CublasProduct& product);
 
 }  // namespace q::cuda

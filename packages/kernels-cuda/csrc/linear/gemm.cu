@@ -1,8 +1,10 @@
 // The linear with many rows: which product serves, and the passes around it.
-//   bnb4    up to kFusedRows rows on sm_90a (from the limit of the few-row kernel on, choice.h): gemm_bnb4 (dequantizes inside the product). Else the weights are dequantized into the
-//           workspace (26 us for 11008 x 4096, then mostly in L2) and multiplied as dense ones.
+//   bnb4    up to kFusedRows rows on sm_90a (from the limit of the few-row kernel on, choice.h): gemm_bnb4 (dequantizes
+//           inside the product). Else the weights are dequantized into the workspace (26 us for 11008 x 4096, then
+//           mostly in L2) and multiplied as dense ones.
 //   int8    gemm_tma on sm_90a, gemm_mma elsewhere
-//   dense   f16, bf16: cuBLASLt; gemm_tma on sm_90a when gating follows or cuBLASLt is absent; else gemm_mma. f32: cuBLASLt, or gemm_plain.
+//   dense   f16, bf16: cuBLASLt; gemm_tma on sm_90a when gating follows or cuBLASLt is absent; else gemm_mma. f32:
+//           cuBLASLt, or gemm_plain.
 // A product that cannot fuse what follows (see each path) writes its sums with the bias, and finish_rows does the rest.
 #include "gemm.h"
 #include "cublaslt.h"
@@ -25,7 +27,10 @@ int64_t width_of(const LinearArgs& a) {
 int64_t size_of(DType dtype) { return dtype == DType::f32 ? 4 : 2; }
 bool is_float(DType dtype) { return dtype == DType::f32 || dtype == DType::f16 || dtype == DType::bf16; }
 
-std::string shape(const LinearArgs& a) { return "rows " + std::to_string(a.rows) + ", k " + std::to_string(a.k) + ", n " + std::to_string(width_of(a)) + " in " + std::to_string(a.parts_count) + " parts"; }
+std::string shape(const LinearArgs& a) {
+  return "rows " + std::to_string(a.rows) + ", k " + std::to_string(a.k) + ", n " + std::to_string(width_of(a)) +
+         " in " + std::to_string(a.parts_count) + " parts";
+}
 
 void validate(const LinearArgs& a) {
   const auto refuse = [&](const std::string& why) { throw CommandError("linear: " + why + " (" + shape(a) + ")"); };
@@ -36,10 +41,14 @@ void validate(const LinearArgs& a) {
   for (int i = 0; i < a.parts_count; ++i) {
     const LinearArgsItem& part = a.parts[i];
     const auto kind = static_cast<WeightKind>(part.kind);
-    if (kind == WeightKind::dense ? !is_float(part.weight.dtype) : kind != WeightKind::bnb4 && kind != WeightKind::int8) refuse("part " + std::to_string(i) + " has no known weight kind or dtype");
+    if (kind == WeightKind::dense ? !is_float(part.weight.dtype) : kind != WeightKind::bnb4 && kind != WeightKind::int8)
+      refuse("part " + std::to_string(i) + " has no known weight kind or dtype");
     if (kind != WeightKind::dense && !part.absmax) refuse("part " + std::to_string(i) + " has no absmax");
-    if (kind == WeightKind::bnb4 && (part.block_size < 1 || !is_float(static_cast<DType>(part.compute_dtype)))) refuse("part " + std::to_string(i) + " has no block size or compute dtype");
-    if (kind == WeightKind::bnb4 && part.nested_absmax && (!part.nested_code || !part.offset || part.nested_block_size < 1)) refuse("part " + std::to_string(i) + " is nested but lacks code, offset or block size");
+    if (kind == WeightKind::bnb4 && (part.block_size < 1 || !is_float(static_cast<DType>(part.compute_dtype))))
+      refuse("part " + std::to_string(i) + " has no block size or compute dtype");
+    if (kind == WeightKind::bnb4 && part.nested_absmax &&
+        (!part.nested_code || !part.offset || part.nested_block_size < 1))
+      refuse("part " + std::to_string(i) + " is nested but lacks code, offset or block size");
   }
 }
 
@@ -69,9 +78,13 @@ Finish finish_of(const LinearArgs& a, DType dtype) {
 bool alike(const LinearArgsItem& a, const LinearArgsItem& b) {
   if (a.kind != b.kind) return false;
   switch (static_cast<WeightKind>(a.kind)) {
-    case WeightKind::dense: return a.weight.dtype == b.weight.dtype;
-    case WeightKind::int8: return a.threshold == b.threshold;
-    default: return a.block_size == b.block_size && a.nested_block_size == b.nested_block_size && a.quant_type == b.quant_type && a.compute_dtype == b.compute_dtype;
+    case WeightKind::dense:
+      return a.weight.dtype == b.weight.dtype;
+    case WeightKind::int8:
+      return a.threshold == b.threshold;
+    default:
+      return a.block_size == b.block_size && a.nested_block_size == b.nested_block_size &&
+             a.quant_type == b.quant_type && a.compute_dtype == b.compute_dtype;
   }
 }
 
@@ -112,13 +125,22 @@ bool multiply_cublas(Context& context, const Product& p) {
   const int64_t element = size_of(p.dtype);
   bool joined = true;
   for (int i = 0; i < f.parts; ++i) {
-    joined = joined && !f.part[i].bias && p.weight[i] == static_cast<const char*>(p.weight[0]) + f.part[i].column * p.k * element;
+    joined = joined && !f.part[i].bias &&
+             p.weight[i] == static_cast<const char*>(p.weight[0]) + f.part[i].column * p.k * element;
   }
   const int calls = joined ? 1 : f.parts;
   for (int i = 0; i < calls; ++i) {
     const int64_t at = f.part[i].column * element;
-    CublasProduct c{p.x, p.weight[i], f.part[i].bias, f.residual ? static_cast<const char*>(f.residual) + at : nullptr, static_cast<char*>(f.out) + at, p.rows,
-                    joined ? f.part[f.parts - 1].column + f.part[f.parts - 1].n : f.part[i].n, p.k, f.ldo, p.dtype};
+    CublasProduct c{p.x,
+                    p.weight[i],
+                    f.part[i].bias,
+                    f.residual ? static_cast<const char*>(f.residual) + at : nullptr,
+                    static_cast<char*>(f.out) + at,
+                    p.rows,
+                    joined ? f.part[f.parts - 1].column + f.part[f.parts - 1].n : f.part[i].n,
+                    p.k,
+                    f.ldo,
+                    p.dtype};
     if (!cublas_product(context, c)) {
       if (i == 0) return false;
       throw CommandError("linear: cuBLASLt takes the first part but not the next");
@@ -138,7 +160,9 @@ bool biases_match(const Product& p) {
 void multiply(Context& context, GemmPath path, Product p, DType weight_dtype) {
   const Finish whole = p.finish;
   const bool plain_end = whole.activation == ActivationKind::none && !whole.gated;
-  const bool fused = path == GemmPath::tma || path == GemmPath::bnb4 ? fuses(whole.activation) : path == GemmPath::cublas ? plain_end : !whole.gated;
+  const bool fused = path == GemmPath::tma || path == GemmPath::bnb4 ? fuses(whole.activation)
+                     : path == GemmPath::cublas                      ? plain_end
+                                                                     : !whole.gated;
   const int64_t width = whole.part[whole.parts - 1].column + whole.part[whole.parts - 1].n;
   if (!fused) {
     // In place unless out is narrower than the product or still holds the residual.
@@ -155,19 +179,22 @@ void multiply(Context& context, GemmPath path, Product p, DType weight_dtype) {
     multiply_tma(context, p);
   } else if (path != GemmPath::cublas || !multiply_cublas(context, p)) {
     const bool no_bf16 = p.dtype == DType::bf16 && context.compute_capability < 80;
-    multiply_mma(context, p, weight_dtype, p.kind != WeightKind::int8 && (path == GemmPath::plain || weight_dtype != p.dtype || p.dtype == DType::f32 || no_bf16));
+    multiply_mma(context, p, weight_dtype,
+                 p.kind != WeightKind::int8 &&
+                     (path == GemmPath::plain || weight_dtype != p.dtype || p.dtype == DType::f32 || no_bf16));
   }
   if (!fused) finish_rows(context, p.dtype, p.finish.out, width, p.dtype, whole);
 }
 
-/// Dense weights, given or dequantized. On an H200 cuBLASLt is up to 1.2 times as fast as gemm_tma while only a bias or a residual follows;
-/// gating takes it a further pass, which costs more than that above some 256 rows.
+/// Dense weights, given or dequantized. On an H200 cuBLASLt is up to 1.2 times as fast as gemm_tma while only a bias or
+/// a residual follows; gating takes it a further pass, which costs more than that above some 256 rows.
 GemmPath dense_path(const Context& context, const Product& p, DType weight_dtype) {
   if (weight_dtype != p.dtype) return GemmPath::plain;
   Product bare = p;  // an activation that is not fused becomes a pass of its own
   if (!fuses(p.finish.activation)) bare.finish.activation = ActivationKind::none;
   const bool hopper = hopper_takes(bare, context), library = context.cublaslt && biases_match(p);
-  const bool more_follows = (p.finish.gated || p.finish.activation != ActivationKind::none) && fuses(p.finish.activation);
+  const bool more_follows =
+      (p.finish.gated || p.finish.activation != ActivationKind::none) && fuses(p.finish.activation);
   if (hopper && (!library || (more_follows && p.rows > 256))) return GemmPath::tma;
   if (library) return GemmPath::cublas;
   return p.dtype == DType::f32 ? GemmPath::plain : GemmPath::mma;
@@ -180,7 +207,8 @@ void multiply_alike(Context& context, GemmPath wanted, Product p) {
   Product bare = p;
   if (!fuses(p.finish.activation)) bare.finish.activation = ActivationKind::none;
   const auto use = [&](GemmPath path, bool possible) {
-    if (wanted == path && !possible) throw CommandError("linear: the path asked for does not take these arguments (" + shape(a) + ")");
+    if (wanted == path && !possible)
+      throw CommandError("linear: the path asked for does not take these arguments (" + shape(a) + ")");
     return wanted == path || (wanted == GemmPath::automatic && possible);
   };
   if (p.kind == WeightKind::int8) {
@@ -190,7 +218,9 @@ void multiply_alike(Context& context, GemmPath wanted, Product p) {
   DType weight_dtype = a.parts[0].weight.dtype;
   if (p.kind == WeightKind::bnb4) {
     const bool fused = bnb4_takes(bare, context);
-    if ((wanted == GemmPath::bnb4 || (wanted == GemmPath::automatic && p.rows <= kFusedRows)) && use(GemmPath::bnb4, fused)) return multiply(context, GemmPath::bnb4, p, DType::u8);
+    if ((wanted == GemmPath::bnb4 || (wanted == GemmPath::automatic && p.rows <= kFusedRows)) &&
+        use(GemmPath::bnb4, fused))
+      return multiply(context, GemmPath::bnb4, p, DType::u8);
     weight_dtype = p.dtype;
     char* values = static_cast<char*>(context.workspace.take(width_of(a) * p.k * size_of(p.dtype)));
     for (int i = 0; i < p.parts; ++i) {
@@ -207,9 +237,11 @@ void multiply_alike(Context& context, GemmPath wanted, Product p) {
   multiply(context, path, p, weight_dtype);
 }
 
-/// Computes `a` (all parts alike) with its finish. Where the compute dtype is not x's, x is converted, and the product converted back.
+/// Computes `a` (all parts alike) with its finish. Where the compute dtype is not x's, x is converted, and the product
+/// converted back.
 void run_alike(Context& context, GemmPath path, const LinearArgs& a) {
-  Product p{static_cast<WeightKind>(a.parts[0].kind), a.x.dtype, a.x.data, a.rows, a.k, static_cast<int>(a.parts_count), {}, &a, {}};
+  Product p{static_cast<WeightKind>(a.parts[0].kind), a.x.dtype, a.x.data, a.rows, a.k,
+            static_cast<int>(a.parts_count),          {},        &a,       {}};
   const DType compute = p.kind == WeightKind::bnb4 ? static_cast<DType>(a.parts[0].compute_dtype) : a.x.dtype;
   p.finish = finish_of(a, compute);
   if (compute == a.x.dtype) return multiply_alike(context, path, p);
@@ -246,7 +278,8 @@ void gemm_by(GemmPath path, const LinearArgs& a, Context& context) {
   bool same = true;
   for (int i = 1; i < a.parts_count; ++i) same = same && alike(a.parts[0], a.parts[i]);
   if (same) return run_alike(context, path, a);
-  // Parts of different kinds: each alone into its columns of a wide product, rows of one part gathered by its pitch afterwards.
+  // Parts of different kinds: each alone into its columns of a wide product, rows of one part gathered by its pitch
+  // afterwards.
   const int64_t width = width_of(a), element = size_of(a.x.dtype);
   char* wide = static_cast<char*>(context.workspace.take(a.rows * width * element));
   int64_t column = 0;
@@ -260,7 +293,9 @@ void gemm_by(GemmPath path, const LinearArgs& a, Context& context) {
     one.residual = {};
     one.out.data = context.workspace.take(a.rows * n * element);
     run_alike(context, path, one);
-    check(cudaMemcpy2DAsync(wide + column * element, width * element, one.out.data, n * element, n * element, a.rows, cudaMemcpyDeviceToDevice, context.stream), "linear (parts)");
+    check(cudaMemcpy2DAsync(wide + column * element, width * element, one.out.data, n * element, n * element, a.rows,
+                            cudaMemcpyDeviceToDevice, context.stream),
+          "linear (parts)");
     column += n;
   }
   finish_rows(context, a.x.dtype, wide, width, a.x.dtype, finish_of(a, a.x.dtype));

@@ -3,12 +3,16 @@
 
 namespace q::cuda {
 
-template <> void launch_gemm_bnb4<half_t>(Context& context, const Bnb4Params& p, int tr, int warpgroups, int blocks) { launch_bnb4_rows<half_t>(context, p, tr, warpgroups, blocks); }
+template <>
+void launch_gemm_bnb4<half_t>(Context& context, const Bnb4Params& p, int tr, int warpgroups, int blocks) {
+  launch_bnb4_rows<half_t>(context, p, tr, warpgroups, blocks);
+}
 
 int bnb4_clusters(int size) {
   constexpr int bytes = bnb4_shared_bytes(128);
   auto kernel = gemm_bnb4_kernel<half_t, 128>;
-  check(cudaFuncSetAttribute(reinterpret_cast<const void*>(kernel), cudaFuncAttributeMaxDynamicSharedMemorySize, bytes), "linear (bnb4)");
+  check(cudaFuncSetAttribute(reinterpret_cast<const void*>(kernel), cudaFuncAttributeMaxDynamicSharedMemorySize, bytes),
+        "linear (bnb4)");
   cudaLaunchAttribute attribute{};
   attribute.id = cudaLaunchAttributeClusterDimension;
   attribute.val.clusterDim.x = size;

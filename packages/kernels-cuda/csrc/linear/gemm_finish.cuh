@@ -1,4 +1,5 @@
-// What follows every product: bias, activation, gating, residual, rounding to act. Shared by all kernels of the many-row linear.
+// What follows every product: bias, activation, gating, residual, rounding to act. Shared by all kernels of the
+// many-row linear.
 #pragma once
 #include "device.cuh"
 
@@ -8,12 +9,13 @@ namespace q::cuda {
 struct FinishPart {
   int n;
   int column;
-  int first_tile;  // tiles of the parts before it, where a kernel counts tiles
+  int first_tile;    // tiles of the parts before it, where a kernel counts tiles
   const void* bias;  // float [n], may be null
   DType bias_dtype;
 };
 
-/// gated: 2 parts of equal n, out [rows, n] = activation(part 0) * part 1; else out [rows, sum of n] = activation(product + bias). Then + residual.
+/// gated: 2 parts of equal n, out [rows, n] = activation(part 0) * part 1; else out [rows, sum of n] =
+/// activation(product + bias). Then + residual.
 struct Finish {
   void* out;
   const void* residual;  // like out, may be null or out itself
@@ -32,24 +34,31 @@ __device__ __forceinline__ float load_float(const void* p, DType dtype, int64_t 
   return static_cast<const float*>(p)[i];
 }
 
-__device__ __forceinline__ float bias_of(const FinishPart& part, int column) { return part.bias ? load_float(part.bias, part.bias_dtype, column) : 0.f; }
+__device__ __forceinline__ float bias_of(const FinishPart& part, int column) {
+  return part.bias ? load_float(part.bias, part.bias_dtype, column) : 0.f;
+}
 
 /// Activations cheap enough to inline into a product's epilogue; the others run as a pass of their own (finish_rows).
-__host__ __device__ inline bool fuses(ActivationKind kind) { return kind == ActivationKind::none || kind == ActivationKind::silu || kind == ActivationKind::relu; }
+__host__ __device__ inline bool fuses(ActivationKind kind) {
+  return kind == ActivationKind::none || kind == ActivationKind::silu || kind == ActivationKind::relu;
+}
 __device__ __forceinline__ float activate_fused(ActivationKind kind, float x) {
   if (kind == ActivationKind::silu) return __fdividef(x, 1.f + __expf(-x));
   if (kind == ActivationKind::relu) return fmaxf(x, 0.f);
   return x;
 }
 
-template <class T> struct Pair;
-template <> struct Pair<half_t> {
+template <class T>
+struct Pair;
+template <>
+struct Pair<half_t> {
   static __device__ __forceinline__ uint32_t pack(float lo, float hi) {
     const __half2 v = __floats2half2_rn(lo, hi);
     return *reinterpret_cast<const uint32_t*>(&v);
   }
 };
-template <> struct Pair<bfloat_t> {
+template <>
+struct Pair<bfloat_t> {
   static __device__ __forceinline__ uint32_t pack(float lo, float hi) {
     const __nv_bfloat162 v = __floats2bfloat162_rn(lo, hi);
     return *reinterpret_cast<const uint32_t*>(&v);

@@ -28,25 +28,36 @@ void gemm_mma(Context& context, DType operand, DType out, const MmaParams& p, in
 /// x in x_dtype, weights in weight_dtype (both float), f32 arithmetic, out in x_dtype.
 void gemm_plain(Context& context, DType x_dtype, DType weight_dtype, const MmaParams& p, int column_tiles);
 
-/// out = activation, gating and residual of `finish` over product [rows, pitch], an earlier product of `product` dtype with its bias.
-void finish_rows(Context& context, DType product_dtype, const void* product, int64_t pitch, DType out, const Finish& finish);
+/// out = activation, gating and residual of `finish` over product [rows, pitch], an earlier product of `product` dtype
+/// with its bias.
+void finish_rows(Context& context, DType product_dtype, const void* product, int64_t pitch, DType out,
+                 const Finish& finish);
 
 // Not inlined: 64 outputs a thread times eight functions would swell the kernels.
 static __device__ __noinline__ float activate(ActivationKind kind, float x) {
   switch (kind) {
-    case ActivationKind::silu: return x / (1.f + expf(-x));
-    case ActivationKind::gelu: return 0.5f * x * (1.f + erff(x * 0.70710678118654752f));
-    case ActivationKind::gelu_tanh: return 0.5f * x * (1.f + tanhf(0.79788456080286536f * (x + 0.044715f * x * x * x)));
-    case ActivationKind::relu: return fmaxf(x, 0.f);
-    case ActivationKind::quick_gelu: return x / (1.f + expf(-1.702f * x));
-    case ActivationKind::sigmoid: return 1.f / (1.f + expf(-x));
-    case ActivationKind::tanh: return tanhf(x);
-    default: return x;
+    case ActivationKind::silu:
+      return x / (1.f + expf(-x));
+    case ActivationKind::gelu:
+      return 0.5f * x * (1.f + erff(x * 0.70710678118654752f));
+    case ActivationKind::gelu_tanh:
+      return 0.5f * x * (1.f + tanhf(0.79788456080286536f * (x + 0.044715f * x * x * x)));
+    case ActivationKind::relu:
+      return fmaxf(x, 0.f);
+    case ActivationKind::quick_gelu:
+      return x / (1.f + expf(-1.702f * x));
+    case ActivationKind::sigmoid:
+      return 1.f / (1.f + expf(-x));
+    case ActivationKind::tanh:
+      return tanhf(x);
+    default:
+      return x;
   }
 }
 
 /// One output, from its sum to memory.
-template <class T> __device__ __forceinline__ void finish_one(const Finish& f, const FinishPart& part, int64_t row, int n, float value) {
+template <class T>
+__device__ __forceinline__ void finish_one(const Finish& f, const FinishPart& part, int64_t row, int n, float value) {
   const int64_t at = row * f.ldo + part.column + n;
   value = activate(f.activation, value + bias_of(part, n));
   if (f.residual) value += to_float(static_cast<const T*>(f.residual)[at]);

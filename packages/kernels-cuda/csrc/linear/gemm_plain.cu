@@ -9,7 +9,8 @@
 namespace q::cuda {
 namespace {
 
-template <class X, class W> __global__ void __launch_bounds__(256) gemm_plain_kernel(const __grid_constant__ MmaParams p) {
+template <class X, class W>
+__global__ void __launch_bounds__(256) gemm_plain_kernel(const __grid_constant__ MmaParams p) {
   __shared__ float xs[16][65], ws[16][65];
   pdl_begin();
   const int column_tile = blockIdx.x / p.row_tiles;
@@ -58,7 +59,9 @@ template <class X, class W> __global__ void __launch_bounds__(256) gemm_plain_ke
   }
 }
 
-template <class In, class T> __global__ void __launch_bounds__(256) finish_rows_kernel(const In* product, int64_t pitch, int64_t width, const __grid_constant__ Finish f) {
+template <class In, class T>
+__global__ void __launch_bounds__(256)
+    finish_rows_kernel(const In* product, int64_t pitch, int64_t width, const __grid_constant__ Finish f) {
   pdl_begin();
   constexpr int V = 16 / (sizeof(In) > sizeof(T) ? sizeof(In) : sizeof(T));
   const int64_t vectors = f.vectors ? width / V : 0, per_row = f.vectors ? vectors : width, count = per_row * f.rows;
@@ -98,18 +101,23 @@ template <class In, class T> __global__ void __launch_bounds__(256) finish_rows_
 void gemm_plain(Context& context, DType x_dtype, DType weight_dtype, const MmaParams& p, int column_tiles) {
   const dim3 grid(static_cast<unsigned>(column_tiles) * p.row_tiles);
   with_float(x_dtype, "linear", [&](auto a) {
-    with_float(weight_dtype, "linear", [&](auto b) { launch(context, "linear (plain)", gemm_plain_kernel<decltype(a), decltype(b)>, grid, dim3(256), 0, p); });
+    with_float(weight_dtype, "linear", [&](auto b) {
+      launch(context, "linear (plain)", gemm_plain_kernel<decltype(a), decltype(b)>, grid, dim3(256), 0, p);
+    });
   });
 }
 
-void finish_rows(Context& context, DType product_dtype, const void* product, int64_t pitch, DType out, const Finish& finish) {
-  const int64_t width = finish.gated ? finish.part[0].n : finish.part[finish.parts - 1].column + finish.part[finish.parts - 1].n;
+void finish_rows(Context& context, DType product_dtype, const void* product, int64_t pitch, DType out,
+                 const Finish& finish) {
+  const int64_t width =
+      finish.gated ? finish.part[0].n : finish.part[finish.parts - 1].column + finish.part[finish.parts - 1].n;
   const int64_t count = width * finish.rows, most = context.multiprocessors * 16, wanted = (count + 255) / 256;
   const unsigned blocks = static_cast<unsigned>(wanted < most ? wanted : most);
   with_float(product_dtype, "linear", [&](auto a) {
     with_float(out, "linear", [&](auto b) {
       using In = decltype(a);
-      launch(context, "linear (finish)", finish_rows_kernel<In, decltype(b)>, dim3(blocks), dim3(256), 0, static_cast<const In*>(product), pitch, width, finish);
+      launch(context, "linear (finish)", finish_rows_kernel<In, decltype(b)>, dim3(blocks), dim3(256), 0,
+             static_cast<const In*>(product), pitch, width, finish);
     });
   });
 }

@@ -5,7 +5,8 @@
 
 namespace q::cuda {
 
-/// Parts of one kind that can go through one product. For bnb4 that is to be multiplied as dense, `weight` holds the dequantized values.
+/// Parts of one kind that can go through one product. For bnb4 that is to be multiplied as dense, `weight` holds the
+/// dequantized values.
 struct Product {
   WeightKind kind;
   DType dtype;  // of x, out, residual and (dense) weights

@@ -1,12 +1,15 @@
 // Dequantization of 4-bit weights and LLM.int8 quantization of activations, for products with many rows.
 //
 // dequantize_weight   W[i] = round_T(code[nibble i] * absmax[i / blockSize])
-//   floor   count / 2 + count * sizeof(T) bytes: 11008 x 4096 to f16 112 MB = 26 us at 4.3 TB/s (H200), less while it stays in L2
+//   floor   count / 2 + count * sizeof(T) bytes: 11008 x 4096 to f16 112 MB = 26 us at 4.3 TB/s (H200), less while it
+//           stays in L2
 //   launch  4 words of 8 values a thread step, 16-byte stores; f32 table in shared memory, one copy per bank
 //   exact   bit-equal to bitsandbytes' dequantization
-// quantize_rows       CA = rint(x * 127 / SCA), SCA = row absmax without outliers; one block a row, the row read twice (second time from L1)
+// quantize_rows; CA = rint(x * 127 / SCA), SCA = row absmax without outliers; one block a row, the row read twice
+// (second time from L1)
 //   floor   rows * k * 3 bytes (f16): 2048 x 4096 25 MB = 6 us
-// gather_outliers     the groups of 16 columns that hold outliers, of x and of W, side by side for the product's last K steps; every block scans
+// gather_outliers; the groups of 16 columns that hold outliers, of x and of W, side by side for the product's last K
+// steps; every block scans
 //                     the flags itself
 // ref     q::reference::linear in csrc/test/gemm_reference.cuh
 #include "gemm_quantize.cuh"
@@ -31,12 +34,16 @@ struct Quantized {
 __device__ __forceinline__ int64_t divide(int64_t a, int64_t b, int shift) { return shift >= 0 ? a >> shift : a / b; }
 
 /// `code` and `offset`: q's nested code in shared memory, and its offset. Two roundings, as bitsandbytes does it.
-template <bool Nested> __device__ __forceinline__ float block_absmax(const Quantized& q, const float* code, float offset, int64_t block) {
+template <bool Nested>
+__device__ __forceinline__ float block_absmax(const Quantized& q, const float* code, float offset, int64_t block) {
   if constexpr (!Nested) return static_cast<const float*>(q.absmax)[block];
-  return __fadd_rn(__fmul_rn(code[static_cast<const uint8_t*>(q.absmax)[block]], q.nested_absmax[divide(block, q.nested_block_size, q.nested_shift)]), offset);
+  return __fadd_rn(__fmul_rn(code[static_cast<const uint8_t*>(q.absmax)[block]],
+                             q.nested_absmax[divide(block, q.nested_block_size, q.nested_shift)]),
+                   offset);
 }
 
-template <class T, bool Nested> __global__ void __launch_bounds__(256) dequantize_kernel(const __grid_constant__ Quantized q, int64_t count, T* out) {
+template <class T, bool Nested>
+__global__ void __launch_bounds__(256) dequantize_kernel(const __grid_constant__ Quantized q, int64_t count, T* out) {
   __shared__ float table[16][32], nested_code[Nested ? 256 : 1];
   for (int i = threadIdx.x; i < 512; i += 256) table[i / 32][i % 32] = q.table[i / 32];
   float offset = 0.f;
@@ -50,11 +57,13 @@ template <class T, bool Nested> __global__ void __launch_bounds__(256) dequantiz
     pdl_begin();
   }
   const int lane = threadIdx.x & 31;
-  const bool words = (q.block_size & 31) == 0 && (reinterpret_cast<uintptr_t>(q.codes) & 15) == 0 && (reinterpret_cast<uintptr_t>(out) & 15) == 0;
+  const bool words = (q.block_size & 31) == 0 && (reinterpret_cast<uintptr_t>(q.codes) & 15) == 0 &&
+                     (reinterpret_cast<uintptr_t>(out) & 15) == 0;
   const int64_t stride = static_cast<int64_t>(gridDim.x) * 256;
   const int64_t whole = words ? count / 32 : 0;
   // From the end to the start: the product begins at the start, which is then what the L2 still holds.
-  // A warp takes 32 x 16 bytes of codes; a lane's four words are 128 words apart, so that loads and stores both run along the lanes.
+  // A warp takes 32 x 16 bytes of codes; a lane's four words are 128 words apart, so that loads and stores both run
+  // along the lanes.
   const int64_t rounds = (whole + stride - 1) / stride;
   for (int64_t round = rounds - 1; round >= 0; --round) {
     const int64_t w0 = (round * stride + blockIdx.x * 256ll + threadIdx.x - lane) * 4;
@@ -76,7 +85,9 @@ template <class T, bool Nested> __global__ void __launch_bounds__(256) dequantiz
       for (int i = 0; i < 4; ++i) {
         const int64_t at = w0 + i * 32 + lane;
         word[i] = at < whole * 4 ? reinterpret_cast<const uint32_t*>(q.codes)[at] : 0;
-        scale[i] = at < whole * 4 ? block_absmax<Nested>(q, nested_code, offset, divide(at * 8, q.block_size, q.block_shift)) : 0.f;
+        scale[i] = at < whole * 4
+                       ? block_absmax<Nested>(q, nested_code, offset, divide(at * 8, q.block_size, q.block_shift))
+                       : 0.f;
       }
     }
 #pragma unroll
@@ -92,8 +103,8 @@ template <class T, bool Nested> __global__ void __launch_bounds__(256) dequantiz
       if constexpr (sizeof(T) == 2) {
         store<T, 8>(out + at * 8, v);
       } else {
-        store<T, 4>(out + at * 8, reinterpret_cast<float(&)[4]>(v[0]));
-        store<T, 4>(out + at * 8 + 4, reinterpret_cast<float(&)[4]>(v[4]));
+        store<T, 4>(out + at * 8, reinterpret_cast<float (&)[4]>(v[0]));
+        store<T, 4>(out + at * 8 + 4, reinterpret_cast<float (&)[4]>(v[4]));
       }
     }
   }
@@ -103,7 +114,9 @@ template <class T, bool Nested> __global__ void __launch_bounds__(256) dequantiz
   }
 }
 
-template <class T> __global__ void __launch_bounds__(256) quantize_rows_kernel(const T* x, int64_t k, float threshold, int8_t* codes, int64_t pitch, float* scales, uint8_t* flags) {
+template <class T>
+__global__ void __launch_bounds__(256) quantize_rows_kernel(const T* x, int64_t k, float threshold, int8_t* codes,
+                                                            int64_t pitch, float* scales, uint8_t* flags) {
   __shared__ float shared[32];
   pdl_begin();
   const int64_t row = blockIdx.x;
@@ -141,7 +154,8 @@ template <class T> __global__ void __launch_bounds__(256) quantize_rows_kernel(c
       load<T, 8>(v, from + i);
       uint32_t packed[2] = {0, 0};
 #pragma unroll
-      for (int j = 0; j < 8; ++j) packed[j / 4] |= (static_cast<uint32_t>(quantize(v[j], i + j)) & 0xff) << (8 * (j % 4));
+      for (int j = 0; j < 8; ++j)
+        packed[j / 4] |= (static_cast<uint32_t>(quantize(v[j], i + j)) & 0xff) << (8 * (j % 4));
       *reinterpret_cast<uint2*>(to + i) = make_uint2(packed[0], packed[1]);
     }
   } else {
@@ -164,7 +178,8 @@ struct Gather {
   float threshold;
 };
 
-template <class T> __global__ void __launch_bounds__(256) gather_outliers_kernel(const __grid_constant__ Gather p) {
+template <class T>
+__global__ void __launch_bounds__(256) gather_outliers_kernel(const __grid_constant__ Gather p) {
   extern __shared__ int list[];  // all_groups
   __shared__ int counts[256];
   pdl_begin();
@@ -198,15 +213,18 @@ template <class T> __global__ void __launch_bounds__(256) gather_outliers_kernel
     while (is_weight && r >= p.first[part + 1]) ++part;
     const int64_t n = is_weight ? r - p.first[part] : 0;
     const float scale = is_weight && total ? p.scale[part][n] / 127.f : 0.f;
-    T* to = is_weight ? static_cast<T*>(p.weight_extra) + r * p.room : static_cast<T*>(p.x_extra) + (r - weights) * p.room;
+    T* to =
+        is_weight ? static_cast<T*>(p.weight_extra) + r * p.room : static_cast<T*>(p.x_extra) + (r - weights) * p.room;
     for (int o = lane; o < 2 * padded; o += 32) {  // half a group: 8 columns
       float v[8] = {};
       if (o < 2 * total) {
         const int64_t column = list[o / 2] * 16 + (o & 1) * 8;
         for (int i = 0; i < 8; ++i) {
           if (column + i >= p.k) continue;
-          if (is_weight) v[i] = static_cast<float>(p.weight[part][n * p.k + column + i]) * scale;
-          else v[i] = to_float(static_cast<const T*>(p.x)[(r - weights) * p.k + column + i]);
+          if (is_weight)
+            v[i] = static_cast<float>(p.weight[part][n * p.k + column + i]) * scale;
+          else
+            v[i] = to_float(static_cast<const T*>(p.x)[(r - weights) * p.k + column + i]);
           if (!is_weight && !(fabsf(v[i]) >= p.threshold)) v[i] = 0.f;
         }
       }
@@ -216,17 +234,47 @@ template <class T> __global__ void __launch_bounds__(256) gather_outliers_kernel
   }
 }
 
-template <class In, class Out> __global__ void __launch_bounds__(256) convert_kernel(const In* x, Out* out, int64_t count) {
+template <class In, class Out>
+__global__ void __launch_bounds__(256) convert_kernel(const In* x, Out* out, int64_t count) {
   pdl_begin();
-  for (int64_t i = blockIdx.x * 256ll + threadIdx.x; i < count; i += gridDim.x * 256ll) out[i] = from_float<Out>(to_float(x[i]));
+  for (int64_t i = blockIdx.x * 256ll + threadIdx.x; i < count; i += gridDim.x * 256ll)
+    out[i] = from_float<Out>(to_float(x[i]));
 }
 
 }  // namespace
 
-constexpr float kNf4[16] = {-1.0f, -0.6961928009986877f, -0.5250730514526367f, -0.39491748809814453f, -0.28444138169288635f, -0.18477343022823334f, -0.09105003625154495f, 0.0f,
-                            0.07958029955625534f, 0.16093020141124725f, 0.24611230194568634f, 0.33791524171829224f, 0.44070982933044434f, 0.5626170039176941f, 0.7229568362236023f, 1.0f};
-constexpr float kFp4[16] = {0.0f, 0.0052083334885537624f, 0.6666666865348816f, 1.0f, 0.3333333432674408f, 0.5f, 0.1666666716337204f, 0.25f,
-                            0.0f, -0.0052083334885537624f, -0.6666666865348816f, -1.0f, -0.3333333432674408f, -0.5f, -0.1666666716337204f, -0.25f};
+constexpr float kNf4[16] = {-1.0f,
+                            -0.6961928009986877f,
+                            -0.5250730514526367f,
+                            -0.39491748809814453f,
+                            -0.28444138169288635f,
+                            -0.18477343022823334f,
+                            -0.09105003625154495f,
+                            0.0f,
+                            0.07958029955625534f,
+                            0.16093020141124725f,
+                            0.24611230194568634f,
+                            0.33791524171829224f,
+                            0.44070982933044434f,
+                            0.5626170039176941f,
+                            0.7229568362236023f,
+                            1.0f};
+constexpr float kFp4[16] = {0.0f,
+                            0.0052083334885537624f,
+                            0.6666666865348816f,
+                            1.0f,
+                            0.3333333432674408f,
+                            0.5f,
+                            0.1666666716337204f,
+                            0.25f,
+                            0.0f,
+                            -0.0052083334885537624f,
+                            -0.6666666865348816f,
+                            -1.0f,
+                            -0.3333333432674408f,
+                            -0.5f,
+                            -0.1666666716337204f,
+                            -0.25f};
 
 void code_table(int64_t quant_type, float (&table)[16]) {
   const float* from = quant_type == static_cast<int64_t>(QuantType::nf4) ? kNf4 : kFp4;
@@ -241,14 +289,25 @@ static int shift_of(int64_t size) {
 }
 
 void dequantize_weight(Context& context, const LinearArgsItem& part, int64_t count, DType to_dtype, void* to) {
-  Quantized q{part.weight.as<uint8_t>(), part.absmax.data, part.nested_absmax.as<float>(), part.nested_code.as<float>(), part.offset.as<float>(), part.block_size, part.nested_block_size, shift_of(part.block_size), shift_of(part.nested_block_size), false, {}};
+  Quantized q{part.weight.as<uint8_t>(),
+              part.absmax.data,
+              part.nested_absmax.as<float>(),
+              part.nested_code.as<float>(),
+              part.offset.as<float>(),
+              part.block_size,
+              part.nested_block_size,
+              shift_of(part.block_size),
+              shift_of(part.nested_block_size),
+              false,
+              {}};
   q.whole_warps = q.nested_absmax && q.block_shift >= 0 && q.nested_shift >= 0 && q.block_shift + q.nested_shift >= 10;
   code_table(part.quant_type, q.table);
   const int64_t most = context.multiprocessors * 16, wanted = (count + 2047) / 2048;
   const unsigned blocks = static_cast<unsigned>(wanted < most ? wanted : most);
   with_float(to_dtype, "linear", [&](auto zero) {
     using T = decltype(zero);
-    launch(context, "linear (dequantize)", q.nested_absmax ? dequantize_kernel<T, true> : dequantize_kernel<T, false>, dim3(blocks), dim3(256), 0, q, count, static_cast<T*>(to));
+    launch(context, "linear (dequantize)", q.nested_absmax ? dequantize_kernel<T, true> : dequantize_kernel<T, false>,
+           dim3(blocks), dim3(256), 0, q, count, static_cast<T*>(to));
   });
 }
 
@@ -269,11 +328,26 @@ Int8Activations quantize_activations(Context& context, const LinearArgs& args, b
   }
   with_float(args.x.dtype, "linear", [&](auto zero) {
     using T = decltype(zero);
-    launch(context, "linear (quantize rows)", quantize_rows_kernel<T>, dim3(static_cast<unsigned>(rows)), dim3(256), 0, args.x.as<T>(), k, threshold, a.codes, a.pitch, a.scale, flags);
+    launch(context, "linear (quantize rows)", quantize_rows_kernel<T>, dim3(static_cast<unsigned>(rows)), dim3(256), 0,
+           args.x.as<T>(), k, threshold, a.codes, a.pitch, a.scale, flags);
   });
   if (!flags) return a;
   a.room = (k + 63) / 64 * 64;
-  Gather p{flags, a.groups, args.x.data, nullptr, nullptr, {}, {}, {}, rows, k, a.room, static_cast<int>(args.parts_count), static_cast<int>(all_groups), gather ? 1 : 0, threshold};
+  Gather p{flags,
+           a.groups,
+           args.x.data,
+           nullptr,
+           nullptr,
+           {},
+           {},
+           {},
+           rows,
+           k,
+           a.room,
+           static_cast<int>(args.parts_count),
+           static_cast<int>(all_groups),
+           gather ? 1 : 0,
+           threshold};
   for (int i = 0; i < p.parts; ++i) {
     p.weight[i] = args.parts[i].weight.as<int8_t>();
     p.scale[i] = args.parts[i].absmax.as<float>();
@@ -285,7 +359,8 @@ Int8Activations quantize_activations(Context& context, const LinearArgs& args, b
   }
   with_float(args.x.dtype, "linear", [&](auto zero) {
     using T = decltype(zero);
-    launch(context, "linear (outliers)", gather_outliers_kernel<T>, dim3(gather ? context.multiprocessors * 4 : 1), dim3(256), all_groups * 4, p);
+    launch(context, "linear (outliers)", gather_outliers_kernel<T>, dim3(gather ? context.multiprocessors * 4 : 1),
+           dim3(256), all_groups * 4, p);
   });
   return a;
 }
@@ -297,7 +372,8 @@ void convert(Context& context, DType from, const void* x, DType to, void* out, i
     with_float(to, "linear", [&](auto b) {
       using In = decltype(a);
       using Out = decltype(b);
-      launch(context, "linear (convert)", convert_kernel<In, Out>, dim3(blocks), dim3(256), 0, static_cast<const In*>(x), static_cast<Out*>(out), count);
+      launch(context, "linear (convert)", convert_kernel<In, Out>, dim3(blocks), dim3(256), 0,
+             static_cast<const In*>(x), static_cast<Out*>(out), count);
     });
   });
 }

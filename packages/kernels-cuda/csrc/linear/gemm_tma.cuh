@@ -1,15 +1,19 @@
 // gemm_tma: out = finish(x[rows, k] . W[n, k]^T) for many rows on Hopper          dense f16 / bf16, and int8 (LLM.int8)
-// maths   dense: f32 sums of 16-bit products. int8: exact i32 sums of CA . CB^T, times SCA SCB / 127^2, plus the outlier product
-//         x_out . W_out^T in act precision, which continues in the same accumulators as further K steps: groups of 16 columns, the K of one
-//         instruction, so that the groups other rows need add exact zeros here and change no bit.
-// layout  row-major x [rows, k], W [n, k]; one tensor map for x, one for each weight; K steps of 128 bytes, 128-byte swizzle
-// tile    128 x TN per block of 3 warpgroups: one loads (TMA, 4 stages), two multiply (64 x TN each, wgmma m64nTNk16 / k32).
-//         gated: TN / 2 columns of gate and the same TN / 2 of up, combined before they are written.
-// launch  persistent, one block per multiprocessor; clusters of 2 blocks share the weight tile by multicast; tiles run down the rows
-//         first, so that concurrent blocks share weights. TN (multiples of 16) is chosen by the host for the fewest whole waves.
+// maths   dense: f32 sums of 16-bit products. int8: exact i32 sums of CA . CB^T, times SCA SCB / 127^2, plus the
+//         outlier product x_out . W_out^T in act precision, which continues in the same accumulators as further K
+//         steps: groups of 16 columns, the K of one instruction, so that the groups other rows need add exact zeros
+//         here and change no bit.
+// layout  row-major x [rows, k], W [n, k]; one tensor map for x, one for each weight; K steps of 128 bytes, 128-byte
+//         swizzle
+// tile    128 x TN per block of 3 warpgroups: one loads (TMA, 4 stages), two multiply (64 x TN each, wgmma m64nTNk16 /
+//         k32). gated: TN / 2 columns of gate and the same TN / 2 of up, combined before they are written.
+// launch  persistent, one block per multiprocessor; clusters of 2 blocks share the weight tile by multicast; tiles run
+//         down the rows first, so that concurrent blocks share weights. TN (multiples of 16) is chosen by the host for
+//         the fewest whole waves.
 // floor   2 rows n k / 785e12 s (f16), / 1.5e15 s (int8) on an H200; bytes rarely matter at these sizes
 // needs   sm_90a; 16-byte aligned x and W, rows of x and W multiples of 16 bytes; activation none, silu or relu
-// exact   the sum of an output is one sequence of K steps, whatever the rows beside it: same bits each run and in any batch
+// exact   the sum of an output is one sequence of K steps, whatever the rows beside it: same bits each run and in any
+//         batch
 // seen    H200, 11008 x 4096, 2048 rows, CUDA graph: f16 286-322 us (cuBLASLt 252-297), int8 167-200 us
 // ref     q::reference::linear in csrc/test/gemm_reference.cuh          bench  csrc/test/gemm_bench.cu
 #pragma once
@@ -22,7 +26,7 @@ namespace q::cuda {
 
 /// LLM.int8 values the epilogue needs; see gemm_quantize.cuh for how they are made.
 struct Int8Finish {
-  const float* row_scale;  // SCA [rows]
+  const float* row_scale;          // SCA [rows]
   const float* scale[kMaxRepeat];  // SCB [n] of each part
   const int* groups;  // [0]: groups of 16 columns that hold outliers, side by side in the maps `extra`; null: none
 };
@@ -30,7 +34,7 @@ struct Int8Finish {
 struct TmaParams {
   CUtensorMap x;
   CUtensorMap weight[kMaxRepeat];
-  CUtensorMap x_extra;  // act [rows, 16 a group]: outlier values, 0 elsewhere
+  CUtensorMap x_extra;       // act [rows, 16 a group]: outlier values, 0 elsewhere
   CUtensorMap weight_extra;  // act [sum of n, 16 a group]: these columns, dequantized
   Finish finish;
   Int8Finish int8;
@@ -43,25 +47,30 @@ constexpr int kTmaThreads = 384;
 constexpr int kTmaStages = 4;
 constexpr int kScratchPitch = 40;  // floats: 32 columns, padded so that a quarter warp's accesses meet no bank twice
 constexpr int kScratchBytes = 16 * kScratchPitch * 4;  // of each multiplying warp
-constexpr int tma_shared_bytes(int tn) { return kTmaStages * (128 + tn) * 128 + 1024 + kTmaStages * 16 + 8 * kScratchBytes; }
+constexpr int tma_shared_bytes(int tn) {
+  return kTmaStages * (128 + tn) * 128 + 1024 + kTmaStages * 16 + 8 * kScratchBytes;
+}
 
-template <class T> __device__ __forceinline__ void add_eight(float (&v)[8], const void* from, int64_t at) {
+template <class T>
+__device__ __forceinline__ void add_eight(float (&v)[8], const void* from, int64_t at) {
   float add[8];
   load<T, 8>(add, static_cast<const T*>(from) + at);
 #pragma unroll
   for (int i = 0; i < 8; ++i) v[i] += add[i];
 }
 
-/// Eight neighbouring outputs of one row, from their sums in shared memory to memory. `column` is the first one's within `part`;
-/// gated, the sums of `up` are 16 floats further. Without whole vectors, one after the other.
-template <class T, bool Gated> __device__ __forceinline__ void finish_eight(const float* from, const Finish& f, const FinishPart& part, int64_t row, int column) {
+/// Eight neighbouring outputs of one row, from their sums in shared memory to memory. `column` is the first one's
+/// within `part`; gated, the sums of `up` are 16 floats further. Without whole vectors, one after the other.
+template <class T, bool Gated>
+__device__ __forceinline__ void finish_eight(const float* from, const Finish& f, const FinishPart& part, int64_t row,
+                                             int column) {
   if (row >= f.rows || column >= part.n) return;
   const int64_t at = row * f.ldo + (Gated ? 0 : part.column) + column;
   T* out = static_cast<T*>(f.out) + at;
   if (f.vectors) {
     float v[8];
-    load<float, 4>(reinterpret_cast<float(&)[4]>(v[0]), from);
-    load<float, 4>(reinterpret_cast<float(&)[4]>(v[4]), from + 4);
+    load<float, 4>(reinterpret_cast<float (&)[4]>(v[0]), from);
+    load<float, 4>(reinterpret_cast<float (&)[4]>(v[4]), from + 4);
     if (part.bias) add_eight<T>(v, part.bias, column);
     if (f.activation == ActivationKind::silu) {
 #pragma unroll
@@ -72,8 +81,8 @@ template <class T, bool Gated> __device__ __forceinline__ void finish_eight(cons
     }
     if (Gated) {
       float up[8];
-      load<float, 4>(reinterpret_cast<float(&)[4]>(up[0]), from + 16);
-      load<float, 4>(reinterpret_cast<float(&)[4]>(up[4]), from + 20);
+      load<float, 4>(reinterpret_cast<float (&)[4]>(up[0]), from + 16);
+      load<float, 4>(reinterpret_cast<float (&)[4]>(up[4]), from + 20);
       if (f.part[1].bias) add_eight<T>(up, f.part[1].bias, column);
 #pragma unroll
       for (int i = 0; i < 8; ++i) v[i] *= up[i];
@@ -92,14 +101,17 @@ template <class T, bool Gated> __device__ __forceinline__ void finish_eight(cons
   }
 }
 
-/// Writes the warp's 16 rows x TN columns. `row` is the warp's first row, `n0` the tile's first column within `part`. The sums pass through
-/// shared memory, 32 columns at a time, so that the code for a row's eight outputs stands in few places: unrolled over the registers
-/// it is 180 KB of instructions, and fetching them takes longer than the product.
-template <class T, int TN> __device__ __forceinline__ void finish_tile(const float (&acc)[TN / 2], const Finish& f, const FinishPart& part, int row, int n0, float* scratch) {
+/// Writes the warp's 16 rows x TN columns. `row` is the warp's first row, `n0` the tile's first column within `part`.
+/// The sums pass through shared memory, 32 columns at a time, so that the code for a row's eight outputs stands in few
+/// places: unrolled over the registers it is 180 KB of instructions, and fetching them takes longer than the product.
+template <class T, int TN>
+__device__ __forceinline__ void finish_tile(const float (&acc)[TN / 2], const Finish& f, const FinishPart& part,
+                                            int row, int n0, float* scratch) {
   const int lane = threadIdx.x & 31, g = lane >> 2, c = lane & 3;
   auto pass = [&](auto gated) {
     constexpr bool kGated = decltype(gated)::value;
-    constexpr int kBlocks = kGated ? TN / 16 : TN / 8, kAtOnce = kGated ? 2 : 4;  // blocks of 8 columns; gated: 2 of gate beside 2 of up
+    constexpr int kBlocks = kGated ? TN / 16 : TN / 8,
+                  kAtOnce = kGated ? 2 : 4;  // blocks of 8 columns; gated: 2 of gate beside 2 of up
 #pragma unroll
     for (int q = 0; q < kBlocks; q += kAtOnce) {
       const int blocks = kBlocks - q < kAtOnce ? kBlocks - q : kAtOnce;
@@ -120,28 +132,34 @@ template <class T, int TN> __device__ __forceinline__ void finish_tile(const flo
       }
     }
   };
-  if (f.gated) pass(std::true_type{});
-  else pass(std::false_type{});
+  if (f.gated)
+    pass(std::true_type{});
+  else
+    pass(std::false_type{});
 }
 
-/// An i32 sum becomes the bits of sum * scale in the register it stands in (as two variables all sums would live twice, and spill).
+/// An i32 sum becomes the bits of sum * scale in the register it stands in (as two variables all sums would live twice,
+/// and spill).
 __device__ __forceinline__ void scale_in_place(int& sum, float scale) {
   asm volatile("{.reg .f32 t; cvt.rn.f32.s32 t, %0; mul.f32 t, t, %1; mov.b32 %0, t;}" : "+r"(sum) : "f"(scale));
 }
 
 /// i32 sums to the bits of scaled f32.
-template <int TN> __device__ __forceinline__ void scale_int8(int (&sums)[TN / 2], const TmaParams& p, int part, int row, int n0) {
+template <int TN>
+__device__ __forceinline__ void scale_int8(int (&sums)[TN / 2], const TmaParams& p, int part, int row, int n0) {
   const int lane = threadIdx.x & 31, g = lane >> 2, c = lane & 3;
   float scale[2];
 #pragma unroll
-  for (int h = 0; h < 2; ++h) scale[h] = row + g + 8 * h < p.finish.rows ? p.int8.row_scale[row + g + 8 * h] * (1.f / 16129.f) : 0.f;
+  for (int h = 0; h < 2; ++h)
+    scale[h] = row + g + 8 * h < p.finish.rows ? p.int8.row_scale[row + g + 8 * h] * (1.f / 16129.f) : 0.f;
 #pragma unroll
   for (int j = 0; j < TN / 8; ++j) {
     if (j % 4 == 0) __syncwarp();  // keeps the loads of later columns from being hoisted: registers are full
     const bool second = p.finish.gated && j >= TN / 16;
     const int which = second ? 1 : part;
     const int n = n0 + 8 * (second ? j - TN / 16 : j) + 2 * c;
-    const float lo = n < p.finish.part[which].n ? p.int8.scale[which][n] : 0.f, hi = n + 1 < p.finish.part[which].n ? p.int8.scale[which][n + 1] : 0.f;
+    const float lo = n < p.finish.part[which].n ? p.int8.scale[which][n] : 0.f,
+                hi = n + 1 < p.finish.part[which].n ? p.int8.scale[which][n + 1] : 0.f;
 #pragma unroll
     for (int h = 0; h < 2; ++h) {
       scale_in_place(sums[4 * j + 2 * h], scale[h] * lo);
@@ -150,7 +168,8 @@ template <int TN> __device__ __forceinline__ void scale_int8(int (&sums)[TN / 2]
   }
 }
 
-template <int Cluster> __device__ __forceinline__ void release_stage(uint32_t empty) {
+template <int Cluster>
+__device__ __forceinline__ void release_stage(uint32_t empty) {
   if ((threadIdx.x & 31) != 0) return;
   if constexpr (Cluster == 1) {
     sm90::barrier_arrive(empty);
@@ -160,15 +179,18 @@ template <int Cluster> __device__ __forceinline__ void release_stage(uint32_t em
   }
 }
 
-/// The K steps of one phase: `steps` stages of A (this warpgroup's 64 rows) times B. The first product overwrites when `fresh`.
+/// The K steps of one phase: `steps` stages of A (this warpgroup's 64 rows) times B. The first product overwrites when
+/// `fresh`.
 template <class E, int TN, int Cluster, class Acc>
-__device__ __forceinline__ void multiply(Acc (&acc)[TN / 2], int steps, bool fresh, uint32_t tiles, uint32_t barriers, int& stage, int& parity) {
+__device__ __forceinline__ void multiply(Acc (&acc)[TN / 2], int steps, bool fresh, uint32_t tiles, uint32_t barriers,
+                                         int& stage, int& parity) {
   constexpr int kStage = (128 + TN) * 128;
   const uint32_t mine = (threadIdx.x / 128 - 1) * 64 * 128;
   uint32_t previous = 0;
   for (int step = 0; step < steps; ++step) {
     sm90::barrier_wait(barriers + stage * 16, parity);
-    const uint64_t a = sm90::tile_descriptor(tiles + stage * kStage + mine), b = sm90::tile_descriptor(tiles + stage * kStage + 128 * 128);
+    const uint64_t a = sm90::tile_descriptor(tiles + stage * kStage + mine),
+                   b = sm90::tile_descriptor(tiles + stage * kStage + 128 * 128);
     sm90::wgmma_fence();
 #pragma unroll
     for (int i = 0; i < 4; ++i) Wgmma<E, TN>::ss(acc, a + 2 * i, b + 2 * i, !fresh || step != 0 || i != 0);
@@ -185,7 +207,8 @@ __device__ __forceinline__ void multiply(Acc (&acc)[TN / 2], int steps, bool fre
   if (steps != 0) release_stage<Cluster>(previous);
 }
 
-template <class E, class T, int TN, int Cluster> __global__ void __launch_bounds__(kTmaThreads, 1) gemm_tma_kernel(const __grid_constant__ TmaParams p) {
+template <class E, class T, int TN, int Cluster>
+__global__ void __launch_bounds__(kTmaThreads, 1) gemm_tma_kernel(const __grid_constant__ TmaParams p) {
 #if Q_SM90A
   constexpr bool kInt8 = sizeof(E) == 1;
   constexpr int kElements = 128 / sizeof(E), kStage = (128 + TN) * 128;
@@ -202,8 +225,10 @@ template <class E, class T, int TN, int Cluster> __global__ void __launch_bounds
     sm90::barrier_init_fence();
     sm90::prefetch_map(&p.x);
   }
-  if constexpr (Cluster == 1) __syncthreads();
-  else sm90::cluster_sync();
+  if constexpr (Cluster == 1)
+    __syncthreads();
+  else
+    sm90::cluster_sync();
   pdl_begin();
 
   const int extra = kInt8 && p.int8.groups ? (p.int8.groups[0] + 3) / 4 : 0;  // K steps of four groups
@@ -235,7 +260,8 @@ template <class E, class T, int TN, int Cluster> __global__ void __launch_bounds
           sm90::tensor_load(at, outlier ? &p.x_extra : &p.x, full, column, row);
           const CUtensorMap* low = outlier ? &p.weight_extra : &p.weight[part];
           const CUtensorMap* high = outlier ? &p.weight_extra : &p.weight[other];
-          const int row0 = n0 + (outlier ? p.finish.part[part].column : 0), row1 = n1 + (outlier ? p.finish.part[other].column : 0);
+          const int row0 = n0 + (outlier ? p.finish.part[part].column : 0),
+                    row1 = n1 + (outlier ? p.finish.part[other].column : 0);
           if constexpr (Cluster == 1) {
             sm90::tensor_load(at + 128 * 128, low, full, column, row0);
             sm90::tensor_load(at + 128 * 128 + TN / 2 * 128, high, full, column, row1);
@@ -268,7 +294,8 @@ template <class E, class T, int TN, int Cluster> __global__ void __launch_bounds
       } else {
         multiply<E, TN, Cluster>(acc, p.k_steps, true, tiles, barriers, stage, parity);
       }
-      finish_tile<T, TN>(acc, p.finish, p.finish.part[part], row + warp_row, n0, scratch + (threadIdx.x / 32 - 4) * (kScratchBytes / 4));
+      finish_tile<T, TN>(acc, p.finish, p.finish.part[part], row + warp_row, n0,
+                         scratch + (threadIdx.x / 32 - 4) * (kScratchBytes / 4));
     }
   }
   if constexpr (Cluster != 1) sm90::cluster_sync();
@@ -278,6 +305,7 @@ template <class E, class T, int TN, int Cluster> __global__ void __launch_bounds
 }
 
 /// Launches the instance; TN is one of kTmaWidths.
-template <class E, class T> void launch_gemm_tma(Context& context, const TmaParams& p, int tn, int cluster);
+template <class E, class T>
+void launch_gemm_tma(Context& context, const TmaParams& p, int tn, int cluster);
 
 }  // namespace q::cuda

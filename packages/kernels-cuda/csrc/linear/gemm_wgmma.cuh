@@ -1,7 +1,8 @@
-// The wgmma instructions used here, one struct per accumulator width N: D[64, N] += A[64, K] B[N, K]^T for one warpgroup.
-// ss: A and B from shared memory (descriptors); rs: A from registers. Accumulators: d[4j + 2h + e] is row lane / 4 + 8 h of the
-// warp's 16 rows, column 8 j + 2 (lane % 4) + e. `accumulate` 0 overwrites D. An int array for a float product
-// holds the floats' bits: the int8 kernel turns its sums into floats in place and goes on (two arrays would both be kept, and spill). sm_90a only; bodies trap elsewhere.
+// The wgmma instructions used here, one struct per accumulator width N: D[64, N] += A[64, K] B[N, K]^T for one
+// warpgroup. ss: A and B from shared memory (descriptors); rs: A from registers. Accumulators: d[4j + 2h + e] is row
+// lane / 4 + 8 h of the warp's 16 rows, column 8 j + 2 (lane % 4) + e. `accumulate` 0 overwrites D. An int array for a
+// float product holds the floats' bits: the int8 kernel turns its sums into floats in place and goes on (two arrays
+// would both be kept, and spill). sm_90a only; bodies trap elsewhere.
 #pragma once
 #include <cuda_bf16.h>
 #include <cuda_fp16.h>
@@ -15,7 +16,8 @@
 
 namespace q::cuda {
 
-template <class E, int N> struct Wgmma;
+template <class E, int N>
+struct Wgmma;
 
 #if Q_SM90A
 #define Q_ASM(...) asm volatile(__VA_ARGS__)
@@ -34,39 +36,55 @@ template <class E, int N> struct Wgmma;
 #define Q_O48(c) Q_B32(c, 0), Q_O8(c, 32), Q_O8(c, 40)
 #define Q_R64 Q_D() "," Q_D(1) "," Q_D(2) "," Q_D(3) "," Q_D(4) "," Q_D(5) ",%60,%61,%62,%63"
 #define Q_O64(c) Q_B32(c, 0), Q_B32(c, 32)
-#define Q_R96 Q_D() "," Q_D(1) "," Q_D(2) "," Q_D(3) "," Q_D(4) "," Q_D(5) "," Q_D(6) "," Q_D(7) "," Q_D(8) ",%90,%91,%92,%93,%94,%95"
+#define Q_R96 \
+  Q_D()       \
+  "," Q_D(1) "," Q_D(2) "," Q_D(3) "," Q_D(4) "," Q_D(5) "," Q_D(6) "," Q_D(7) "," Q_D(8) ",%90,%91,%92,%93,%94,%95"
 #define Q_O96(c) Q_B32(c, 0), Q_B32(c, 32), Q_B32(c, 64)
-#define Q_R112 Q_D() "," Q_D(1) "," Q_D(2) "," Q_D(3) "," Q_D(4) "," Q_D(5) "," Q_D(6) "," Q_D(7) "," Q_D(8) "," Q_D(9) "," Q_D(10) ",%110,%111"
+#define Q_R112                                                                                                \
+  Q_D()                                                                                                       \
+  "," Q_D(1) "," Q_D(2) "," Q_D(3) "," Q_D(4) "," Q_D(5) "," Q_D(6) "," Q_D(7) "," Q_D(8) "," Q_D(9) "," Q_D( \
+      10) ",%110,%111"
 #define Q_O112(c) Q_B32(c, 0), Q_B32(c, 32), Q_B32(c, 64), Q_O8(c, 96), Q_O8(c, 104)
-#define Q_R120 Q_D() "," Q_D(1) "," Q_D(2) "," Q_D(3) "," Q_D(4) "," Q_D(5) "," Q_D(6) "," Q_D(7) "," Q_D(8) "," Q_D(9) "," Q_D(10) "," Q_D(11)
+#define Q_R120                                                                                                \
+  Q_D()                                                                                                       \
+  "," Q_D(1) "," Q_D(2) "," Q_D(3) "," Q_D(4) "," Q_D(5) "," Q_D(6) "," Q_D(7) "," Q_D(8) "," Q_D(9) "," Q_D( \
+      10) "," Q_D(11)
 #define Q_O120(c) Q_B32(c, 0), Q_B32(c, 32), Q_B32(c, 64), Q_O8(c, 96), Q_O8(c, 104), Q_O8(c, 112)
-#define Q_R128 Q_D() "," Q_D(1) "," Q_D(2) "," Q_D(3) "," Q_D(4) "," Q_D(5) "," Q_D(6) "," Q_D(7) "," Q_D(8) "," Q_D(9) "," Q_D(10) "," Q_D(11) ",%120,%121,%122,%123,%124,%125,%126,%127"
+#define Q_R128                                                                                                \
+  Q_D()                                                                                                       \
+  "," Q_D(1) "," Q_D(2) "," Q_D(3) "," Q_D(4) "," Q_D(5) "," Q_D(6) "," Q_D(7) "," Q_D(8) "," Q_D(9) "," Q_D( \
+      10) "," Q_D(11) ",%120,%121,%122,%123,%124,%125,%126,%127"
 #define Q_O128(c) Q_B32(c, 0), Q_B32(c, 32), Q_B32(c, 64), Q_B32(c, 96)
 
-#define Q_WGMMA_FLOAT(E, TYPE, N, R, I0, I1, I2, I3, I4, I5) \
-  template <> struct Wgmma<E, N> { \
-    using Acc = float; \
-    static __device__ __forceinline__ void ss(float (&d)[R], uint64_t a, uint64_t b, int accumulate) { \
-      Q_ASM("{.reg .pred p; setp.ne.b32 p, %" I2 ", 0; wgmma.mma_async.sync.aligned.m64n" #N "k16.f32." TYPE "." TYPE " {" Q_R##R \
-            "}, %" I0 ", %" I1 ", p, 1, 1, 0, 0;}" : Q_O##R("+f") : "l"(a), "l"(b), "r"(accumulate)); \
-    } \
-    static __device__ __forceinline__ void ss(int (&d)[R], uint64_t a, uint64_t b, int accumulate) { \
-      Q_ASM("{.reg .pred p; setp.ne.b32 p, %" I2 ", 0; wgmma.mma_async.sync.aligned.m64n" #N "k16.f32." TYPE "." TYPE " {" Q_R##R \
-            "}, %" I0 ", %" I1 ", p, 1, 1, 0, 0;}" : Q_O##R("+r") : "l"(a), "l"(b), "r"(accumulate)); \
-    } \
-    static __device__ __forceinline__ void rs(float (&d)[R], const uint32_t (&a)[4], uint64_t b, int accumulate) { \
-      Q_ASM("{.reg .pred p; setp.ne.b32 p, %" I5 ", 0; wgmma.mma_async.sync.aligned.m64n" #N "k16.f32." TYPE "." TYPE " {" Q_R##R \
-            "}, {%" I0 ", %" I1 ", %" I2 ", %" I3 "}, %" I4 ", p, 1, 1, 0;}" \
-            : Q_O##R("+f") : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b), "r"(accumulate)); \
-    } \
+#define Q_WGMMA_FLOAT(E, TYPE, N, R, I0, I1, I2, I3, I4, I5)                                                          \
+  template <>                                                                                                         \
+  struct Wgmma<E, N> {                                                                                                \
+    using Acc = float;                                                                                                \
+    static __device__ __forceinline__ void ss(float (&d)[R], uint64_t a, uint64_t b, int accumulate) {                \
+      Q_ASM("{.reg .pred p; setp.ne.b32 p, %" I2 ", 0; wgmma.mma_async.sync.aligned.m64n" #N "k16.f32." TYPE "." TYPE \
+            " {" Q_R##R "}, %" I0 ", %" I1 ", p, 1, 1, 0, 0;}" : Q_O##R("+f") : "l"(a),                               \
+            "l"(b), "r"(accumulate));                                                                                 \
+    }                                                                                                                 \
+    static __device__ __forceinline__ void ss(int (&d)[R], uint64_t a, uint64_t b, int accumulate) {                  \
+      Q_ASM("{.reg .pred p; setp.ne.b32 p, %" I2 ", 0; wgmma.mma_async.sync.aligned.m64n" #N "k16.f32." TYPE "." TYPE \
+            " {" Q_R##R "}, %" I0 ", %" I1 ", p, 1, 1, 0, 0;}" : Q_O##R("+r") : "l"(a),                               \
+            "l"(b), "r"(accumulate));                                                                                 \
+    }                                                                                                                 \
+    static __device__ __forceinline__ void rs(float (&d)[R], const uint32_t (&a)[4], uint64_t b, int accumulate) {    \
+      Q_ASM("{.reg .pred p; setp.ne.b32 p, %" I5 ", 0; wgmma.mma_async.sync.aligned.m64n" #N "k16.f32." TYPE "." TYPE \
+            " {" Q_R##R "}, {%" I0 ", %" I1 ", %" I2 ", %" I3 "}, %" I4 ", p, 1, 1, 0;}" : Q_O##R("+f") : "r"(a[0]),  \
+            "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b), "r"(accumulate));                                                \
+    }                                                                                                                 \
   };
-#define Q_WGMMA_INT8(N, R, I0, I1, I2) \
-  template <> struct Wgmma<int8_t, N> { \
-    using Acc = int; \
-    static __device__ __forceinline__ void ss(int (&d)[R], uint64_t a, uint64_t b, int accumulate) { \
+#define Q_WGMMA_INT8(N, R, I0, I1, I2)                                                                                \
+  template <>                                                                                                         \
+  struct Wgmma<int8_t, N> {                                                                                           \
+    using Acc = int;                                                                                                  \
+    static __device__ __forceinline__ void ss(int (&d)[R], uint64_t a, uint64_t b, int accumulate) {                  \
       Q_ASM("{.reg .pred p; setp.ne.b32 p, %" I2 ", 0; wgmma.mma_async.sync.aligned.m64n" #N "k32.s32.s8.s8 {" Q_R##R \
-            "}, %" I0 ", %" I1 ", p;}" : Q_O##R("+r") : "l"(a), "l"(b), "r"(accumulate)); \
-    } \
+            "}, %" I0 ", %" I1 ", p;}" : Q_O##R("+r") : "l"(a),                                                       \
+            "l"(b), "r"(accumulate));                                                                                 \
+    }                                                                                                                 \
   };
 
 Q_WGMMA_FLOAT(__half, "f16", 32, 16, "16", "17", "18", "19", "20", "21")

@@ -20,20 +20,27 @@ void check_part(const LinearArgsItem& p, int i) {
   if (p.bias && !is_float(p.bias.dtype)) refuse(part + ": bias must be f32, f16 or bf16");
   switch (static_cast<WeightKind>(p.kind)) {
     case WeightKind::dense:
-      if (!is_float(p.weight.dtype)) refuse(part + ": a dense weight must be f32, f16 or bf16, got dtype code " + std::to_string(static_cast<int>(p.weight.dtype)));
+      if (!is_float(p.weight.dtype))
+        refuse(part + ": a dense weight must be f32, f16 or bf16, got dtype code " +
+               std::to_string(static_cast<int>(p.weight.dtype)));
       return;
     case WeightKind::bnb4:
       if (!p.absmax) refuse(part + ": a 4-bit weight needs absmax");
-      if (p.nested_absmax && (!p.nested_code || !p.offset)) refuse(part + ": nested absmax needs nestedCode and offset");
-      if (log2_exact(p.block_size) < 1) refuse(part + ": blockSize must be a power of two from 2, got " + std::to_string(p.block_size));
-      if (p.nested_absmax && log2_exact(p.nested_block_size) < 0) refuse(part + ": nestedBlockSize must be a power of two, got " + std::to_string(p.nested_block_size));
-      if (p.quant_type != 0 && p.quant_type != 1) refuse(part + ": quantType " + std::to_string(p.quant_type) + " is neither nf4 nor fp4");
+      if (p.nested_absmax && (!p.nested_code || !p.offset))
+        refuse(part + ": nested absmax needs nestedCode and offset");
+      if (log2_exact(p.block_size) < 1)
+        refuse(part + ": blockSize must be a power of two from 2, got " + std::to_string(p.block_size));
+      if (p.nested_absmax && log2_exact(p.nested_block_size) < 0)
+        refuse(part + ": nestedBlockSize must be a power of two, got " + std::to_string(p.nested_block_size));
+      if (p.quant_type != 0 && p.quant_type != 1)
+        refuse(part + ": quantType " + std::to_string(p.quant_type) + " is neither nf4 nor fp4");
       if (!is_float(static_cast<DType>(p.compute_dtype))) refuse(part + ": computeDtype must be f32, f16 or bf16");
       return;
     case WeightKind::int8:
       if (!p.absmax) refuse(part + ": an int8 weight needs its row absmax (SCB)");
       return;
-    default: refuse(part + ": weight kind " + std::to_string(p.kind) + " is unknown");
+    default:
+      refuse(part + ": weight kind " + std::to_string(p.kind) + " is unknown");
   }
 }
 
@@ -41,10 +48,12 @@ void check_args(const LinearArgs& a) {
   if (!is_float(a.x.dtype) || a.out.dtype != a.x.dtype) refuse("x and out must share one of the dtypes f32, f16, bf16");
   if (a.residual && a.residual.dtype != a.x.dtype) refuse("residual must have the dtype of x");
   if (a.parts_count < 1) refuse("needs at least one part");
-  if (a.gated && (a.parts_count != 2 || a.parts[0].n != a.parts[1].n)) refuse("gated takes two parts (gate, up) with equal n");
+  if (a.gated && (a.parts_count != 2 || a.parts[0].n != a.parts[1].n))
+    refuse("gated takes two parts (gate, up) with equal n");
   int64_t outputs = 0;
   for (int i = 0; i < a.parts_count; ++i) outputs += a.parts[i].n;
-  if (a.rows > INT32_MAX || a.k > INT32_MAX || outputs > INT32_MAX) refuse("rows, k and the sum of n must be below 2^31");
+  if (a.rows > INT32_MAX || a.k > INT32_MAX || outputs > INT32_MAX)
+    refuse("rows, k and the sum of n must be below 2^31");
   for (int i = 0; i < a.parts_count; ++i) check_part(a.parts[i], i);
 }
 
@@ -52,10 +61,14 @@ void check_args(const LinearArgs& a) {
 bool fits_stream(const LinearArgsItem& p, DType act) {
   const auto compute = static_cast<DType>(p.compute_dtype);
   switch (static_cast<WeightKind>(p.kind)) {
-    case WeightKind::dense: return p.weight.dtype == act;
+    case WeightKind::dense:
+      return p.weight.dtype == act;
     // f32 compute rounds the code (not the product) to 16 bits, finer than the output is rounded
-    case WeightKind::bnb4: return (compute == act || compute == DType::f32) && p.block_size >= 64 && (!p.nested_absmax || p.nested_block_size >= 64);
-    default: return true;
+    case WeightKind::bnb4:
+      return (compute == act || compute == DType::f32) && p.block_size >= 64 &&
+             (!p.nested_absmax || p.nested_block_size >= 64);
+    default:
+      return true;
   }
 }
 
@@ -83,18 +96,22 @@ LinearTraits traits_of(const LinearArgs& a, Context& context) {
 }
 
 /// 4-bit weights, 8 rows at a time: for devices with little shared memory.
-template <class T> bool launch_slices4(const LinearProblem& p, Context& context) {
+template <class T>
+bool launch_slices4(const LinearProblem& p, Context& context) {
   for (int first = 0; first < p.rows; first += 8) {
     const LinearProblem slice = rows_of<T>(p, first, std::min(8, p.rows - first));
-    if (!launch_row4<T>(slice, context) && !launch_batch4<T>(slice, context)) return false;  // for the first slice if at all
+    if (!launch_row4<T>(slice, context) && !launch_batch4<T>(slice, context))
+      return false;  // for the first slice if at all
   }
   return true;
 }
 
 /// false: no kernel for few rows suits, and out is as it was.
-template <class T> bool run_stream(const LinearArgs& a, const LinearProblem& p, Context& context) {
+template <class T>
+bool run_stream(const LinearArgs& a, const LinearProblem& p, Context& context) {
   switch (static_cast<WeightKind>(a.parts[0].kind)) {
-    case WeightKind::dense: return launch_stream<WeightKind::dense, T>(p, {}, context);
+    case WeightKind::dense:
+      return launch_stream<WeightKind::dense, T>(p, {}, context);
     case WeightKind::bnb4:
       if (launch_row4<T>(p, context) || launch_batch4<T>(p, context)) return true;
       return launch_stream<WeightKind::bnb4, T>(p, {}, context) || launch_slices4<T>(p, context);
@@ -107,19 +124,24 @@ template <class T> bool run_stream(const LinearArgs& a, const LinearProblem& p, 
   }
 }
 
-template <class T> void run_simple(const LinearArgs& a, const LinearProblem& linear, Context& context) {
+template <class T>
+void run_simple(const LinearArgs& a, const LinearProblem& linear, Context& context) {
   SimpleProblem p{};
   p.linear = linear;
   for (int i = 0; i < a.parts_count; ++i) {
     const LinearArgsItem& s = a.parts[i];
-    p.part[i] = {static_cast<WeightKind>(s.kind), static_cast<QuantType>(s.quant_type), static_cast<DType>(s.compute_dtype), static_cast<float>(s.threshold)};
-    if (p.part[i].kind == WeightKind::int8) p.quantized[i] = quantize_rows<T>(a.x.data, p.linear.rows, a.k, p.part[i].threshold, context);
+    p.part[i] = {static_cast<WeightKind>(s.kind), static_cast<QuantType>(s.quant_type),
+                 static_cast<DType>(s.compute_dtype), static_cast<float>(s.threshold)};
+    if (p.part[i].kind == WeightKind::int8)
+      p.quantized[i] = quantize_rows<T>(a.x.data, p.linear.rows, a.k, p.part[i].threshold, context);
   }
   launch_simple<T>(p, context);
 }
 
 void run_own(LinearRoute route, const LinearArgs& a, const LinearProblem& p, Context& context) {
-  if (route == LinearRoute::stream && (a.x.dtype == DType::f16 ? run_stream<half_t>(a, p, context) : run_stream<bfloat_t>(a, p, context))) return;
+  if (route == LinearRoute::stream &&
+      (a.x.dtype == DType::f16 ? run_stream<half_t>(a, p, context) : run_stream<bfloat_t>(a, p, context)))
+    return;
   with_float(a.x.dtype, "linear", [&](auto zero) { run_simple<decltype(zero)>(a, p, context); });
 }
 
@@ -143,16 +165,18 @@ void run_parts(const LinearArgs& all, Context& context) {
 }
 
 bool overlap(const Tensor& a, const Tensor& b) {
-  return static_cast<const uint8_t*>(a.data) < static_cast<const uint8_t*>(b.data) + b.bytes && static_cast<const uint8_t*>(b.data) < static_cast<const uint8_t*>(a.data) + a.bytes;
+  return static_cast<const uint8_t*>(a.data) < static_cast<const uint8_t*>(b.data) + b.bytes &&
+         static_cast<const uint8_t*>(b.data) < static_cast<const uint8_t*>(a.data) + a.bytes;
 }
 
-/// The norm that context holds back and the product that reads it in one launch; false: nothing was launched. Blocks read the norm's input while others
-/// write, so that neither output may lie in it.
+/// The norm that context holds back and the product that reads it in one launch; false: nothing was launched. Blocks
+/// read the norm's input while others write, so that neither output may lie in it.
 bool run_with_norm(const LinearArgs& a, Context& context) {
   const RmsNormArgs& n = *context.norm;
   const LinearTraits traits = traits_of(a, context);
-  if (choose_linear(traits) != LinearRoute::stream || a.rows != n.rows || n.x.dtype != a.x.dtype || n.out.dtype != a.x.dtype || n.weight.dtype != a.x.dtype || a.k != n.width ||
-      !aligned16(n.x.data) || !aligned16(n.out.data) || !aligned16(n.weight.data) || overlap(n.out, n.x) || overlap(a.out, n.x))
+  if (choose_linear(traits) != LinearRoute::stream || a.rows != n.rows || n.x.dtype != a.x.dtype ||
+      n.out.dtype != a.x.dtype || n.weight.dtype != a.x.dtype || a.k != n.width || !aligned16(n.x.data) ||
+      !aligned16(n.out.data) || !aligned16(n.weight.data) || overlap(n.out, n.x) || overlap(a.out, n.x))
     return false;
   check_args(a);
   LinearProblem p = problem_of(a);

@@ -1,4 +1,5 @@
-// What the linear kernels are given: the parts laid side by side as virtual rows, and what happens to a sum before it is stored.
+// What the linear kernels are given: the parts laid side by side as virtual rows, and what happens to a sum before it
+// is stored.
 #pragma once
 #include "activation.cuh"
 #include "device.cuh"
@@ -24,7 +25,7 @@ struct LinearPartView {
 /// rmsNorm of x before the product (row4.cuh for one row, row8.cuh; the bits of norm/norm.cu).
 struct RowNorm {
   const void* weight;  // in x's dtype; null: x is taken as it is
-  void* out;  // what it gives is stored as well
+  void* out;           // what it gives is stored as well
   float eps, offset;
 };
 
@@ -45,7 +46,8 @@ struct LinearProblem {
 };
 
 /// Some of the rows of x, of the residual and of out. T: of the activations.
-template <class T> LinearProblem rows_of(LinearProblem p, int first, int rows) {
+template <class T>
+LinearProblem rows_of(LinearProblem p, int first, int rows) {
   p.rows = rows;
   p.x = static_cast<const T*>(p.x) + first * p.k;
   p.out = static_cast<T*>(p.out) + first * p.columns;
@@ -58,9 +60,10 @@ constexpr int kOutlierSlice = 128;
 
 /// Activations quantized row by row for LLM.int8, with each row's outliers in order of k.
 struct QuantizedRows {
-  const int8_t* codes;          // [rows, k]
-  const float* scales;          // [rows] absmax without outliers
-  const int* outlier_starts;    // [rows, slices + 1]: outliers of row m in slice s are [starts[s], starts[s + 1]) of the row's list
+  const int8_t* codes;  // [rows, k]
+  const float* scales;  // [rows] absmax without outliers
+  const int*
+      outlier_starts;  // [rows, slices + 1]: outliers of row m in slice s are [starts[s], starts[s + 1]) of the row's list
   const int* outlier_columns;   // [rows, k]
   const float* outlier_values;  // [rows, k]
   int slices;                   // of kOutlierSlice values of k; 0: no outliers are looked for
@@ -68,9 +71,12 @@ struct QuantizedRows {
 
 __device__ __forceinline__ float load_float(const void* p, DType dtype, int64_t i) {
   switch (dtype) {
-    case DType::f16: return to_float(static_cast<const half_t*>(p)[i]);
-    case DType::bf16: return to_float(static_cast<const bfloat_t*>(p)[i]);
-    default: return static_cast<const float*>(p)[i];
+    case DType::f16:
+      return to_float(static_cast<const half_t*>(p)[i]);
+    case DType::bf16:
+      return to_float(static_cast<const bfloat_t*>(p)[i]);
+    default:
+      return static_cast<const float*>(p)[i];
   }
 }
 
@@ -86,7 +92,8 @@ __device__ __forceinline__ float with_bias(const LinearPartView& part, int64_t r
 }
 
 /// Residual, one rounding to the activation dtype, store.
-template <class T> __device__ __forceinline__ void store_output(const LinearProblem& p, int m, int64_t column, float y) {
+template <class T>
+__device__ __forceinline__ void store_output(const LinearProblem& p, int m, int64_t column, float y) {
   const int64_t at = m * p.columns + column;
   if (p.residual) y += to_float(static_cast<const T*>(p.residual)[at]);
   static_cast<T*>(p.out)[at] = from_float<T>(y);

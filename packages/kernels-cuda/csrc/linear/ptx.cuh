@@ -1,4 +1,5 @@
-// The machine instructions the streaming kernel is made of: asynchronous copies into shared memory and matrix products. From sm_80.
+// The machine instructions the streaming kernel is made of: asynchronous copies into shared memory and matrix products.
+// From sm_80.
 #pragma once
 #include <cstdint>
 #include "device.cuh"
@@ -11,10 +12,13 @@ namespace q::cuda {
 #define Q_HAS_MMA 0
 #endif
 
-__device__ __forceinline__ uint32_t shared_address(const void* p) { return static_cast<uint32_t>(__cvta_generic_to_shared(p)); }
+__device__ __forceinline__ uint32_t shared_address(const void* p) {
+  return static_cast<uint32_t>(__cvta_generic_to_shared(p));
+}
 
 /// cp.async: memory to shared memory without a register; Bytes 4 or 16, both ends aligned to them.
-template <int Bytes> __device__ __forceinline__ void async_copy(uint32_t to, const void* from) {
+template <int Bytes>
+__device__ __forceinline__ void async_copy(uint32_t to, const void* from) {
 #if Q_HAS_MMA
   if constexpr (Bytes == 16)
     asm volatile("cp.async.cg.shared.global.L2::128B [%0], [%1], 16;" ::"r"(to), "l"(from) : "memory");
@@ -28,34 +32,45 @@ __device__ __forceinline__ void async_commit() {
 #endif
 }
 /// Waits until at most Pending of this thread's newest groups are on their way.
-template <int Pending> __device__ __forceinline__ void async_wait() {
+template <int Pending>
+__device__ __forceinline__ void async_wait() {
 #if Q_HAS_MMA
   asm volatile("cp.async.wait_group %0;" ::"n"(Pending) : "memory");
 #endif
 }
 
-/// Fragments of mma.sync, lane = 4 * g + t: a[0], a[2] are row g, a[1], a[3] row g + 8; b is column g; c[0], c[1] are row g, columns 2t, 2t + 1
-/// and c[2], c[3] the same of row g + 8. Which k values a register holds is free, as long as a and b of the same t agree.
-template <class T> __device__ __forceinline__ void mma(float (&c)[4], const uint32_t (&a)[4], uint32_t b0, uint32_t b1);
+/// Fragments of mma.sync, lane = 4 * g + t: a[0], a[2] are row g, a[1], a[3] row g + 8; b is column g; c[0], c[1] are
+/// row g, columns 2t, 2t + 1 and c[2], c[3] the same of row g + 8. Which k values a register holds is free, as long as
+/// a and b of the same t agree.
+template <class T>
+__device__ __forceinline__ void mma(float (&c)[4], const uint32_t (&a)[4], uint32_t b0, uint32_t b1);
 #if Q_HAS_MMA
-template <> __device__ __forceinline__ void mma<half_t>(float (&c)[4], const uint32_t (&a)[4], uint32_t b0, uint32_t b1) {
+template <>
+__device__ __forceinline__ void mma<half_t>(float (&c)[4], const uint32_t (&a)[4], uint32_t b0, uint32_t b1) {
   asm("mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};"
-               : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
-               : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
+      : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
+      : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
 }
-template <> __device__ __forceinline__ void mma<bfloat_t>(float (&c)[4], const uint32_t (&a)[4], uint32_t b0, uint32_t b1) {
+template <>
+__device__ __forceinline__ void mma<bfloat_t>(float (&c)[4], const uint32_t (&a)[4], uint32_t b0, uint32_t b1) {
   asm("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};"
-               : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
-               : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
+      : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
+      : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
 }
 __device__ __forceinline__ void mma_int8(int (&c)[4], const uint32_t (&a)[4], uint32_t b0, uint32_t b1) {
   asm("mma.sync.aligned.m16n8k32.row.col.s32.s8.s8.s32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};"
-               : "+r"(c[0]), "+r"(c[1]), "+r"(c[2]), "+r"(c[3])
-               : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
+      : "+r"(c[0]), "+r"(c[1]), "+r"(c[2]), "+r"(c[3])
+      : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
 }
 #else
-template <> __device__ __forceinline__ void mma<half_t>(float (&)[4], const uint32_t (&)[4], uint32_t, uint32_t) { __trap(); }
-template <> __device__ __forceinline__ void mma<bfloat_t>(float (&)[4], const uint32_t (&)[4], uint32_t, uint32_t) { __trap(); }
+template <>
+__device__ __forceinline__ void mma<half_t>(float (&)[4], const uint32_t (&)[4], uint32_t, uint32_t) {
+  __trap();
+}
+template <>
+__device__ __forceinline__ void mma<bfloat_t>(float (&)[4], const uint32_t (&)[4], uint32_t, uint32_t) {
+  __trap();
+}
 __device__ __forceinline__ void mma_int8(int (&)[4], const uint32_t (&)[4], uint32_t, uint32_t) { __trap(); }
 #endif
 

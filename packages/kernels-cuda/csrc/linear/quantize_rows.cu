@@ -1,8 +1,12 @@
-// quantize_rows: x [rows, k] to int8 by the row's absmax for LLM.int8, outliers set aside       int8 products of few rows that row8.cuh does not take
-// maths   absmax over |x| < threshold (threshold 0: over all); code = round(x * (127 / absmax)), 0 for outliers; a row looks at itself only
+// quantize_rows: x [rows, k] to int8 by the row's absmax for LLM.int8, outliers set aside; int8 products of few rows
+// that row8.cuh does not take
+// maths   absmax over |x| < threshold (threshold 0: over all); code = round(x * (127 / absmax)), 0 for outliers; a row
+//         looks at itself only
 // floor   3 bytes an element: 16 x 4096 0.2 MB, so launch latency (about 3 us, under the product's first weight loads)
-// launch  a block of 512 threads a row, 8 values a thread and step; outliers are listed in order of k, cut at every kOutlierSlice
-// exact   codes and scales equal bitsandbytes' int8_vectorwise_quant for one row (rounding.cuh)        test  csrc/test/linear.cu
+// launch  a block of 512 threads a row, 8 values a thread and step; outliers are listed in order of k, cut at every
+//         kOutlierSlice
+// exact   codes and scales equal bitsandbytes' int8_vectorwise_quant for one row (rounding.cuh); test
+//         csrc/test/linear.cu
 #include "../quant/rounding.cuh"
 #include "launch.h"
 #include "stream.h"
@@ -36,7 +40,8 @@ __device__ int block_scan(int x, int* shared, int& total) {
   return before + sum - x;
 }
 
-template <class T, int V> __global__ void __launch_bounds__(kThreads) quantize_rows_kernel(const T* x, int64_t k, float threshold, Lists lists) {
+template <class T, int V>
+__global__ void __launch_bounds__(kThreads) quantize_rows_kernel(const T* x, int64_t k, float threshold, Lists lists) {
   __shared__ float reduce[32];
   __shared__ int scan[32];
   pdl_begin();
@@ -93,14 +98,18 @@ template <class T, int V> __global__ void __launch_bounds__(kThreads) quantize_r
   if (lists.slices && threadIdx.x == 0) starts[lists.slices] = base;
 }
 
-template <class T> void launch_rows(const void* x, int64_t rows, int64_t k, float threshold, const Lists& lists, Context& context) {
-  const auto kernel = k % 8 == 0 && aligned16(x) && aligned16(lists.codes) ? quantize_rows_kernel<T, sizeof(T) == 4 ? 4 : 8> : quantize_rows_kernel<T, 1>;
-  launch(context, "quantize rows", kernel, static_cast<unsigned>(rows), kThreads, 0, static_cast<const T*>(x), k, threshold, lists);
+template <class T>
+void launch_rows(const void* x, int64_t rows, int64_t k, float threshold, const Lists& lists, Context& context) {
+  const auto kernel = k % 8 == 0 && aligned16(x) && aligned16(lists.codes) ? quantize_rows_kernel < T,
+             sizeof(T) == 4 ? 4 : 8 >                                      : quantize_rows_kernel<T, 1>;
+  launch(context, "quantize rows", kernel, static_cast<unsigned>(rows), kThreads, 0, static_cast<const T*>(x), k,
+         threshold, lists);
 }
 
 }  // namespace
 
-template <class T> QuantizedRows quantize_rows(const void* x, int rows, int64_t k, float threshold, Context& context) {
+template <class T>
+QuantizedRows quantize_rows(const void* x, int rows, int64_t k, float threshold, Context& context) {
   Lists lists{};
   lists.slices = threshold > 0.f ? static_cast<int>((k + kOutlierSlice - 1) / kOutlierSlice) : 0;
   lists.codes = context.workspace.take_array<int8_t>(rows * k);
@@ -112,7 +121,8 @@ template <class T> QuantizedRows quantize_rows(const void* x, int rows, int64_t 
   return {lists.codes, lists.scales, lists.starts, lists.columns, lists.values, lists.slices};
 }
 
-template <class T> void quantize_weight(const void* x, int8_t* codes, float* scales, int64_t rows, int64_t k, Context& context) {
+template <class T>
+void quantize_weight(const void* x, int8_t* codes, float* scales, int64_t rows, int64_t k, Context& context) {
   launch_rows<T>(x, rows, k, 0.f, {codes, scales, nullptr, nullptr, nullptr, 0}, context);
 }
 

@@ -4,8 +4,11 @@
 
 namespace q::cuda {
 
-/// false: the number of rows, the weights' layout, the norm's width or the device's shared memory does not suit the kernel, nothing was launched.
-template <class T> bool launch_row4(const LinearProblem& p, Context& context);
-template <class T> bool launch_batch4(const LinearProblem& p, Context& context);
+/// false: the number of rows, the weights' layout, the norm's width or the device's shared memory does not suit the
+/// kernel, nothing was launched.
+template <class T>
+bool launch_row4(const LinearProblem& p, Context& context);
+template <class T>
+bool launch_batch4(const LinearProblem& p, Context& context);
 
 }  // namespace q::cuda

@@ -1,18 +1,24 @@
-// What the kernels for few rows of x and 4-bit weights share beyond row_walk.cuh (row4.cuh, batch4.cuh): the ring between the code table's lines, and absmax.
+// What the kernels for few rows of x and 4-bit weights share beyond row_walk.cuh (row4.cuh, batch4.cuh): the ring
+// between the code table's lines, and absmax.
 #pragma once
 #include "code_table.cuh"
 #include "row_walk.cuh"
 
 namespace q::cuda {
 
-/// The warps' rings lie in the halves of 256 bytes that the code table leaves, those of more than 8 warps behind it two by two. A row's pieces of 16 bytes change
-/// places by row, so that no two lanes meet in a bank.
-template <int Warps> struct TableRing {
+/// The warps' rings lie in the halves of 256 bytes that the code table leaves, those of more than 8 warps behind it two
+/// by two. A row's pieces of 16 bytes change places by row, so that no two lanes meet in a bank.
+template <int Warps>
+struct TableRing {
   static constexpr int kStepValues = 128;  // two blocks
-  static constexpr int kStages = 4, kStageBytes = 2048, kWarpBytes = kStages * kStageBytes;  // from one stage to the next: 8 lines of 128 bytes, every 256
-  /// Steps whose copies start before x is loaded, which would wait behind more of them (11008 x 4096, 1 row: 1 step 8.65 us, 2 steps 8.89).
+  static constexpr int kStages = 4, kStageBytes = 2048,
+                       kWarpBytes =
+                           kStages * kStageBytes;  // from one stage to the next: 8 lines of 128 bytes, every 256
+  /// Steps whose copies start before x is loaded, which would wait behind more of them (11008 x 4096, 1 row: 1 step
+  /// 8.65 us, 2 steps 8.89).
   static constexpr int kEarlySteps = 1;
-  static constexpr int kTableWarps = kCodeTableBytes / kWarpBytes, kPairs = (Warps - kTableWarps) / 2, kBytes = (kTableWarps + kPairs) * kWarpBytes;
+  static constexpr int kTableWarps = kCodeTableBytes / kWarpBytes, kPairs = (Warps - kTableWarps) / 2,
+                       kBytes = (kTableWarps + kPairs) * kWarpBytes;
   static_assert(Warps >= kTableWarps);
   /// At multiples of kWarpBytes, plus 128 for the half of a line that is this warp's.
   static __device__ int start(int warp) {
@@ -28,16 +34,17 @@ template <int Warps> struct TableRing {
   static __device__ __forceinline__ int piece(int r, int i) { return i ^ (r & 2); }
 };
 
-/// LaneBlocks: blocks of a chunk whose absmax a lane holds, 1 or 2; its four neighbours with the same rows hold the others.
-template <int Warps, bool Nested, int ChunkSteps, int LaneBlocks> struct Row4Walk : RowWalk<Warps, TableRing<Warps>, ChunkSteps> {
+/// LaneBlocks: blocks of a chunk whose absmax a lane holds, 1 or 2; its four neighbours with the same rows hold the
+/// others.
+template <int Warps, bool Nested, int ChunkSteps, int LaneBlocks>
+struct Row4Walk : RowWalk<Warps, TableRing<Warps>, ChunkSteps> {
   static_assert(LaneBlocks * 4 == ChunkSteps * 2);
   using Walk = RowWalk<Warps, TableRing<Warps>, ChunkSteps>;
-  using Walk::Walk;
-  using Walk::base;
-  using Walk::kThreads;
   using typename Walk::Visit;
+  using Walk::base;
   using Walk::begin;
   using Walk::first;
+  using Walk::kThreads;
   using Walk::lane;
   using Walk::next;
   using Walk::p;
@@ -48,8 +55,10 @@ template <int Warps, bool Nested, int ChunkSteps, int LaneBlocks> struct Row4Wal
   using Walk::shared;
   using Walk::side;
   using Walk::steps;
+  using Walk::Walk;
 
-  /// Where this lane reads the first stage: 8 bytes of row lane / 4, of the first block; from there to the second block's.
+  /// Where this lane reads the first stage: 8 bytes of row lane / 4, of the first block; from there to the second
+  /// block's.
   __device__ int stage_start() const {
     const int t = lane % 4, g = lane / 4;
     return this->ring() + row_offset(g) + ((t >> 1) ^ (g & 2)) * 16 + (t & 1) * 8;
@@ -61,7 +70,9 @@ template <int Warps, bool Nested, int ChunkSteps, int LaneBlocks> struct Row4Wal
     uint32_t low[2], high[2];  // f32 of one or two blocks; nested: their codes, f32 scale
   };
   /// The first of this lane's blocks in the first visit, of row lane / 4.
-  __device__ int first_block() const { return (begin + side * plan.tile_rows + lane / 4) * static_cast<int>(p.k >> 6) + first * 2 + lane % 4 * LaneBlocks; }
+  __device__ int first_block() const {
+    return (begin + side * plan.tile_rows + lane / 4) * static_cast<int>(p.k >> 6) + first * 2 + lane % 4 * LaneBlocks;
+  }
   __device__ __forceinline__ void load_absmax(uint32_t (&to)[2], int of_part, int block) const {
     const LinearPartView& w = p.part[of_part];
     if constexpr (Nested) {
@@ -102,12 +113,15 @@ template <int Warps, bool Nested, int ChunkSteps, int LaneBlocks> struct Row4Wal
       for (int i = 0; i < LaneBlocks; ++i) to[i] = __uint_as_float(from[i]);
     }
   }
-  __device__ __forceinline__ void decode_absmax(const Absmax& from, float (&low)[LaneBlocks], float (&high)[LaneBlocks]) const {
+  __device__ __forceinline__ void decode_absmax(const Absmax& from, float (&low)[LaneBlocks],
+                                                float (&high)[LaneBlocks]) const {
     decode_absmax(from.low, part, low);
     decode_absmax(from.high, p.gated ? 1 : part, high);
   }
 
-  __device__ float* nested_table(int of_part) const { return reinterpret_cast<float*>(shared + plan.tables + of_part * kNestedTableBytes); }
+  __device__ float* nested_table(int of_part) const {
+    return reinterpret_cast<float*>(shared + plan.tables + of_part * kNestedTableBytes);
+  }
   /// Starts the copies of the tables of nested absmax, which are cold, as a group of their own.
   __device__ void copy_nested() const {
     if constexpr (Nested) {
@@ -120,7 +134,8 @@ template <int Warps, bool Nested, int ChunkSteps, int LaneBlocks> struct Row4Wal
       async_commit();
     }
   }
-  /// The tables that are needed before the first product; they depend on weights only. The first steps' copies have been started.
+  /// The tables that are needed before the first product; they depend on weights only. The first steps' copies have
+  /// been started.
   __device__ void set_up() const {
     build_code_table<kThreads>(shared, p.codes);
     if constexpr (Nested) async_wait<TableRing<Warps>::kEarlySteps>();

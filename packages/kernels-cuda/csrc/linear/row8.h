@@ -5,6 +5,7 @@
 namespace q::cuda {
 
 /// false: there are more rows, k is small, or the device's shared memory does not suffice; nothing was launched.
-template <class T> bool launch_row8(const LinearProblem& p, float threshold, Context& context);
+template <class T>
+bool launch_row8(const LinearProblem& p, float threshold, Context& context);
 
 }  // namespace q::cuda

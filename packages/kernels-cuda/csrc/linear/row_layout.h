@@ -1,4 +1,5 @@
-// How the kernels that go through W by row_walk.cuh are laid out over a device: rows in groups and tiles, shared memory.
+// How the kernels that go through W by row_walk.cuh are laid out over a device: rows in groups and tiles, shared
+// memory.
 #pragma once
 #include <algorithm>
 #include "context.h"
@@ -17,12 +18,14 @@ struct RowCut {
   int most_tiles;                // of a group
 };
 
-/// Rows of W spread evenly over `blocks` blocks, in as few rounds as `limit` bytes of shared memory and the most tiles allow.
+/// Rows of W spread evenly over `blocks` blocks, in as few rounds as `limit` bytes of shared memory and the most tiles
+/// allow.
 inline bool plan_row(RowPlan& plan, const LinearProblem& p, const RowCut& cut, int blocks, int limit) {
   plan = {};
   const int parts = p.gated ? 1 : p.parts, slots = p.gated ? 8 : 16;
   const int64_t steps = p.k / cut.step_values;
-  while (2 << plan.split_shift <= cut.most_shares && steps >> (plan.split_shift + 1) >= cut.least_steps) ++plan.split_shift;
+  while (2 << plan.split_shift <= cut.most_shares && steps >> (plan.split_shift + 1) >= cut.least_steps)
+    ++plan.split_shift;
   const int split = 1 << plan.split_shift, sides = cut.warps / split;
   plan.steps = static_cast<int>((steps + split - 1) / split);
   int64_t all = 0;
@@ -31,11 +34,14 @@ inline bool plan_row(RowPlan& plan, const LinearProblem& p, const RowCut& cut, i
     // each part gets its share of the blocks, what is left over goes to the parts with the largest groups
     int groups[kMaxRepeat] = {}, most = 0;
     int64_t left = std::max<int64_t>(static_cast<int64_t>(blocks) * rounds, parts);
-    for (int i = 0; i < parts; ++i) left -= groups[i] = static_cast<int>(std::min<int64_t>(p.part[i].n, std::max<int64_t>(1, static_cast<int64_t>(blocks) * rounds * p.part[i].n / all)));
+    for (int i = 0; i < parts; ++i)
+      left -= groups[i] = static_cast<int>(std::min<int64_t>(
+          p.part[i].n, std::max<int64_t>(1, static_cast<int64_t>(blocks) * rounds * p.part[i].n / all)));
     for (; left > 0; --left) {
       int largest = 0;
       for (int i = 1; i < parts; ++i)
-        if (static_cast<int64_t>(p.part[i].n) * groups[largest] > static_cast<int64_t>(p.part[largest].n) * groups[i]) largest = i;
+        if (static_cast<int64_t>(p.part[i].n) * groups[largest] > static_cast<int64_t>(p.part[largest].n) * groups[i])
+          largest = i;
       if (groups[largest] == p.part[largest].n) break;
       ++groups[largest];
     }
@@ -69,8 +75,9 @@ struct RowLaunch {
   int blocks, shared;  // bytes
 };
 
-/// 16 warps a multiprocessor, in one or two blocks. Shared memory is asked for so that no more of them fit: blocks of one launch would otherwise meet on
-/// multiprocessors that earlier kernels leave first, while others stay empty (decode of Llama 2 7B: 385 tok/s; with this limit at first 490).
+/// 16 warps a multiprocessor, in one or two blocks. Shared memory is asked for so that no more of them fit: blocks of
+/// one launch would otherwise meet on multiprocessors that earlier kernels leave first, while others stay empty (decode
+/// of Llama 2 7B: 385 tok/s; with this limit at first 490).
 inline bool lay_out(RowLaunch& launch, const LinearProblem& p, const RowCut& cut, const Context& context) {
   constexpr int kReserved = 1024;  // of shared memory, for each block
   const int limit = static_cast<int>(context.shared_bytes_per_block), all = limit + kReserved;

@@ -1,4 +1,5 @@
-// How a block of the kernels for few rows of x (row4.cuh, batch4.cuh, row8.cuh) goes through W: how rows and k are cut, and each warp's copies into its ring.
+// How a block of the kernels for few rows of x (row4.cuh, batch4.cuh, row8.cuh) goes through W: how rows and k are cut,
+// and each warp's copies into its ring.
 #pragma once
 #include <climits>
 #include "launch.h"
@@ -9,32 +10,34 @@ namespace q::cuda {
 
 constexpr int kStepBytes = 64;  // a step: so much of each of a tile's rows of W
 
-/// Groups of rows. They differ by at most one row (gated: pair of rows), so that their sizes in bytes are no multiples of a large power of two: blocks that
-/// walk in step would otherwise meet in the same channels of memory (12288 x 4096 in groups of 96 rows: 16.9 us instead of 10.6).
+/// Groups of rows. They differ by at most one row (gated: pair of rows), so that their sizes in bytes are no multiples
+/// of a large power of two: blocks that walk in step would otherwise meet in the same channels of memory (12288 x 4096
+/// in groups of 96 rows: 16.9 us instead of 10.6).
 struct RowPart {
   int begin;         // first group
   int rows, larger;  // of a group; the first `larger` groups have one more. gated: pairs
 };
 
 struct RowPlan {
-  RowPart part[kMaxRepeat];   // parts that are not there begin at INT_MAX
+  RowPart part[kMaxRepeat];  // parts that are not there begin at INT_MAX
   int groups;
-  int tiles, tile_rows;       // of any group; the last tiles may hold fewer rows. gated: pairs
-  int split_shift;            // log2 of the warps that share k; the others are further sides, which share the tiles
-  int steps;                  // of a warp along k, at most
-  int sums, tables, total;    // where shared memory's pieces start, in bytes
-  int early;                  // steps whose copies start before x is asked for
-  uint32_t zero;              // 0, which the compiler does not know
-  int64_t pitch;              // bytes of a row of W
-  int64_t high;               // bytes from a tile's row r to its row r + 8
-  int64_t next_tile;          // bytes from a warp's tile to its next
-  int64_t group_bytes;        // next_tile times the tiles of a warp
+  int tiles, tile_rows;     // of any group; the last tiles may hold fewer rows. gated: pairs
+  int split_shift;          // log2 of the warps that share k; the others are further sides, which share the tiles
+  int steps;                // of a warp along k, at most
+  int sums, tables, total;  // where shared memory's pieces start, in bytes
+  int early;                // steps whose copies start before x is asked for
+  uint32_t zero;            // 0, which the compiler does not know
+  int64_t pitch;            // bytes of a row of W
+  int64_t high;             // bytes from a tile's row r to its row r + 8
+  int64_t next_tile;        // bytes from a warp's tile to its next
+  int64_t group_bytes;      // next_tile times the tiles of a warp
   int high_blocks, next_blocks, group_blocks;  // 4 bits: the last three in blocks of absmax
 };
 
-/// Warps: of a block, 8 (two blocks a multiprocessor) or 16. Ring: of kStages steps of kStepValues of a row each, a warp's own. ChunkSteps: steps whose x is in
-/// registers at once, all tiles long.
-template <int Warps, class Ring, int ChunkSteps> struct RowWalk {
+/// Warps: of a block, 8 (two blocks a multiprocessor) or 16. Ring: of kStages steps of kStepValues of a row each, a
+/// warp's own. ChunkSteps: steps whose x is in registers at once, all tiles long.
+template <int Warps, class Ring, int ChunkSteps>
+struct RowWalk {
   static constexpr int kThreads = Warps * 32, kStages = Ring::kStages;
   const LinearProblem& p;
   const RowPlan& plan;
@@ -45,7 +48,8 @@ template <int Warps, class Ring, int ChunkSteps> struct RowWalk {
   int first, steps;        // this warp's steps along k
   int part, begin, rows;   // of the group: its part, first row and number of rows (gated: pairs)
 
-  __device__ RowWalk(const LinearProblem& p, const RowPlan& plan, uint8_t* shared) : p(p), plan(plan), shared(shared), base(shared_address(shared)) {
+  __device__ RowWalk(const LinearProblem& p, const RowPlan& plan, uint8_t* shared)
+      : p(p), plan(plan), shared(shared), base(shared_address(shared)) {
     asm volatile("mov.u32 %0, %%laneid;" : "=r"(lane));  // kept in a register: reading the thread index is slow
     warp = __shfl_sync(0xffffffffu, static_cast<int>(threadIdx.x >> 5), 0);
     sides = Warps >> plan.split_shift, side = warp >> plan.split_shift, share = warp & ((1 << plan.split_shift) - 1);
@@ -86,14 +90,15 @@ template <int Warps, class Ring, int ChunkSteps> struct RowWalk {
   /// Where the copies are: 16 bytes of a tile's row lane / 4; its row 8 further is plan.high away.
   struct Copies {
     const uint8_t* from;
-    int to;    // in shared memory
+    int to;  // in shared memory
     Visit at;
     int left;  // steps of this visit that are not copied yet
     bool low, high;
   };
   __device__ Copies start_copies() const {
     Copies c;
-    c.from = p.part[part].weight + (begin + side * plan.tile_rows + lane / 4) * plan.pitch + (first * kStepBytes + lane % 4 * 16);
+    c.from = p.part[part].weight + (begin + side * plan.tile_rows + lane / 4) * plan.pitch +
+             (first * kStepBytes + lane % 4 * 16);
     c.to = ring() + row_offset(lane / 4) + Ring::piece(lane / 4, lane % 4) * 16;
     c.at = {0, side};
     c.left = steps_in(0);
@@ -116,16 +121,18 @@ template <int Warps, class Ring, int ChunkSteps> struct RowWalk {
       c.low = more && has_low(c.at.tile), c.high = more && has_high(c.at.tile);
     }
   }
-  template <int From, int To> __device__ __forceinline__ void issue_steps(Copies& c) const {
+  template <int From, int To>
+  __device__ __forceinline__ void issue_steps(Copies& c) const {
 #pragma unroll 1
     for (int i = From; i < To; ++i) issue(c);
   }
 
   __device__ int64_t column_of(int row) const { return p.gated ? row : p.part[part].first + row; }
 
-  /// Stores the outputs of the group for several rows of x; sum(m, tile, slot): of row m of x and slot 0..15 of a tile, before bias. A thread has slot
-  /// threadIdx % 16 of tiles and a row of x.
-  template <class T, class Sum> __device__ __forceinline__ void store_group(Sum sum) const {
+  /// Stores the outputs of the group for several rows of x; sum(m, tile, slot): of row m of x and slot 0..15 of a tile,
+  /// before bias. A thread has slot threadIdx % 16 of tiles and a row of x.
+  template <class T, class Sum>
+  __device__ __forceinline__ void store_group(Sum sum) const {
     const int r = threadIdx.x % 16, rows_shift = 32 - __clz(p.rows - 1), m = threadIdx.x / 16 & ((1 << rows_shift) - 1);
     if (m >= p.rows) return;
     const LinearPartView &low = p.part[part], &high = p.part[1];

@@ -1,4 +1,5 @@
-// The product that takes every shape, dtype, alignment and mix of weights; linear.cu calls it when no faster kernel fits.
+// The product that takes every shape, dtype, alignment and mix of weights; linear.cu calls it when no faster kernel
+// fits.
 #pragma once
 #include "stream.h"
 
@@ -16,6 +17,7 @@ struct SimpleProblem {
   QuantizedRows quantized[kMaxRepeat];  // of int8 parts
 };
 
-template <class T> void launch_simple(const SimpleProblem& problem, Context& context);
+template <class T>
+void launch_simple(const SimpleProblem& problem, Context& context);
 
 }  // namespace q::cuda

@@ -1,19 +1,28 @@
-// stream_linear: out = epilogue(x W^T) for 1 to 32 rows of x; weights dense f16/bf16, bnb4 or int8           decode and small batches
-// maths   tensor cores with W as the 16-row operand and x as the 8-column one, so 1..8 rows cost the same; f32 (int8: i32) sums
-// layout  a virtual row is one row of one part (gated: a tile holds 8 gate rows and the 8 up rows that belong to them). A block owns a group of virtual
-//         rows in tiles of at most 16 and walks k in chunks; each of its 8 warps takes 128 bytes of a row's chunk and has a ring of its own in shared
-//         memory that cp.async fills: no barrier until the warps' sums, kept in shared memory, are added. 16-byte pieces are swizzled by row, so
-//         reads have no bank conflicts. x of a chunk stays in registers over all tiles. The loops are not unrolled: code must fit the instruction cache.
-//         bnb4 codes become f16/bf16 pairs through a table (code_table.cuh); the ring's rows lie in its gaps. Values are code * s, rounded; each 64 values of k are summed apart and then
-//         multiplied by absmax in f32; 1 / s comes last.
-// floor   bytes of the weight / 4.3 TB/s (H200): 11008 x 4096 f16 21 us, int8 10.5 us, nf4 5.9 us; 28672 x 8192 nf4 31 us
-// launch  two blocks of 256 threads a multiprocessor (bnb4 with over 8 rows: one), rows of W spread evenly over them. A block's first copies of W start
-//         before anything else and before earlier kernels have ended (launch.h), but few: x would wait behind them.
-// time    one H200, 2026-11-21, us (floor): 11008 x 4096 f16 1, 16 rows 21.2, 23.7 (21.0); nf4 17, 32 rows 18.7, 21.4 (5.9), nested 19.6, 22.3 (5.4). 4 bits are bound by shared
-//         memory, where each pair of codes is looked up (64 of the 108 accesses of a stage); nested absmax is decoded there too. To 16 rows 4-bit and int8
-//         weights have kernels of their own (row4.cuh, batch4.cuh, row8.cuh); what does not suit those comes here
-// needs   sm_80, k % 64 == 0, 16-byte aligned x and W, bnb4: blockSize a power of two from 64; int8: rows quantized by quantize_rows
-// exact   sums over k in a fixed order that depends on k only: same bits each run, whatever the other rows hold and however many there are
+// stream_linear: out = epilogue(x W^T) for 1 to 32 rows of x; weights dense f16/bf16, bnb4 or int8; decode and small
+// batches
+// maths   tensor cores with W as the 16-row operand and x as the 8-column one, so 1..8 rows cost the same; f32 (int8:
+//         i32) sums
+// layout  a virtual row is one row of one part (gated: a tile holds 8 gate rows and the 8 up rows that belong to them).
+//         A block owns a group of virtual rows in tiles of at most 16 and walks k in chunks; each of its 8 warps takes
+//         128 bytes of a row's chunk and has a ring of its own in shared memory that cp.async fills: no barrier until
+//         the warps' sums, kept in shared memory, are added. 16-byte pieces are swizzled by row, so reads have no bank
+//         conflicts. x of a chunk stays in registers over all tiles. The loops are not unrolled: code must fit the
+//         instruction cache. bnb4 codes become f16/bf16 pairs through a table (code_table.cuh); the ring's rows lie in
+//         its gaps. Values are code * s, rounded; each 64 values of k are summed apart and then multiplied by absmax in
+//         f32; 1 / s comes last.
+// floor   bytes of the weight / 4.3 TB/s (H200): 11008 x 4096 f16 21 us, int8 10.5 us, nf4 5.9 us; 28672 x 8192 nf4 31
+//         us
+// launch  two blocks of 256 threads a multiprocessor (bnb4 with over 8 rows: one), rows of W spread evenly over them. A
+//         block's first copies of W start before anything else and before earlier kernels have ended (launch.h), but
+//         few: x would wait behind them.
+// time    one H200, 2026-11-21, us (floor): 11008 x 4096 f16 1, 16 rows 21.2, 23.7 (21.0); nf4 17, 32 rows 18.7, 21.4
+//         (5.9), nested 19.6, 22.3 (5.4). 4 bits are bound by shared memory, where each pair of codes is looked up (64
+//         of the 108 accesses of a stage); nested absmax is decoded there too. To 16 rows 4-bit and int8 weights have
+//         kernels of their own (row4.cuh, batch4.cuh, row8.cuh); what does not suit those comes here
+// needs   sm_80, k % 64 == 0, 16-byte aligned x and W, bnb4: blockSize a power of two from 64; int8: rows quantized by
+//         quantize_rows
+// exact   sums over k in a fixed order that depends on k only: same bits each run, whatever the other rows hold and
+//         however many there are
 // ref     tensor/src/ops (linear)        bench  csrc/test/linear_bench.cu
 #pragma once
 #include "launch.h"
@@ -21,37 +30,38 @@
 
 namespace q::cuda {
 
-template <WeightKind Kind, class T, int ColumnTiles> struct StreamKernel : StreamCopies<Kind, T, ColumnTiles> {
+template <WeightKind Kind, class T, int ColumnTiles>
+struct StreamKernel : StreamCopies<Kind, T, ColumnTiles> {
   using Base = StreamCopies<Kind, T, ColumnTiles>;
+  using Base::absmax_of;
+  using Base::at;
+  using Base::base;
+  using Base::blocks_in;
+  using Base::chunks;
+  using Base::decode_absmax;
+  using Base::first_block;
+  using Base::issue;
+  using Base::issue_even;
+  using Base::kStages;
+  using Base::lane;
+  using Base::locate_rows;
+  using Base::move;
+  using Base::nested_table;
+  using Base::outlier_sums;
+  using Base::p;
+  using Base::plan;
+  using Base::quantized;
+  using Base::rows;
+  using Base::shared;
+  using Base::stage;
+  using Base::sums;
+  using Base::swizzled;
+  using Base::walk;
+  using Base::warp;
   using typename Base::Operands;
   using typename Base::S;
   using typename Base::Sum;
   using typename Base::Walk;
-  using Base::kStages;
-  using Base::p;
-  using Base::plan;
-  using Base::quantized;
-  using Base::at;
-  using Base::shared;
-  using Base::base;
-  using Base::warp;
-  using Base::lane;
-  using Base::chunks;
-  using Base::rows;
-  using Base::sums;
-  using Base::outlier_sums;
-  using Base::first_block;
-  using Base::blocks_in;
-  using Base::stage;
-  using Base::absmax_of;
-  using Base::swizzled;
-  using Base::nested_table;
-  using Base::decode_absmax;
-  using Base::locate_rows;
-  using Base::walk;
-  using Base::move;
-  using Base::issue_even;
-  using Base::issue;
 
   /// absmax of rows g and g + 8 for the blocks of a stage, in every lane.
   __device__ __forceinline__ void read_absmax(int slot, float (&s0)[4], float (&s1)[4]) const {
@@ -87,11 +97,14 @@ template <WeightKind Kind, class T, int ColumnTiles> struct StreamKernel : Strea
   }
 
   /// Adds one tile times one block of 64 values of k; `row`: row g of the stage.
-  __device__ __forceinline__ void multiply(const uint8_t* row, int block, float s0, float s1, const uint32_t (&b)[ColumnTiles][S::kOperands], Sum (&c)[ColumnTiles][4]) const {
+  __device__ __forceinline__ void multiply(const uint8_t* row, int block, float s0, float s1,
+                                           const uint32_t (&b)[ColumnTiles][S::kOperands],
+                                           Sum (&c)[ColumnTiles][4]) const {
     const int g = lane >> 2, t = lane & 3;
     if constexpr (S::kBnb4) {
       const uint8_t* low = row + swizzled(g, block * 2 + (t >> 1)) + (t & 1) * 8;
-      const uint2 w0 = *reinterpret_cast<const uint2*>(low), w1 = *reinterpret_cast<const uint2*>(low + 8 * S::kRowStride);
+      const uint2 w0 = *reinterpret_cast<const uint2*>(low),
+                  w1 = *reinterpret_cast<const uint2*>(low + 8 * S::kRowStride);
       uint32_t a[4][4];
       look_up_codes(a, shared, w0, w1, lane);
 #pragma unroll
@@ -106,7 +119,8 @@ template <WeightKind Kind, class T, int ColumnTiles> struct StreamKernel : Strea
 #pragma unroll
       for (int h = 0; h < S::kBlockBytes / 64; ++h) {
         const uint8_t* low = row + swizzled(g, (block * S::kBlockBytes / 64 + h) * 4 + t);
-        const uint4 w0 = *reinterpret_cast<const uint4*>(low), w1 = *reinterpret_cast<const uint4*>(low + 8 * S::kRowStride);
+        const uint4 w0 = *reinterpret_cast<const uint4*>(low),
+                    w1 = *reinterpret_cast<const uint4*>(low + 8 * S::kRowStride);
         const uint32_t a[2][4] = {{w0.x, w1.x, w0.y, w1.y}, {w0.z, w1.z, w0.w, w1.w}};
 #pragma unroll
         for (int i = 0; i < 2; ++i)
@@ -121,16 +135,19 @@ template <WeightKind Kind, class T, int ColumnTiles> struct StreamKernel : Strea
     }
   }
 
-  /// x's outliers in this warp's slice times the dequantized weight. A lane holds one row of the tile and every second row of x; a row of x adds
-  /// its own outliers in order of k.
+  /// x's outliers in this warp's slice times the dequantized weight. A lane holds one row of the tile and every second
+  /// row of x; a row of x adds its own outliers in order of k.
   __device__ __forceinline__ void multiply_outliers(const uint8_t* weights, int chunk, int tile) const {
     const int r = lane & 15;
     const StreamRow& row = rows()[tile * 16 + r];
     if (!row.weight) return;
-    const int n = static_cast<int>((row.first_part >> 2) / (p.k >> 6)), slice = chunk * kWarps + warp, first = first_block(chunk) * 64;
+    const int n = static_cast<int>((row.first_part >> 2) / (p.k >> 6)), slice = chunk * kWarps + warp,
+              first = first_block(chunk) * 64;
     const float scale = static_cast<const float*>(p.part[row.first_part & 3].absmax)[n];
     float* to = outlier_sums(warp, tile) + lane;
-    const auto code_of = [&](int k) { return static_cast<float>(static_cast<int8_t>(weights[r * kSliceBytes + swizzled(r, k >> 4) + (k & 15)])); };
+    const auto code_of = [&](int k) {
+      return static_cast<float>(static_cast<int8_t>(weights[r * kSliceBytes + swizzled(r, k >> 4) + (k & 15)]));
+    };
     const auto weight_of = [&](int k) { return to_float(from_float<T>(code_of(k) * scale * (1.f / 127.f))); };
     for (int m = lane >> 4, i = 0; m < p.rows; m += 2, ++i) {
       float sum = to[i * 32];
@@ -144,7 +161,8 @@ template <WeightKind Kind, class T, int ColumnTiles> struct StreamKernel : Strea
     }
   }
 
-  /// The chunks (bit chunk % 32) in whose slice of this warp any row of x may have outliers; all are looked up at once, so that one latency is waited for.
+  /// The chunks (bit chunk % 32) in whose slice of this warp any row of x may have outliers; all are looked up at once,
+  /// so that one latency is waited for.
   __device__ uint32_t outlier_chunks() const {
     if (!S::kInt8 || quantized.slices == 0) return 0;
     uint32_t mask = 0;
@@ -180,7 +198,8 @@ template <WeightKind Kind, class T, int ColumnTiles> struct StreamKernel : Strea
     return y;
   }
 
-  /// Adds the warps' sums in warp order into those of the first: each lane what it holds, so that no two meet in a bank of shared memory.
+  /// Adds the warps' sums in warp order into those of the first: each lane what it holds, so that no two meet in a bank
+  /// of shared memory.
   __device__ void merge(const StreamGroup& group) const {
 #pragma unroll 1
     for (int i = warp; i < group.tiles * ColumnTiles; i += kWarps) {
@@ -208,7 +227,8 @@ template <WeightKind Kind, class T, int ColumnTiles> struct StreamKernel : Strea
       if ((p.gated && r >= 8) || !group.locate(p, tile, r, part, row)) continue;
       const auto output = [&](int in_tile, int of) {
         const LinearPartView& w = p.part[of];
-        return with_bias(w, row, total(m, tile, in_tile, S::kInt8 ? static_cast<const float*>(w.absmax)[row] : 0.f, with_outliers));
+        return with_bias(
+            w, row, total(m, tile, in_tile, S::kInt8 ? static_cast<const float*>(w.absmax)[row] : 0.f, with_outliers));
       };
       float y = activate(p.activation, output(r, part));
       if (p.gated) y *= output(r + 8, 1);
@@ -216,8 +236,10 @@ template <WeightKind Kind, class T, int ColumnTiles> struct StreamKernel : Strea
     }
   }
 
-  /// Fills the tables of the first group; they depend on weights only. Issued: stages whose copies have started since those of copy_nested.
-  template <int Issued> __device__ void set_up(const StreamGroup& group) {
+  /// Fills the tables of the first group; they depend on weights only. Issued: stages whose copies have started since
+  /// those of copy_nested.
+  template <int Issued>
+  __device__ void set_up(const StreamGroup& group) {
     locate_rows(group);
     if constexpr (S::kBnb4) build_code_table<kStreamThreads>(shared, p.codes);
     if constexpr (S::kBnb4) async_wait<Issued>();
@@ -235,7 +257,8 @@ template <WeightKind Kind, class T, int ColumnTiles> struct StreamKernel : Strea
     const auto issue_next = [&] {
       if (ahead_chunk >= chunks) return async_commit();
       if (ahead_walk.even)
-        issue_even(ahead_walk, ahead_chunk, ahead_tile + 1 == group.tiles ? ahead_walk.last : ahead_walk.full, ahead_slot);
+        issue_even(ahead_walk, ahead_chunk, ahead_tile + 1 == group.tiles ? ahead_walk.last : ahead_walk.full,
+                   ahead_slot);
       else
         issue(ahead_chunk, ahead_tile, ahead_slot, ahead_offset);
       if (++ahead_tile == group.tiles) {
@@ -246,7 +269,8 @@ template <WeightKind Kind, class T, int ColumnTiles> struct StreamKernel : Strea
       }
       if (++ahead_slot == kStages) ahead_slot = 0;
     };
-    // The first weights are on their way while shared memory is set up and earlier kernels end (launch.h), the others follow x.
+    // The first weights are on their way while shared memory is set up and earlier kernels end (launch.h), the others
+    // follow x.
     if (first_group && !ahead_walk.even) set_up<0>(group);
 #pragma unroll 1
     for (int i = 0; i < S::kEarlyStages; ++i) issue_next();
@@ -276,7 +300,8 @@ template <WeightKind Kind, class T, int ColumnTiles> struct StreamKernel : Strea
         Sum c[ColumnTiles][4] = {};
         if (chunk > 0)
 #pragma unroll
-          for (int j = 0; j < ColumnTiles; ++j) *reinterpret_cast<uint4*>(c[j]) = *reinterpret_cast<const uint4*>(sums(warp, tile, j, lane));
+          for (int j = 0; j < ColumnTiles; ++j)
+            *reinterpret_cast<uint4*>(c[j]) = *reinterpret_cast<const uint4*>(sums(warp, tile, j, lane));
         async_wait<kStages - 2>();
         __syncwarp();
         issue_next();
@@ -287,9 +312,7 @@ template <WeightKind Kind, class T, int ColumnTiles> struct StreamKernel : Strea
           read_absmax(slot, s0, s1);
         }
         if (++slot == kStages) slot = 0;
-        const auto block = [&](int i) {
-          multiply(weights + g * S::kRowStride, i, s0[i], s1[i], b[i], c);
-        };
+        const auto block = [&](int i) { multiply(weights + g * S::kRowStride, i, s0[i], s1[i], b[i], c); };
         if (blocks == S::kBlocks) {  // without branches between them the blocks overlap
 #pragma unroll
           for (int i = 0; i < S::kBlocks; ++i) block(i);
@@ -300,7 +323,8 @@ template <WeightKind Kind, class T, int ColumnTiles> struct StreamKernel : Strea
         }
         if (has_outliers) multiply_outliers(weights, chunk, tile);
 #pragma unroll
-        for (int j = 0; j < ColumnTiles; ++j) *reinterpret_cast<uint4*>(sums(warp, tile, j, lane)) = *reinterpret_cast<const uint4*>(c[j]);
+        for (int j = 0; j < ColumnTiles; ++j)
+          *reinterpret_cast<uint4*>(sums(warp, tile, j, lane)) = *reinterpret_cast<const uint4*>(c[j]);
       }
       if constexpr (S::kLookAhead) {
 #pragma unroll
@@ -337,13 +361,19 @@ template <WeightKind Kind, class T, int ColumnTiles> struct StreamKernel : Strea
 
 template <WeightKind Kind, class T, int ColumnTiles>
 __global__ void __launch_bounds__(kStreamThreads, (StreamShape<Kind, ColumnTiles>::kBlocksPerMultiprocessor))
-    stream_linear(const __grid_constant__ LinearProblem p, const __grid_constant__ StreamPlan plan, const __grid_constant__ QuantizedRows quantized) {
+    stream_linear(const __grid_constant__ LinearProblem p, const __grid_constant__ StreamPlan plan,
+                  const __grid_constant__ QuantizedRows quantized) {
   using Kernel = StreamKernel<Kind, T, ColumnTiles>;
   extern __shared__ __align__(128) uint8_t shared[];
   int lane;
   asm volatile("mov.u32 %0, %%laneid;" : "=r"(lane));  // kept in a register: reading the thread index is slow
   const int warp = __shfl_sync(0xffffffffu, static_cast<int>(threadIdx.x >> 5), 0);
-  Kernel kernel{p, plan, quantized, StreamLayout<typename Kernel::S>(plan.tiles, quantized.slices > 0 ? p.rows : 0, plan.nested_parts), shared, shared_address(shared), warp, lane, 0};
+  Kernel kernel{
+      p,         plan,
+      quantized, StreamLayout<typename Kernel::S>(plan.tiles, quantized.slices > 0 ? p.rows : 0, plan.nested_parts),
+      shared,    shared_address(shared),
+      warp,      lane,
+      0};
   kernel.run();
 }
 

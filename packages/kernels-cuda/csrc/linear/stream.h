@@ -4,13 +4,18 @@
 
 namespace q::cuda {
 
-/// p.rows may be anything; more than 32 go in several launches. false: shared memory does not suffice (4-bit weights need 102 KiB), nothing was launched.
-template <WeightKind Kind, class T> bool launch_stream(const LinearProblem& p, const QuantizedRows& quantized, Context& context);
+/// p.rows may be anything; more than 32 go in several launches. false: shared memory does not suffice (4-bit weights
+/// need 102 KiB), nothing was launched.
+template <WeightKind Kind, class T>
+bool launch_stream(const LinearProblem& p, const QuantizedRows& quantized, Context& context);
 
-/// x [rows, k] of dtype T to int8, row by row: scale = 127 / absmax over |x| < threshold (threshold 0: over all), outliers are 0 and go to the lists.
-template <class T> QuantizedRows quantize_rows(const void* x, int rows, int64_t k, float threshold, Context& context);
+/// x [rows, k] of dtype T to int8, row by row: scale = 127 / absmax over |x| < threshold (threshold 0: over all),
+/// outliers are 0 and go to the lists.
+template <class T>
+QuantizedRows quantize_rows(const void* x, int rows, int64_t k, float threshold, Context& context);
 
 /// The same without outliers into memory of the caller: rows of a weight.
-template <class T> void quantize_weight(const void* x, int8_t* codes, float* scales, int64_t rows, int64_t k, Context& context);
+template <class T>
+void quantize_weight(const void* x, int8_t* codes, float* scales, int64_t rows, int64_t k, Context& context);
 
 }  // namespace q::cuda

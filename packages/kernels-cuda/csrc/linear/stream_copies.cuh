@@ -4,7 +4,8 @@
 
 namespace q::cuda {
 
-template <WeightKind Kind, class T, int ColumnTiles> struct StreamCopies {
+template <WeightKind Kind, class T, int ColumnTiles>
+struct StreamCopies {
   using S = StreamShape<Kind, ColumnTiles>;
   using Sum = std::conditional_t<S::kInt8, int, float>;
   using Operands = uint32_t[S::kBlocks][ColumnTiles][S::kOperands];
@@ -20,23 +21,36 @@ template <WeightKind Kind, class T, int ColumnTiles> struct StreamCopies {
   int chunks;  // in which this warp has work
 
   __device__ StreamRow* rows() const { return reinterpret_cast<StreamRow*>(shared + at.rows); }
-  __device__ float* nested_table(int part) const { return reinterpret_cast<float*>(shared + at.nested + part * kNestedTableBytes); }
+  __device__ float* nested_table(int part) const {
+    return reinterpret_cast<float*>(shared + at.nested + part * kNestedTableBytes);
+  }
   /// A lane's 4 sums of column tile j of a tile, as the products leave them.
   __device__ __forceinline__ Sum* sums(int w, int tile, int j, int of_lane) const {
-    if (S::kSumsInGaps) return reinterpret_cast<Sum*>(shared + 2 * S::kStageBytes + ((tile * kWarps + w) * 4 + (of_lane >> 3)) * 256 + (of_lane & 7) * 16);
+    if (S::kSumsInGaps)
+      return reinterpret_cast<Sum*>(shared + 2 * S::kStageBytes + ((tile * kWarps + w) * 4 + (of_lane >> 3)) * 256 +
+                                    (of_lane & 7) * 16);
     return reinterpret_cast<Sum*>(shared + at.sums + ((tile * kWarps + w) * ColumnTiles + j) * 512 + of_lane * 16);
   }
-  __device__ float* outlier_sums(int w, int tile) const { return reinterpret_cast<float*>(shared + at.outliers + (tile * kWarps + w) * p.rows * 64); }
+  __device__ float* outlier_sums(int w, int tile) const {
+    return reinterpret_cast<float*>(shared + at.outliers + (tile * kWarps + w) * p.rows * 64);
+  }
   /// First block (64 values of k) of this warp's slice, and how many the slice holds.
   __device__ int first_block(int chunk) const { return (chunk * kWarps + warp) * S::kBlocks; }
   __device__ int blocks_in(int chunk) const { return min(S::kBlocks, static_cast<int>(p.k >> 6) - first_block(chunk)); }
 
   /// Offset of this warp's 16 rows of a stage.
-  __device__ __forceinline__ int stage(int slot) const { return slot * S::kStageBytes + warp * (16 * S::kRowStride) + (S::kBnb4 ? 128 : 0); }
-  __device__ __forceinline__ int absmax_of(int slot) const { return S::kRingBytes + (slot * kWarps + warp) * S::kStageAbsmaxBytes; }
+  __device__ __forceinline__ int stage(int slot) const {
+    return slot * S::kStageBytes + warp * (16 * S::kRowStride) + (S::kBnb4 ? 128 : 0);
+  }
+  __device__ __forceinline__ int absmax_of(int slot) const {
+    return S::kRingBytes + (slot * kWarps + warp) * S::kStageAbsmaxBytes;
+  }
   __device__ __forceinline__ int raw_absmax_of(int slot) const { return absmax_of(slot) + 256; }
-  /// 16-byte pieces of row r change places so that the lanes of one access (2 rows of 64 bytes; bnb4: 4 rows of 32) fill all banks.
-  __device__ __forceinline__ static int swizzled(int r, int piece) { return (piece ^ (S::kBnb4 ? (r & 3) << 1 : (r & 1) << 2)) * 16; }
+  /// 16-byte pieces of row r change places so that the lanes of one access (2 rows of 64 bytes; bnb4: 4 rows of 32)
+  /// fill all banks.
+  __device__ __forceinline__ static int swizzled(int r, int piece) {
+    return (piece ^ (S::kBnb4 ? (r & 3) << 1 : (r & 1) << 2)) * 16;
+  }
 
   /// Fills the table of rows; the block synchronises after it.
   __device__ void locate_rows(const StreamGroup& group) const {
@@ -65,7 +79,8 @@ template <WeightKind Kind, class T, int ColumnTiles> struct StreamCopies {
     async_commit();
   }
 
-  /// Starts the copies of absmax of a stage, this lane's row: f32 of 4 blocks; nested: their codes, and the scale they share.
+  /// Starts the copies of absmax of a stage, this lane's row: f32 of 4 blocks; nested: their codes, and the scale they
+  /// share.
   __device__ __forceinline__ void copy_absmax(const uint8_t* from, const float* nested, int64_t block, int slot) const {
     if (plan.nested_parts == 0) return async_copy<16>(base + absmax_of(slot) + lane * 16, from);
     async_copy<4>(base + raw_absmax_of(slot) + lane * 4, from);
@@ -77,19 +92,22 @@ template <WeightKind Kind, class T, int ColumnTiles> struct StreamCopies {
     const float* table = nested_table(static_cast<int>(rows()[tile * 16 + (lane >> 1)].first_part & 3));
     const uint32_t codes = reinterpret_cast<const uint16_t*>(raw)[lane];
     const float scale = reinterpret_cast<const float*>(raw + 64)[lane >> 1], offset = table[256];
-    reinterpret_cast<float2*>(shared + absmax_of(slot))[lane] = make_float2(__fadd_rn(__fmul_rn(table[codes & 255], scale), offset), __fadd_rn(__fmul_rn(table[codes >> 8], scale), offset));
+    reinterpret_cast<float2*>(shared + absmax_of(slot))[lane] =
+        make_float2(__fadd_rn(__fmul_rn(table[codes & 255], scale), offset),
+                    __fadd_rn(__fmul_rn(table[codes >> 8], scale), offset));
     __syncwarp();
   }
 
-  /// Rows of a group that lie in one part (gated: in both parts side by side) are at even distances: where this lane's copies of the next stage come
-  /// from, moved along instead of looked up. Rows lane / 8 and + 4 of the tile come from `low`, + 8 and + 12 from `high`.
+  /// Rows of a group that lie in one part (gated: in both parts side by side) are at even distances: where this lane's
+  /// copies of the next stage come from, moved along instead of looked up. Rows lane / 8 and + 4 of the tile come from
+  /// `low`, + 8 and + 12 from `high`.
   struct Walk {
     const uint8_t *low, *high;
     const uint8_t* absmax;  // row lane % 16
     const float* nested;
-    int64_t block;          // that row's first block in this slice
-    uint32_t full, last;    // what this lane copies of a tile, of the last tile: bits 0, 1 of low, 2, 3 of high, 4 absmax
-    bool even;              // false: the rows are looked up
+    int64_t block;        // that row's first block in this slice
+    uint32_t full, last;  // what this lane copies of a tile, of the last tile: bits 0, 1 of low, 2, 3 of high, 4 absmax
+    bool even;            // false: the rows are looked up
   };
 
   __device__ uint32_t copies(int count) const {
@@ -102,7 +120,8 @@ template <WeightKind Kind, class T, int ColumnTiles> struct StreamCopies {
     Walk w{};
     int part = 0, last = 0, row = 0, unused;
     group.locate(p, 0, 0, part, row);
-    group.locate(p, group.tiles - 1, min(group.tile_rows, group.rows - (group.tiles - 1) * group.tile_rows) - 1, last, unused);
+    group.locate(p, group.tiles - 1, min(group.tile_rows, group.rows - (group.tiles - 1) * group.tile_rows) - 1, last,
+                 unused);
     w.even = (p.gated || part == last) && (!S::kBnb4 || plan.direct);
     const int64_t row_blocks = p.k >> 6, row_bytes = row_blocks * S::kBlockBytes;
     const int64_t offset = static_cast<int64_t>(warp) * kSliceBytes + (lane & 7) * 16;
@@ -169,7 +188,8 @@ template <WeightKind Kind, class T, int ColumnTiles> struct StreamCopies {
         const LinearPartView& w = p.part[row.first_part & 3];
         const int64_t block = (row.first_part >> 2) + first;
         if (plan.direct)
-          copy_absmax(static_cast<const uint8_t*>(w.absmax) + block * (plan.nested_parts ? 1 : 4), w.nested_absmax, block, slot);
+          copy_absmax(static_cast<const uint8_t*>(w.absmax) + block * (plan.nested_parts ? 1 : 4), w.nested_absmax,
+                      block, slot);
         else
           look_up_absmax(row, first, blocks_in(chunk), reinterpret_cast<float*>(shared + absmax_of(slot)) + lane * 4);
       }
@@ -179,7 +199,8 @@ template <WeightKind Kind, class T, int ColumnTiles> struct StreamCopies {
 
   __device__ __noinline__ void look_up_absmax(const StreamRow& row, int first, int blocks, float* to) const {
     const LinearPartView& w = p.part[row.first_part & 3];
-    for (int i = 0; i < blocks; ++i) to[i] = block_absmax(w, ((row.first_part >> 2) + first + i) >> (w.block_shift - 6));
+    for (int i = 0; i < blocks; ++i)
+      to[i] = block_absmax(w, ((row.first_part >> 2) + first + i) >> (w.block_shift - 6));
   }
 };
 

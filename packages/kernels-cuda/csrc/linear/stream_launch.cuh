@@ -16,8 +16,9 @@ inline StreamPlan plan_stream(const LinearProblem& p, int64_t blocks, int most_t
   plan.direct = (p.k & 255) == 0;
   for (int i = 0; i < p.parts; ++i) {
     const LinearPartView& w = p.part[i];
-    plan.direct = plan.direct && w.block_shift == 6 && (reinterpret_cast<uintptr_t>(w.absmax) & (w.nested_absmax ? 3 : 15)) == 0 && w.nested_shift == p.part[0].nested_shift &&
-                  !w.nested_absmax == !p.part[0].nested_absmax;
+    plan.direct = plan.direct && w.block_shift == 6 &&
+                  (reinterpret_cast<uintptr_t>(w.absmax) & (w.nested_absmax ? 3 : 15)) == 0 &&
+                  w.nested_shift == p.part[0].nested_shift && !w.nested_absmax == !p.part[0].nested_absmax;
   }
   const int64_t most = blocks * most_tiles * 16;
   blocks *= std::max<int64_t>(1, (plan.virtual_rows + most - 1) / most);
@@ -30,10 +31,12 @@ inline StreamPlan plan_stream(const LinearProblem& p, int64_t blocks, int most_t
   return plan;
 }
 
-template <WeightKind Kind, class T, int ColumnTiles> bool try_stream(const LinearProblem& p, const QuantizedRows& quantized, Context& context) {
+template <WeightKind Kind, class T, int ColumnTiles>
+bool try_stream(const LinearProblem& p, const QuantizedRows& quantized, Context& context) {
   using S = StreamShape<Kind, ColumnTiles>;
   // 113 KiB: half of what a multiprocessor of sm_90 has. Where there is less, blocks simply run one after the other.
-  const int limit = static_cast<int>(std::min<size_t>(context.shared_bytes_per_block, S::kBlocksPerMultiprocessor == 2 ? 113 * 1024 : SIZE_MAX));
+  const int limit = static_cast<int>(
+      std::min<size_t>(context.shared_bytes_per_block, S::kBlocksPerMultiprocessor == 2 ? 113 * 1024 : SIZE_MAX));
   int nested_parts = 0;
   for (int i = 0; i < p.parts; ++i)
     if (p.part[i].nested_absmax) nested_parts = p.parts;
@@ -48,7 +51,8 @@ template <WeightKind Kind, class T, int ColumnTiles> bool try_stream(const Linea
   return true;
 }
 
-template <WeightKind Kind, class T> bool launch_stream(const LinearProblem& problem, const QuantizedRows& quantized, Context& context) {
+template <WeightKind Kind, class T>
+bool launch_stream(const LinearProblem& problem, const QuantizedRows& quantized, Context& context) {
   int rows = 0;
   for (int first = 0; first < problem.rows; first += rows) {
     LinearProblem p = rows_of<T>(problem, first, problem.rows - first);

@@ -6,26 +6,34 @@ namespace q::cuda {
 
 constexpr int kWarps = 8, kStreamThreads = kWarps * 32, kSliceBytes = 128, kMostTiles = 6;
 /// Sizes of one variant; ColumnTiles: x rows / 8.
-template <WeightKind Kind, int ColumnTiles> struct StreamShape {
+template <WeightKind Kind, int ColumnTiles>
+struct StreamShape {
   static constexpr bool kBnb4 = Kind == WeightKind::bnb4, kInt8 = Kind == WeightKind::int8;
-  /// Blocks that share a multiprocessor. Two hide each other's latencies; bnb4 needs the registers for x, and x is read once a block.
+  /// Blocks that share a multiprocessor. Two hide each other's latencies; bnb4 needs the registers for x, and x is read
+  /// once a block.
   static constexpr int kBlocksPerMultiprocessor = kBnb4 && ColumnTiles > 1 ? 1 : 2;
-  static constexpr bool kFourStages = kInt8 ? ColumnTiles <= 2 : !kBnb4 && ColumnTiles == 1;  // where shared memory has room
+  static constexpr bool kFourStages =
+      kInt8 ? ColumnTiles <= 2 : !kBnb4 && ColumnTiles == 1;  // where shared memory has room
   static constexpr int kStages = kFourStages ? 4 : 3;
-  /// Stages whose copies start before x is loaded, which would wait behind more of them (int8 11008 x 4096, 16 rows: 18.6 us, with three 19.0).
+  /// Stages whose copies start before x is loaded, which would wait behind more of them (int8 11008 x 4096, 16 rows:
+  /// 18.6 us, with three 19.0).
   static constexpr int kEarlyStages = 2;
   static constexpr int kBlockBytes = kBnb4 ? 32 : kInt8 ? 64 : 128;  // of 64 values of k
   static constexpr int kBlocks = kSliceBytes / kBlockBytes;          // in a warp's slice of a row
-  static constexpr int kOperands = kInt8 ? 4 : 8;                    // registers that 64 values of one x column take in a lane
-  /// x of the next chunk is loaded a chunk ahead where registers allow; with one column tile of bnb4 the products need them more (46.7 -> 44.2 us, 28672 x 8192)
-  static constexpr bool kLookAhead = kBlocks * kOperands * ColumnTiles <= (kBlocksPerMultiprocessor == 1 ? 64 : kBnb4 ? 0 : 32);
-  static constexpr int kRowStride = kBnb4 ? 256 : kSliceBytes;       // of a row in the ring
+  static constexpr int kOperands = kInt8 ? 4 : 8;  // registers that 64 values of one x column take in a lane
+  /// x of the next chunk is loaded a chunk ahead where registers allow; with one column tile of bnb4 the products need
+  /// them more (46.7 -> 44.2 us, 28672 x 8192)
+  static constexpr bool kLookAhead = kBlocks * kOperands * ColumnTiles <= (kBlocksPerMultiprocessor == 1 ? 64
+                                                                           : kBnb4                       ? 0
+                                                                                                         : 32);
+  static constexpr int kRowStride = kBnb4 ? 256 : kSliceBytes;  // of a row in the ring
   static constexpr int kStageBytes = kWarps * 16 * kRowStride;
   static constexpr int kRingBytes = kStages * kStageBytes;
-  static constexpr bool kSumsInGaps = kBnb4 && ColumnTiles == 1;     // of the third stage; at most 4 tiles
-  static constexpr int kStageAbsmaxBytes = 256 + 128;                // of a warp: f32 [16, 4]; nested: what it is decoded from, codes [16, 4] and f32 scales [16]
+  static constexpr bool kSumsInGaps = kBnb4 && ColumnTiles == 1;  // of the third stage; at most 4 tiles
+  static constexpr int kStageAbsmaxBytes =
+      256 + 128;  // of a warp: f32 [16, 4]; nested: what it is decoded from, codes [16, 4] and f32 scales [16]
   static constexpr int kAbsmaxBytes = kBnb4 ? kStages * kWarps * kStageAbsmaxBytes : 0;
-  static constexpr int kSumsBytes = kWarps * ColumnTiles * 512;      // of a tile
+  static constexpr int kSumsBytes = kWarps * ColumnTiles * 512;  // of a tile
 };
 
 /// One row of a group: where it is, so that the copies need no search.
@@ -35,7 +43,8 @@ struct StreamRow {
 };
 
 /// Where the pieces of dynamic shared memory start.
-template <class S> struct StreamLayout {
+template <class S>
+struct StreamLayout {
   int absmax, sums, outliers, rows, nested, total;
   __host__ __device__ StreamLayout(int tiles, int outlier_rows, int nested_parts) {
     absmax = S::kRingBytes;

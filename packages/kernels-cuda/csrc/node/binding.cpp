@@ -18,7 +18,8 @@ Napi::Error failure_error(Napi::Env env, const Failure& failure) {
   return error;
 }
 
-template <class F> auto call(Napi::Env env, F&& f) {
+template <class F>
+auto call(Napi::Env env, F&& f) {
   try {
     return f();
   } catch (const Failure& failure) {
@@ -31,13 +32,15 @@ template <class F> auto call(Napi::Env env, F&& f) {
 }
 
 int64_t integer(const Napi::CallbackInfo& info, size_t at) {
-  if (at >= info.Length() || !info[at].IsNumber()) throw Napi::TypeError::New(info.Env(), "argument " + std::to_string(at + 1) + " must be a number");
+  if (at >= info.Length() || !info[at].IsNumber())
+    throw Napi::TypeError::New(info.Env(), "argument " + std::to_string(at + 1) + " must be a number");
   return static_cast<int64_t>(info[at].As<Napi::Number>().DoubleValue());
 }
 
 Napi::Object features(Napi::Env env, const DeviceFacts& facts) {
   Napi::Object object = Napi::Object::New(env);
-  object.Set("computeCapability", std::to_string(facts.compute_capability / 10) + "." + std::to_string(facts.compute_capability % 10));
+  object.Set("computeCapability",
+             std::to_string(facts.compute_capability / 10) + "." + std::to_string(facts.compute_capability % 10));
   object.Set("multiprocessors", facts.multiprocessors);
   object.Set("l2Bytes", static_cast<double>(facts.l2_bytes));
   object.Set("sharedBytesPerBlock", static_cast<double>(facts.shared_bytes_per_block));
@@ -79,7 +82,8 @@ Napi::Value outcome_value(Napi::Env env, Ticket& ticket) {
   if (!ticket.wants_data) return env.Undefined();
   constexpr size_t kCopied = 64u << 10;
   const size_t bytes = ticket.outcome.bytes;
-  if (bytes > kCopied) return Napi::ArrayBuffer::New(env, ticket.outcome.data, bytes, [](Napi::Env, void* data) { std::free(data); });
+  if (bytes > kCopied)
+    return Napi::ArrayBuffer::New(env, ticket.outcome.data, bytes, [](Napi::Env, void* data) { std::free(data); });
   Napi::ArrayBuffer buffer = Napi::ArrayBuffer::New(env, bytes);
   if (bytes) std::memcpy(buffer.Data(), ticket.outcome.data, bytes);
   std::free(ticket.outcome.data);
@@ -89,16 +93,18 @@ Napi::Value outcome_value(Napi::Env env, Ticket& ticket) {
 class DriverObject : public Napi::ObjectWrap<DriverObject> {
  public:
   static Napi::Function define(Napi::Env env) {
-    return DefineClass(env, "CudaDriver",
-                       {InstanceAccessor<&DriverObject::Info>("info"), InstanceMethod<&DriverObject::Alloc>("alloc"),
-                        InstanceMethod<&DriverObject::Release>("release"), InstanceMethod<&DriverObject::Submit>("submit"),
-                        InstanceMethod<&DriverObject::Write>("write"), InstanceMethod<&DriverObject::Read>("read"),
-                        InstanceMethod<&DriverObject::OpenFile>("openFile"), InstanceMethod<&DriverObject::CloseFile>("closeFile"),
-                        InstanceMethod<&DriverObject::CopyFrom>("copyFrom"), InstanceMethod<&DriverObject::ReadFile>("readFile"), InstanceMethod<&DriverObject::MapFile>("mapFile"),
-                        InstanceMethod<&DriverObject::Flush>("flush"), InstanceMethod<&DriverObject::BeginCapture>("beginCapture"),
-                        InstanceMethod<&DriverObject::EndCapture>("endCapture"), InstanceMethod<&DriverObject::Replay>("replay"),
-                        InstanceMethod<&DriverObject::ReleaseProgram>("releaseProgram"), InstanceMethod<&DriverObject::Memory>("memory"),
-                        InstanceMethod<&DriverObject::Close>("close")});
+    return DefineClass(
+        env, "CudaDriver",
+        {InstanceAccessor<&DriverObject::Info>("info"), InstanceMethod<&DriverObject::Alloc>("alloc"),
+         InstanceMethod<&DriverObject::Release>("release"), InstanceMethod<&DriverObject::Submit>("submit"),
+         InstanceMethod<&DriverObject::Write>("write"), InstanceMethod<&DriverObject::Read>("read"),
+         InstanceMethod<&DriverObject::OpenFile>("openFile"), InstanceMethod<&DriverObject::CloseFile>("closeFile"),
+         InstanceMethod<&DriverObject::CopyFrom>("copyFrom"), InstanceMethod<&DriverObject::ReadFile>("readFile"),
+         InstanceMethod<&DriverObject::MapFile>("mapFile"), InstanceMethod<&DriverObject::Flush>("flush"),
+         InstanceMethod<&DriverObject::BeginCapture>("beginCapture"),
+         InstanceMethod<&DriverObject::EndCapture>("endCapture"), InstanceMethod<&DriverObject::Replay>("replay"),
+         InstanceMethod<&DriverObject::ReleaseProgram>("releaseProgram"),
+         InstanceMethod<&DriverObject::Memory>("memory"), InstanceMethod<&DriverObject::Close>("close")});
   }
 
   explicit DriverObject(const Napi::CallbackInfo& info) : Napi::ObjectWrap<DriverObject>(info) {
@@ -108,10 +114,12 @@ class DriverObject : public Napi::ObjectWrap<DriverObject> {
       for (const DeviceFacts& facts : probe.devices) {
         if (facts.index == index && facts.problem.empty()) device_ = std::make_unique<Device>(facts);
       }
-      if (!device_) throw Failure("device", "there is no device cuda:" + std::to_string(index) + " (" + probe.status_text + ")");
+      if (!device_)
+        throw Failure("device", "there is no device cuda:" + std::to_string(index) + " (" + probe.status_text + ")");
     });
     info.This().As<Napi::Object>().TypeTag(&kDriverTag);
-    finished_ = Napi::ThreadSafeFunction::New(info.Env(), Napi::Function::New(info.Env(), [](const Napi::CallbackInfo&) {}), "q_cuda", 0, 1);
+    finished_ = Napi::ThreadSafeFunction::New(
+        info.Env(), Napi::Function::New(info.Env(), [](const Napi::CallbackInfo&) {}), "q_cuda", 0, 1);
     finished_.Unref(info.Env());
     // At the end of the environment: no device thread may outlive it.
     hook_ = new std::function<void()>([this] { stop(); });
@@ -140,7 +148,8 @@ class DriverObject : public Napi::ObjectWrap<DriverObject> {
 
   /// Hands a ticket back to JavaScript; called on a device thread.
   void post(Ticket* ticket) {
-    const napi_status status = finished_.NonBlockingCall(ticket, [this](Napi::Env env, Napi::Function, Ticket* back) { settle(env, back); });
+    const napi_status status =
+        finished_.NonBlockingCall(ticket, [this](Napi::Env env, Napi::Function, Ticket* back) { settle(env, back); });
     if (status != napi_ok) {
       std::free(ticket->outcome.data);
       ticket->outcome.data = nullptr;  // the environment is ending; the handles in the ticket end with it
@@ -188,7 +197,8 @@ class DriverObject : public Napi::ObjectWrap<DriverObject> {
   }
 
   /// Starts something that ends with a promise; a failure to start rejects it.
-  template <class F> Napi::Value promised(Napi::Env env, bool wants_data, F&& start) {
+  template <class F>
+  Napi::Value promised(Napi::Env env, bool wants_data, F&& start) {
     Ticket* ticket = this->ticket(env);
     ticket->promise = std::make_unique<Napi::Promise::Deferred>(env);
     ticket->wants_data = wants_data;
@@ -208,24 +218,28 @@ class DriverObject : public Napi::ObjectWrap<DriverObject> {
   Napi::Value Info(const Napi::CallbackInfo& info) { return driver_info(info.Env(), device_->facts()); }
 
   Napi::Value Alloc(const Napi::CallbackInfo& info) {
-    return call(info.Env(), [&] { return Napi::Number::New(info.Env(), static_cast<double>(device_->alloc(integer(info, 0)))); });
+    return call(info.Env(),
+                [&] { return Napi::Number::New(info.Env(), static_cast<double>(device_->alloc(integer(info, 0)))); });
   }
   void Release(const Napi::CallbackInfo& info) {
     call(info.Env(), [&] { device_->release(integer(info, 0)); });
   }
   void Submit(const Napi::CallbackInfo& info) {
     call(info.Env(), [&] {
-      if (info.Length() < 2 || !info[1].IsTypedArray()) throw Napi::TypeError::New(info.Env(), "submit takes a code and a Float64Array");
+      if (info.Length() < 2 || !info[1].IsTypedArray())
+        throw Napi::TypeError::New(info.Env(), "submit takes a code and a Float64Array");
       const Napi::Float64Array words = info[1].As<Napi::Float64Array>();
       device_->submit(static_cast<int>(integer(info, 0)), words.Data(), words.ElementLength());
     });
   }
   void Write(const Napi::CallbackInfo& info) {
     call(info.Env(), [&] {
-      if (info.Length() < 3 || !info[2].IsTypedArray()) throw Napi::TypeError::New(info.Env(), "write takes a buffer, an offset and a Uint8Array");
+      if (info.Length() < 3 || !info[2].IsTypedArray())
+        throw Napi::TypeError::New(info.Env(), "write takes a buffer, an offset and a Uint8Array");
       Napi::Uint8Array data = info[2].As<Napi::Uint8Array>();
       const size_t bytes = data.ByteLength();
-      if (bytes <= WriteRing::kLargest) return device_->write(integer(info, 0), integer(info, 1), data.Data(), bytes, [] {});
+      if (bytes <= WriteRing::kLargest)
+        return device_->write(integer(info, 0), integer(info, 1), data.Data(), bytes, [] {});
       Ticket* held = ticket(info.Env());
       held->held = Napi::Persistent(data);
       try {
@@ -244,24 +258,31 @@ class DriverObject : public Napi::ObjectWrap<DriverObject> {
     return promised(info.Env(), false, [&](Done done) { device_->flush(std::move(done)); });
   }
   Napi::Value OpenFile(const Napi::CallbackInfo& info) {
-    return call(info.Env(), [&] { return Napi::Number::New(info.Env(), static_cast<double>(device_->open_file(info[0].ToString().Utf8Value()))); });
+    return call(info.Env(), [&] {
+      return Napi::Number::New(info.Env(), static_cast<double>(device_->open_file(info[0].ToString().Utf8Value())));
+    });
   }
   void CloseFile(const Napi::CallbackInfo& info) {
     call(info.Env(), [&] { device_->close_file(integer(info, 0)); });
   }
   void ReadFile(const Napi::CallbackInfo& info) {
-    call(info.Env(), [&] { device_->read_file(integer(info, 0), integer(info, 1), integer(info, 2), integer(info, 3), integer(info, 4)); });
+    call(info.Env(), [&] {
+      device_->read_file(integer(info, 0), integer(info, 1), integer(info, 2), integer(info, 3), integer(info, 4));
+    });
   }
   Napi::Value CopyFrom(const Napi::CallbackInfo& info) {
     return call(info.Env(), [&] {
-      if (info.Length() < 1 || !info[0].IsObject() || !info[0].As<Napi::Object>().CheckTypeTag(&kDriverTag)) return Napi::Boolean::New(info.Env(), false);
+      if (info.Length() < 1 || !info[0].IsObject() || !info[0].As<Napi::Object>().CheckTypeTag(&kDriverTag))
+        return Napi::Boolean::New(info.Env(), false);
       DriverObject* source = Unwrap(info[0].As<Napi::Object>());
-      device_->copy_from(*source->device_, integer(info, 1), integer(info, 2), integer(info, 3), integer(info, 4), integer(info, 5));
+      device_->copy_from(*source->device_, integer(info, 1), integer(info, 2), integer(info, 3), integer(info, 4),
+                         integer(info, 5));
       return Napi::Boolean::New(info.Env(), true);
     });
   }
   Napi::Value MapFile(const Napi::CallbackInfo& info) {
-    throw failure_error(info.Env(), Failure("file", "a CUDA device does not map files (info.mapsFiles is false); use readFile"));
+    throw failure_error(info.Env(),
+                        Failure("file", "a CUDA device does not map files (info.mapsFiles is false); use readFile"));
   }
   void BeginCapture(const Napi::CallbackInfo& info) {
     call(info.Env(), [&] { device_->begin_capture(); });
@@ -311,8 +332,10 @@ Napi::Value probe(const Napi::CallbackInfo& info) {
   for (const DeviceFacts& facts : found.devices) {
     Napi::Object device = Napi::Object::New(env);
     device.Set("index", facts.index);
-    if (facts.problem.empty()) device.Set("info", driver_info(env, facts));
-    else device.Set("problem", facts.problem);
+    if (facts.problem.empty())
+      device.Set("info", driver_info(env, facts));
+    else
+      device.Set("problem", facts.problem);
     devices.Set(devices.Length(), device);
   }
   Napi::Object result = Napi::Object::New(env);
@@ -335,7 +358,9 @@ Napi::Object init(Napi::Env env, Napi::Object exports) {
   auto constructor = std::make_shared<Napi::FunctionReference>(Napi::Persistent(DriverObject::define(env)));
   exports.Set("abi", kAbi);
   exports.Set("probe", Napi::Function::New(env, probe));
-  exports.Set("open", Napi::Function::New(env, [constructor](const Napi::CallbackInfo& info) -> Napi::Value { return constructor->New({info[0]}); }));
+  exports.Set("open", Napi::Function::New(env, [constructor](const Napi::CallbackInfo& info) -> Napi::Value {
+                return constructor->New({info[0]});
+              }));
   return exports;
 }
 

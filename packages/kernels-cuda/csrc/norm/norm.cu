@@ -1,8 +1,10 @@
 // rmsNorm, layerNorm, with or without a residual that is added first:
 //   sum = x + residual (rounded to act);  out = sum / sqrt(mean(sum^2) + eps) * (weight + weightOffset)
 //   out = (sum - mean) / sqrt(var + eps) * weight + bias                                                     f32 inside
-// floor   rows * width * bytes * (2, with residual 4); one row of 4096 f16 is latency: 1.83 us, of which about 1.3 us any kernel takes
-// launch  one block a row, up to 1024 threads; a row stays in registers (width <= 32768, width % 8 == 0, 16-byte aligned), else it is read again
+// floor   rows * width * bytes * (2, with residual 4); one row of 4096 f16 is latency: 1.83 us, of which about 1.3 us
+//         any kernel takes
+// launch  one block a row, up to 1024 threads; a row stays in registers (width <= 32768, width % 8 == 0, 16-byte
+//         aligned), else it is read again
 // exact   fixed order; a row's bits do not depend on other rows        ref  tensor/src/driver/schema.ts
 #include "device.cuh"
 #include "launch.h"
@@ -36,7 +38,8 @@ __device__ __forceinline__ float block_sum(float x, float* shared) {
 }
 
 /// Statistics of a row from a function that sums f(value) over this thread's values.
-template <bool LAYER, class Each> __device__ __forceinline__ Moments moments(const NormParams& p, float (*shared)[32], Each each) {
+template <bool LAYER, class Each>
+__device__ __forceinline__ Moments moments(const NormParams& p, float (*shared)[32], Each each) {
   float total = 0.f;
   float mean = 0.f;
   if (LAYER) {
@@ -50,23 +53,27 @@ template <bool LAYER, class Each> __device__ __forceinline__ Moments moments(con
 }
 
 /// Eight values of T as 16-byte accesses (two of them for f32).
-template <class T> __device__ __forceinline__ void load8(float (&v)[8], const T* from) {
+template <class T>
+__device__ __forceinline__ void load8(float (&v)[8], const T* from) {
   constexpr int N = kPack<T>;
 #pragma unroll
-  for (int j = 0; j < 8; j += N) load(reinterpret_cast<float(&)[N]>(v[j]), from + j);
+  for (int j = 0; j < 8; j += N) load(reinterpret_cast<float (&)[N]>(v[j]), from + j);
 }
-template <class T> __device__ __forceinline__ void store8(T* to, const float (&v)[8]) {
+template <class T>
+__device__ __forceinline__ void store8(T* to, const float (&v)[8]) {
   constexpr int N = kPack<T>;
 #pragma unroll
-  for (int j = 0; j < 8; j += N) store(to + j, reinterpret_cast<const float(&)[N]>(v[j]));
+  for (int j = 0; j < 8; j += N) store(to + j, reinterpret_cast<const float (&)[N]>(v[j]));
 }
 
-template <class T, int PACKS, bool LAYER> __global__ void __launch_bounds__(1024) norm_kernel(NormParams p) {
+template <class T, int PACKS, bool LAYER>
+__global__ void __launch_bounds__(1024) norm_kernel(NormParams p) {
   __shared__ float shared[2][32];
   pdl_trigger();
   // Weights come from memory once a step, so they are on their way while the kernel ahead ends.
   if (PACKS == 1 && threadIdx.x % 4 == 0 && threadIdx.x * 8 < p.width) {
-    if (p.weight) prefetch_l2(static_cast<const char*>(p.weight) + threadIdx.x * (p.weight_dtype == DType::f32 ? 32 : 16));
+    if (p.weight)
+      prefetch_l2(static_cast<const char*>(p.weight) + threadIdx.x * (p.weight_dtype == DType::f32 ? 32 : 16));
     if (p.bias) prefetch_l2(static_cast<const char*>(p.bias) + threadIdx.x * (p.bias_dtype == DType::f32 ? 32 : 16));
   }
   pdl_wait();
@@ -111,13 +118,16 @@ template <class T, int PACKS, bool LAYER> __global__ void __launch_bounds__(1024
 }
 
 /// Any width and alignment: the row is read again for each step. A thread writes only elements that it alone reads.
-template <class T, bool LAYER> __global__ void __launch_bounds__(256) norm_any_kernel(NormParams p) {
+template <class T, bool LAYER>
+__global__ void __launch_bounds__(256) norm_any_kernel(NormParams p) {
   pdl_begin();
   __shared__ float shared[2][32];
   const int64_t row = int64_t(blockIdx.x) * p.width;
   const T* x = static_cast<const T*>(p.x) + row;
   const T* residual = p.residual ? static_cast<const T*>(p.residual) + row : nullptr;
-  const auto value = [&](int64_t i) { return residual ? to_float(from_float<T>(to_float(x[i]) + to_float(residual[i]))) : to_float(x[i]); };
+  const auto value = [&](int64_t i) {
+    return residual ? to_float(from_float<T>(to_float(x[i]) + to_float(residual[i]))) : to_float(x[i]);
+  };
   const auto m = moments<LAYER>(p, shared, [&](auto take) {
     for (int64_t i = threadIdx.x; i < p.width; i += blockDim.x) take(value(i));
   });
@@ -130,13 +140,15 @@ template <class T, bool LAYER> __global__ void __launch_bounds__(256) norm_any_k
   }
 }
 
-template <class T, bool LAYER> void norm(const NormParams& p, int64_t rows, const char* what, Context& c) {
+template <class T, bool LAYER>
+void norm(const NormParams& p, int64_t rows, const char* what, Context& c) {
   const dim3 grid(static_cast<unsigned>(rows));
-  const bool wide = p.width % 8 == 0 && p.width <= 32768 && aligned16(p.x) && aligned16(p.residual) && aligned16(p.sum) && aligned16(p.weight) &&
-                    aligned16(p.bias) && aligned16(p.out);
+  const bool wide = p.width % 8 == 0 && p.width <= 32768 && aligned16(p.x) && aligned16(p.residual) &&
+                    aligned16(p.sum) && aligned16(p.weight) && aligned16(p.bias) && aligned16(p.out);
   if (!wide) return launch(c, what, norm_any_kernel<T, LAYER>, grid, 256, 0, p);
   const int64_t packs = p.width / 8;
-  // Few rows: the most threads a row, for latency. Many rows: two packs a thread, so that more rows fit on a multiprocessor.
+  // Few rows: the most threads a row, for latency. Many rows: two packs a thread, so that more rows fit on a
+  // multiprocessor.
   const int per_thread = packs > 2048 ? 4 : packs > 1024 || (rows > c.multiprocessors && packs > 256) ? 2 : 1;
   const unsigned threads = static_cast<unsigned>(((packs + per_thread - 1) / per_thread + 31) / 32 * 32);
   if (per_thread == 4) return launch(c, what, norm_kernel<T, 4, LAYER>, grid, threads, 0, p);
@@ -144,7 +156,8 @@ template <class T, bool LAYER> void norm(const NormParams& p, int64_t rows, cons
   launch(c, what, norm_kernel<T, 1, LAYER>, grid, threads, 0, p);
 }
 
-template <bool LAYER, class Args> void norm(const Args& a, NormParams p, const char* what, Context& c) {
+template <bool LAYER, class Args>
+void norm(const Args& a, NormParams p, const char* what, Context& c) {
   if (a.rows == 0) return;
   require(!a.residual || a.residual.dtype == a.x.dtype, "a norm takes x and residual of one dtype");
   require(a.out.dtype == a.x.dtype && (!a.sum || a.sum.dtype == a.x.dtype), "a norm writes the dtype of x");

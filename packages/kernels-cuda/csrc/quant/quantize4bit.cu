@@ -1,9 +1,12 @@
-// quantize4bit, dequantize4bit: bitsandbytes' nf4 and fp4                                                              weights on load, on export
-// maths   absmax of blockSize values over the flattened tensor; code = nearest of the book to value * (1 / absmax); value = code * absmax
-// layout  two codes a byte, high nibble = even index; the last block may be short, an odd count leaves the code of 0 in the last low nibble
+// quantize4bit, dequantize4bit: bitsandbytes' nf4 and fp4; weights on load, on export
+// maths   absmax of blockSize values over the flattened tensor; code = nearest of the book to value * (1 / absmax);
+//         value = code * absmax
+// layout  two codes a byte, high nibble = even index; the last block may be short, an odd count leaves the code of 0 in
+//         the last low nibble
 // floor   16-bit weights: 2.5 bytes a value read and written: 45 M values 27 us at 4.3 TB/s (H200)
 // launch  8 values a thread; blockSize / 8 lanes (at most a warp, then in steps) share a block, no shared memory
-// exact   codes, absmax and dequantized values equal bitsandbytes' goldens (rounding.cuh says why)           test  csrc/test/quant.cu
+// exact   codes, absmax and dequantized values equal bitsandbytes' goldens (rounding.cuh says why); test
+//         csrc/test/quant.cu
 #include "codebook.h"
 #include "launch.h"
 #include "quant/checks.h"
@@ -14,11 +17,13 @@ namespace {
 
 constexpr int kThreads = 256, kValues = 8;
 
-/// Edges between neighbouring nf4 codes, ascending, as bitsandbytes has them: a value on an edge takes the lower code, NaN takes 0.
+/// Edges between neighbouring nf4 codes, ascending, as bitsandbytes has them: a value on an edge takes the lower code,
+/// NaN takes 0.
 __device__ __forceinline__ int nf4_code(float x) {
-  constexpr float kEdges[15] = {-0.8480964004993439f, -0.6106329262256622f, -0.4599952697753906f, -0.33967943489551544f, -0.23460740596055984f,
-                                -0.13791173696517944f, -0.045525018125772476f, 0.03979014977812767f, 0.1202552504837513f, 0.2035212516784668f,
-                                0.2920137718319893f, 0.3893125355243683f, 0.5016634166240692f, 0.6427869200706482f, 0.8614784032106400f};
+  constexpr float kEdges[15] = {
+      -0.8480964004993439f,  -0.6106329262256622f,   -0.4599952697753906f, -0.33967943489551544f, -0.23460740596055984f,
+      -0.13791173696517944f, -0.045525018125772476f, 0.03979014977812767f, 0.1202552504837513f,   0.2035212516784668f,
+      0.2920137718319893f,   0.3893125355243683f,    0.5016634166240692f,  0.6427869200706482f,   0.8614784032106400f};
   int code = 0;
 #pragma unroll
   for (int i = 0; i < 15; ++i) code += x > kEdges[i];
@@ -36,7 +41,8 @@ __device__ __forceinline__ int fp4_code(float x) {
   return code | (x < 0.f ? 8 : 0);
 }
 
-template <class T> __device__ __forceinline__ void load_some(float (&v)[kValues], const T* x, int64_t at, int64_t count, bool whole) {
+template <class T>
+__device__ __forceinline__ void load_some(float (&v)[kValues], const T* x, int64_t at, int64_t count, bool whole) {
   if (whole && at + kValues <= count) {
     if constexpr (sizeof(T) == 2) {
       load(v, x + at);
@@ -54,7 +60,9 @@ template <class T> __device__ __forceinline__ void load_some(float (&v)[kValues]
 }
 
 /// A team of `team` lanes (a power of two, at most 32) takes one block at a time.
-template <class T> __global__ void __launch_bounds__(kThreads) quantize4bit(const T* x, uint8_t* codes, float* absmax, int64_t count, int block_size, int team, QuantType type, bool whole) {
+template <class T>
+__global__ void __launch_bounds__(kThreads) quantize4bit(const T* x, uint8_t* codes, float* absmax, int64_t count,
+                                                         int block_size, int team, QuantType type, bool whole) {
   pdl_wait();
   const int64_t block = (static_cast<int64_t>(blockIdx.x) * kThreads + threadIdx.x) / team;
   const int member = threadIdx.x % team;
@@ -88,11 +96,14 @@ template <class T> __global__ void __launch_bounds__(kThreads) quantize4bit(cons
   }
 }
 
-__constant__ float kBooks[2][16] = {
-    {kNf4[0], kNf4[1], kNf4[2], kNf4[3], kNf4[4], kNf4[5], kNf4[6], kNf4[7], kNf4[8], kNf4[9], kNf4[10], kNf4[11], kNf4[12], kNf4[13], kNf4[14], kNf4[15]},
-    {kFp4[0], kFp4[1], kFp4[2], kFp4[3], kFp4[4], kFp4[5], kFp4[6], kFp4[7], kFp4[8], kFp4[9], kFp4[10], kFp4[11], kFp4[12], kFp4[13], kFp4[14], kFp4[15]}};
+__constant__ float kBooks[2][16] = {{kNf4[0], kNf4[1], kNf4[2], kNf4[3], kNf4[4], kNf4[5], kNf4[6], kNf4[7], kNf4[8],
+                                     kNf4[9], kNf4[10], kNf4[11], kNf4[12], kNf4[13], kNf4[14], kNf4[15]},
+                                    {kFp4[0], kFp4[1], kFp4[2], kFp4[3], kFp4[4], kFp4[5], kFp4[6], kFp4[7], kFp4[8],
+                                     kFp4[9], kFp4[10], kFp4[11], kFp4[12], kFp4[13], kFp4[14], kFp4[15]}};
 
-template <class T> __global__ void __launch_bounds__(kThreads) dequantize4bit(const uint8_t* codes, LinearPartView w, T* out, int64_t count, QuantType type, bool whole) {
+template <class T>
+__global__ void __launch_bounds__(kThreads)
+    dequantize4bit(const uint8_t* codes, LinearPartView w, T* out, int64_t count, QuantType type, bool whole) {
   __shared__ float book[16];
   if (threadIdx.x < 16) book[threadIdx.x] = kBooks[static_cast<int>(type)][threadIdx.x];
   __syncthreads();
@@ -102,7 +113,8 @@ template <class T> __global__ void __launch_bounds__(kThreads) dequantize4bit(co
   const float absmax = block_absmax(w, i >> w.block_shift);
   float v[kValues];
 #pragma unroll
-  for (int j = 0; j < kValues; ++j) v[j] = i + j < count ? book[j & 1 ? codes[(i + j) / 2] & 15 : codes[(i + j) / 2] >> 4] * absmax : 0.f;
+  for (int j = 0; j < kValues; ++j)
+    v[j] = i + j < count ? book[j & 1 ? codes[(i + j) / 2] & 15 : codes[(i + j) / 2] >> 4] * absmax : 0.f;
   if (whole && i + kValues <= count) {
     if constexpr (sizeof(T) == 2) return store(out + i, v);
   }
@@ -121,8 +133,9 @@ void run(const Quantize4bitArgs& a, Context& context) {
   const int64_t blocks = (a.count + a.block_size - 1) / a.block_size;
   with_float(a.x.dtype, "quantize4bit", [&](auto zero) {
     using T = decltype(zero);
-    launch(context, "quantize4bit", quantize4bit<T>, blocks_for(blocks * team, kThreads), kThreads, 0, a.x.as<const T>(), a.codes.as<uint8_t>(), a.absmax.as<float>(), a.count,
-           static_cast<int>(a.block_size), team, static_cast<QuantType>(a.quant_type), aligned16(a.x.data));
+    launch(context, "quantize4bit", quantize4bit<T>, blocks_for(blocks * team, kThreads), kThreads, 0,
+           a.x.as<const T>(), a.codes.as<uint8_t>(), a.absmax.as<float>(), a.count, static_cast<int>(a.block_size),
+           team, static_cast<QuantType>(a.quant_type), aligned16(a.x.data));
   });
 }
 
@@ -141,8 +154,9 @@ void run(const Dequantize4bitArgs& a, Context& context) {
   code_book("dequantize4bit", a.quant_type);
   with_float(a.out.dtype, "dequantize4bit", [&](auto zero) {
     using T = decltype(zero);
-    launch(context, "dequantize4bit", dequantize4bit<T>, blocks_for(a.count, kThreads * kValues), kThreads, 0, a.codes.as<const uint8_t>(), w, a.out.as<T>(), a.count,
-           static_cast<QuantType>(a.quant_type), aligned16(a.out.data));
+    launch(context, "dequantize4bit", dequantize4bit<T>, blocks_for(a.count, kThreads * kValues), kThreads, 0,
+           a.codes.as<const uint8_t>(), w, a.out.as<T>(), a.count, static_cast<QuantType>(a.quant_type),
+           aligned16(a.out.data));
   });
 }
 

@@ -1,10 +1,12 @@
-// quantizeAbsmax: the absmax of a 4-bit weight to 8 bits (double quantization)                                        weights on load
+// quantizeAbsmax: the absmax of a 4-bit weight to 8 bits (double quantization); weights on load
 // maths   offset = mean(x); out = nearest entry of nestedCode to (x - offset) / absmax of its block of (x - offset)
 // layout  x f32 [count]; out u8 [count]; nestedAbsmax f32 [ceil(count / blockSize)]; nestedCode f32 [256] ascending
 // floor   a 4096 x 11008 weight has 0.7 M absmax, 3.5 MB: launch latency of three kernels
-// launch  mean: blocks of up to 512 threads and a block over their sums; then a block of 256 threads per block of values
-// exact   equal to bitsandbytes' goldens. The mean sums in torch's order (its reduction kernel: 4 accumulators a thread, then halves of the block;
-//         the number of blocks that of a device with 132 multiprocessors, whatever this device has), so that offset has the same bits.
+// launch  mean: blocks of up to 512 threads and a block over their sums; then a block of 256 threads per block of
+//         values
+// exact   equal to bitsandbytes' goldens. The mean sums in torch's order (its reduction kernel: 4 accumulators a
+//         thread, then halves of the block; the number of blocks that of a device with 132 multiprocessors, whatever
+//         this device has), so that offset has the same bits.
 #include "launch.h"
 #include "quant/checks.h"
 #include "rounding.cuh"
@@ -29,7 +31,8 @@ __global__ void __launch_bounds__(kMeanThreads) mean_partial(const float* x, int
   __shared__ float shared[kMeanThreads];
   pdl_wait();
   float a[4] = {};
-  const int64_t first = threadIdx.x + static_cast<int64_t>(blockIdx.x) * blockDim.x, stride = static_cast<int64_t>(gridDim.x) * blockDim.x;
+  const int64_t first = threadIdx.x + static_cast<int64_t>(blockIdx.x) * blockDim.x,
+                stride = static_cast<int64_t>(gridDim.x) * blockDim.x;
   if (count > 128) {
     for (int64_t i = first; i < count / 4; i += stride)
 #pragma unroll
@@ -46,7 +49,8 @@ __global__ void __launch_bounds__(kMeanThreads) mean_partial(const float* x, int
   if (threadIdx.x == 0) partial[blockIdx.x] = sum;
 }
 
-__global__ void __launch_bounds__(kMeanThreads) mean_final(const float* partial, int blocks, int64_t count, float* mean) {
+__global__ void __launch_bounds__(kMeanThreads)
+    mean_final(const float* partial, int blocks, int64_t count, float* mean) {
   __shared__ float shared[kMeanThreads];
   pdl_wait();
   float sum = partial[0];
@@ -58,7 +62,8 @@ __global__ void __launch_bounds__(kMeanThreads) mean_final(const float* partial,
   if (threadIdx.x == 0) *mean = __fmul_rn(sum, __fdiv_rn(1.f, static_cast<float>(count)));
 }
 
-/// The search of bitsandbytes: halving steps from entry 127, then the midpoint to the neighbour decides; a tie stays at the entry reached.
+/// The search of bitsandbytes: halving steps from entry 127, then the midpoint to the neighbour decides; a tie stays at
+/// the entry reached.
 __device__ int nearest(const float* code, float x) {
   int at = 127, low = 0, high = 255;
   for (int step = 64; step > 0; step >>= 1) {
@@ -71,7 +76,9 @@ __device__ int nearest(const float* code, float x) {
   return x < __fmul_rn(__fadd_rn(code[low], code[at]), 0.5f) ? low : at;
 }
 
-__global__ void __launch_bounds__(kThreads) quantize_absmax(const float* x, const float* offset, const float* code, uint8_t* out, float* absmax, int64_t count, int block_size) {
+__global__ void __launch_bounds__(kThreads)
+    quantize_absmax(const float* x, const float* offset, const float* code, uint8_t* out, float* absmax, int64_t count,
+                    int block_size) {
   __shared__ float book[256], reduce[32];
   pdl_wait();
   book[threadIdx.x] = code[threadIdx.x];
@@ -83,7 +90,8 @@ __global__ void __launch_bounds__(kThreads) quantize_absmax(const float* x, cons
   __syncthreads();
   if (threadIdx.x == 0) absmax[blockIdx.x] = most;
   const float inverse = fast_reciprocal(most);
-  for (int64_t i = begin + threadIdx.x; i < end; i += kThreads) out[i] = static_cast<uint8_t>(nearest(book, flushed_multiply(__fsub_rn(x[i], shift), inverse)));
+  for (int64_t i = begin + threadIdx.x; i < end; i += kThreads)
+    out[i] = static_cast<uint8_t>(nearest(book, flushed_multiply(__fsub_rn(x[i], shift), inverse)));
 }
 
 }  // namespace
@@ -94,15 +102,20 @@ void run(const QuantizeAbsmaxArgs& a, Context& context) {
   if (a.x.dtype != DType::f32) throw CommandError("quantizeAbsmax: x must be f32");
   int threads = 1;
   while (threads * 2 <= std::min<int64_t>(kMeanThreads, a.count > 128 ? a.count / 4 : a.count)) threads *= 2;
-  // torch splits a sum over blocks from 256 values a thread on: at least 16 and at most 256 values a thread, at most 4 blocks for each of 132 multiprocessors.
+  // torch splits a sum over blocks from 256 values a thread on: at least 16 and at most 256 values a thread, at most 4
+  // blocks for each of 132 multiprocessors.
   const int64_t per_thread = (a.count + threads - 1) / threads;
   int64_t blocks = 1;
-  if (per_thread >= 256) blocks = std::max(std::min<int64_t>(4 * 132, (per_thread + 15) / 16), (per_thread + 255) / 256);
+  if (per_thread >= 256)
+    blocks = std::max(std::min<int64_t>(4 * 132, (per_thread + 15) / 16), (per_thread + 255) / 256);
   float* partial = context.workspace.take_array<float>(blocks);
-  launch(context, "quantizeAbsmax (mean)", mean_partial, static_cast<unsigned>(blocks), threads, 0, a.x.as<const float>(), a.count, partial);
-  launch(context, "quantizeAbsmax (mean)", mean_final, 1, kMeanThreads, 0, partial, static_cast<int>(blocks), a.count, a.offset.as<float>());
-  launch(context, "quantizeAbsmax", quantize_absmax, blocks_for(a.count, a.block_size), kThreads, 0, a.x.as<const float>(), a.offset.as<const float>(), a.nested_code.as<const float>(),
-         a.out.as<uint8_t>(), a.nested_absmax.as<float>(), a.count, static_cast<int>(a.block_size));
+  launch(context, "quantizeAbsmax (mean)", mean_partial, static_cast<unsigned>(blocks), threads, 0,
+         a.x.as<const float>(), a.count, partial);
+  launch(context, "quantizeAbsmax (mean)", mean_final, 1, kMeanThreads, 0, partial, static_cast<int>(blocks), a.count,
+         a.offset.as<float>());
+  launch(context, "quantizeAbsmax", quantize_absmax, blocks_for(a.count, a.block_size), kThreads, 0,
+         a.x.as<const float>(), a.offset.as<const float>(), a.nested_code.as<const float>(), a.out.as<uint8_t>(),
+         a.nested_absmax.as<float>(), a.count, static_cast<int>(a.block_size));
 }
 
 }  // namespace q::cuda

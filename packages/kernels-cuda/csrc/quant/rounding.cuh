@@ -1,5 +1,6 @@
-// The arithmetic of bitsandbytes' CUDA build (compiled with fast maths): approximate reciprocals, subnormal numbers flushed to zero.
-// Goldens hang on it: fp4 codes that lie exactly on an edge (+-7/24, 5/24) fall by the last bit of rcp.approx.
+// The arithmetic of bitsandbytes' CUDA build (compiled with fast maths): approximate reciprocals, subnormal numbers
+// flushed to zero. Goldens hang on it: fp4 codes that lie exactly on an edge (+-7/24, 5/24) fall by the last bit of
+// rcp.approx.
 #pragma once
 #include <cstdint>
 

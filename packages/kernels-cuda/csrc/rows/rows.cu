@@ -10,7 +10,8 @@ namespace {
 constexpr int kThreads = 256;
 
 template <class W, class T>
-__global__ void embedding_kernel(const W* table, const int32_t* ids, T* out, int64_t width, int64_t vocab, float scale, DeviceError* error) {
+__global__ void embedding_kernel(const W* table, const int32_t* ids, T* out, int64_t width, int64_t vocab, float scale,
+                                 DeviceError* error) {
   pdl_begin();
   const int64_t row = blockIdx.x;
   const int64_t id = ids[row];
@@ -27,12 +28,15 @@ __global__ void embedding_kernel(const W* table, const int32_t* ids, T* out, int
     for (int j = 0; j < N; ++j) v[j] = known ? v[j] * scale : 0.f;
     store(to + i * N, v);
   }
-  for (int64_t i = threadIdx.x; !wide && i < width; i += blockDim.x) to[i] = from_float<T>(known ? to_float(from[i]) * scale : 0.f);
+  for (int64_t i = threadIdx.x; !wide && i < width; i += blockDim.x)
+    to[i] = from_float<T>(known ? to_float(from[i]) * scale : 0.f);
 }
 
-/// Rows of `units` words of type U; row i of one side is row indices[i] of the other. Rows outside 0 to limit - 1 are reported and left out.
+/// Rows of `units` words of type U; row i of one side is row indices[i] of the other. Rows outside 0 to limit - 1 are
+/// reported and left out.
 template <class U, bool SCATTER>
-__global__ void rows_kernel(const U* x, const int32_t* indices, U* out, int64_t units, int64_t limit, DeviceError* error) {
+__global__ void rows_kernel(const U* x, const int32_t* indices, U* out, int64_t units, int64_t limit,
+                            DeviceError* error) {
   pdl_begin();
   const int64_t row = blockIdx.x, other = indices[row];
   if (other < 0 || other >= limit) {
@@ -44,7 +48,9 @@ __global__ void rows_kernel(const U* x, const int32_t* indices, U* out, int64_t 
   for (int64_t i = threadIdx.x; i < units; i += blockDim.x) to[i] = from[i];
 }
 
-template <bool SCATTER> void move_rows(const Tensor& x, const Tensor& indices, const Tensor& out, int64_t rows, int64_t width, const char* what, Context& c) {
+template <bool SCATTER>
+void move_rows(const Tensor& x, const Tensor& indices, const Tensor& out, int64_t rows, int64_t width, const char* what,
+               Context& c) {
   require(indices.dtype == DType::i32, "selectRows and scatterRows take i32 indices");
   require(x.dtype == out.dtype, "selectRows and scatterRows take x and out of one dtype");
   if (rows == 0 || width == 0) return;
@@ -52,10 +58,11 @@ template <bool SCATTER> void move_rows(const Tensor& x, const Tensor& indices, c
   const int64_t limit = (SCATTER ? out.bytes : x.bytes) / bytes;
   const auto go = [&](auto unit) {
     using U = decltype(unit);
-    launch(c, what, rows_kernel<U, SCATTER>, dim3(static_cast<unsigned>(rows)), kThreads, 0, x.as<const U>(), indices.as<const int32_t>(), out.as<U>(),
-           bytes / static_cast<int64_t>(sizeof(U)), limit, c.device_error);
+    launch(c, what, rows_kernel<U, SCATTER>, dim3(static_cast<unsigned>(rows)), kThreads, 0, x.as<const U>(),
+           indices.as<const int32_t>(), out.as<U>(), bytes / static_cast<int64_t>(sizeof(U)), limit, c.device_error);
   };
-  const uintptr_t together = reinterpret_cast<uintptr_t>(x.data) | reinterpret_cast<uintptr_t>(out.data) | static_cast<uintptr_t>(bytes);
+  const uintptr_t together =
+      reinterpret_cast<uintptr_t>(x.data) | reinterpret_cast<uintptr_t>(out.data) | static_cast<uintptr_t>(bytes);
   if (together % 16 == 0) return go(uint4{});
   if (together % 4 == 0) return go(uint32_t{});
   go(uint8_t{});
@@ -70,13 +77,18 @@ void run(const EmbeddingArgs& a, Context& c) {
     with_float(a.out.dtype, "embedding", [&](auto t0) {
       using W = decltype(w0);
       using T = decltype(t0);
-      launch(c, "embedding", embedding_kernel<W, T>, dim3(static_cast<unsigned>(a.rows)), kThreads, 0, a.table.as<const W>(), a.ids.as<const int32_t>(),
-             a.out.as<T>(), a.width, a.vocab, static_cast<float>(a.scale), c.device_error);
+      launch(c, "embedding", embedding_kernel<W, T>, dim3(static_cast<unsigned>(a.rows)), kThreads, 0,
+             a.table.as<const W>(), a.ids.as<const int32_t>(), a.out.as<T>(), a.width, a.vocab,
+             static_cast<float>(a.scale), c.device_error);
     });
   });
 }
 
-void run(const SelectRowsArgs& a, Context& c) { move_rows<false>(a.x, a.indices, a.out, a.rows, a.width, "selectRows", c); }
-void run(const ScatterRowsArgs& a, Context& c) { move_rows<true>(a.x, a.indices, a.out, a.rows, a.width, "scatterRows", c); }
+void run(const SelectRowsArgs& a, Context& c) {
+  move_rows<false>(a.x, a.indices, a.out, a.rows, a.width, "selectRows", c);
+}
+void run(const ScatterRowsArgs& a, Context& c) {
+  move_rows<true>(a.x, a.indices, a.out, a.rows, a.width, "scatterRows", c);
+}
 
 }  // namespace q::cuda

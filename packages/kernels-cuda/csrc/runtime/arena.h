@@ -1,5 +1,5 @@
-// The workspace of a queue: memory handed out within one command and handed out again to the next one. That is safe because
-// commands of one stream run in order. Grows by doubling; steady state allocates nothing.
+// The workspace of a queue: memory handed out within one command and handed out again to the next one. That is safe
+// because commands of one stream run in order. Grows by doubling; steady state allocates nothing.
 #pragma once
 #include <memory>
 #include <vector>
@@ -11,8 +11,8 @@ namespace q::cuda {
 class DeviceMemory {
  public:
   virtual ~DeviceMemory() = default;
-  virtual void* take(size_t bytes) = 0;   // throws Failure 'out_of_memory'
-  virtual void give(void* pointer) = 0;   // freed when the queued work is done
+  virtual void* take(size_t bytes) = 0;  // throws Failure 'out_of_memory'
+  virtual void give(void* pointer) = 0;  // freed when the queued work is done
 };
 
 struct Chunk {

@@ -17,8 +17,10 @@ struct Device::File {
 Device::Device(const DeviceFacts& facts) : facts_(facts) {
   check_device(cudaSetDevice(facts.index), "cudaSetDevice");
   try {
-    for (cudaStream_t* stream : {&compute_, &copy_, &capture_}) check_device(cudaStreamCreateWithFlags(stream, cudaStreamNonBlocking), "cudaStreamCreate");
-    check_device(cudaHostAlloc(reinterpret_cast<void**>(&device_error_), sizeof(DeviceError), cudaHostAllocMapped), "pinned host memory");
+    for (cudaStream_t* stream : {&compute_, &copy_, &capture_})
+      check_device(cudaStreamCreateWithFlags(stream, cudaStreamNonBlocking), "cudaStreamCreate");
+    check_device(cudaHostAlloc(reinterpret_cast<void**>(&device_error_), sizeof(DeviceError), cudaHostAllocMapped),
+                 "pinned host memory");
     *device_error_ = {};
     check_device(cudaMalloc(reinterpret_cast<void**>(&counters_), kCounters * sizeof(unsigned)), "device memory");
     check_device(cudaMemset(counters_, 0, kCounters * sizeof(unsigned)), "device memory");
@@ -48,22 +50,32 @@ void Device::enter() {
 BufferView Device::view(int64_t id) {
   const auto found = buffers_.find(id);
   if (found == buffers_.end() || found->second.released) return {nullptr, 0};
-  if (capturing_ && captured_.insert(id).second) ++found->second.uses;  // from here on: it may be released before the recording ends
+  if (capturing_ && captured_.insert(id).second)
+    ++found->second.uses;  // from here on: it may be released before the recording ends
   return {found->second.data, found->second.bytes};
 }
 
 char* Device::range(int64_t buffer, int64_t offset, int64_t bytes, const char* what) {
   const BufferView found = view(buffer);
   if (!found.data || offset < 0 || bytes < 0 || offset + bytes > found.bytes) {
-    throw Failure("command", std::string(what) + ": bytes " + std::to_string(offset) + " to " + std::to_string(offset + bytes) + " are not in buffer " +
-                                 std::to_string(buffer) + " of " + std::to_string(found.bytes) + " bytes");
+    throw Failure("command", std::string(what) + ": bytes " + std::to_string(offset) + " to " +
+                                 std::to_string(offset + bytes) + " are not in buffer " + std::to_string(buffer) +
+                                 " of " + std::to_string(found.bytes) + " bytes");
   }
   return static_cast<char*>(found.data) + offset;
 }
 
 Context Device::context(cudaStream_t stream, Workspace& workspace, bool capturing) {
-  return Context{stream, facts_.index, facts_.compute_capability, facts_.multiprocessors, static_cast<size_t>(facts_.shared_bytes_per_block),
-                 workspace, cublaslt_, capturing, device_error_, counters_};
+  return Context{stream,
+                 facts_.index,
+                 facts_.compute_capability,
+                 facts_.multiprocessors,
+                 static_cast<size_t>(facts_.shared_bytes_per_block),
+                 workspace,
+                 cublaslt_,
+                 capturing,
+                 device_error_,
+                 counters_};
 }
 
 void Device::fail(Failure failure) {
@@ -90,7 +102,8 @@ int64_t Device::alloc(int64_t bytes) {
 void Device::release(int64_t buffer) {
   enter();
   const auto found = buffers_.find(buffer);
-  if (found == buffers_.end() || found->second.released) throw Failure("command", "buffer " + std::to_string(buffer) + " is not allocated");
+  if (found == buffers_.end() || found->second.released)
+    throw Failure("command", "buffer " + std::to_string(buffer) + " is not allocated");
   found->second.released = true;
   allocated_bytes_ -= found->second.bytes;
   if (found->second.uses == 0) free_buffer(buffer);
@@ -104,14 +117,18 @@ void Device::free_buffer(int64_t id) {
 
 namespace {
 /// Context::settled for a command, which is then counted.
-template <class Args> bool settled(const Args& args, const Reader& reader, Unsettled& unsettled) {
-  if constexpr (std::is_same_v<Args, LinearArgs> || std::is_same_v<Args, RopeKvWriteArgs> || std::is_same_v<Args, AttentionArgs>) return unsettled.allows(args);
+template <class Args>
+bool settled(const Args& args, const Reader& reader, Unsettled& unsettled) {
+  if constexpr (std::is_same_v<Args, LinearArgs> || std::is_same_v<Args, RopeKvWriteArgs> ||
+                std::is_same_v<Args, AttentionArgs>)
+    return unsettled.allows(args);
   for (const Tensor& t : reader.tensors()) unsettled.add(t);
   return true;
 }
 }  // namespace
 
-template <class Args> void Device::record(const Args& args, Context& context) {
+template <class Args>
+void Device::record(const Args& args, Context& context) {
   if constexpr (std::is_same_v<Args, LinearArgs>) {
     if (deferred_norm_ && args.x.data == deferred_norm_->out.data) {
       const RmsNormArgs norm = *deferred_norm_;
@@ -139,7 +156,8 @@ void Device::record_deferred(Context& context) {
 
 void Device::submit(int code, const double* words, size_t count) {
   enter();
-  if (code < 0 || code >= kCommandCount) return fail(Failure("command", "unknown command code " + std::to_string(code)));
+  if (code < 0 || code >= kCommandCount)
+    return fail(Failure("command", "unknown command code " + std::to_string(code)));
   const char* name = kCommandNames[code];
   try {
     Reader reader(*this, words, count);
@@ -174,7 +192,9 @@ void Device::write(int64_t buffer, int64_t offset, const void* data, size_t byte
   if (bytes > WriteRing::kLargest) {
     in_order("write", true, [this, to, data, bytes, written = std::move(written)] {
       try {
-        copier_->upload(to, bytes, [&](char* slot, size_t at, size_t size) { std::memcpy(slot, static_cast<const char*>(data) + at, size); });
+        copier_->upload(to, bytes, [&](char* slot, size_t at, size_t size) {
+          std::memcpy(slot, static_cast<const char*>(data) + at, size);
+        });
       } catch (...) {
         written();
         throw;
@@ -210,14 +230,16 @@ std::optional<Failure> Device::found_by_kernels() {
   const int64_t value = error->value;
   const int limit = error->limit;
   error->command = 0;
-  return Failure("command", name + ": index " + std::to_string(value) + " is outside 0 to " + std::to_string(limit - 1), name);
+  return Failure("command", name + ": index " + std::to_string(value) + " is outside 0 to " + std::to_string(limit - 1),
+                 name);
 }
 
 void Device::finish(std::optional<Failure> earlier, cudaError_t status, Outcome outcome, const Done& done) {
   outcome.failure = std::move(earlier);
   if (status != cudaSuccess) {
-    outcome.failure = Failure("device", std::string("an earlier command failed on cuda:") + std::to_string(facts_.index) + ": " +
-                                            cudaGetErrorString(status) + " (" + cudaGetErrorName(status) + ")");
+    outcome.failure =
+        Failure("device", std::string("an earlier command failed on cuda:") + std::to_string(facts_.index) + ": " +
+                              cudaGetErrorString(status) + " (" + cudaGetErrorName(status) + ")");
   }
   if (!outcome.failure) outcome.failure = found_by_kernels();
   if (outcome.failure) {
@@ -239,7 +261,8 @@ void Device::read(int64_t buffer, int64_t offset, int64_t bytes, Done done) {
     outcome.bytes = size;
     outcome.data = std::malloc(size ? size : 1);
     try {
-      if (!outcome.data) throw Failure("out_of_memory", "no host memory for a read of " + std::to_string(size) + " bytes");
+      if (!outcome.data)
+        throw Failure("out_of_memory", "no host memory for a read of " + std::to_string(size) + " bytes");
       if (large) {
         copier_->download(from, size, static_cast<char*>(outcome.data));
         return finish(std::move(earlier), cudaSuccess, outcome, done);
@@ -351,7 +374,8 @@ void Device::replay(int64_t program) {
   const auto found = programs_.find(program);
   if (found == programs_.end()) throw Failure("command", "program " + std::to_string(program) + " does not exist");
   unsettled_.clear();  // a graph runs alone
-  in_order("replay", false, [this, graph = found->second.graph] { check_device(cudaGraphLaunch(graph, compute_), "cudaGraphLaunch"); });
+  in_order("replay", false,
+           [this, graph = found->second.graph] { check_device(cudaGraphLaunch(graph, compute_), "cudaGraphLaunch"); });
 }
 
 void Device::release_program(int64_t id) {

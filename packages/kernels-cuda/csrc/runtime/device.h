@@ -1,7 +1,7 @@
 // One CUDA device as an in-order queue: the Driver contract without the JavaScript around it.
-// All methods are called from one thread (JavaScript's), which launches straight onto the compute stream. What would block it
-// (file reads, large copies) goes to the worker thread, and so does everything after it until the worker is idle again:
-// the order of calls is always the order on the stream.
+// All methods are called from one thread (JavaScript's), which launches straight onto the compute stream. What would
+// block it (file reads, large copies) goes to the worker thread, and so does everything after it until the worker is
+// idle again: the order of calls is always the order on the stream.
 #pragma once
 #include <memory>
 #include <mutex>
@@ -33,7 +33,8 @@ class PoolMemory final : public DeviceMemory {
   ~PoolMemory() override;
   void* take(size_t bytes) override;
   void give(void* pointer) override;
-  /// Lets copies of another device, the thread's current one, reach this memory directly where the machine can; else they are staged.
+  /// Lets copies of another device, the thread's current one, reach this memory directly where the machine can; else
+  /// they are staged.
   void open_to(int device);
   /// Free on the device, what the pool holds in reserve included.
   int64_t free_bytes() const;
@@ -53,7 +54,8 @@ class Device final : private Buffers {
   int64_t alloc(int64_t bytes);
   void release(int64_t buffer);
   void submit(int code, const double* words, size_t count);
-  /// Over WriteRing::kLargest, `data` must stay until `written` is called (on the worker's thread); else it is copied at once.
+  /// Over WriteRing::kLargest, `data` must stay until `written` is called (on the worker's thread); else it is copied
+  /// at once.
   void write(int64_t buffer, int64_t offset, const void* data, size_t bytes, std::function<void()> written);
   void read(int64_t buffer, int64_t offset, int64_t bytes, Done done);
   void flush(Done done);
@@ -61,7 +63,8 @@ class Device final : private Buffers {
   void close_file(int64_t file);
   void read_file(int64_t file, int64_t file_offset, int64_t buffer, int64_t offset, int64_t bytes);
   /// Copies from another device's buffer, in the order of both queues; see peer.cpp.
-  void copy_from(Device& source, int64_t source_buffer, int64_t source_offset, int64_t buffer, int64_t offset, int64_t bytes);
+  void copy_from(Device& source, int64_t source_buffer, int64_t source_offset, int64_t buffer, int64_t offset,
+                 int64_t bytes);
   void begin_capture();
   int64_t end_capture();
   void replay(int64_t program);
@@ -93,10 +96,13 @@ class Device final : private Buffers {
   BufferView view(int64_t id) override;
   char* range(int64_t buffer, int64_t offset, int64_t bytes, const char* what);
   Context context(cudaStream_t stream, Workspace& workspace, bool capturing);
-  template <class Args> void record(const Args& args, Context& context);
+  template <class Args>
+  void record(const Args& args, Context& context);
   void record_deferred(Context& context);
-  template <class F> void in_order(std::string name, bool blocks, F task);
-  template <class F> void guarded(const std::string& name, F&& task);
+  template <class F>
+  void in_order(std::string name, bool blocks, F task);
+  template <class F>
+  void guarded(const std::string& name, F&& task);
   void fail(Failure failure);
   std::optional<Failure> take_failure();
   std::optional<Failure> found_by_kernels();
@@ -123,9 +129,10 @@ class Device final : private Buffers {
   bool capturing_ = false;
   std::set<int64_t> captured_;
   std::vector<ChunkRef> captured_chunks_;
-  Unsettled unsettled_, unsettled_recorded_;  // on the stream; in what is being recorded
+  Unsettled unsettled_, unsettled_recorded_;    // on the stream; in what is being recorded
   static constexpr int64_t kMostDeferred = 16;  // rows; no kernel computes a norm with the product of more
-  std::optional<RmsNormArgs> deferred_norm_;  // recorded, and launched with the linear that reads it or before the next command
+  std::optional<RmsNormArgs>
+      deferred_norm_;  // recorded, and launched with the linear that reads it or before the next command
   std::optional<Failure> capture_failure_;
   std::mutex failure_mutex_;
   std::optional<Failure> failure_;
@@ -134,7 +141,8 @@ class Device final : private Buffers {
 };
 
 /// Runs a task; what it throws becomes the failure of the next promise.
-template <class F> void Device::guarded(const std::string& name, F&& task) {
+template <class F>
+void Device::guarded(const std::string& name, F&& task) {
   try {
     task();
   } catch (Failure& failure) {
@@ -144,14 +152,16 @@ template <class F> void Device::guarded(const std::string& name, F&& task) {
     cudaGetLastError();
     const cudaError_t status = cudaStreamQuery(compute_);
     if (status != cudaSuccess && status != cudaErrorNotReady) {
-      fail(Failure("device", std::string("the device failed before or in ") + name + ": " + cudaGetErrorString(status), name));
+      fail(Failure("device", std::string("the device failed before or in ") + name + ": " + cudaGetErrorString(status),
+                   name));
     } else {
       fail(Failure("command", error.what(), name));
     }
   }
 }
 
-template <class F> void Device::in_order(std::string name, bool blocks, F task) {
+template <class F>
+void Device::in_order(std::string name, bool blocks, F task) {
   if (!blocks && worker_->idle()) return guarded(name, task);
   worker_->push([this, name = std::move(name), task = std::move(task)]() mutable { guarded(name, task); });
 }

@@ -12,10 +12,11 @@ Tensor Reader::tensor(bool required) {
   if (!view.data) throw CommandError("buffer " + std::to_string(static_cast<int64_t>(id)) + " is not allocated");
   if (!(offset >= 0) || !(bytes >= 0) || offset + bytes > static_cast<double>(view.bytes)) {
     throw CommandError("a tensor of " + std::to_string(static_cast<int64_t>(bytes)) + " bytes at " +
-                       std::to_string(static_cast<int64_t>(offset)) + " does not fit its buffer of " + std::to_string(view.bytes));
+                       std::to_string(static_cast<int64_t>(offset)) + " does not fit its buffer of " +
+                       std::to_string(view.bytes));
   }
-  tensors_.push_back(Tensor{static_cast<char*>(view.data) + static_cast<int64_t>(offset), static_cast<DType>(static_cast<int>(dtype)),
-                            static_cast<int64_t>(bytes)});
+  tensors_.push_back(Tensor{static_cast<char*>(view.data) + static_cast<int64_t>(offset),
+                            static_cast<DType>(static_cast<int>(dtype)), static_cast<int64_t>(bytes)});
   return tensors_.back();
 }
 
@@ -26,7 +27,8 @@ double Reader::number() {
 
 int64_t Reader::count(int64_t most) {
   const int64_t n = integer();
-  if (n < 0 || n > most) throw CommandError("a list of " + std::to_string(n) + " entries, at most " + std::to_string(most) + " are taken");
+  if (n < 0 || n > most)
+    throw CommandError("a list of " + std::to_string(n) + " entries, at most " + std::to_string(most) + " are taken");
   return n;
 }
 

@@ -21,7 +21,8 @@ struct Failure : std::exception {
 /// Throws Failure 'device' unless status is success.
 inline void check_device(cudaError_t status, const char* what) {
   if (status == cudaSuccess) return;
-  throw Failure("device", std::string(what) + ": " + cudaGetErrorString(status) + " (" + cudaGetErrorName(status) + ")");
+  throw Failure("device",
+                std::string(what) + ": " + cudaGetErrorString(status) + " (" + cudaGetErrorName(status) + ")");
 }
 
 }  // namespace q::cuda

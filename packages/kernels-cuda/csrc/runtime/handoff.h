@@ -12,7 +12,8 @@ class Handoff {
   Handoff() = default;
   ~Handoff();
   Handoff(const Handoff&) = delete;
-  /// The point that `stream` has reached; its device must be the thread's. Throws Failure 'device', and then wait() throws too.
+  /// The point that `stream` has reached; its device must be the thread's. Throws Failure 'device', and then wait()
+  /// throws too.
   void record(cudaStream_t stream);
   /// Instead of record(): there is nothing to wait for.
   void abandon();

@@ -20,7 +20,9 @@ PoolMemory::~PoolMemory() {
 
 void* PoolMemory::take(size_t bytes) {
   void* data = nullptr;
-  const auto attempt = [&] { return pool_ ? cudaMallocFromPoolAsync(&data, bytes, pool_, stream_) : cudaMalloc(&data, bytes); };
+  const auto attempt = [&] {
+    return pool_ ? cudaMallocFromPoolAsync(&data, bytes, pool_, stream_) : cudaMalloc(&data, bytes);
+  };
   cudaError_t status = attempt();
   if (status == cudaErrorMemoryAllocation) {
     // What was given back but is still in queued work, and what the pool keeps in pieces, may be enough.
@@ -33,8 +35,9 @@ void* PoolMemory::take(size_t bytes) {
   cudaGetLastError();
   if (status != cudaErrorMemoryAllocation) check_device(status, "device memory");
   const int64_t free = free_bytes();
-  Failure failure("out_of_memory", "cuda:" + std::to_string(facts_.index) + " (" + facts_.name + ") has no room for " + std::to_string(bytes) +
-                                       " bytes: " + std::to_string(free) + " of " + std::to_string(facts_.total_bytes) + " are free");
+  Failure failure("out_of_memory", "cuda:" + std::to_string(facts_.index) + " (" + facts_.name + ") has no room for " +
+                                       std::to_string(bytes) + " bytes: " + std::to_string(free) + " of " +
+                                       std::to_string(facts_.total_bytes) + " are free");
   failure.wanted_bytes = static_cast<int64_t>(bytes);
   failure.free_bytes = free;
   throw failure;

@@ -28,7 +28,8 @@ std::string peers_of(int device, int count) {
   std::string peers;
   for (int other = 0; other < count; ++other) {
     int possible = 0;
-    if (other != device && cudaDeviceCanAccessPeer(&possible, device, other) == cudaSuccess && possible) peers += (peers.empty() ? "cuda:" : ", cuda:") + std::to_string(other);
+    if (other != device && cudaDeviceCanAccessPeer(&possible, device, other) == cudaSuccess && possible)
+      peers += (peers.empty() ? "cuda:" : ", cuda:") + std::to_string(other);
   }
   return peers.empty() && count > 1 ? "none" : peers;
 }
@@ -56,7 +57,9 @@ DeviceFacts facts_of(int index, int count, const Probe& probe) {
 
 }  // namespace
 
-std::string version_text(int version) { return std::to_string(version / 1000) + "." + std::to_string(version % 1000 / 10); }
+std::string version_text(int version) {
+  return std::to_string(version / 1000) + "." + std::to_string(version % 1000 / 10);
+}
 
 Probe probe_devices() {
   Probe probe;

@@ -118,7 +118,8 @@ void SlotCopier::download(const char* from, size_t bytes, char* to) {
   const size_t ahead = slots_.size() - 1;
   for (size_t i = 0; i < chunks; ++i) {
     Slot& slot = slots_[i % slots_.size()];
-    check_device(cudaMemcpyAsync(slot.data, from + i * kSlotBytes, size_of(i), cudaMemcpyDeviceToHost, compute_), "a read");
+    check_device(cudaMemcpyAsync(slot.data, from + i * kSlotBytes, size_of(i), cudaMemcpyDeviceToHost, compute_),
+                 "a read");
     check_device(cudaEventRecord(slot.done, compute_), "a read");
     if (i >= ahead) collect(i - ahead);
   }
@@ -145,7 +146,9 @@ void read_exactly(int fd, char* to, size_t bytes, int64_t offset) {
   std::vector<std::thread> threads;
   for (size_t i = 1; i < parts; ++i) {
     const size_t at = i * each;
-    threads.emplace_back([&, i, at] { problems[i] = read_part(to + at, std::min(each, bytes - at), offset + static_cast<int64_t>(at)); });
+    threads.emplace_back([&, i, at] {
+      problems[i] = read_part(to + at, std::min(each, bytes - at), offset + static_cast<int64_t>(at));
+    });
   }
   problems[0] = read_part(to, std::min(each, bytes), offset);
   for (auto& thread : threads) thread.join();

@@ -28,7 +28,8 @@ class PinnedPool {
   std::vector<void*> all_;
 };
 
-/// Ring of pinned memory for small writes: take() gives space that the caller copies from on `stream` before the next take().
+/// Ring of pinned memory for small writes: take() gives space that the caller copies from on `stream` before the next
+/// take().
 class WriteRing {
  public:
   static constexpr size_t kLargest = 64u << 10;
@@ -47,13 +48,15 @@ class WriteRing {
   size_t used_ = 0;
 };
 
-/// Moves large blocks through pinned slots, the host filling one while others are on their way. Used by the worker thread only.
+/// Moves large blocks through pinned slots, the host filling one while others are on their way. Used by the worker
+/// thread only.
 class SlotCopier {
  public:
   static constexpr size_t kSlotBytes = 8u << 20;
   SlotCopier(cudaStream_t compute, cudaStream_t copy);
   ~SlotCopier();
-  /// fill(to, at, bytes) provides source bytes [at, at + bytes). Ordered after all earlier work of the compute stream and before later work.
+  /// fill(to, at, bytes) provides source bytes [at, at + bytes). Ordered after all earlier work of the compute stream
+  /// and before later work.
   void upload(char* to, size_t bytes, const std::function<void(char*, size_t, size_t)>& fill);
   /// Copies device bytes into host memory and returns when they are there.
   void download(const char* from, size_t bytes, char* to);

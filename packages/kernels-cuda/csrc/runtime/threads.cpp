@@ -93,7 +93,8 @@ void Waiter::loop() {
     items_.pop_front();
     lock.unlock();
     cudaError_t status;
-    while ((status = cudaEventQuery(item.event)) == cudaErrorNotReady) std::this_thread::sleep_for(std::chrono::microseconds(10));
+    while ((status = cudaEventQuery(item.event)) == cudaErrorNotReady)
+      std::this_thread::sleep_for(std::chrono::microseconds(10));
     item.done(status);
     item.done = nullptr;
     lock.lock();

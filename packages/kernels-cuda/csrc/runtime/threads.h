@@ -1,4 +1,5 @@
-// The two threads of a device: Worker runs what would block the caller, in order; Waiter tells when device work is done.
+// The two threads of a device: Worker runs what would block the caller, in order; Waiter tells when device work is
+// done.
 #pragma once
 #include <cuda_runtime_api.h>
 #include <atomic>

@@ -1,4 +1,5 @@
-// ropeKvWrite and attention against float64 loops, over head sizes, ragged batches, paging, masks and score modifications.
+// ropeKvWrite and attention against float64 loops, over head sizes, ragged batches, paging, masks and score
+// modifications.
 #include "harness.h"
 
 using namespace q;
@@ -38,17 +39,20 @@ struct Setup {
     int next = 0;
     tables.assign(k.sequences.size() * max_blocks, blocks - 1);
     for (size_t b = 0; b < k.sequences.size(); ++b) {
-      for (int i = 0; i < (k.sequences[b].second + k.block_size - 1) / k.block_size; ++i) tables[b * max_blocks + i] = order[next++];
+      for (int i = 0; i < (k.sequences[b].second + k.block_size - 1) / k.block_size; ++i)
+        tables[b * max_blocks + i] = order[next++];
     }
     row_stride = (k.heads + 2 * k.kv_heads) * k.dim;
   }
   size_t slot(int b, int p, int g) const {
-    return ((size_t(tables[b * max_blocks + p / k.block_size]) * k.kv_heads + g) * k.block_size + p % k.block_size) * k.dim;
+    return ((size_t(tables[b * max_blocks + p / k.block_size]) * k.kv_heads + g) * k.block_size + p % k.block_size) *
+           k.dim;
   }
   size_t cache_size() const { return size_t(blocks) * k.kv_heads * k.block_size * k.dim; }
 };
 
-std::vector<double> reference(const Setup& s, const Array& qkv, const Array& keys, const Array& values, const Array& slopes, const Array& bias, int columns) {
+std::vector<double> reference(const Setup& s, const Array& qkv, const Array& keys, const Array& values,
+                              const Array& slopes, const Array& bias, int columns) {
   const Case& k = s.k;
   const double scale = float(1 / std::sqrt(double(k.dim)));
   std::vector<double> out(size_t(s.tokens) * k.heads * k.dim);
@@ -93,9 +97,11 @@ std::vector<double> reference(const Setup& s, const Array& qkv, const Array& key
 void check_case(Bench& bench, const Case& k) {
   const Setup s(k);
   char what[256];
-  std::snprintf(what, sizeof what, "attention %s/%s D %d H %d/%d seqs %zu q %d ctx %d causal %d window %d alibi %d bias %d softcap %g block %d", name_of(k.act),
-                name_of(k.cache), k.dim, k.heads, k.kv_heads, k.sequences.size(), s.most_query, s.most_context, k.causal, k.window, k.alibi, k.bias, k.softcap,
-                k.block_size);
+  std::snprintf(
+      what, sizeof what,
+      "attention %s/%s D %d H %d/%d seqs %zu q %d ctx %d causal %d window %d alibi %d bias %d softcap %g block %d",
+      name_of(k.act), name_of(k.cache), k.dim, k.heads, k.kv_heads, k.sequences.size(), s.most_query, s.most_context,
+      k.causal, k.window, k.alibi, k.bias, k.softcap, k.block_size);
   const int columns = k.bias ? s.most_context : 1;
   Array qkv(k.act, size_t(s.tokens) * s.row_stride, [](size_t) { return 1.5 * normal(); });
   // Cache rows that belong to no position hold NaN: a kernel that lets them in shows it.
@@ -151,7 +157,8 @@ void check_case(Bench& bench, const Case& k) {
   bench(a);
   bench.sync();
   const auto again = out.download();
-  expect(std::memcmp(again.data(), got.data(), got.size() * sizeof(double)) == 0, "%s: other bits with a larger maxContext", what);
+  expect(std::memcmp(again.data(), got.data(), got.size() * sizeof(double)) == 0,
+         "%s: other bits with a larger maxContext", what);
   const int last = int(k.sequences.size()) - 1;
   Array alone_starts(DType::i32, 2, [&](size_t i) { return s.starts[last + i]; });
   CUDA_OK(cudaMemset(out.tensor.data, 0xff, out.tensor.bytes));
@@ -166,11 +173,13 @@ void check_case(Bench& bench, const Case& k) {
     bench.sync();
     const auto alone = out.download();
     const size_t from = size_t(s.starts[last]) * k.heads * k.dim;
-    expect(std::memcmp(alone.data() + from, got.data() + from, (got.size() - from) * sizeof(double)) == 0, "%s: other bits without neighbours", what);
+    expect(std::memcmp(alone.data() + from, got.data() + from, (got.size() - from) * sizeof(double)) == 0,
+           "%s: other bits without neighbours", what);
   }
 }
 
-void check_rope(Bench& bench, DType act, DType cache, int heads, int kv_heads, int dim, int rotary, bool interleaved, bool per_sequence) {
+void check_rope(Bench& bench, DType act, DType cache, int heads, int kv_heads, int dim, int rotary, bool interleaved,
+                bool per_sequence) {
   const int tokens = 9, block_size = 8, max_blocks = 4, sequences = 2;
   const int row = (heads + 2 * kv_heads) * dim;
   Array qkv(act, size_t(tokens) * row, [](size_t) { return normal(); });
@@ -232,7 +241,9 @@ void check_rope(Bench& bench, DType act, DType cache, int heads, int kv_heads, i
       got.insert(got.end(), after.begin() + at, after.begin() + at + dim);
     }
     for (int g = 0; g < kv_heads; ++g) {
-      const size_t slot = ((size_t(table[seq[t] * max_blocks + pos[t] / block_size]) * kv_heads + g) * block_size + pos[t] % block_size) * dim;
+      const size_t slot = ((size_t(table[seq[t] * max_blocks + pos[t] / block_size]) * kv_heads + g) * block_size +
+                           pos[t] % block_size) *
+                          dim;
       const auto v = rotate(&before[size_t(t) * row + a.k_offset + size_t(g) * a.kv_stride], t);
       want.insert(want.end(), v.begin(), v.end());
       got.insert(got.end(), k_out.begin() + slot, k_out.begin() + slot + dim);
@@ -241,7 +252,8 @@ void check_rope(Bench& bench, DType act, DType cache, int heads, int kv_heads, i
     }
   }
   char what[200];
-  std::snprintf(what, sizeof what, "ropeKvWrite %s/%s H %d/%d D %d rotary %d interleaved %d", name_of(act), name_of(cache), heads, kv_heads, dim, rotary, interleaved);
+  std::snprintf(what, sizeof what, "ropeKvWrite %s/%s H %d/%d D %d rotary %d interleaved %d", name_of(act),
+                name_of(cache), heads, kv_heads, dim, rotary, interleaved);
   compare(got, want, std::max(bound(act), bound(cache)), what);
   compare(got_v, want_v, 0, what);
 }
@@ -275,7 +287,8 @@ int main() {
     check_case(bench, {t, t, 256, 4, 2, {{100, 100}, {1, 200}}, true, 64, false, false, 50.0});
     check_case(bench, {t, t, 128, 4, 4, {{100, 300}, {1, 301}}, true, 0, false, false, 0, 24});
     check_case(bench, {t, f32, 64, 4, 2, {{20, 33}, {1, 50}}});
-    // Shares of blocks: whole tiles; parts of tiles, for one sequence is far longer; over 32 sequences; a window that leaves splits out.
+    // Shares of blocks: whole tiles; parts of tiles, for one sequence is far longer; over 32 sequences; a window that
+    // leaves splits out.
     std::vector<std::pair<int, int>> many, one_long, ragged;
     for (int i = 0; i < 70; ++i) many.push_back({1, 1 + i * 5}), ragged.push_back({1, i % 9 == 0 ? 1200 : 3 + i});
     for (int i = 0; i < 12; ++i) one_long.push_back({1, i == 5 ? 6000 : 20 + 30 * i});

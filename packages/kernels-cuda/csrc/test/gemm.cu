@@ -1,5 +1,6 @@
-// Test of the linear with many rows: every path against float64 over odd sizes, kinds and finishes (poisoned outputs, two runs compared bit by bit,
-// a row alone against the row in company), then bitsandbytes' own results.        q_test_gemm [golden.bin [random cases]]
+// Test of the linear with many rows: every path against float64 over odd sizes, kinds and finishes (poisoned outputs,
+// two runs compared bit by bit, a row alone against the row in company), then bitsandbytes' own results.; q_test_gemm
+// [golden.bin [random cases]]
 #include <algorithm>
 #include <functional>
 #include <tuple>
@@ -19,7 +20,10 @@ const char* path_name(GemmPath p) {
 struct Random {
   uint32_t state;
   int operator()(int n) { return static_cast<int>(hash(++state, 77) % static_cast<uint32_t>(n)); }
-  template <class T, size_t N> T pick(const T (&from)[N]) { return from[(*this)(N)]; }
+  template <class T, size_t N>
+  T pick(const T (&from)[N]) {
+    return from[(*this)(N)];
+  }
 };
 
 int failures = 0, checks = 0;
@@ -30,7 +34,8 @@ double limit(WeightKind kind, DType dtype) {
   return dtype == DType::f16 ? 1e-3 : 8e-3;
 }
 
-void check_case(Machine& m, const LinearArgs& a, const Tensor& out, int64_t columns, const std::string& what, bool forced_fallback, bool only_fused = false) {
+void check_case(Machine& m, const LinearArgs& a, const Tensor& out, int64_t columns, const std::string& what,
+                bool forced_fallback, bool only_fused = false) {
   const size_t bytes = a.rows * columns * size_of(out.dtype);
   Memory memory;
   Tensor residual{};
@@ -41,7 +46,8 @@ void check_case(Machine& m, const LinearArgs& a, const Tensor& out, int64_t colu
   const bool alias = a.residual.data == out.data;
   const std::vector<double> expected = linear(a, residual);
   std::vector<char> first(bytes), second(bytes);
-  for (GemmPath path : {GemmPath::automatic, GemmPath::bnb4, GemmPath::tma, GemmPath::cublas, GemmPath::mma, GemmPath::plain}) {
+  for (GemmPath path :
+       {GemmPath::automatic, GemmPath::bnb4, GemmPath::tma, GemmPath::cublas, GemmPath::mma, GemmPath::plain}) {
     if (forced_fallback && path != GemmPath::automatic) continue;
     if (only_fused && path != GemmPath::bnb4) continue;
     if (path == GemmPath::mma && out.dtype == DType::f32 && a.parts[0].kind != 2) continue;
@@ -79,14 +85,16 @@ void check_case(Machine& m, const LinearArgs& a, const Tensor& out, int64_t colu
     ++checks;
     DType coarsest = out.dtype;  // a compute dtype of fewer bits than act's decides
     for (int i = 0; i < a.parts_count; ++i) {
-      if (a.parts[i].kind == 1) coarsest = static_cast<DType>(std::max(static_cast<int>(coarsest), static_cast<int>(a.parts[i].compute_dtype)));
+      if (a.parts[i].kind == 1)
+        coarsest = static_cast<DType>(std::max(static_cast<int>(coarsest), static_cast<int>(a.parts[i].compute_dtype)));
     }
     double& w = worst[a.parts[0].kind][static_cast<int>(coarsest)];
     w = std::max(w, error);
     const bool wrong = !(error <= limit(static_cast<WeightKind>(a.parts[0].kind), coarsest)), moves = first != second;
     if (wrong || moves) {
       ++failures;
-      if (failures < 60) std::printf("FAIL %s %s: error %.3g%s\n", what.c_str(), path_name(path), error, moves ? ", runs differ" : "");
+      if (failures < 60)
+        std::printf("FAIL %s %s: error %.3g%s\n", what.c_str(), path_name(path), error, moves ? ", runs differ" : "");
     }
   }
 }
@@ -134,22 +142,28 @@ void check_random(Machine& hopper, Machine& older, int cases) {
       REQUIRE(cudaMemcpy(a.out.data, r.data, a.out.bytes, cudaMemcpyDeviceToDevice));
     }
     char what[200];
-    std::snprintf(what, sizeof what, "case %d: kind %d%s dtype %d rows %d k %d n %dx%d gated %d act %d nested %d block %d thr %g bias %d residual %d compute %d", i, static_cast<int>(kind), mixed ? " mixed" : "",
-                  static_cast<int>(dtype), static_cast<int>(a.rows), static_cast<int>(a.k), static_cast<int>(a.parts_count), shared_n, static_cast<int>(a.gated), static_cast<int>(a.activation), nested, static_cast<int>(block),
-                  threshold, biased, a.residual ? (a.residual.data == a.out.data ? 2 : 1) : 0, static_cast<int>(compute));
+    std::snprintf(what, sizeof what,
+                  "case %d: kind %d%s dtype %d rows %d k %d n %dx%d gated %d act %d nested %d block %d thr %g bias %d "
+                  "residual %d compute %d",
+                  i, static_cast<int>(kind), mixed ? " mixed" : "", static_cast<int>(dtype), static_cast<int>(a.rows),
+                  static_cast<int>(a.k), static_cast<int>(a.parts_count), shared_n, static_cast<int>(a.gated),
+                  static_cast<int>(a.activation), nested, static_cast<int>(block), threshold, biased,
+                  a.residual ? (a.residual.data == a.out.data ? 2 : 1) : 0, static_cast<int>(compute));
     check_case(hopper, a, a.out, columns, what, false);
     check_case(older, a, a.out, columns, std::string("sm_80 rules, ") + what, true);
   }
 }
 
-/// The fused 4-bit product at sizes that fill the machine: every tile of x, odd rows, outputs that end within a tile, parts and gating.
+/// The fused 4-bit product at sizes that fill the machine: every tile of x, odd rows, outputs that end within a tile,
+/// parts and gating.
 void check_fused(Machine& m) {
   struct Case {
     int64_t n, k;
     int parts, gated;
   };
   int i = 0;
-  for (const Case& s : {Case{11008, 4096, 1, 0}, {4096, 4096, 3, 0}, {5500, 2048, 2, 1}, {1001, 11008, 1, 0}, {6666, 320, 2, 0}}) {
+  for (const Case& s :
+       {Case{11008, 4096, 1, 0}, {4096, 4096, 3, 0}, {5500, 2048, 2, 1}, {1001, 11008, 1, 0}, {6666, 320, 2, 0}}) {
     for (int64_t rows : {17, 32, 33, 48, 63, 64, 65, 96, 100, 127, 128, 129, 200, 256, 385}) {
       ++i;
       if (rows > 130 && s.n > 10000) continue;
@@ -177,7 +191,9 @@ void check_fused(Machine& m) {
       a.out = memory.empty(dtype, a.rows * columns);
       if (i % 3 == 1) a.residual = memory.make(dtype, a.rows * columns, Draw::normal, 1.f, i + 7);
       char what[120];
-      std::snprintf(what, sizeof what, "fused: dtype %d rows %d k %d n %dx%d gated %d nested %d", static_cast<int>(dtype), static_cast<int>(rows), static_cast<int>(s.k), s.parts, static_cast<int>(s.n), s.gated, i % 2);
+      std::snprintf(what, sizeof what, "fused: dtype %d rows %d k %d n %dx%d gated %d nested %d",
+                    static_cast<int>(dtype), static_cast<int>(rows), static_cast<int>(s.k), s.parts,
+                    static_cast<int>(s.n), s.gated, i % 2);
       check_case(m, a, a.out, columns, what, false, true);
     }
   }
@@ -209,7 +225,8 @@ void check_neighbours(Machine& m) {
       REQUIRE(cudaStreamSynchronize(m.context.stream));
       REQUIRE(cudaMemcpy(one.data(), a.out.as<char>() + 7 * p.n * 2, one.size(), cudaMemcpyDeviceToHost));
       Tensor other = memory.make(DType::f16, rows * a.k, Draw::normal, 2.f, 2);
-      REQUIRE(cudaMemcpy(other.as<char>() + 7 * a.k * 2, a.x.as<char>() + 7 * a.k * 2, a.k * 2, cudaMemcpyDeviceToDevice));
+      REQUIRE(
+          cudaMemcpy(other.as<char>() + 7 * a.k * 2, a.x.as<char>() + 7 * a.k * 2, a.k * 2, cudaMemcpyDeviceToDevice));
       a.x = other;
       m.workspace.reset();
       REQUIRE(cudaDeviceSynchronize());
@@ -227,7 +244,8 @@ void check_neighbours(Machine& m) {
   }
 }
 
-/// Records written from bitsandbytes' results: 16 int64 of header, then the tensors' bytes, each prefixed by its length.
+/// Records written from bitsandbytes' results: 16 int64 of header, then the tensors' bytes, each prefixed by its
+/// length.
 void check_golden(Machine& m, const char* file) {
   FILE* f = std::fopen(file, "rb");
   if (!f) {
@@ -237,7 +255,8 @@ void check_golden(Machine& m, const char* file) {
   }
   int64_t h[16];
   int count = 0;
-  while (std::fread(h, sizeof h, 1, f) == 1) {  // kind quant dtype rows n k blockSize nestedBlockSize threshold*1000 tolerance*1e9
+  while (std::fread(h, sizeof h, 1, f) ==
+         1) {  // kind quant dtype rows n k blockSize nestedBlockSize threshold*1000 tolerance*1e9
     Memory memory;
     auto read = [&](DType dtype) {
       int64_t bytes;
@@ -284,8 +303,9 @@ void check_golden(Machine& m, const char* file) {
       REQUIRE(cudaStreamSynchronize(m.context.stream));
       REQUIRE(cudaMemcpy(out.data(), a.out.data, out.size(), cudaMemcpyDeviceToHost));
       const double error = relative_error(dtype, out, expected);
-      std::printf("golden kind %d quant %d dtype %d rows %d threshold %g %s: %.3g (at most %g)\n", static_cast<int>(h[0]), static_cast<int>(h[1]), static_cast<int>(h[2]), static_cast<int>(h[3]), p.threshold,
-                  path_name(path), error, h[9] * 1e-9);
+      std::printf("golden kind %d quant %d dtype %d rows %d threshold %g %s: %.3g (at most %g)\n",
+                  static_cast<int>(h[0]), static_cast<int>(h[1]), static_cast<int>(h[2]), static_cast<int>(h[3]),
+                  p.threshold, path_name(path), error, h[9] * 1e-9);
       ++count;
       if (!(error <= h[9] * 1e-9)) ++failures;
     }
@@ -307,7 +327,9 @@ int main(int argc, char** argv) {
     check_random(machine, older, argc > 2 ? std::atoi(argv[2]) : 250);
     check_neighbours(machine);
     if (argc > 1) check_golden(machine, argv[1]);
-    for (int k = 0; k < 3; ++k) std::printf("worst relative error, kind %d: f32 %.3g, f16 %.3g, bf16 %.3g\n", k, worst[k][0], worst[k][1], worst[k][2]);
+    for (int k = 0; k < 3; ++k)
+      std::printf("worst relative error, kind %d: f32 %.3g, f16 %.3g, bf16 %.3g\n", k, worst[k][0], worst[k][1],
+                  worst[k][2]);
     std::printf("%d checks, %d failures\n", checks, failures);
   }
   close_cublaslt(lt);

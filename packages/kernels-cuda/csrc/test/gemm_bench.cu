@@ -1,4 +1,5 @@
-// Bench of the linear with many rows: times by CUDA graph of launches over copies of the weights beyond the L2, random values, median of replays.
+// Bench of the linear with many rows: times by CUDA graph of launches over copies of the weights beyond the L2, random
+// values, median of replays.
 //   q_test_gemm_bench (all)      q_test_gemm_bench rows (4 bits only)      q_test_gemm_bench profile (under ncu)
 #include <algorithm>
 #include <functional>
@@ -67,7 +68,11 @@ struct Variant {
 
 double bench_one(Machine& m, const Shape& s, const Variant& v, int64_t rows, bool residual) {
   Memory memory;
-  const int64_t weight_bytes = s.parts * s.n * s.k * (v.kind == WeightKind::dense ? 4 : v.kind == WeightKind::int8 ? 2 : 1) / 2;
+  const int64_t weight_bytes = s.parts * s.n * s.k *
+                               (v.kind == WeightKind::dense  ? 4
+                                : v.kind == WeightKind::int8 ? 2
+                                                             : 1) /
+                               2;
   const int copies = static_cast<int>(std::min<int64_t>(12, 1 + 300000000 / weight_bytes));
   std::vector<LinearArgs> args(copies);
   for (int c = 0; c < copies; ++c) {
@@ -109,11 +114,17 @@ double bench_one(Machine& m, const Shape& s, const Variant& v, int64_t rows, boo
 
 void bench(Machine& m) {
   const Variant variants[] = {
-      {"f16 cublas", WeightKind::dense, GemmPath::cublas, false, 0, 1 << 20}, {"f16 tma", WeightKind::dense, GemmPath::tma, false, 0, 1 << 20},
-      {"nf4 fused", WeightKind::bnb4, GemmPath::bnb4, false, 0, 4096},        {"nf4 nested fused", WeightKind::bnb4, GemmPath::bnb4, true, 0, 512},
-      {"nf4 + tma", WeightKind::bnb4, GemmPath::tma, false, 0, 1 << 20},      {"nf4 + cublas", WeightKind::bnb4, GemmPath::cublas, false, 0, 1 << 20},
-      {"nf4 as chosen", WeightKind::bnb4, GemmPath::automatic, false, 0, 1 << 20}, {"nf4 nested, chosen", WeightKind::bnb4, GemmPath::automatic, true, 0, 1 << 20}, {"f16 as chosen", WeightKind::dense, GemmPath::automatic, false, 0, 1 << 20},
-      {"int8", WeightKind::int8, GemmPath::tma, false, 0, 1 << 20},           {"int8 thr 5", WeightKind::int8, GemmPath::tma, false, 5.0, 1 << 20},
+      {"f16 cublas", WeightKind::dense, GemmPath::cublas, false, 0, 1 << 20},
+      {"f16 tma", WeightKind::dense, GemmPath::tma, false, 0, 1 << 20},
+      {"nf4 fused", WeightKind::bnb4, GemmPath::bnb4, false, 0, 4096},
+      {"nf4 nested fused", WeightKind::bnb4, GemmPath::bnb4, true, 0, 512},
+      {"nf4 + tma", WeightKind::bnb4, GemmPath::tma, false, 0, 1 << 20},
+      {"nf4 + cublas", WeightKind::bnb4, GemmPath::cublas, false, 0, 1 << 20},
+      {"nf4 as chosen", WeightKind::bnb4, GemmPath::automatic, false, 0, 1 << 20},
+      {"nf4 nested, chosen", WeightKind::bnb4, GemmPath::automatic, true, 0, 1 << 20},
+      {"f16 as chosen", WeightKind::dense, GemmPath::automatic, false, 0, 1 << 20},
+      {"int8", WeightKind::int8, GemmPath::tma, false, 0, 1 << 20},
+      {"int8 thr 5", WeightKind::int8, GemmPath::tma, false, 5.0, 1 << 20},
   };
   {
     Memory memory;
@@ -123,7 +134,8 @@ void bench(Machine& m) {
     p.block_size = 64;
     draw_weight(memory, p, 4096, DType::f16, false, 1);
     const Tensor out = memory.empty(DType::f16, p.n * 4096);
-    std::printf("dequantization of 11008x4096 to f16: %.1f us\n", time_us(m, 1, [&](int) { dequantize_weight(m.context, p, p.n * 4096, DType::f16, out.data); }));
+    std::printf("dequantization of 11008x4096 to f16: %.1f us\n",
+                time_us(m, 1, [&](int) { dequantize_weight(m.context, p, p.n * 4096, DType::f16, out.data); }));
   }
   std::printf("clusters at a time:");
   for (int i = 1; i <= 8; ++i) std::printf(" %d of %d,", bnb4_clusters(i), i);
@@ -136,13 +148,19 @@ void bench(Machine& m) {
     std::printf("%-18s", v.name);
     for (int i = 0; i < 7; ++i) {
       if (all_rows[i] > v.most_rows) continue;
-      const double before = bench_one(m, wide, variants[0], all_rows[i], false), us = bench_one(m, wide, v, all_rows[i], false), after = bench_one(m, wide, variants[0], all_rows[i], false);
-      std::printf("%8.1f (%4.0f, %4.2f)", us, 2.0 * all_rows[i] * wide.n * wide.k / us * 1e-6, 2 * us / (before + after));
+      const double before = bench_one(m, wide, variants[0], all_rows[i], false),
+                   us = bench_one(m, wide, v, all_rows[i], false),
+                   after = bench_one(m, wide, variants[0], all_rows[i], false);
+      std::printf("%8.1f (%4.0f, %4.2f)", us, 2.0 * all_rows[i] * wide.n * wide.k / us * 1e-6,
+                  2 * us / (before + after));
     }
     std::printf("\n");
     std::fflush(stdout);
   }
-  const Shape layer[] = {{"qkv 3x4096x4096", 3, 4096, 4096, 0}, {"o 4096x4096", 1, 4096, 4096, 0}, {"gate+up 2x11008x4096", 2, 11008, 4096, 1}, {"down 4096x11008", 1, 4096, 11008, 0}};
+  const Shape layer[] = {{"qkv 3x4096x4096", 3, 4096, 4096, 0},
+                         {"o 4096x4096", 1, 4096, 4096, 0},
+                         {"gate+up 2x11008x4096", 2, 11008, 4096, 1},
+                         {"down 4096x11008", 1, 4096, 11008, 0}};
   for (int64_t rows : {128, 2048}) {
     std::printf("\nLlama-2-7B layer, %lld rows, us\n%-18s", static_cast<long long>(rows), "");
     for (const Shape& s : layer) std::printf("%22s", s.name);
@@ -162,12 +180,15 @@ void bench(Machine& m) {
   }
 }
 
-/// The 4-bit product beside cuBLAS f16 over the rows, one line each: what decides kFusedRows and the streaming kernel's limit.
+/// The 4-bit product beside cuBLAS f16 over the rows, one line each: what decides kFusedRows and the streaming kernel's
+/// limit.
 void bench_rows(Machine& m) {
   const Shape wide{"11008x4096", 1, 11008, 4096, 0};
   const Variant dense{"f16 cublas", WeightKind::dense, GemmPath::cublas, false, 0, 1 << 20};
-  const Variant variants[] = {{"nf4", WeightKind::bnb4, GemmPath::automatic, false, 0, 1 << 20}, {"nested", WeightKind::bnb4, GemmPath::automatic, true, 0, 1 << 20},
-                              {"nf4 fused", WeightKind::bnb4, GemmPath::bnb4, false, 0, 1024}, {"nested fused", WeightKind::bnb4, GemmPath::bnb4, true, 0, 1024}};
+  const Variant variants[] = {{"nf4", WeightKind::bnb4, GemmPath::automatic, false, 0, 1 << 20},
+                              {"nested", WeightKind::bnb4, GemmPath::automatic, true, 0, 1 << 20},
+                              {"nf4 fused", WeightKind::bnb4, GemmPath::bnb4, false, 0, 1024},
+                              {"nested fused", WeightKind::bnb4, GemmPath::bnb4, true, 0, 1024}};
   std::printf("clusters at a time:");
   for (int i = 1; i <= 8; ++i) std::printf(" %d of %d,", bnb4_clusters(i), i);
   std::printf("\n%s, us (ratio to the floor, to cuBLAS f16)\n%6s%12s", wide.name, "rows", dense.name);
@@ -198,19 +219,28 @@ void bench_rows(Machine& m) {
     p.nested_block_size = 256;
     draw_weight(memory, p, wide.k, DType::f16, nested, 1);
     const Tensor out = memory.empty(DType::f16, p.n * wide.k);
-    std::printf("dequantization alone%s: %.1f us\n", nested ? ", nested" : "", time_us(m, 1, [&](int) { dequantize_weight(m.context, p, p.n * wide.k, DType::f16, out.data); }));
+    std::printf("dequantization alone%s: %.1f us\n", nested ? ", nested" : "",
+                time_us(m, 1, [&](int) { dequantize_weight(m.context, p, p.n * wide.k, DType::f16, out.data); }));
   }
-  const Shape layer[] = {{"qkv 3x4096x4096", 3, 4096, 4096, 0}, {"o 4096x4096", 1, 4096, 4096, 0}, {"gate+up 2x11008x4096", 2, 11008, 4096, 1}, {"down 4096x11008", 1, 4096, 11008, 0}};
+  const Shape layer[] = {{"qkv 3x4096x4096", 3, 4096, 4096, 0},
+                         {"o 4096x4096", 1, 4096, 4096, 0},
+                         {"gate+up 2x11008x4096", 2, 11008, 4096, 1},
+                         {"down 4096x11008", 1, 4096, 11008, 0}};
   for (const Shape& s : layer) {
     std::printf("%s, us (cuBLAS f16, nf4, nested):", s.name);
-    for (int64_t rows : {48, 128}) std::printf("  %d rows %.1f, %.1f, %.1f", static_cast<int>(rows), bench_one(m, s, dense, rows, s.parts == 1), bench_one(m, s, variants[0], rows, s.parts == 1), bench_one(m, s, variants[1], rows, s.parts == 1));
+    for (int64_t rows : {48, 128})
+      std::printf("  %d rows %.1f, %.1f, %.1f", static_cast<int>(rows), bench_one(m, s, dense, rows, s.parts == 1),
+                  bench_one(m, s, variants[0], rows, s.parts == 1), bench_one(m, s, variants[1], rows, s.parts == 1));
     std::printf("\n");
   }
 }
 
 /// A few plain launches, for a profiler.
 void profile(Machine& m) {
-  for (const auto& [kind, path, rows] : {std::tuple<int, GemmPath, int64_t>{1, GemmPath::bnb4, 128}, {1, GemmPath::bnb4, 256}, {0, GemmPath::tma, 2048}, {1, GemmPath::cublas, 2048}}) {
+  for (const auto& [kind, path, rows] : {std::tuple<int, GemmPath, int64_t>{1, GemmPath::bnb4, 128},
+                                         {1, GemmPath::bnb4, 256},
+                                         {0, GemmPath::tma, 2048},
+                                         {1, GemmPath::cublas, 2048}}) {
     Memory memory;
     LinearArgs a{};
     a.rows = rows;

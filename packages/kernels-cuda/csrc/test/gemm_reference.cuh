@@ -21,7 +21,9 @@ using namespace q::cuda;
     }                                                                                    \
   } while (0)
 
-inline size_t size_of(DType d) { return d == DType::f32 || d == DType::i32 ? 4 : d == DType::i8 || d == DType::u8 ? 1 : 2; }
+inline size_t size_of(DType d) {
+  return d == DType::f32 || d == DType::i32 ? 4 : d == DType::i8 || d == DType::u8 ? 1 : 2;
+}
 
 /// A bump allocator over one block, as the driver's arena: reset before every command.
 class TestWorkspace : public Workspace {
@@ -50,7 +52,8 @@ __host__ __device__ inline uint32_t hash(uint64_t i, uint32_t seed) {
 }
 
 enum class Draw { normal, positive, bytes, signed_bytes };
-template <class T> __global__ void draw_kernel(T* out, int64_t count, Draw kind, float scale, uint32_t seed) {
+template <class T>
+__global__ void draw_kernel(T* out, int64_t count, Draw kind, float scale, uint32_t seed) {
   for (int64_t i = blockIdx.x * 256ll + threadIdx.x; i < count; i += gridDim.x * 256ll) {
     if constexpr (sizeof(T) == 1) {
       const uint32_t h = hash(i, seed);
@@ -79,11 +82,20 @@ class Memory {
   Tensor make(DType dtype, int64_t count, Draw kind, float scale, uint32_t seed) {
     const Tensor t = empty(dtype, count);
     switch (dtype) {
-      case DType::f32: draw_kernel<<<1024, 256>>>(t.as<float>(), count, kind, scale, seed); break;
-      case DType::f16: draw_kernel<<<1024, 256>>>(t.as<half_t>(), count, kind, scale, seed); break;
-      case DType::bf16: draw_kernel<<<1024, 256>>>(t.as<bfloat_t>(), count, kind, scale, seed); break;
-      case DType::i8: draw_kernel<<<1024, 256>>>(t.as<int8_t>(), count, kind, scale, seed); break;
-      default: draw_kernel<<<1024, 256>>>(t.as<uint8_t>(), count, kind, scale, seed);
+      case DType::f32:
+        draw_kernel<<<1024, 256>>>(t.as<float>(), count, kind, scale, seed);
+        break;
+      case DType::f16:
+        draw_kernel<<<1024, 256>>>(t.as<half_t>(), count, kind, scale, seed);
+        break;
+      case DType::bf16:
+        draw_kernel<<<1024, 256>>>(t.as<bfloat_t>(), count, kind, scale, seed);
+        break;
+      case DType::i8:
+        draw_kernel<<<1024, 256>>>(t.as<int8_t>(), count, kind, scale, seed);
+        break;
+      default:
+        draw_kernel<<<1024, 256>>>(t.as<uint8_t>(), count, kind, scale, seed);
     }
     REQUIRE(cudaGetLastError());
     return t;
@@ -106,7 +118,8 @@ inline void draw_weight(Memory& m, LinearArgsItem& part, int64_t k, DType dense_
     part.weight = m.make(DType::u8, (part.n * k + 1) / 2, Draw::bytes, 0, seed);
     if (nested) {
       part.absmax = m.make(DType::u8, blocks, Draw::bytes, 0, seed + 1);
-      part.nested_absmax = m.make(DType::f32, (blocks + part.nested_block_size - 1) / part.nested_block_size, Draw::positive, 0.02f, seed + 2);
+      part.nested_absmax = m.make(DType::f32, (blocks + part.nested_block_size - 1) / part.nested_block_size,
+                                  Draw::positive, 0.02f, seed + 2);
       part.nested_code = m.make(DType::f32, 256, Draw::positive, 1.f, seed + 3);
       part.offset = m.make(DType::f32, 1, Draw::positive, 0.05f, seed + 4);
     } else {
@@ -120,14 +133,24 @@ struct Weights {
   float table[16];
 };
 
-__device__ inline float round_to(DType d, float x) { return d == DType::f16 ? __half2float(__float2half_rn(x)) : d == DType::bf16 ? __bfloat162float(__float2bfloat16_rn(x)) : x; }
-template <class T> __device__ inline const T* data(const Tensor& t) { return static_cast<const T*>(t.data); }
+__device__ inline float round_to(DType d, float x) {
+  return d == DType::f16    ? __half2float(__float2half_rn(x))
+         : d == DType::bf16 ? __bfloat162float(__float2bfloat16_rn(x))
+                            : x;
+}
+template <class T>
+__device__ inline const T* data(const Tensor& t) {
+  return static_cast<const T*>(t.data);
+}
 __device__ inline float at(const Tensor& t, int64_t i) {
-  return t.dtype == DType::f32 ? data<float>(t)[i] : t.dtype == DType::f16 ? to_float(data<half_t>(t)[i]) : to_float(data<bfloat_t>(t)[i]);
+  return t.dtype == DType::f32   ? data<float>(t)[i]
+         : t.dtype == DType::f16 ? to_float(data<half_t>(t)[i])
+                                 : to_float(data<bfloat_t>(t)[i]);
 }
 
 /// One product value with its bias, before the activation.
-__global__ void product_kernel(Tensor x, Weights w, int64_t rows, int64_t k, int64_t column, int64_t width, double* out) {
+__global__ void product_kernel(Tensor x, Weights w, int64_t rows, int64_t k, int64_t column, int64_t width,
+                               double* out) {
   const int64_t i = blockIdx.x * 256ll + threadIdx.x;
   const LinearArgsItem& p = w.part;
   if (i >= rows * p.n) return;
@@ -139,8 +162,10 @@ __global__ void product_kernel(Tensor x, Weights w, int64_t rows, int64_t k, int
     const DType compute = static_cast<DType>(p.compute_dtype);
     for (int64_t j = 0; j < k; ++j) {
       const int64_t f = n * k + j, b = f / p.block_size;
-      const float absmax = p.nested_absmax.data ? data<float>(p.nested_code)[data<uint8_t>(p.absmax)[b]] * data<float>(p.nested_absmax)[b / p.nested_block_size] + *data<float>(p.offset)
-                                           : data<float>(p.absmax)[b];
+      const float absmax = p.nested_absmax.data ? data<float>(p.nested_code)[data<uint8_t>(p.absmax)[b]] *
+                                                          data<float>(p.nested_absmax)[b / p.nested_block_size] +
+                                                      *data<float>(p.offset)
+                                                : data<float>(p.absmax)[b];
       const int code = (data<uint8_t>(p.weight)[f / 2] >> ((f & 1) ? 0 : 4)) & 15;
       sum += static_cast<double>(round_to(compute, at(x, row * k + j))) * round_to(compute, w.table[code] * absmax);
     }
@@ -156,8 +181,10 @@ __global__ void product_kernel(Tensor x, Weights w, int64_t rows, int64_t k, int
     for (int64_t j = 0; j < k; ++j) {
       const float v = at(x, row * k + j);
       const int8_t c = data<int8_t>(p.weight)[n * k + j];
-      if (threshold > 0 && fabsf(v) >= threshold) extra += static_cast<double>(v) * round_to(x.dtype, c * (scb / 127.f));
-      else codes += static_cast<long long>(sca > 0 ? __float2int_rn(v * (127.f / sca)) : 0) * c;
+      if (threshold > 0 && fabsf(v) >= threshold)
+        extra += static_cast<double>(v) * round_to(x.dtype, c * (scb / 127.f));
+      else
+        codes += static_cast<long long>(sca > 0 ? __float2int_rn(v * (127.f / sca)) : 0) * c;
     }
     sum = static_cast<double>(codes) * sca * scb / 16129.0 + extra;
   }
@@ -166,17 +193,26 @@ __global__ void product_kernel(Tensor x, Weights w, int64_t rows, int64_t k, int
 
 __device__ inline double activate64(int64_t kind, double x) {
   switch (kind) {
-    case 1: return x / (1 + exp(-x));
-    case 2: return 0.5 * x * (1 + erf(x * 0.70710678118654752));
-    case 3: return 0.5 * x * (1 + tanh(0.79788456080286536 * (x + 0.044715 * x * x * x)));
-    case 4: return fmax(x, 0.0);
-    case 5: return x / (1 + exp(-1.702 * x));
-    case 6: return 1 / (1 + exp(-x));
-    case 7: return tanh(x);
-    default: return x;
+    case 1:
+      return x / (1 + exp(-x));
+    case 2:
+      return 0.5 * x * (1 + erf(x * 0.70710678118654752));
+    case 3:
+      return 0.5 * x * (1 + tanh(0.79788456080286536 * (x + 0.044715 * x * x * x)));
+    case 4:
+      return fmax(x, 0.0);
+    case 5:
+      return x / (1 + exp(-1.702 * x));
+    case 6:
+      return 1 / (1 + exp(-x));
+    case 7:
+      return tanh(x);
+    default:
+      return x;
   }
 }
-__global__ void finish_kernel(const double* product, int64_t rows, int64_t width, int64_t columns, int64_t activation, int gated, Tensor residual, double* out) {
+__global__ void finish_kernel(const double* product, int64_t rows, int64_t width, int64_t columns, int64_t activation,
+                              int gated, Tensor residual, double* out) {
   const int64_t i = blockIdx.x * 256ll + threadIdx.x;
   if (i >= rows * columns) return;
   const int64_t row = i / columns, c = i % columns;
@@ -197,10 +233,12 @@ inline std::vector<double> linear(const LinearArgs& a, const Tensor& residual) {
   for (int i = 0; i < a.parts_count; ++i) {
     Weights w{a.parts[i], {}};
     code_table(a.parts[i].quant_type, w.table);
-    product_kernel<<<static_cast<unsigned>((a.rows * a.parts[i].n + 255) / 256), 256>>>(a.x, w, a.rows, a.k, column, width, product);
+    product_kernel<<<static_cast<unsigned>((a.rows * a.parts[i].n + 255) / 256), 256>>>(a.x, w, a.rows, a.k, column,
+                                                                                        width, product);
     column += a.parts[i].n;
   }
-  finish_kernel<<<static_cast<unsigned>((a.rows * columns + 255) / 256), 256>>>(product, a.rows, width, columns, a.activation, static_cast<int>(a.gated), residual, out);
+  finish_kernel<<<static_cast<unsigned>((a.rows * columns + 255) / 256), 256>>>(
+      product, a.rows, width, columns, a.activation, static_cast<int>(a.gated), residual, out);
   std::vector<double> v(a.rows * columns);
   REQUIRE(cudaMemcpy(v.data(), out, v.size() * 8, cudaMemcpyDeviceToHost));
   return v;
@@ -208,7 +246,8 @@ inline std::vector<double> linear(const LinearArgs& a, const Tensor& residual) {
 
 inline float host_value(DType d, const void* p, size_t i) {
   if (d == DType::f32) return static_cast<const float*>(p)[i];
-  return d == DType::f16 ? __half2float(static_cast<const half_t*>(p)[i]) : __bfloat162float(static_cast<const bfloat_t*>(p)[i]);
+  return d == DType::f16 ? __half2float(static_cast<const half_t*>(p)[i])
+                         : __bfloat162float(static_cast<const bfloat_t*>(p)[i]);
 }
 
 /// ||out - expected|| / ||expected||; infinity when anything is not finite.

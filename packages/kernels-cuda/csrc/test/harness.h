@@ -1,4 +1,5 @@
-// Stand-alone tests of the kernels: device buffers from host values, comparison with float64 loops, timing by graph replays.
+// Stand-alone tests of the kernels: device buffers from host values, comparison with float64 loops, timing by graph
+// replays.
 #pragma once
 #include <cuda_runtime.h>
 #include <algorithm>
@@ -25,11 +26,17 @@ inline void must(cudaError_t status, const char* what) {
 
 class BumpWorkspace final : public Workspace {
  public:
-  explicit BumpWorkspace(size_t bytes) : bytes_(bytes) { CUDA_OK(cudaMalloc(&data_, bytes)); CUDA_OK(cudaMemset(data_, 0xff, bytes)); }
+  explicit BumpWorkspace(size_t bytes) : bytes_(bytes) {
+    CUDA_OK(cudaMalloc(&data_, bytes));
+    CUDA_OK(cudaMemset(data_, 0xff, bytes));
+  }
   void* take(size_t bytes) override {
     void* p = data_ + used_;
     used_ += (bytes + 255) & ~size_t(255);
-    if (used_ > bytes_) { std::printf("FAILED workspace of %zu bytes is too small\n", bytes_); std::exit(2); }
+    if (used_ > bytes_) {
+      std::printf("FAILED workspace of %zu bytes is too small\n", bytes_);
+      std::exit(2);
+    }
     return p;
   }
   void reset() { used_ = 0; }
@@ -61,11 +68,15 @@ struct Bench {
     context.device_error = error;
     context.counters = counters;
   }
-  template <class Args> void operator()(const Args& args) {
+  template <class Args>
+  void operator()(const Args& args) {
     workspace.reset();
     run(args, context);
   }
-  void sync() { CUDA_OK(cudaStreamSynchronize(stream)); CUDA_OK(cudaGetLastError()); }
+  void sync() {
+    CUDA_OK(cudaStreamSynchronize(stream));
+    CUDA_OK(cudaGetLastError());
+  }
 
   /// Median microseconds of one call of `body(i)`, from graphs of `count` calls replayed.
   double time(int count, const std::function<void(int)>& body) {
@@ -116,7 +127,8 @@ struct Array {
   Tensor tensor;
 
   Array(DType dtype, size_t count, const std::function<double(size_t)>& value) : host(count) {
-    for (size_t i = 0; i < count; ++i) host[i] = is_float(dtype) ? rounded(static_cast<float>(value(i)), dtype) : value(i);
+    for (size_t i = 0; i < count; ++i)
+      host[i] = is_float(dtype) ? rounded(static_cast<float>(value(i)), dtype) : value(i);
     allocate(dtype, count);
     upload();
   }
@@ -133,44 +145,64 @@ struct Array {
     tensor.bytes = static_cast<int64_t>(count) * dtype_bytes(dtype);
     CUDA_OK(cudaMalloc(&tensor.data, tensor.bytes ? tensor.bytes : 16));
   }
-  template <class E> void upload_as() {
+  template <class E>
+  void upload_as() {
     std::vector<E> raw(host.size());
     for (size_t i = 0; i < raw.size(); ++i) {
-      if constexpr (std::is_same_v<E, half_t>) raw[i] = __double2half(host[i]);
-      else if constexpr (std::is_same_v<E, bfloat_t>) raw[i] = __float2bfloat16_rn(static_cast<float>(host[i]));
-      else raw[i] = static_cast<E>(host[i]);
+      if constexpr (std::is_same_v<E, half_t>)
+        raw[i] = __double2half(host[i]);
+      else if constexpr (std::is_same_v<E, bfloat_t>)
+        raw[i] = __float2bfloat16_rn(static_cast<float>(host[i]));
+      else
+        raw[i] = static_cast<E>(host[i]);
     }
     CUDA_OK(cudaMemcpy(tensor.data, raw.data(), tensor.bytes, cudaMemcpyHostToDevice));
   }
   void upload() {
     switch (tensor.dtype) {
-      case DType::f32: return upload_as<float>();
-      case DType::f16: return upload_as<half_t>();
-      case DType::bf16: return upload_as<bfloat_t>();
-      case DType::i32: return upload_as<int32_t>();
-      case DType::i64: return upload_as<int64_t>();
-      default: return upload_as<uint8_t>();
+      case DType::f32:
+        return upload_as<float>();
+      case DType::f16:
+        return upload_as<half_t>();
+      case DType::bf16:
+        return upload_as<bfloat_t>();
+      case DType::i32:
+        return upload_as<int32_t>();
+      case DType::i64:
+        return upload_as<int64_t>();
+      default:
+        return upload_as<uint8_t>();
     }
   }
-  template <class E> std::vector<double> download_as() const {
+  template <class E>
+  std::vector<double> download_as() const {
     std::vector<E> raw(host.size());
     CUDA_OK(cudaMemcpy(raw.data(), tensor.data, tensor.bytes, cudaMemcpyDeviceToHost));
     std::vector<double> out(raw.size());
     for (size_t i = 0; i < raw.size(); ++i) {
-      if constexpr (std::is_same_v<E, half_t>) out[i] = __half2float(raw[i]);
-      else if constexpr (std::is_same_v<E, bfloat_t>) out[i] = __bfloat162float(raw[i]);
-      else out[i] = static_cast<double>(raw[i]);
+      if constexpr (std::is_same_v<E, half_t>)
+        out[i] = __half2float(raw[i]);
+      else if constexpr (std::is_same_v<E, bfloat_t>)
+        out[i] = __bfloat162float(raw[i]);
+      else
+        out[i] = static_cast<double>(raw[i]);
     }
     return out;
   }
   std::vector<double> download() const {
     switch (tensor.dtype) {
-      case DType::f32: return download_as<float>();
-      case DType::f16: return download_as<half_t>();
-      case DType::bf16: return download_as<bfloat_t>();
-      case DType::i32: return download_as<int32_t>();
-      case DType::i64: return download_as<int64_t>();
-      default: return download_as<uint8_t>();
+      case DType::f32:
+        return download_as<float>();
+      case DType::f16:
+        return download_as<half_t>();
+      case DType::bf16:
+        return download_as<bfloat_t>();
+      case DType::i32:
+        return download_as<int32_t>();
+      case DType::i64:
+        return download_as<int64_t>();
+      default:
+        return download_as<uint8_t>();
     }
   }
 };
@@ -184,7 +216,9 @@ inline int& checks() {
   return count;
 }
 
-inline const char* name_of(DType t) { return t == DType::f32 ? "f32" : t == DType::f16 ? "f16" : t == DType::bf16 ? "bf16" : "int"; }
+inline const char* name_of(DType t) {
+  return t == DType::f32 ? "f32" : t == DType::f16 ? "f16" : t == DType::bf16 ? "bf16" : "int";
+}
 /// Relative error (norms) allowed for one rounding to the dtype plus f32 arithmetic.
 inline double bound(DType t) { return t == DType::f32 ? 2e-6 : t == DType::f16 ? 6e-4 : 5e-3; }
 

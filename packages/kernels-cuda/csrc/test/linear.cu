@@ -1,5 +1,6 @@
-// q_test_linear [--goldens DIR]: every linear kernel against sums in f64 on the CPU over odd sizes, kinds, mixes and epilogues; outputs poisoned and
-// guarded; same bits on a second run, and with other neighbours. With DIR (bitsandbytes goldens): matmul_4bit and llm_int8.
+// q_test_linear [--goldens DIR]: every linear kernel against sums in f64 on the CPU over odd sizes, kinds, mixes and
+// epilogues; outputs poisoned and guarded; same bits on a second run, and with other neighbours. With DIR (bitsandbytes
+// goldens): matmul_4bit and llm_int8.
 #include <algorithm>
 #include <cmath>
 #include <string>
@@ -14,10 +15,25 @@ using namespace q::cuda::test;
 
 namespace {
 
-constexpr double kNf4Book[16] = {-1., -0.6961928009986877, -0.5250730514526367, -0.39491748809814453, -0.28444138169288635, -0.18477343022823334, -0.09105003625154495, 0.,
-                                 0.07958029955625534, 0.16093020141124725, 0.24611230194568634, 0.33791524171829224, 0.44070982933044434, 0.5626170039176941, 0.7229568362236023, 1.};
-constexpr double kFp4Book[16] = {0., 0.0052083334885537624, 0.6666666865348816, 1., 0.3333333432674408, 0.5, 0.1666666716337204, 0.25,
-                                 0., -0.0052083334885537624, -0.6666666865348816, -1., -0.3333333432674408, -0.5, -0.1666666716337204, -0.25};
+constexpr double kNf4Book[16] = {-1.,
+                                 -0.6961928009986877,
+                                 -0.5250730514526367,
+                                 -0.39491748809814453,
+                                 -0.28444138169288635,
+                                 -0.18477343022823334,
+                                 -0.09105003625154495,
+                                 0.,
+                                 0.07958029955625534,
+                                 0.16093020141124725,
+                                 0.24611230194568634,
+                                 0.33791524171829224,
+                                 0.44070982933044434,
+                                 0.5626170039176941,
+                                 0.7229568362236023,
+                                 1.};
+constexpr double kFp4Book[16] = {
+    0., 0.0052083334885537624,  0.6666666865348816,  1.,  0.3333333432674408,  0.5,  0.1666666716337204,  0.25,
+    0., -0.0052083334885537624, -0.6666666865348816, -1., -0.3333333432674408, -0.5, -0.1666666716337204, -0.25};
 
 struct PartCase {
   WeightKind kind;
@@ -46,7 +62,8 @@ struct HostPart {
 };
 
 /// f(i) for every i below n, on all cores.
-template <class F> void parallel_for(int n, F f) {
+template <class F>
+void parallel_for(int n, F f) {
   const int count = std::max(1u, std::thread::hardware_concurrency());
   std::vector<std::thread> threads;
   for (int t = 0; t < count; ++t)
@@ -58,14 +75,22 @@ template <class F> void parallel_for(int n, F f) {
 
 double reference_activation(ActivationKind kind, double x) {
   switch (kind) {
-    case ActivationKind::silu: return x / (1 + std::exp(-x));
-    case ActivationKind::gelu: return 0.5 * x * (1 + std::erf(x / std::sqrt(2.0)));
-    case ActivationKind::gelu_tanh: return 0.5 * x * (1 + std::tanh(std::sqrt(2 / M_PI) * (x + 0.044715 * x * x * x)));
-    case ActivationKind::relu: return x > 0 ? x : 0;
-    case ActivationKind::quick_gelu: return x / (1 + std::exp(-1.702 * x));
-    case ActivationKind::sigmoid: return 1 / (1 + std::exp(-x));
-    case ActivationKind::tanh: return std::tanh(x);
-    default: return x;
+    case ActivationKind::silu:
+      return x / (1 + std::exp(-x));
+    case ActivationKind::gelu:
+      return 0.5 * x * (1 + std::erf(x / std::sqrt(2.0)));
+    case ActivationKind::gelu_tanh:
+      return 0.5 * x * (1 + std::tanh(std::sqrt(2 / M_PI) * (x + 0.044715 * x * x * x)));
+    case ActivationKind::relu:
+      return x > 0 ? x : 0;
+    case ActivationKind::quick_gelu:
+      return x / (1 + std::exp(-1.702 * x));
+    case ActivationKind::sigmoid:
+      return 1 / (1 + std::exp(-x));
+    case ActivationKind::tanh:
+      return std::tanh(x);
+    default:
+      return x;
   }
 }
 
@@ -114,7 +139,8 @@ HostPart make_part(const PartCase& c, int k, DType act, Random& random) {
       h.d_absmax = std::make_unique<Buffer>(absmax);
     }
     const double* book = c.type == QuantType::nf4 ? kNf4Book : kFp4Book;
-    for (int64_t i = 0; i < count; ++i) h.weight[i] = book[i & 1 ? packed[i / 2] & 15 : packed[i / 2] >> 4] * static_cast<double>(absmax[i / c.block]);
+    for (int64_t i = 0; i < count; ++i)
+      h.weight[i] = book[i & 1 ? packed[i / 2] & 15 : packed[i / 2] >> 4] * static_cast<double>(absmax[i / c.block]);
     h.d_weight = std::make_unique<Buffer>(packed);
   }
   return h;
@@ -124,10 +150,14 @@ LinearArgsItem item(const PartCase& c, const HostPart& h, DType act) {
   LinearArgsItem p{};
   p.kind = static_cast<int>(c.kind);
   p.n = c.n;
-  p.weight = h.d_weight->tensor(c.kind == WeightKind::dense ? c.weight : c.kind == WeightKind::int8 ? DType::i8 : DType::u8);
+  p.weight = h.d_weight->tensor(c.kind == WeightKind::dense  ? c.weight
+                                : c.kind == WeightKind::int8 ? DType::i8
+                                                             : DType::u8);
   if (h.d_bias) p.bias = h.d_bias->tensor(act);
   if (h.d_absmax) p.absmax = h.d_absmax->tensor(c.nested ? DType::u8 : DType::f32);
-  if (h.d_nested) p.nested_absmax = h.d_nested->tensor(DType::f32), p.nested_code = h.d_code->tensor(DType::f32), p.offset = h.d_offset->tensor(DType::f32);
+  if (h.d_nested)
+    p.nested_absmax = h.d_nested->tensor(DType::f32), p.nested_code = h.d_code->tensor(DType::f32),
+    p.offset = h.d_offset->tensor(DType::f32);
   p.block_size = c.block;
   p.nested_block_size = 256;
   p.quant_type = static_cast<int>(c.type);
@@ -162,14 +192,19 @@ int g_failures = 0;
 
 void report(bool ok, const std::string& what, double error, double limit) {
   if (!ok) ++g_failures;
-  if (!ok || std::getenv("VERBOSE")) std::printf("%s %s error %.3g (limit %.3g)\n", ok ? "ok  " : "FAIL", what.c_str(), error, limit);
+  if (!ok || std::getenv("VERBOSE"))
+    std::printf("%s %s error %.3g (limit %.3g)\n", ok ? "ok  " : "FAIL", what.c_str(), error, limit);
 }
 
 std::string name(const Case& c) {
   static const char* kinds[] = {"dense", "bnb4", "int8"};
   static const char* types[] = {"f32", "f16", "bf16"};
-  std::string s = std::string(types[static_cast<int>(c.act)]) + " rows " + std::to_string(c.rows) + " k " + std::to_string(c.k) + (c.gated ? " gated" : "") + " act " + std::to_string(static_cast<int>(c.activation));
-  for (const PartCase& p : c.parts) s += std::string(" | ") + kinds[static_cast<int>(p.kind)] + " n " + std::to_string(p.n) + (p.nested ? " nested" : "") + " b " + std::to_string(p.block) + " t " + std::to_string(p.threshold);
+  std::string s = std::string(types[static_cast<int>(c.act)]) + " rows " + std::to_string(c.rows) + " k " +
+                  std::to_string(c.k) + (c.gated ? " gated" : "") + " act " +
+                  std::to_string(static_cast<int>(c.activation));
+  for (const PartCase& p : c.parts)
+    s += std::string(" | ") + kinds[static_cast<int>(p.kind)] + " n " + std::to_string(p.n) +
+         (p.nested ? " nested" : "") + " b " + std::to_string(p.block) + " t " + std::to_string(p.threshold);
   return s;
 }
 
@@ -212,9 +247,11 @@ void check_case(Device& device, const Case& c, Random& random) {
   bool as_in_batch = true;
   if (c.rows <= 8 && c.parts[0].kind == WeightKind::int8 && c.act != DType::f32) {
     std::vector<float> more = x, more_residual = residual;
-    for (size_t i = more.size(); i < static_cast<size_t>(10) * c.k; ++i) more.push_back(rounded(c.act, random.normal()));
+    for (size_t i = more.size(); i < static_cast<size_t>(10) * c.k; ++i)
+      more.push_back(rounded(c.act, random.normal()));
     more_residual.resize(10 * columns);
-    Buffer d_more(encode(c.act, more)), d_more_residual(encode(c.act, more_residual)), batch(more_residual.size() * size_of(c.act));
+    Buffer d_more(encode(c.act, more)), d_more_residual(encode(c.act, more_residual)),
+        batch(more_residual.size() * size_of(c.act));
     a.x = d_more.tensor(c.act), a.out = batch.tensor(c.act), a.rows = 10;
     if (c.residual) a.residual = d_more_residual.tensor(c.act);
     device.run(a);
@@ -223,7 +260,8 @@ void check_case(Device& device, const Case& c, Random& random) {
     as_in_batch = std::equal(own.begin(), own.end(), all.begin());
   }
   // and as from a launch that quantizes. Outliers are added in another order there: where x has one, W is 0
-  if (c.rows <= 16 && c.act != DType::f32 && std::all_of(c.parts.begin(), c.parts.end(), [](const PartCase& p) { return p.kind == WeightKind::int8; })) {
+  if (c.rows <= 16 && c.act != DType::f32 &&
+      std::all_of(c.parts.begin(), c.parts.end(), [](const PartCase& p) { return p.kind == WeightKind::int8; })) {
     std::vector<std::unique_ptr<Buffer>> weights;
     for (size_t i = 0; i < parts.size(); ++i) {
       std::vector<int8_t> w(parts[i].codes.begin(), parts[i].codes.end());
@@ -256,7 +294,10 @@ void check_case(Device& device, const Case& c, Random& random) {
   for (size_t i = 0; i < (c.gated ? 1 : c.parts.size()); before += c.parts[i++].n) {
     parallel_for(c.parts[i].n, [&](int n) {
       for (int m = 0; m < c.rows; ++m) {
-        const auto part = [&](size_t j) { return product(c.parts[j], parts[j], n, &x[static_cast<size_t>(m) * c.k], c.k, c.act) + (c.parts[j].bias ? parts[j].bias[n] : 0.f); };
+        const auto part = [&](size_t j) {
+          return product(c.parts[j], parts[j], n, &x[static_cast<size_t>(m) * c.k], c.k, c.act) +
+                 (c.parts[j].bias ? parts[j].bias[n] : 0.f);
+        };
         const int64_t at = m * columns + before + n;
         want[at] = reference_activation(c.activation, part(i));
         if (c.gated) want[at] *= part(1);
@@ -269,9 +310,14 @@ void check_case(Device& device, const Case& c, Random& random) {
   const double error = std::sqrt(difference / norm);
   double limit = c.act == DType::f32 ? 2e-6 : c.act == DType::f16 ? 1e-3 : 5e-3;
   for (const PartCase& p : c.parts)
-    if (p.kind == WeightKind::int8) limit = std::max(limit, c.act == DType::f32 ? 2e-3 : 2e-3);
-    else if (p.kind == WeightKind::bnb4 && p.compute == DType::bf16) limit = std::max(limit, 5e-3);
-  report(error <= limit && same && independent && as_in_batch && out.guard_intact(), name(c) + (same ? "" : " NOT REPEATABLE") + (independent ? "" : " DEPENDS ON NEIGHBOURS") + (as_in_batch ? "" : " OTHER BITS THAN IN A BATCH") + (out.guard_intact() ? "" : " WROTE BEYOND"), error, limit);
+    if (p.kind == WeightKind::int8)
+      limit = std::max(limit, c.act == DType::f32 ? 2e-3 : 2e-3);
+    else if (p.kind == WeightKind::bnb4 && p.compute == DType::bf16)
+      limit = std::max(limit, 5e-3);
+  report(error <= limit && same && independent && as_in_batch && out.guard_intact(),
+         name(c) + (same ? "" : " NOT REPEATABLE") + (independent ? "" : " DEPENDS ON NEIGHBOURS") +
+             (as_in_batch ? "" : " OTHER BITS THAN IN A BATCH") + (out.guard_intact() ? "" : " WROTE BEYOND"),
+         error, limit);
 }
 
 void sweep(Device& device) {
@@ -308,21 +354,37 @@ void sweep(Device& device) {
     // one row: too short for row4; then a warp's part of k as long as one chunk of 512 and longer
     for (int k : {128, 384, 512, 640, 1152, 4096, 11008}) {
       for (bool nested : {false, true}) {
-        cases.push_back({act, 1, k, {{WeightKind::bnb4, k > 2000 ? 77 : 2003, act, QuantType::nf4, nested, 64, 0, true, act}}});
+        cases.push_back(
+            {act, 1, k, {{WeightKind::bnb4, k > 2000 ? 77 : 2003, act, QuantType::nf4, nested, 64, 0, true, act}}});
         cases.push_back({act, 1, k, {{WeightKind::bnb4, 1, act, QuantType::fp4, nested, 64, 0, false, act}}});
       }
     }
     // 2 to 16 rows, the same for batch4 and its chunks of 256 and 512
     for (int k : {512, 640, 1152, 4096, 11008}) {
       for (bool nested : {false, true}) {
-        for (int rows : {2, 5, 8, 9, 14, 16}) cases.push_back({act, rows, k, {{WeightKind::bnb4, k > 2000 ? 77 : 2003, act, QuantType::nf4, nested, 64, 0, true, act}}, ActivationKind::none, false, true});
+        for (int rows : {2, 5, 8, 9, 14, 16})
+          cases.push_back({act,
+                           rows,
+                           k,
+                           {{WeightKind::bnb4, k > 2000 ? 77 : 2003, act, QuantType::nf4, nested, 64, 0, true, act}},
+                           ActivationKind::none,
+                           false,
+                           true});
         cases.push_back({act, 13, k, {{WeightKind::bnb4, 1, act, QuantType::fp4, nested, 64, 0, false, act}}});
       }
     }
-    // int8, rows that blocks quantize for themselves: a row's values in registers or read again, an odd number of slices, many outliers
+    // int8, rows that blocks quantize for themselves: a row's values in registers or read again, an odd number of
+    // slices, many outliers
     for (int rows : {2, 3, 4, 7, 13, 16}) {
       for (int k : {64, 1088, 4096, 7168}) {
-        for (float threshold : {0.f, 1.5f, 3.f}) cases.push_back({act, rows, k, {{WeightKind::int8, 300, act, QuantType::nf4, false, 64, threshold}}, ActivationKind::none, false, true});
+        for (float threshold : {0.f, 1.5f, 3.f})
+          cases.push_back({act,
+                           rows,
+                           k,
+                           {{WeightKind::int8, 300, act, QuantType::nf4, false, 64, threshold}},
+                           ActivationKind::none,
+                           false,
+                           true});
       }
     }
     // several groups of rows for a block; and parts, gated
@@ -335,16 +397,25 @@ void sweep(Device& device) {
         cases.push_back({act, rows, 1024, {part, part, part}});
       }
     }
-    cases.push_back({act, 4, 4096, {{WeightKind::int8, 14001, act, QuantType::nf4, false, 64, 3.f}, {WeightKind::int8, 14001, act, QuantType::nf4, false, 64, 3.f}}, ActivationKind::silu, true});
+    cases.push_back({act,
+                     4,
+                     4096,
+                     {{WeightKind::int8, 14001, act, QuantType::nf4, false, 64, 3.f},
+                      {WeightKind::int8, 14001, act, QuantType::nf4, false, 64, 3.f}},
+                     ActivationKind::silu,
+                     true});
     cases.push_back({act, 1, 128, {{WeightKind::bnb4, 75011, act, QuantType::nf4, true, 64, 0, true, act}}});
     cases.push_back({act, 1, 64, {{WeightKind::bnb4, 26111, act, QuantType::nf4, true, 64, 0, true, act}}});
     cases.push_back({act, 3, 128, {{WeightKind::dense, 26111, act}}});
-    cases.push_back({act, 9, 64, {{WeightKind::int8, 14001, act}, {WeightKind::int8, 14001, act}}, ActivationKind::silu, true});
+    cases.push_back(
+        {act, 9, 64, {{WeightKind::int8, 14001, act}, {WeightKind::int8, 14001, act}}, ActivationKind::silu, true});
     // every outlier, no outlier
     for (float threshold : {0.f, 0.01f, 1e9f})
-      for (int rows : {1, 6}) cases.push_back({act, rows, 1088, {{WeightKind::int8, 100, act, QuantType::nf4, false, 64, threshold}}});
+      for (int rows : {1, 6})
+        cases.push_back({act, rows, 1088, {{WeightKind::int8, 100, act, QuantType::nf4, false, 64, threshold}}});
     for (float threshold : {0.f, 1.5f})
-      for (int rows : {1, 6}) cases.push_back({act, rows, 14400, {{WeightKind::int8, 70, act, QuantType::nf4, false, 64, threshold}}});
+      for (int rows : {1, 6})
+        cases.push_back({act, rows, 14400, {{WeightKind::int8, 70, act, QuantType::nf4, false, 64, threshold}}});
   }
   // what only the simple kernel takes
   for (DType act : {DType::f32, DType::f16, DType::bf16}) {
@@ -355,12 +426,15 @@ void sweep(Device& device) {
         cases.push_back({act, rows, k, {{WeightKind::bnb4, 37, act, QuantType::fp4, true, 64, 0, true, DType::f32}}});
         cases.push_back({act, rows, k, {{WeightKind::int8, 37, act, QuantType::nf4, false, 64, 1.5f}}});
       }
-      const PartCase dense{WeightKind::dense, 64, DType::f32}, nf4{WeightKind::bnb4, 64, act, QuantType::nf4, false, 128, 0, true, DType::f32}, int8{WeightKind::int8, 64, act};
+      const PartCase dense{WeightKind::dense, 64, DType::f32},
+          nf4{WeightKind::bnb4, 64, act, QuantType::nf4, false, 128, 0, true, DType::f32},
+          int8{WeightKind::int8, 64, act};
       cases.push_back({act, rows, 320, {dense, nf4, int8, nf4}, ActivationKind::gelu});
       cases.push_back({act, rows, 320, {nf4, int8}, ActivationKind::quick_gelu, true});
     }
   }
-  cases.push_back({DType::f32, 3, 512, {{WeightKind::bnb4, 64, DType::f32, QuantType::nf4, false, 64, 0, true, DType::bf16}}});
+  cases.push_back(
+      {DType::f32, 3, 512, {{WeightKind::bnb4, 64, DType::f32, QuantType::nf4, false, 64, 0, true, DType::bf16}}});
   for (const Case& c : cases) check_case(device, c, random);
 
   // a device with 99 KiB of shared memory a block (sm_86, sm_89, sm_120)
@@ -370,7 +444,15 @@ void sweep(Device& device) {
     for (int k : {320, 1024, 4096, 28672}) {
       if (k == 28672 && rows > 3) continue;
       for (WeightKind kind : {WeightKind::dense, WeightKind::bnb4, WeightKind::int8})
-        check_case(device, {DType::f16, rows, k, {{kind, k == 28672 ? 203 : 2003, DType::f16, QuantType::nf4, true, 64, 3.f}}, ActivationKind::none, false, true}, random);
+        check_case(device,
+                   {DType::f16,
+                    rows,
+                    k,
+                    {{kind, k == 28672 ? 203 : 2003, DType::f16, QuantType::nf4, true, 64, 3.f}},
+                    ActivationKind::none,
+                    false,
+                    true},
+                   random);
     }
   }
   check_case(device, {DType::f16, 1, 1024, {{WeightKind::bnb4, 26111, DType::f16, QuantType::nf4, true, 64}}}, random);
@@ -387,7 +469,8 @@ double relative(const std::vector<float>& got, const std::vector<float>& want) {
   return std::sqrt(d / n);
 }
 
-const std::pair<const char*, DType> kDtypes[] = {{"float32", DType::f32}, {"float16", DType::f16}, {"bfloat16", DType::bf16}};
+const std::pair<const char*, DType> kDtypes[] = {
+    {"float32", DType::f32}, {"float16", DType::f16}, {"bfloat16", DType::bf16}};
 
 /// x @ dequant(W)^T + bias with double quantization, quantized here by our own commands.
 void golden_matmul_4bit(Device& device, const std::string& directory) {
@@ -398,17 +481,37 @@ void golden_matmul_4bit(Device& device, const std::string& directory) {
   Buffer code(blockwise.at("nested_code").as<float>());
   for (const char* type : {"nf4", "fp4"}) {
     for (const auto& [dname, dtype] : kDtypes) {
-      Buffer w(encode(dtype, weight)), b(encode(dtype, bias)), packed(n * k / 2), absmax(blocks * 4), nested((blocks + 255) / 256 * 4), codes(blocks), offset(4);
-      Quantize4bitArgs q{w.tensor(dtype), packed.tensor(DType::u8), absmax.tensor(DType::f32), n * k, 64, type[0] == 'n' ? 0 : 1};
+      Buffer w(encode(dtype, weight)), b(encode(dtype, bias)), packed(n * k / 2), absmax(blocks * 4),
+          nested((blocks + 255) / 256 * 4), codes(blocks), offset(4);
+      Quantize4bitArgs q{w.tensor(dtype),       packed.tensor(DType::u8), absmax.tensor(DType::f32), n * k, 64,
+                         type[0] == 'n' ? 0 : 1};
       device.run(q);
-      QuantizeAbsmaxArgs qa{absmax.tensor(DType::f32), codes.tensor(DType::u8), nested.tensor(DType::f32), code.tensor(DType::f32), offset.tensor(DType::f32), blocks, 256};
+      QuantizeAbsmaxArgs qa{absmax.tensor(DType::f32),
+                            codes.tensor(DType::u8),
+                            nested.tensor(DType::f32),
+                            code.tensor(DType::f32),
+                            offset.tensor(DType::f32),
+                            blocks,
+                            256};
       device.run(qa);
       for (int m : {1, 2, 3, 7, 16, 65}) {
         const std::string key = std::string(type) + "." + dname + ".m" + std::to_string(m);
         Buffer x(t.at(key + ".x").bytes), y(m * n * size_of(dtype));
         LinearArgs a{};
         a.x = x.tensor(dtype), a.out = y.tensor(dtype), a.rows = m, a.k = k, a.parts_count = 1;
-        a.parts[0] = {static_cast<int>(WeightKind::bnb4), n, packed.tensor(DType::u8), b.tensor(dtype), codes.tensor(DType::u8), nested.tensor(DType::f32), code.tensor(DType::f32), offset.tensor(DType::f32), 64, 256, q.quant_type, static_cast<int>(dtype), 0};
+        a.parts[0] = {static_cast<int>(WeightKind::bnb4),
+                      n,
+                      packed.tensor(DType::u8),
+                      b.tensor(dtype),
+                      codes.tensor(DType::u8),
+                      nested.tensor(DType::f32),
+                      code.tensor(DType::f32),
+                      offset.tensor(DType::f32),
+                      64,
+                      256,
+                      q.quant_type,
+                      static_cast<int>(dtype),
+                      0};
         device.run(a);
         device.wait();
         const double limit = dtype == DType::f32 ? 1e-6 : dtype == DType::f16 ? 2e-3 : 1e-2;
@@ -432,11 +535,13 @@ void golden_llm_int8(Device& device, const std::string& directory) {
     Buffer y(rows * n * 2);
     LinearArgs a{};
     a.x = x.tensor(DType::f16), a.out = y.tensor(DType::f16), a.rows = rows, a.k = k, a.parts_count = 1;
-    a.parts[0].kind = static_cast<int>(WeightKind::int8), a.parts[0].n = n, a.parts[0].weight = cb.tensor(DType::i8), a.parts[0].bias = bias.tensor(DType::f16);
+    a.parts[0].kind = static_cast<int>(WeightKind::int8), a.parts[0].n = n, a.parts[0].weight = cb.tensor(DType::i8),
+    a.parts[0].bias = bias.tensor(DType::f16);
     a.parts[0].absmax = scb.tensor(DType::f32), a.parts[0].threshold = std::atof(key + 1);
     device.run(a);
     device.wait();
-    const double error = relative(decode(DType::f16, y.read<uint8_t>()), decode(DType::f16, t.at(std::string(key) + ".y").bytes));
+    const double error =
+        relative(decode(DType::f16, y.read<uint8_t>()), decode(DType::f16, t.at(std::string(key) + ".y").bytes));
     report(error <= 2e-3, std::string("golden llm_int8 ") + key, error, 2e-3);
     std::printf("golden llm_int8 %s: %.3g of 2e-3\n", key, error);
   }

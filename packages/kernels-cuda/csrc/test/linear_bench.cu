@@ -1,5 +1,6 @@
-// q_test_linear_bench [kind n k rows...]: times of linear() on this GPU: graph replays, weights rotated beyond the L2, random data, medians.
-// Floor: bytes of the weight (codes and absmax) at 4.3 TB/s, what a read of memory reaches on an H200.
+// q_test_linear_bench [kind n k rows...]: times of linear() on this GPU: graph replays, weights rotated beyond the L2,
+// random data, medians. Floor: bytes of the weight (codes and absmax) at 4.3 TB/s, what a read of memory reaches on an
+// H200.
 #include <algorithm>
 #include <string>
 #include "linear/choice.h"
@@ -12,7 +13,8 @@ using namespace q::cuda::test;
 namespace {
 
 __global__ void fill_random(uint32_t* out, int64_t words, uint64_t seed, int mode) {
-  for (int64_t i = blockIdx.x * static_cast<int64_t>(blockDim.x) + threadIdx.x; i < words; i += static_cast<int64_t>(gridDim.x) * blockDim.x) {
+  for (int64_t i = blockIdx.x * static_cast<int64_t>(blockDim.x) + threadIdx.x; i < words;
+       i += static_cast<int64_t>(gridDim.x) * blockDim.x) {
     uint64_t z = seed + i * 0x9e3779b97f4a7c15ull;
     z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9ull;
     z = (z ^ (z >> 27)) * 0x94d049bb133111ebull;
@@ -30,11 +32,13 @@ __global__ void fill_random(uint32_t* out, int64_t words, uint64_t seed, int mod
 }
 
 __global__ void fill_columns(half_t* x, int64_t rows, int64_t k, int columns) {
-  for (int64_t i = threadIdx.x; i < rows * columns; i += blockDim.x) x[i / columns * k + (i % columns * 2654435761ll + 17) % k] = __float2half_rn(20.f + i % 7);
+  for (int64_t i = threadIdx.x; i < rows * columns; i += blockDim.x)
+    x[i / columns * k + (i % columns * 2654435761ll + 17) % k] = __float2half_rn(20.f + i % 7);
 }
 
 struct Shape {
-  std::string kind;  // f16, nf4, nested, int8, int8cN: N columns of x are outliers in all rows, int8tX: threshold X; x lies in [-1, 1]: int8t0.995 has one outlier in 200 values
+  std::string
+      kind;  // f16, nf4, nested, int8, int8cN: N columns of x are outliers in all rows, int8tX: threshold X; x lies in [-1, 1]: int8t0.995 has one outlier in 200 values
   int64_t n, k;
   int rows;
   int parts = 1;
@@ -83,12 +87,14 @@ Timing measure(Device& device, const Shape& s) {
   const int64_t columns = s.gated ? s.n : s.n * s.parts;
   Buffer x(static_cast<size_t>(s.rows) * s.k * 2), out(static_cast<size_t>(s.rows) * columns * 2);
   randomize(x, 77ull << 40, 1, device.stream);
-  if (s.kind.compare(0, 5, "int8c") == 0) fill_columns<<<1, 256, 0, device.stream>>>(static_cast<half_t*>(x.data), s.rows, s.k, std::stoi(s.kind.substr(5)));
+  if (s.kind.compare(0, 5, "int8c") == 0)
+    fill_columns<<<1, 256, 0, device.stream>>>(static_cast<half_t*>(x.data), s.rows, s.k, std::stoi(s.kind.substr(5)));
   CUDA_CHECK(cudaGetLastError());
   device.wait();
   const auto once = [&](int copy) {
     LinearArgs a{};
-    a.x = x.tensor(DType::f16), a.out = out.tensor(DType::f16), a.rows = s.rows, a.k = s.k, a.gated = s.gated, a.parts_count = s.parts;
+    a.x = x.tensor(DType::f16), a.out = out.tensor(DType::f16), a.rows = s.rows, a.k = s.k, a.gated = s.gated,
+    a.parts_count = s.parts;
     if (s.gated) a.activation = static_cast<int>(ActivationKind::silu);
     for (int i = 0; i < s.parts; ++i) {
       const Weights& w = weights[copy * s.parts + i];
@@ -97,8 +103,11 @@ Timing measure(Device& device, const Shape& s) {
       p.n = s.n;
       p.weight = w.weight->tensor(dense ? DType::f16 : int8 ? DType::i8 : DType::u8);
       if (w.absmax) p.absmax = w.absmax->tensor(nested ? DType::u8 : DType::f32);
-      if (nested) p.nested_absmax = w.nested->tensor(DType::f32), p.nested_code = w.code->tensor(DType::f32), p.offset = w.offset->tensor(DType::f32);
-      p.block_size = 64, p.nested_block_size = 256, p.compute_dtype = static_cast<int>(DType::f16), p.threshold = s.kind.compare(0, 5, "int8t") == 0 ? std::stof(s.kind.substr(5)) : 6;
+      if (nested)
+        p.nested_absmax = w.nested->tensor(DType::f32), p.nested_code = w.code->tensor(DType::f32),
+        p.offset = w.offset->tensor(DType::f32);
+      p.block_size = 64, p.nested_block_size = 256, p.compute_dtype = static_cast<int>(DType::f16),
+      p.threshold = s.kind.compare(0, 5, "int8t") == 0 ? std::stof(s.kind.substr(5)) : 6;
     }
     device.run(a);
   };
@@ -136,10 +145,15 @@ void line(Device& device, const Shape& s) {
   try {
     const Timing t = measure(device, s);
     const double floor = weight_bytes(s) / 4.3e6;
-    std::printf("%-7s %6lld x %-6lld %s rows %3d  %8.2f us (+-%.2f)  %6.0f GB/s  floor %6.2f  x%.2f\n", s.kind.c_str(), static_cast<long long>(s.n), static_cast<long long>(s.k),
-                s.gated ? "gated" : s.parts > 1 ? "parts" : "     ", s.rows, t.us, t.spread, weight_bytes(s) / t.us / 1e3, floor, t.us / floor);
+    std::printf("%-7s %6lld x %-6lld %s rows %3d  %8.2f us (+-%.2f)  %6.0f GB/s  floor %6.2f  x%.2f\n", s.kind.c_str(),
+                static_cast<long long>(s.n), static_cast<long long>(s.k),
+                s.gated       ? "gated"
+                : s.parts > 1 ? "parts"
+                              : "     ",
+                s.rows, t.us, t.spread, weight_bytes(s) / t.us / 1e3, floor, t.us / floor);
   } catch (const std::exception& e) {
-    std::printf("%s %lld x %lld rows %d: %s\n", s.kind.c_str(), static_cast<long long>(s.n), static_cast<long long>(s.k), s.rows, e.what());
+    std::printf("%s %lld x %lld rows %d: %s\n", s.kind.c_str(), static_cast<long long>(s.n),
+                static_cast<long long>(s.k), s.rows, e.what());
   }
   std::fflush(stdout);
 }
@@ -148,13 +162,20 @@ void line(Device& device, const Shape& s) {
 
 int main(int argc, char** argv) {
   Device device;
-  if (const char* capability = std::getenv("Q_BENCH_CAPABILITY")) device.context.compute_capability = std::atoi(capability);  // 80: without programmatic launch
+  if (const char* capability = std::getenv("Q_BENCH_CAPABILITY"))
+    device.context.compute_capability = std::atoi(capability);  // 80: without programmatic launch
   if (argc >= 5) {
-    for (int i = 4; i < argc; ++i) line(device, {argv[1], std::atoll(argv[2]), std::atoll(argv[3]), std::atoi(argv[i])});
+    for (int i = 4; i < argc; ++i)
+      line(device, {argv[1], std::atoll(argv[2]), std::atoll(argv[3]), std::atoi(argv[i])});
     return 0;
   }
   for (const char* kind : {"nf4", "nested", "int8", "int8c8", "int8t0.995", "f16"}) {
-    for (const auto& [n, k] : {std::pair<int64_t, int64_t>{4096, 4096}, {11008, 4096}, {4096, 11008}, {28672, 8192}, {1024, 4096}, {32000, 4096}}) {
+    for (const auto& [n, k] : {std::pair<int64_t, int64_t>{4096, 4096},
+                               {11008, 4096},
+                               {4096, 11008},
+                               {28672, 8192},
+                               {1024, 4096},
+                               {32000, 4096}}) {
       for (int rows : {1, 2, 4, 8, 16, 32, 64}) {
         const bool main_shape = n == 11008;
         if (!main_shape && rows != 1 && rows != 16) continue;

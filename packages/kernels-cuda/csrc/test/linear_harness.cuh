@@ -1,4 +1,5 @@
-// What the stand-alone GPU programs share: buffers, an arena, random numbers that host and device agree on, float formats on the host.
+// What the stand-alone GPU programs share: buffers, an arena, random numbers that host and device agree on, float
+// formats on the host.
 #pragma once
 #include <cstdio>
 #include <cstdlib>
@@ -21,9 +22,11 @@ struct Buffer {
     CUDA_CHECK(cudaMemset(data, 0xff, n + 256));
     CUDA_CHECK(cudaDeviceSynchronize());  // the device's stream does not wait for it
   }
-  template <class T> explicit Buffer(const std::vector<T>& v) : Buffer(v.size() * sizeof(T)) {
+  template <class T>
+  explicit Buffer(const std::vector<T>& v) : Buffer(v.size() * sizeof(T)) {
     CUDA_CHECK(cudaMemcpy(data, v.data(), bytes, cudaMemcpyHostToDevice));
-    CUDA_CHECK(cudaDeviceSynchronize());  // cudaMemcpy returns when the host's memory is free again, which may be before the copy has ended
+    CUDA_CHECK(
+        cudaDeviceSynchronize());  // cudaMemcpy returns when the host's memory is free again, which may be before the copy has ended
   }
   Buffer(const Buffer&) = delete;
   ~Buffer() { cudaFree(data); }
@@ -34,7 +37,8 @@ struct Buffer {
       if (b != 0xff) return false;
     return true;
   }
-  template <class T> std::vector<T> read() const {
+  template <class T>
+  std::vector<T> read() const {
     std::vector<T> v(bytes / sizeof(T));
     CUDA_CHECK(cudaMemcpy(v.data(), data, v.size() * sizeof(T), cudaMemcpyDeviceToHost));
     return v;
@@ -64,8 +68,21 @@ struct Device {
   cudaDeviceProp properties;
   Buffer counters{std::vector<unsigned>(kCounters)};
   Context context;
-  Device() : stream(make_stream()), properties(read_properties()), context{stream, 0, properties.major * 10 + properties.minor, properties.multiProcessorCount, properties.sharedMemPerBlockOptin, arena, nullptr, false} { context.counters = static_cast<unsigned*>(counters.data); }
-  template <class Args> void run(const Args& args) {
+  Device()
+      : stream(make_stream()),
+        properties(read_properties()),
+        context{stream,
+                0,
+                properties.major * 10 + properties.minor,
+                properties.multiProcessorCount,
+                properties.sharedMemPerBlockOptin,
+                arena,
+                nullptr,
+                false} {
+    context.counters = static_cast<unsigned*>(counters.data);
+  }
+  template <class Args>
+  void run(const Args& args) {
     arena.reset();
     q::cuda::run(args, context);
   }

@@ -9,21 +9,30 @@ namespace {
 const DType kFloats[] = {DType::f32, DType::f16, DType::bf16};
 
 char label[256];
-template <class... A> const char* text(const char* format, A... a) {
+template <class... A>
+const char* text(const char* format, A... a) {
   std::snprintf(label, sizeof label, format, a...);
   return label;
 }
 
 double activation(int kind, double x) {
   switch (static_cast<ActivationKind>(kind)) {
-    case ActivationKind::silu: return x / (1 + std::exp(-x));
-    case ActivationKind::gelu: return 0.5 * x * (1 + std::erf(x / std::sqrt(2.0)));
-    case ActivationKind::gelu_tanh: return 0.5 * x * (1 + std::tanh(std::sqrt(2 / M_PI) * (x + 0.044715 * x * x * x)));
-    case ActivationKind::relu: return x > 0 ? x : 0;
-    case ActivationKind::quick_gelu: return x / (1 + std::exp(-1.702 * x));
-    case ActivationKind::sigmoid: return 1 / (1 + std::exp(-x));
-    case ActivationKind::tanh: return std::tanh(x);
-    default: return x;
+    case ActivationKind::silu:
+      return x / (1 + std::exp(-x));
+    case ActivationKind::gelu:
+      return 0.5 * x * (1 + std::erf(x / std::sqrt(2.0)));
+    case ActivationKind::gelu_tanh:
+      return 0.5 * x * (1 + std::tanh(std::sqrt(2 / M_PI) * (x + 0.044715 * x * x * x)));
+    case ActivationKind::relu:
+      return x > 0 ? x : 0;
+    case ActivationKind::quick_gelu:
+      return x / (1 + std::exp(-1.702 * x));
+    case ActivationKind::sigmoid:
+      return 1 / (1 + std::exp(-x));
+    case ActivationKind::tanh:
+      return std::tanh(x);
+    default:
+      return x;
   }
 }
 
@@ -88,8 +97,8 @@ void memory(Bench& bench) {
       mean /= v.size();
       square /= v.size();
       const double variance = kind == 0 ? 0.25 : 0.25 / 3;
-      expect(std::fabs(mean) < 0.01 && std::fabs(square / variance - 1) < 0.03 && (kind == 0 || most <= 0.5), "random %s kind %d: mean %g variance %g most %g",
-             name_of(t), kind, mean, square, most);
+      expect(std::fabs(mean) < 0.01 && std::fabs(square / variance - 1) < 0.03 && (kind == 0 || most <= 0.5),
+             "random %s kind %d: mean %g variance %g most %g", name_of(t), kind, mean, square, most);
     }
   }
   Array bits(DType::u8, 100003);
@@ -119,10 +128,12 @@ void rows(Bench& bench) {
       }
     }
   }
-  Array table(DType::f32, 40, [](size_t) { return 1.0; }), ids(DType::i32, 2, [](size_t i) { return i ? 10.0 : 3.0; }), out(DType::f32, 8);
+  Array table(DType::f32, 40, [](size_t) { return 1.0; }), ids(DType::i32, 2, [](size_t i) { return i ? 10.0 : 3.0; }),
+      out(DType::f32, 8);
   bench(EmbeddingArgs{table.tensor, ids.tensor, out.tensor, 2, 4, 10, 1});
   bench.sync();
-  expect(bench.error->command == 1 + int(Command::embedding) && bench.error->value == 10 && bench.error->limit == 10, "embedding does not report a bad id");
+  expect(bench.error->command == 1 + int(Command::embedding) && bench.error->value == 10 && bench.error->limit == 10,
+         "embedding does not report a bad id");
   *bench.error = {};
   for (DType t : {DType::f32, DType::f16, DType::u8, DType::i64}) {
     for (int width : {1, 6, 16, 130}) {
@@ -151,18 +162,22 @@ void norms(Bench& bench) {
       for (int width : {1, 7, 64, 100, 768, 4096, 5000, 5120, 11008, 20000}) {
         for (int residual : {0, 1}) {
           const int n = 3;
-          Array x(t, size_t(n) * width, [](size_t i) { return normal() + (i % 3); }), r(t, size_t(n) * width, [](size_t) { return normal(); });
+          Array x(t, size_t(n) * width, [](size_t i) { return normal() + (i % 3); }),
+              r(t, size_t(n) * width, [](size_t) { return normal(); });
           Array weight(w, width, [](size_t) { return normal(); }), bias(w, width, [](size_t) { return normal(); });
           Array out(t, size_t(n) * width), out2(t, size_t(n) * width), sum(t, size_t(n) * width);
           std::vector<double> v(size_t(n) * width), want(v.size()), want2(v.size());
           for (size_t i = 0; i < v.size(); ++i) v[i] = residual ? rounded(float(x.host[i] + r.host[i]), t) : x.host[i];
           for (int i = 0; i < n; ++i) {
             double square = 0, mean = 0, variance = 0;
-            for (int j = 0; j < width; ++j) square += v[size_t(i) * width + j] * v[size_t(i) * width + j] / width, mean += v[size_t(i) * width + j] / width;
+            for (int j = 0; j < width; ++j)
+              square += v[size_t(i) * width + j] * v[size_t(i) * width + j] / width,
+                  mean += v[size_t(i) * width + j] / width;
             for (int j = 0; j < width; ++j) variance += std::pow(v[size_t(i) * width + j] - mean, 2) / width;
             for (int j = 0; j < width; ++j) {
               want[size_t(i) * width + j] = v[size_t(i) * width + j] / std::sqrt(square + 1e-5) * (weight.host[j] + 1);
-              want2[size_t(i) * width + j] = (v[size_t(i) * width + j] - mean) / std::sqrt(variance + 1e-5) * weight.host[j] + bias.host[j];
+              want2[size_t(i) * width + j] =
+                  (v[size_t(i) * width + j] - mean) / std::sqrt(variance + 1e-5) * weight.host[j] + bias.host[j];
             }
           }
           RmsNormArgs a{};
@@ -176,7 +191,8 @@ void norms(Bench& bench) {
           a.weight_offset = 1;
           bench(a);
           bench.sync();
-          compare(out.download(), want, bound(t), text("rmsNorm %s weight %s width %d residual %d", name_of(t), name_of(w), width, residual));
+          compare(out.download(), want, bound(t),
+                  text("rmsNorm %s weight %s width %d residual %d", name_of(t), name_of(w), width, residual));
           if (residual) compare(sum.download(), v, 0, "the sum of a norm");
           LayerNormArgs l{};
           l.x = x.tensor;
@@ -189,7 +205,8 @@ void norms(Bench& bench) {
           l.eps = 1e-5;
           bench(l);
           bench.sync();
-          compare(out2.download(), want2, width == 1 ? 1 : bound(t), text("layerNorm %s weight %s width %d residual %d", name_of(t), name_of(w), width, residual));
+          compare(out2.download(), want2, width == 1 ? 1 : bound(t),
+                  text("layerNorm %s weight %s width %d residual %d", name_of(t), name_of(w), width, residual));
           if (residual) compare(x.download(), v, 0, "the sum of a norm, over x");
         }
       }
@@ -201,12 +218,14 @@ void elementwise(Bench& bench) {
   for (DType t : kFloats) {
     for (int width : {1, 31, 64, 1001}) {
       const int n = 5, count = n * width;
-      Array x(t, size_t(2) * count, [](size_t) { return 3 * normal(); }), b(t, count, [](size_t) { return normal(); }), out(t, count);
+      Array x(t, size_t(2) * count, [](size_t) { return 3 * normal(); }), b(t, count, [](size_t) { return normal(); }),
+          out(t, count);
       for (int kind = 0; kind < 8; ++kind) {
         std::vector<double> want(count), gated(count);
         for (int i = 0; i < count; ++i) {
           want[i] = activation(kind, x.host[i]);
-          gated[i] = activation(kind, x.host[i / width * 2 * width + i % width]) * x.host[i / width * 2 * width + width + i % width];
+          gated[i] = activation(kind, x.host[i / width * 2 * width + i % width]) *
+                     x.host[i / width * 2 * width + width + i % width];
         }
         bench(ActivationArgs{x.tensor, out.tensor, count, kind});
         bench.sync();
@@ -239,7 +258,8 @@ void elementwise(Bench& bench) {
       bench(SoftmaxArgs{x.tensor, out.tensor, n, width});
       bench.sync();
       compare(out.download(), soft, bound(t), text("softmax %s width %d", name_of(t), width));
-      Array targets(DType::i32, n, [&](size_t i) { return i == 1 ? -100.0 : double(i * 7 % width); }), loss(DType::f32, n), best(DType::i32, n);
+      Array targets(DType::i32, n, [&](size_t i) { return i == 1 ? -100.0 : double(i * 7 % width); }),
+          loss(DType::f32, n), best(DType::i32, n);
       bench(CrossEntropyArgs{x.tensor, targets.tensor, loss.tensor, n, width});
       bench(ArgmaxArgs{x.tensor, best.tensor, n, width});
       bench.sync();
@@ -308,9 +328,10 @@ int sample_reference(std::vector<double> x, const Request& r, const std::vector<
 }
 
 void sampling(Bench& bench) {
-  const std::vector<Request> requests{{1, 1, 0, 1, 0, 0},     {1, 1, 0, 1.3, 0, 0},    {1, 1, 0, 1, 1, 0},       {0.7, 1, 0, 1, 1, 0},  {1, 1, 0, 1, 1, 10},
-                                      {1.5, 0.9, 0, 1, 1, 0}, {1, 0.5, 0, 1.2, 1, 40}, {0.8, 1, 0.1, 1, 1, 0},   {2, 0.95, 0.02, 1.1, 1, 100}, {1, 0.01, 0, 1, 1, 0},
-                                      {0.05, 0.9, 0, 1, 1, 50}, {1, 1, 0, 1, 1, 1}};
+  const std::vector<Request> requests{{1, 1, 0, 1, 0, 0},      {1, 1, 0, 1.3, 0, 0},     {1, 1, 0, 1, 1, 0},
+                                      {0.7, 1, 0, 1, 1, 0},    {1, 1, 0, 1, 1, 10},      {1.5, 0.9, 0, 1, 1, 0},
+                                      {1, 0.5, 0, 1.2, 1, 40}, {0.8, 1, 0.1, 1, 1, 0},   {2, 0.95, 0.02, 1.1, 1, 100},
+                                      {1, 0.01, 0, 1, 1, 0},   {0.05, 0.9, 0, 1, 1, 50}, {1, 1, 0, 1, 1, 1}};
   int different = 0, drawn = 0;
   for (DType t : kFloats) {
     for (int width : {5, 1000, 32003}) {
@@ -321,16 +342,23 @@ void sampling(Bench& bench) {
           const Request& r = requests[i / 4];
           return i % 4 == 0 ? r.temperature : i % 4 == 1 ? r.top_p : i % 4 == 2 ? r.min_p : r.penalty;
         });
-        Array ints(DType::i32, size_t(n) * 4, [&](size_t i) { return double(i % 4 == 0 ? requests[i / 4].sampling : i % 4 == 1 ? requests[i / 4].top_k : i % 4 == 2 ? 77 + int(i) : 5); });
+        Array ints(DType::i32, size_t(n) * 4, [&](size_t i) {
+          return double(i % 4 == 0   ? requests[i / 4].sampling
+                        : i % 4 == 1 ? requests[i / 4].top_k
+                        : i % 4 == 2 ? 77 + int(i)
+                                     : 5);
+        });
         Array counters(DType::i32, n, [&](size_t i) { return double(repeat * 3 + i); });
         Array history(DType::i32, size_t(n) * capacity, [&](size_t) { return double(below(width)); });
         Array lengths(DType::i32, n, [](size_t i) { return double(i % 21); });
-        SampleArgs a{logits.tensor, out.tensor, floats.tensor, ints.tensor, counters.tensor, history.tensor, lengths.tensor, n, width, capacity};
+        SampleArgs a{logits.tensor,  out.tensor, floats.tensor, ints.tensor, counters.tensor, history.tensor,
+                     lengths.tensor, n,          width,         capacity};
         bench(a);
         bench.sync();
         const auto got = out.download();
         for (int i = 0; i < n; ++i) {
-          const std::vector<double> row(logits.host.begin() + size_t(i) * width, logits.host.begin() + size_t(i + 1) * width);
+          const std::vector<double> row(logits.host.begin() + size_t(i) * width,
+                                        logits.host.begin() + size_t(i + 1) * width);
           std::vector<int> ids;
           for (int j = 0; j < int(lengths.host[i]); ++j) ids.push_back(int(history.host[size_t(i) * capacity + j]));
           const uint32_t word = philox_first(uint32_t(counters.host[i]), uint32_t(ints.host[size_t(i) * 4 + 2]), 5);
@@ -338,7 +366,8 @@ void sampling(Bench& bench) {
           ++drawn;
           if (int(got[i]) != want) {
             ++different;
-            if (different < 10) std::printf("sample %s width %d request %d: got %d want %d\n", name_of(t), width, i, int(got[i]), want);
+            if (different < 10)
+              std::printf("sample %s width %d request %d: got %d want %d\n", name_of(t), width, i, int(got[i]), want);
           }
         }
       }
@@ -347,10 +376,13 @@ void sampling(Bench& bench) {
   // A draw may fall within f32 rounding of a boundary of the cumulative sum: about one in 10^5.
   expect(different <= 1, "sample: %d of %d draws differ", different, drawn);
 
-  Array sampled(DType::i32, 2, [](size_t i) { return double(40 + i); }), ids(DType::i32, 2), positions(DType::i32, 2, [](size_t) { return 7.0; });
+  Array sampled(DType::i32, 2, [](size_t i) { return double(40 + i); }), ids(DType::i32, 2),
+      positions(DType::i32, 2, [](size_t) { return 7.0; });
   Array contexts(DType::i32, 2, [](size_t) { return 8.0; }), counters(DType::i32, 2, [](size_t) { return 0.0; });
-  Array history(DType::i32, 6, [](size_t) { return -1.0; }), lengths(DType::i32, 2, [](size_t i) { return i ? 3.0 : 1.0; });
-  bench(AdvanceArgs{sampled.tensor, ids.tensor, positions.tensor, contexts.tensor, counters.tensor, history.tensor, lengths.tensor, 2, 3});
+  Array history(DType::i32, 6, [](size_t) { return -1.0; }),
+      lengths(DType::i32, 2, [](size_t i) { return i ? 3.0 : 1.0; });
+  bench(AdvanceArgs{sampled.tensor, ids.tensor, positions.tensor, contexts.tensor, counters.tensor, history.tensor,
+                    lengths.tensor, 2, 3});
   bench.sync();
   compare(ids.download(), {40, 41}, 0, "advance ids");
   compare(positions.download(), {8, 8}, 0, "advance positions");

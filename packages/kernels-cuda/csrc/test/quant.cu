@@ -1,5 +1,6 @@
-// q_test_quant --goldens DIR: quantization commands against bitsandbytes' goldens, bit for bit, and odd tails against themselves. --mean FILE: means of
-// torch (safetensors with tensors `x.NAME` and `mean.NAME`, f32) against the offset of quantizeAbsmax.
+// q_test_quant --goldens DIR: quantization commands against bitsandbytes' goldens, bit for bit, and odd tails against
+// themselves. --mean FILE: means of torch (safetensors with tensors `x.NAME` and `mean.NAME`, f32) against the offset
+// of quantizeAbsmax.
 #include <string>
 #include "linear_harness.cuh"
 #include "safetensors.h"
@@ -24,7 +25,9 @@ void equal(const std::string& what, const std::vector<uint8_t>& got, const std::
   }
 }
 
-DType dtype_of(const StoredTensor& t) { return t.dtype == "F32" ? DType::f32 : t.dtype == "F16" ? DType::f16 : DType::bf16; }
+DType dtype_of(const StoredTensor& t) {
+  return t.dtype == "F32" ? DType::f32 : t.dtype == "F16" ? DType::f16 : DType::bf16;
+}
 
 void blockwise(Device& device, const std::string& directory) {
   const auto t = read_safetensors(directory + "/blockwise_4bit.safetensors");
@@ -33,16 +36,23 @@ void blockwise(Device& device, const std::string& directory) {
     if (name.size() < 7 || name.compare(name.size() - 7, 7, ".packed") != 0) continue;
     const std::string key = name.substr(0, name.size() - 7);
     const bool nested = key.find(".nested") != std::string::npos;
-    const int64_t block = std::atoi(key.c_str() + key.find(".b", key.find("4.")) + 2), type = key.find(".fp4") != std::string::npos;
+    const int64_t block = std::atoi(key.c_str() + key.find(".b", key.find("4.")) + 2),
+                  type = key.find(".fp4") != std::string::npos;
     const StoredTensor& w = t.at(key.substr(0, key.find('.', key.find('.') + 1)) + ".weight");
     const DType dtype = dtype_of(w);
     const int64_t count = w.count(), blocks = (count + block - 1) / block;
-    Buffer x(w.bytes), codes((count + 1) / 2), absmax(blocks * 4), small(blocks), nested_absmax((blocks + 255) / 256 * 4), offset(4), out(w.bytes.size());
-    device.run(Quantize4bitArgs{x.tensor(dtype), codes.tensor(DType::u8), absmax.tensor(DType::f32), count, block, type});
-    Dequantize4bitArgs d{codes.tensor(DType::u8), absmax.tensor(DType::f32), {}, {}, {}, out.tensor(dtype), count, block, 256, type};
+    Buffer x(w.bytes), codes((count + 1) / 2), absmax(blocks * 4), small(blocks),
+        nested_absmax((blocks + 255) / 256 * 4), offset(4), out(w.bytes.size());
+    device.run(
+        Quantize4bitArgs{x.tensor(dtype), codes.tensor(DType::u8), absmax.tensor(DType::f32), count, block, type});
+    Dequantize4bitArgs d{
+        codes.tensor(DType::u8), absmax.tensor(DType::f32), {}, {}, {}, out.tensor(dtype), count, block, 256, type};
     if (nested) {
-      device.run(QuantizeAbsmaxArgs{absmax.tensor(DType::f32), small.tensor(DType::u8), nested_absmax.tensor(DType::f32), book.tensor(DType::f32), offset.tensor(DType::f32), blocks, 256});
-      d.absmax = small.tensor(DType::u8), d.nested_absmax = nested_absmax.tensor(DType::f32), d.nested_code = book.tensor(DType::f32), d.offset = offset.tensor(DType::f32);
+      device.run(QuantizeAbsmaxArgs{absmax.tensor(DType::f32), small.tensor(DType::u8),
+                                    nested_absmax.tensor(DType::f32), book.tensor(DType::f32),
+                                    offset.tensor(DType::f32), blocks, 256});
+      d.absmax = small.tensor(DType::u8), d.nested_absmax = nested_absmax.tensor(DType::f32),
+      d.nested_code = book.tensor(DType::f32), d.offset = offset.tensor(DType::f32);
     }
     device.run(d);
     device.wait();
@@ -55,7 +65,8 @@ void blockwise(Device& device, const std::string& directory) {
       equal(key + ".absmax", absmax.read<uint8_t>(), t.at(key + ".absmax").bytes, 4);
     }
     equal(key + ".dequant", out.read<uint8_t>(), t.at(key + ".dequant").bytes, size_of(dtype));
-    if (!codes.guard_intact() || !absmax.guard_intact() || !out.guard_intact()) std::printf("FAIL %s wrote beyond\n", key.c_str()), ++g_failures;
+    if (!codes.guard_intact() || !absmax.guard_intact() || !out.guard_intact())
+      std::printf("FAIL %s wrote beyond\n", key.c_str()), ++g_failures;
   }
 }
 
@@ -91,7 +102,8 @@ void means(Device& device, const std::string& file) {
     if (name.compare(0, 2, "x.") != 0) continue;
     const int64_t count = x.count();
     Buffer d(x.bytes), out(count), nested((count + 255) / 256 * 4), offset(4);
-    device.run(QuantizeAbsmaxArgs{d.tensor(DType::f32), out.tensor(DType::u8), nested.tensor(DType::f32), book.tensor(DType::f32), offset.tensor(DType::f32), count, 256});
+    device.run(QuantizeAbsmaxArgs{d.tensor(DType::f32), out.tensor(DType::u8), nested.tensor(DType::f32),
+                                  book.tensor(DType::f32), offset.tensor(DType::f32), count, 256});
     device.wait();
     equal("mean of " + std::to_string(count), offset.read<uint8_t>(), t.at("mean." + name.substr(2)).bytes, 4);
   }

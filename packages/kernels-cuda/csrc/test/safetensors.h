@@ -14,7 +14,8 @@ struct StoredTensor {
   std::string dtype;
   std::vector<int64_t> shape;
   std::vector<uint8_t> bytes;
-  template <class T> std::vector<T> as() const {
+  template <class T>
+  std::vector<T> as() const {
     std::vector<T> v(bytes.size() / sizeof(T));
     std::memcpy(v.data(), bytes.data(), bytes.size());
     return v;

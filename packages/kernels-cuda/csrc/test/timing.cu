@@ -1,4 +1,5 @@
-// Times of the kernels, in microseconds by graph replays; buffers rotate beyond the L2 where data is large. One JSON line each.
+// Times of the kernels, in microseconds by graph replays; buffers rotate beyond the L2 where data is large. One JSON
+// line each.
 #include "harness.h"
 
 using namespace q;
@@ -38,7 +39,9 @@ struct Timer {
   }
 
   void attention(int sequences, int queries, int context, int heads, int kv_heads, int dim) {
-    const int block = 16, max_blocks = (context + block - 1) / block, copies = queries > 1 ? 2 : std::max<int>(2, int(200e6 / (4.0 * sequences * context * kv_heads * dim)) + 1);
+    const int block = 16, max_blocks = (context + block - 1) / block,
+              copies =
+                  queries > 1 ? 2 : std::max<int>(2, int(200e6 / (4.0 * sequences * context * kv_heads * dim)) + 1);
     const int used = std::min(copies, 64);
     const size_t cache = size_t(sequences) * max_blocks * block * kv_heads * dim;
     std::vector<Tensor> k, v;
@@ -73,9 +76,11 @@ struct Timer {
       bench(a);
     });
     char name[160];
-    std::snprintf(name, sizeof name, "attention %d x %d queries, context %d, heads %d/%d of %d", sequences, queries, context, heads, kv_heads, dim);
+    std::snprintf(name, sizeof name, "attention %d x %d queries, context %d, heads %d/%d of %d", sequences, queries,
+                  context, heads, kv_heads, dim);
     const double pairs = queries > 1 ? double(queries) * context - double(queries) * (queries - 1) / 2 : context;
-    line(name, us, queries > 1 ? 0 : 4.0 * sequences * context * kv_heads * dim, queries > 1 ? 4.0 * sequences * pairs * heads * dim : 0);
+    line(name, us, queries > 1 ? 0 : 4.0 * sequences * context * kv_heads * dim,
+         queries > 1 ? 4.0 * sequences * pairs * heads * dim : 0);
     if (queries == 1) {
       a.max_context = 8192;
       const double bounded = bench.time(std::max(16, used), [&](int i) {
@@ -131,7 +136,8 @@ struct Timer {
     a.max_blocks = blocks;
     char name[100];
     std::snprintf(name, sizeof name, "ropeKvWrite %d tokens, heads %d/%d of %d", tokens, heads, kv_heads, dim);
-    line(name, bench.time(32, [&](int) { bench(a); }), tokens > 100 ? 2.0 * tokens * dim * (2 * heads + 4 * kv_heads) : 0, 0);
+    line(name, bench.time(32, [&](int) { bench(a); }),
+         tokens > 100 ? 2.0 * tokens * dim * (2 * heads + 4 * kv_heads) : 0, 0);
   }
 
   void sample(int rows, int width, bool sampling, int top_k, float top_p, float penalty) {
@@ -154,7 +160,8 @@ struct Timer {
     a.width = width;
     a.history_capacity = 512;
     char name[140];
-    std::snprintf(name, sizeof name, "sample %d x %d %s topK %d topP %g penalty %g", rows, width, sampling ? "random" : "greedy", top_k, top_p, penalty);
+    std::snprintf(name, sizeof name, "sample %d x %d %s topK %d topP %g penalty %g", rows, width,
+                  sampling ? "random" : "greedy", top_k, top_p, penalty);
     line(name, bench.time(16, [&](int) { bench(a); }), 0, 0);
   }
 

@@ -9,7 +9,14 @@ import { temporary, unpack } from '../testing.js';
 import { codeBook4bit, dynamicCodeBook } from './code-books.js';
 import { bnb4bitNames, bnbInt8Names, bnbOwner } from './names.js';
 import { formatQuantState, parseQuantState } from './quant-state.js';
-import { check4bitSizes, checkWeightFormat, read4bitState, recogniseWeight, type StoredBnb4bit, type TensorLookup } from './recognise.js';
+import {
+  check4bitSizes,
+  checkWeightFormat,
+  read4bitState,
+  recogniseWeight,
+  type StoredBnb4bit,
+  type TensorLookup,
+} from './recognise.js';
 import { asFloat32, checkNestedQuantMap, checkQuantMap, checkScales } from './validate.js';
 
 const temp = temporary();
@@ -17,7 +24,8 @@ const place = { file: 'f.safetensors', tensor: 'w.quant_state' };
 
 describe('names', () => {
   it('belong to their parameter', () => {
-    for (const name of Object.values(bnb4bitNames('a.weight', 'nf4', true)).slice(1)) expect(bnbOwner(name)).toBe('a.weight');
+    for (const name of Object.values(bnb4bitNames('a.weight', 'nf4', true)).slice(1))
+      expect(bnbOwner(name)).toBe('a.weight');
     for (const name of Object.values(bnbInt8Names('a')).slice(1)) expect(bnbOwner(name)).toBe('a.weight');
     for (const name of ['a.weight', 'a.bias', 'absmax', 'SCB', 'a.quant_state']) expect(bnbOwner(name)).toBeUndefined();
     expect(Object.keys(bnb4bitNames('a.weight', 'fp4', false))).toEqual(['weight', 'absmax', 'quantMap', 'quantState']);
@@ -25,32 +33,39 @@ describe('names', () => {
 });
 
 describe('real checkpoints', () => {
-  it.each([['llama-nf4', 'nf4', 14], ['llama-nf4-nested-bf16', 'nf4', 14], ['opt-fp4', 'fp4', 12]] as const)('%s: every 4-bit weight is recognised, its state written back byte for byte, its numbers valid', async (name, type, count) => {
-    await using checkpoint = await openCheckpoint(await unpack(name, await temp.sub(name)));
-    const parameters = [...checkpoint.tensors.keys()].filter((key) => bnbOwner(key) === undefined);
-    let found = 0;
-    for (const parameter of parameters) {
-      const stored = recogniseWeight(checkpoint, parameter);
-      if (stored.format === 'dense') continue;
-      if (stored.format !== 'bnb-4bit') throw new Error(stored.format);
-      found++;
-      expect(stored.quantType).toBe(type);
-      expect(stored.nested).toBe(name.includes('nested'));
-      const state = await read4bitState(checkpoint, stored);
-      expect(state.dtype).toBe(name.includes('bf16') ? 'bf16' : 'f32');
-      expect(formatQuantState(state)).toBe(new TextDecoder().decode(await checkpoint.read(stored.quantState)));
-      checkQuantMap(stored.quantMap, await checkpoint.read(stored.quantMap), type);
-      expect(asFloat32(await checkpoint.read(stored.quantMap))).toEqual(codeBook4bit(type));
-      if (!stored.nestedAbsmax || !stored.nestedQuantMap) {
-        checkScales(stored.absmax, await checkpoint.read(stored.absmax));
-        continue;
+  it.each([
+    ['llama-nf4', 'nf4', 14],
+    ['llama-nf4-nested-bf16', 'nf4', 14],
+    ['opt-fp4', 'fp4', 12],
+  ] as const)(
+    '%s: every 4-bit weight is recognised, its state written back byte for byte, its numbers valid',
+    async (name, type, count) => {
+      await using checkpoint = await openCheckpoint(await unpack(name, await temp.sub(name)));
+      const parameters = [...checkpoint.tensors.keys()].filter((key) => bnbOwner(key) === undefined);
+      let found = 0;
+      for (const parameter of parameters) {
+        const stored = recogniseWeight(checkpoint, parameter);
+        if (stored.format === 'dense') continue;
+        if (stored.format !== 'bnb-4bit') throw new Error(stored.format);
+        found++;
+        expect(stored.quantType).toBe(type);
+        expect(stored.nested).toBe(name.includes('nested'));
+        const state = await read4bitState(checkpoint, stored);
+        expect(state.dtype).toBe(name.includes('bf16') ? 'bf16' : 'f32');
+        expect(formatQuantState(state)).toBe(new TextDecoder().decode(await checkpoint.read(stored.quantState)));
+        checkQuantMap(stored.quantMap, await checkpoint.read(stored.quantMap), type);
+        expect(asFloat32(await checkpoint.read(stored.quantMap))).toEqual(codeBook4bit(type));
+        if (!stored.nestedAbsmax || !stored.nestedQuantMap) {
+          checkScales(stored.absmax, await checkpoint.read(stored.absmax));
+          continue;
+        }
+        checkScales(stored.nestedAbsmax, await checkpoint.read(stored.nestedAbsmax));
+        checkNestedQuantMap(stored.nestedQuantMap, await checkpoint.read(stored.nestedQuantMap));
+        expect(asFloat32(await checkpoint.read(stored.nestedQuantMap))).toEqual(dynamicCodeBook());
       }
-      checkScales(stored.nestedAbsmax, await checkpoint.read(stored.nestedAbsmax));
-      checkNestedQuantMap(stored.nestedQuantMap, await checkpoint.read(stored.nestedQuantMap));
-      expect(asFloat32(await checkpoint.read(stored.nestedQuantMap))).toEqual(dynamicCodeBook());
-    }
-    expect(found).toBe(count);
-  });
+      expect(found).toBe(count);
+    },
+  );
 
   it('llama-int8: every int8 weight is recognised', async () => {
     await using checkpoint = await openCheckpoint(await unpack('llama-int8', await temp.sub('int8')));
@@ -73,32 +88,62 @@ it('compareKeys counts helper tensors to their weight', async () => {
   const half = weights.filter((key) => key !== 'model.layers.0.mlp.up_proj.weight' && key !== 'model.norm.weight');
   const { missing, unexpected } = compareKeys(checkpoint, [...half, 'model.norm.bias']);
   expect(missing).toEqual(['model.norm.bias']);
-  expect([...unexpected].sort()).toEqual(['model.norm.weight', ...Object.values(bnb4bitNames('model.layers.0.mlp.up_proj.weight', 'nf4', true))].sort());
+  expect([...unexpected].sort()).toEqual(
+    ['model.norm.weight', ...Object.values(bnb4bitNames('model.layers.0.mlp.up_proj.weight', 'nf4', true))].sort(),
+  );
 });
 
 describe('quantization state', () => {
-  const text = '{"quant_type": "nf4", "blocksize": 64, "dtype": "bfloat16", "shape": [128, 320], "nested_blocksize": 256, "nested_dtype": "float32", "nested_offset": 1e-05}';
+  const text =
+    '{"quant_type": "nf4", "blocksize": 64, "dtype": "bfloat16", "shape": [128, 320], "nested_blocksize": 256, "nested_dtype": "float32", "nested_offset": 1e-05}';
   it('is read and written back', () => {
     const state = parseQuantState(text, place);
-    expect(state).toEqual({ quantType: 'nf4', blockSize: 64, dtype: 'bf16', shape: [128, 320], nested: { blockSize: 256, dtype: 'f32', offset: 1e-5 } });
+    expect(state).toEqual({
+      quantType: 'nf4',
+      blockSize: 64,
+      dtype: 'bf16',
+      shape: [128, 320],
+      nested: { blockSize: 256, dtype: 'f32', offset: 1e-5 },
+    });
     expect(formatQuantState(state)).toBe(text);
   });
   it.each([
-    ['{', /not valid JSON/], ['[]', /not a JSON object/], ['null', /not a JSON object/], ['{"shape": [1], "shape": [2]}', /key twice/],
-    [text.replace('nf4', 'nf5'), /quant_type/], [text.replace('64', '63'), /blocksize/], [text.replace('64', '8192'), /blocksize/], [text.replace('"bfloat16"', '"int8"'), /dtype/],
-    [text.replace('"bfloat16"', '"bf16"'), /dtype/], [text.replace('128', '-1'), /shape/], [text.replace('[128, 320]', '[9007199254740991, 9]'), /shape/], [text.replace('1e-05', 'NaN'), /not valid JSON/],
-    [text.replace('1e-05', 'null'), /nested_offset/], [text.replace('"nested_blocksize": 256, ', ''), /nested_blocksize/],
+    ['{', /not valid JSON/],
+    ['[]', /not a JSON object/],
+    ['null', /not a JSON object/],
+    ['{"shape": [1], "shape": [2]}', /key twice/],
+    [text.replace('nf4', 'nf5'), /quant_type/],
+    [text.replace('64', '63'), /blocksize/],
+    [text.replace('64', '8192'), /blocksize/],
+    [text.replace('"bfloat16"', '"int8"'), /dtype/],
+    [text.replace('"bfloat16"', '"bf16"'), /dtype/],
+    [text.replace('128', '-1'), /shape/],
+    [text.replace('[128, 320]', '[9007199254740991, 9]'), /shape/],
+    [text.replace('1e-05', 'NaN'), /not valid JSON/],
+    [text.replace('1e-05', 'null'), /nested_offset/],
+    [text.replace('"nested_blocksize": 256, ', ''), /nested_blocksize/],
   ])('%s is refused', (bad, message) => {
     expect(() => parseQuantState(bad, place)).toThrow(CheckpointError);
     expect(() => parseQuantState(bad, place)).toThrow(message);
     expect(() => parseQuantState(bad, place)).toThrow(/f.safetensors.*w.quant_state/);
   });
-  it('with unknown keys is refused', () => expect(() => parseQuantState(text.replace('{', '{"new": 1, '), place)).toThrow(UnsupportedError));
+  it('with unknown keys is refused', () =>
+    expect(() => parseQuantState(text.replace('{', '{"new": 1, '), place)).toThrow(UnsupportedError));
 });
 
 it('any JSON as a quantization state is read or refused with a typed error', () => {
-  const good = { quant_type: 'nf4', blocksize: 64, dtype: 'float16', shape: [2, 3], nested_blocksize: 256, nested_dtype: 'float32', nested_offset: 0.5 };
-  const changed = fc.tuple(fc.constantFrom(...Object.keys(good)), fc.jsonValue()).map(([key, value]) => JSON.stringify({ ...good, [key]: value }));
+  const good = {
+    quant_type: 'nf4',
+    blocksize: 64,
+    dtype: 'float16',
+    shape: [2, 3],
+    nested_blocksize: 256,
+    nested_dtype: 'float32',
+    nested_offset: 0.5,
+  };
+  const changed = fc
+    .tuple(fc.constantFrom(...Object.keys(good)), fc.jsonValue())
+    .map(([key, value]) => JSON.stringify({ ...good, [key]: value }));
   fc.assert(
     fc.property(fc.oneof(changed, fc.json(), fc.uint8Array({ maxLength: 60 })), (text) => {
       try {
@@ -119,15 +164,32 @@ function lookup(tensors: Record<string, [DType, number[]]>): TensorLookup {
     tensor: (name) => {
       const [dtype, shape] = tensors[name];
       const elements = shape.reduce((a, b) => a * b, 1);
-      return { name, dtype, shape, elements, file: 'f', offset: 0, bytes: elements * ({ f32: 4, i8: 1, u8: 1 } as Record<string, number>)[dtype] };
+      return {
+        name,
+        dtype,
+        shape,
+        elements,
+        file: 'f',
+        offset: 0,
+        bytes: elements * ({ f32: 4, i8: 1, u8: 1 } as Record<string, number>)[dtype],
+      };
     },
   };
 }
 const plain: Record<string, [DType, number[]]> = {
-  'a.weight': ['u8', [64, 1]], 'a.weight.absmax': ['f32', [2]], 'a.weight.quant_map': ['f32', [16]], 'a.weight.quant_state.bitsandbytes__nf4': ['u8', [80]],
+  'a.weight': ['u8', [64, 1]],
+  'a.weight.absmax': ['f32', [2]],
+  'a.weight.quant_map': ['f32', [16]],
+  'a.weight.quant_state.bitsandbytes__nf4': ['u8', [80]],
 };
-const nested: Record<string, [DType, number[]]> = { ...plain, 'a.weight.absmax': ['u8', [2]], 'a.weight.nested_absmax': ['f32', [1]], 'a.weight.nested_quant_map': ['f32', [256]] };
-const without = (tensors: Record<string, [DType, number[]]>, name: string) => Object.fromEntries(Object.entries(tensors).filter(([key]) => key !== name));
+const nested: Record<string, [DType, number[]]> = {
+  ...plain,
+  'a.weight.absmax': ['u8', [2]],
+  'a.weight.nested_absmax': ['f32', [1]],
+  'a.weight.nested_quant_map': ['f32', [256]],
+};
+const without = (tensors: Record<string, [DType, number[]]>, name: string) =>
+  Object.fromEntries(Object.entries(tensors).filter(([key]) => key !== name));
 
 describe('recogniseWeight', () => {
   const refused: [string, Record<string, [DType, number[]]>, RegExp][] = [
@@ -148,20 +210,25 @@ describe('recogniseWeight', () => {
     expect(() => recogniseWeight(lookup(tensors), 'a.weight')).toThrow(message);
   });
   it('takes int8 without weight_format and dense weights', () => {
-    expect(recogniseWeight(lookup({ 'a.weight': ['i8', [2, 3]], 'a.SCB': ['f32', [2]] }), 'a.weight')).toMatchObject({ format: 'bnb-int8' });
+    expect(recogniseWeight(lookup({ 'a.weight': ['i8', [2, 3]], 'a.SCB': ['f32', [2]] }), 'a.weight')).toMatchObject({
+      format: 'bnb-int8',
+    });
     expect(recogniseWeight(lookup({ bare: ['f32', [2]] }), 'bare')).toMatchObject({ format: 'dense' });
   });
 
   const state = { quantType: 'nf4', blockSize: 64, dtype: 'f32', shape: [4, 32] } as const;
   it('checks sizes against the state', () => {
-    const stored = (tensors: Record<string, [DType, number[]]>) => recogniseWeight(lookup(tensors), 'a.weight') as StoredBnb4bit;
+    const stored = (tensors: Record<string, [DType, number[]]>) =>
+      recogniseWeight(lookup(tensors), 'a.weight') as StoredBnb4bit;
     const nestedState = { ...state, nested: { blockSize: 256, dtype: 'f32', offset: 0.1 } } as const;
     check4bitSizes(stored(plain), state);
     check4bitSizes(stored(nested), nestedState);
     check4bitSizes(stored({ ...plain, 'a.weight': ['f32', [16, 1]] }), state); // bnb_4bit_quant_storage float32
     expect(() => check4bitSizes(stored(plain), { ...state, shape: [4, 33] })).toThrow(/wrong size.*tensor a.weight,/);
     expect(() => check4bitSizes(stored(plain), { ...state, blockSize: 32 })).toThrow(/wrong size.*a.weight.absmax/);
-    expect(() => check4bitSizes(stored({ ...nested, 'a.weight.nested_absmax': ['f32', [2]] }), nestedState)).toThrow(/wrong size.*nested_absmax/);
+    expect(() => check4bitSizes(stored({ ...nested, 'a.weight.nested_absmax': ['f32', [2]] }), nestedState)).toThrow(
+      /wrong size.*nested_absmax/,
+    );
     expect(() => check4bitSizes(stored(plain), { ...state, quantType: 'fp4' })).toThrow(/disagree/);
     expect(() => check4bitSizes(stored(nested), state)).toThrow(/double quantization/);
   });

@@ -2,7 +2,9 @@
 
 export type Bnb4bitType = 'nf4' | 'fp4';
 
-/** Names of the tensors that hold one 4-bit weight; `parameter` is the full name, `model.layers.0.mlp.up_proj.weight`. */
+/**
+ * Names of the tensors that hold one 4-bit weight; `parameter` is the full name, `model.layers.0.mlp.up_proj.weight`.
+ */
 export interface Bnb4bitNames {
   /** Packed codes, two per byte. */
   weight: string;
@@ -37,8 +39,15 @@ export interface BnbInt8Names {
   weightFormat: string;
 }
 
-/** The names that bitsandbytes gives to the tensors of an int8 weight; `module` is the Linear, `model.layers.0.mlp.up_proj`. */
-export const bnbInt8Names = (module: string): BnbInt8Names => ({ weight: `${module}.weight`, scb: `${module}.SCB`, weightFormat: `${module}.weight_format` });
+/**
+ * The names that bitsandbytes gives to the tensors of an int8 weight; `module` is the Linear,
+ * `model.layers.0.mlp.up_proj`.
+ */
+export const bnbInt8Names = (module: string): BnbInt8Names => ({
+  weight: `${module}.weight`,
+  scb: `${module}.SCB`,
+  weightFormat: `${module}.weight_format`,
+});
 
 const part = /^(.+)\.(absmax|quant_map|nested_absmax|nested_quant_map|quant_state\.bitsandbytes__(?:nf4|fp4))$/;
 const int8Part = /^(.+)\.(SCB|weight_format)$/;

@@ -23,7 +23,12 @@ export interface QuantState {
 }
 
 const op = 'bitsandbytes';
-const isBlock = (value: unknown, least: number): value is number => typeof value === 'number' && Number.isInteger(value) && value >= least && value <= 4096 && Number.isInteger(Math.log2(value));
+const isBlock = (value: unknown, least: number): value is number =>
+  typeof value === 'number' &&
+  Number.isInteger(value) &&
+  value >= least &&
+  value <= 4096 &&
+  Number.isInteger(Math.log2(value));
 
 /**
  * Reads a quantization state.
@@ -48,19 +53,39 @@ export function parseQuantState(text: string | Uint8Array, place: { file: string
     return fail('is not valid JSON', { cause });
   }
   const float = (value: unknown, key: string): FloatDType => {
-    const known = typeof value === 'string' && Object.values(dtypes).some((d) => d.torch === value) ? parseDType(value) : undefined;
+    const known =
+      typeof value === 'string' && Object.values(dtypes).some((d) => d.torch === value) ? parseDType(value) : undefined;
     return known && isFloat(known) ? known : fail('has an unknown dtype', { [key]: value });
   };
-  const { quant_type: quantType, blocksize, dtype, shape, nested_blocksize, nested_dtype, nested_offset, ...unknown } = json;
-  if (Object.keys(unknown).length > 0) throw new UnsupportedError(op, 'the quantization state has unknown keys', { ...place, keys: Object.keys(unknown) });
+  const {
+    quant_type: quantType,
+    blocksize,
+    dtype,
+    shape,
+    nested_blocksize,
+    nested_dtype,
+    nested_offset,
+    ...unknown
+  } = json;
+  if (Object.keys(unknown).length > 0)
+    throw new UnsupportedError(op, 'the quantization state has unknown keys', { ...place, keys: Object.keys(unknown) });
   if (quantType !== 'nf4' && quantType !== 'fp4') return fail('has an unknown quant_type', { quant_type: quantType });
   if (!isBlock(blocksize, 32)) return fail('has an impossible blocksize', { blocksize });
-  if (!Array.isArray(shape) || !shape.every((size) => Number.isSafeInteger(size) && size >= 0) || !Number.isSafeInteger(shape.reduce((a, b) => a * b, 1))) return fail('has an impossible shape', { shape });
+  if (
+    !Array.isArray(shape) ||
+    !shape.every((size) => Number.isSafeInteger(size) && size >= 0) ||
+    !Number.isSafeInteger(shape.reduce((a, b) => a * b, 1))
+  )
+    return fail('has an impossible shape', { shape });
   const plain = { quantType, blockSize: blocksize, dtype: float(dtype, 'dtype'), shape: shape as number[] } as const;
   if (nested_blocksize === undefined && nested_dtype === undefined && nested_offset === undefined) return plain;
   if (!isBlock(nested_blocksize, 32)) return fail('has an impossible nested_blocksize', { nested_blocksize });
-  if (typeof nested_offset !== 'number' || !Number.isFinite(nested_offset)) return fail('has no finite nested_offset', { nested_offset });
-  return { ...plain, nested: { blockSize: nested_blocksize, dtype: float(nested_dtype, 'nested_dtype'), offset: nested_offset } };
+  if (typeof nested_offset !== 'number' || !Number.isFinite(nested_offset))
+    return fail('has no finite nested_offset', { nested_offset });
+  return {
+    ...plain,
+    nested: { blockSize: nested_blocksize, dtype: float(nested_dtype, 'nested_dtype'), offset: nested_offset },
+  };
 }
 
 /** The text of a quantization state, byte for byte as bitsandbytes writes it (`json.dumps`, its order of keys). */
@@ -71,6 +96,12 @@ export function formatQuantState(state: QuantState): string {
     blocksize: blockSize,
     dtype: dtypes[dtype].torch,
     shape: [...shape],
-    ...(nested ? { nested_blocksize: nested.blockSize, nested_dtype: dtypes[nested.dtype].torch, nested_offset: new PythonFloat(nested.offset) } : {}),
+    ...(nested
+      ? {
+          nested_blocksize: nested.blockSize,
+          nested_dtype: dtypes[nested.dtype].torch,
+          nested_offset: new PythonFloat(nested.offset),
+        }
+      : {}),
   });
 }

@@ -21,7 +21,11 @@ export function checkScales(entry: TensorEntry, bytes: Uint8Array): void {
   for (let i = 0; i < values.length; i++) {
     if (values[i] >= 0 && values[i] !== Infinity) continue;
     throw new CheckpointError(op, `a scale is ${values[i]}`, {
-      file: entry.file, tensor: entry.name, position: i, why: 'an absmax is finite and not negative', fix: 'the file is damaged, or the model was saved after it diverged',
+      file: entry.file,
+      tensor: entry.name,
+      position: i,
+      why: 'an absmax is finite and not negative',
+      fix: 'the file is damaged, or the model was saved after it diverged',
     });
   }
 }
@@ -30,13 +34,25 @@ function checkMap(entry: TensorEntry, bytes: Uint8Array, expected: Float32Array,
   const values = asFloat32(bytes);
   const wrong = expected.findIndex((value, code) => !(Math.abs(values[code] - value) <= 1e-6));
   if (wrong < 0 && values.length === expected.length) return;
-  const detail = { file: entry.file, tensor: entry.name, code: wrong, got: String(values[wrong]), expected: expected[wrong] };
-  if (!values.every(Number.isFinite)) throw new CheckpointError(op, `the quant_map has values that are no numbers`, detail);
-  throw new UnsupportedError(op, `the quant_map is not that of ${what}`, { ...detail, why: 'kernels have the standard code book built in' });
+  const detail = {
+    file: entry.file,
+    tensor: entry.name,
+    code: wrong,
+    got: String(values[wrong]),
+    expected: expected[wrong],
+  };
+  if (!values.every(Number.isFinite))
+    throw new CheckpointError(op, `the quant_map has values that are no numbers`, detail);
+  throw new UnsupportedError(op, `the quant_map is not that of ${what}`, {
+    ...detail,
+    why: 'kernels have the standard code book built in',
+  });
 }
 
 /** Throws unless `weight.quant_map` is the code book of its type (to 1e-6). */
-export const checkQuantMap = (entry: TensorEntry, bytes: Uint8Array, type: Bnb4bitType): void => checkMap(entry, bytes, codeBook4bit(type), type);
+export const checkQuantMap = (entry: TensorEntry, bytes: Uint8Array, type: Bnb4bitType): void =>
+  checkMap(entry, bytes, codeBook4bit(type), type);
 
 /** Throws unless `weight.nested_quant_map` is the signed dynamic code of 8 bits (to 1e-6). */
-export const checkNestedQuantMap = (entry: TensorEntry, bytes: Uint8Array): void => checkMap(entry, bytes, dynamicCodeBook(), 'the dynamic 8-bit type');
+export const checkNestedQuantMap = (entry: TensorEntry, bytes: Uint8Array): void =>
+  checkMap(entry, bytes, dynamicCodeBook(), 'the dynamic 8-bit type');

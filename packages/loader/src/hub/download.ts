@@ -1,4 +1,5 @@
-// Downloads the files a model needs into the cache, in the layout of huggingface_hub, with the protocol of @huggingface/hub.
+// Downloads the files a model needs into the cache, in the layout of huggingface_hub, with the protocol of
+// @huggingface/hub.
 import { createHash, randomBytes, type Hash } from 'node:crypto';
 import { lstat, mkdir, open, readlink, rename, rm, stat, symlink, writeFile, copyFile } from 'node:fs/promises';
 import { dirname, join, relative } from 'node:path';
@@ -42,7 +43,8 @@ const op = 'hub';
 const common = ({ id, endpoint, token, fetch: inner, signal }: DownloadRequest) => ({
   repo: { type: 'model' as const, name: id },
   hubUrl: endpoint,
-  fetch: ((input: Parameters<typeof fetch>[0], init?: RequestInit) => inner(input, { ...init, signal })) as typeof fetch,
+  fetch: ((input: Parameters<typeof fetch>[0], init?: RequestInit) =>
+    inner(input, { ...init, signal })) as typeof fetch,
   ...(token ? { accessToken: token } : {}),
 });
 
@@ -50,8 +52,17 @@ const common = ({ id, endpoint, token, fetch: inner, signal }: DownloadRequest) 
 export async function remoteCommit(request: DownloadRequest): Promise<string> {
   const { modelInfo } = await import('@huggingface/hub');
   const { repo, ...rest } = common(request);
-  const info = (await modelInfo({ ...rest, name: repo.name, revision: request.revision, additionalFields: ['sha'] })) as { sha?: unknown };
-  if (typeof info.sha !== 'string' || !/^[0-9a-f]{40}$/.test(info.sha)) throw new CheckpointError(op, 'the hub gave no commit for a revision', { id: request.id, revision: request.revision });
+  const info = (await modelInfo({
+    ...rest,
+    name: repo.name,
+    revision: request.revision,
+    additionalFields: ['sha'],
+  })) as { sha?: unknown };
+  if (typeof info.sha !== 'string' || !/^[0-9a-f]{40}$/.test(info.sha))
+    throw new CheckpointError(op, 'the hub gave no commit for a revision', {
+      id: request.id,
+      revision: request.revision,
+    });
   return info.sha;
 }
 
@@ -59,10 +70,14 @@ const small = /\.(json|jinja|model|txt|tiktoken)$/;
 const notNeeded = /^(README|LICENSE|USE_POLICY|NOTICE)/i;
 
 /** JSON, tokenizer and template files at the top of the repository, without the index of other weight formats. */
-const isSmall = ({ path }: RemoteFile) => !path.includes('/') && small.test(path) && !notNeeded.test(path) && !/\.(bin|h5|msgpack)\.index\.json$/.test(path);
+const isSmall = ({ path }: RemoteFile) =>
+  !path.includes('/') && small.test(path) && !notNeeded.test(path) && !/\.(bin|h5|msgpack)\.index\.json$/.test(path);
 
 /** Weight files, by transformers' preference; an index counts with its shards once it was fetched. */
-function chooseWeights(files: readonly RemoteFile[], request: DownloadRequest): { single?: RemoteFile[]; index?: RemoteFile } {
+function chooseWeights(
+  files: readonly RemoteFile[],
+  request: DownloadRequest,
+): { single?: RemoteFile[]; index?: RemoteFile } {
   const at = (name: string) => files.find(({ path }) => path === name);
   for (const base of ['model', 'adapter_model']) {
     const single = at(`${base}.safetensors`);
@@ -74,7 +89,9 @@ function chooseWeights(files: readonly RemoteFile[], request: DownloadRequest): 
   if (others.length > 0) return { single: others };
   const found = files.filter(({ path }) => /\.(bin|gguf|h5|msgpack|pth)$/.test(path)).map(({ path }) => path);
   throw new UnsupportedError(op, 'the model has no safetensors weights', {
-    id: request.id, revision: request.revision, found: found.slice(0, 5),
+    id: request.id,
+    revision: request.revision,
+    found: found.slice(0, 5),
     fix: 'look for a repository with model.safetensors, or convert it once in Python: AutoModelForCausalLM.from_pretrained(id).save_pretrained(folder)',
   });
 }
@@ -85,7 +102,11 @@ function checkPath(path: string, id: string): void {
   throw new CheckpointError(op, 'the hub lists a file outside the repository', { id, path });
 }
 
-const exists = (path: string) => stat(path).then(() => true, () => false);
+const exists = (path: string) =>
+  stat(path).then(
+    () => true,
+    () => false,
+  );
 
 /** Links `pointer` to `blob` with a relative path as huggingface_hub does; copies where links are not allowed. */
 async function link(blob: string, pointer: string): Promise<void> {
@@ -107,14 +128,26 @@ async function link(blob: string, pointer: string): Promise<void> {
 /** The digest by which a file is named: sha256 of large files, git's sha1 of "blob SIZE\0" + content of small ones. */
 function digest(file: RemoteFile): { hash: Hash; expected: string } | undefined {
   if (file.lfs && /^[0-9a-f]{64}$/.test(file.lfs.oid)) return { hash: createHash('sha256'), expected: file.lfs.oid };
-  if (file.oid && /^[0-9a-f]{40}$/.test(file.oid)) return { hash: createHash('sha1').update(`blob ${file.size}\0`), expected: file.oid };
+  if (file.oid && /^[0-9a-f]{40}$/.test(file.oid))
+    return { hash: createHash('sha1').update(`blob ${file.size}\0`), expected: file.oid };
   return undefined;
 }
 
-async function fetchBlob(request: DownloadRequest, commit: string, file: RemoteFile, blob: string, onBytes: (bytes: number) => void): Promise<void> {
+async function fetchBlob(
+  request: DownloadRequest,
+  commit: string,
+  file: RemoteFile,
+  blob: string,
+  onBytes: (bytes: number) => void,
+): Promise<void> {
   const { downloadFile } = await import('@huggingface/hub');
   const content = await downloadFile({ ...common(request), path: file.path, revision: commit });
-  if (!content) throw new CheckpointError(op, 'the hub lists a file but does not have it', { id: request.id, file: file.path, revision: commit });
+  if (!content)
+    throw new CheckpointError(op, 'the hub lists a file but does not have it', {
+      id: request.id,
+      file: file.path,
+      revision: commit,
+    });
   const incomplete = `${blob}.${randomBytes(6).toString('hex')}.incomplete`;
   const check = digest(file);
   let bytes = 0;
@@ -130,7 +163,14 @@ async function fetchBlob(request: DownloadRequest, commit: string, file: RemoteF
     await handle.close();
     const got = check?.hash.digest('hex');
     if (bytes !== file.size || got !== check?.expected) {
-      throw new CheckpointError(op, 'a download is damaged', { id: request.id, file: file.path, bytes, expectedBytes: file.size, why: bytes === file.size ? 'its checksum differs' : 'its size differs', fix: 'try again' });
+      throw new CheckpointError(op, 'a download is damaged', {
+        id: request.id,
+        file: file.path,
+        bytes,
+        expectedBytes: file.size,
+        why: bytes === file.size ? 'its checksum differs' : 'its size differs',
+        fix: 'try again',
+      });
     }
     await rename(incomplete, blob);
   } finally {
@@ -158,10 +198,17 @@ export async function downloadSnapshot(request: DownloadRequest, commit: string)
   const get = async (file: RemoteFile) => {
     const pointer = join(snapshot, file.path);
     const name = file.lfs?.oid ?? file.oid;
-    if (!name || !/^[0-9a-f]+$/.test(name)) throw new CheckpointError(op, 'the hub gave no checksum for a file', { id, file: file.path });
+    if (!name || !/^[0-9a-f]+$/.test(name))
+      throw new CheckpointError(op, 'the hub gave no checksum for a file', { id, file: file.path });
     const blob = join(repo, 'blobs', name);
     const report = (fileBytes: number) =>
-      onProgress?.({ file: file.path, fileBytes, fileTotalBytes: file.size, bytes: done.bytes + fileBytes, totalBytes: wanted.reduce((sum, { size }) => sum + size, 0) });
+      onProgress?.({
+        file: file.path,
+        fileBytes,
+        fileTotalBytes: file.size,
+        bytes: done.bytes + fileBytes,
+        totalBytes: wanted.reduce((sum, { size }) => sum + size, 0),
+      });
     if (!(await exists(pointer))) {
       await mkdir(dirname(blob), { recursive: true });
       if (!(await exists(blob))) await fetchBlob(request, commit, file, blob, report);
@@ -175,7 +222,12 @@ export async function downloadSnapshot(request: DownloadRequest, commit: string)
     await get(weights.index);
     const { shards } = await readShardIndex(join(snapshot, weights.index.path), { signal });
     const missing = shards.filter((shard) => !files.some(({ path }) => path === shard));
-    if (missing.length > 0) throw new CheckpointError(op, 'the index names shards that the hub does not have', { id, revision: request.revision, missing });
+    if (missing.length > 0)
+      throw new CheckpointError(op, 'the index names shards that the hub does not have', {
+        id,
+        revision: request.revision,
+        missing,
+      });
     wanted.push(...files.filter(({ path }) => shards.includes(path)));
   }
   for (const file of wanted) {
@@ -185,7 +237,13 @@ export async function downloadSnapshot(request: DownloadRequest, commit: string)
       await get(file);
     } catch (cause) {
       signal?.throwIfAborted();
-      throw hubError(cause, { id, revision: request.revision, endpoint: request.endpoint, file: file.path, token: request.token });
+      throw hubError(cause, {
+        id,
+        revision: request.revision,
+        endpoint: request.endpoint,
+        file: file.path,
+        token: request.token,
+      });
     }
   }
   return snapshot;

@@ -5,7 +5,10 @@ import { join, resolve } from 'node:path';
 import { fileError } from '../safetensors/file.js';
 
 export interface HubEnvironment {
-  /** Folder of the cache: HF_HUB_CACHE, else HUGGINGFACE_HUB_CACHE, else HF_HOME/hub, else XDG_CACHE_HOME/huggingface/hub, else ~/.cache/huggingface/hub. */
+  /**
+   * Folder of the cache: HF_HUB_CACHE, else HUGGINGFACE_HUB_CACHE, else HF_HOME/hub, else
+   * XDG_CACHE_HOME/huggingface/hub, else ~/.cache/huggingface/hub.
+   */
   readonly cacheDir: string;
   /** HF_HUB_OFFLINE or TRANSFORMERS_OFFLINE is 1, true, yes or on. */
   readonly offline: boolean;
@@ -32,7 +35,10 @@ export function hubEnvironment(env: Env = process.env): HubEnvironment {
   };
 }
 
-/** The access token: HF_TOKEN, else HUGGING_FACE_HUB_TOKEN, else the file HF_TOKEN_PATH (HF_HOME/token), unless HF_HUB_DISABLE_IMPLICIT_TOKEN is on. */
+/**
+ * The access token: HF_TOKEN, else HUGGING_FACE_HUB_TOKEN, else the file HF_TOKEN_PATH (HF_HOME/token), unless
+ * HF_HUB_DISABLE_IMPLICIT_TOKEN is on.
+ */
 export async function hubToken(env: Env = process.env): Promise<string | undefined> {
   if (isOn(env.HF_HUB_DISABLE_IMPLICIT_TOKEN)) return undefined;
   const given = (env.HF_TOKEN || env.HUGGING_FACE_HUB_TOKEN)?.trim();

@@ -25,15 +25,30 @@ interface Remote {
   damage?: boolean;
 }
 const text = (value: string) => new TextEncoder().encode(value);
-const index = text(JSON.stringify({ weight_map: { a: 'model-00001-of-00002.safetensors', b: 'model-00002-of-00002.safetensors' } }));
-const shards = { 'model-00001-of-00002.safetensors': fileOf({ a: u8(0, 1) }, 1), 'model-00002-of-00002.safetensors': fileOf({ b: u8(0, 2) }, 2) };
-const surplus = { 'README.md': text('x'), 'model.fp16.safetensors': fileOf({}, 0), 'pytorch_model.bin': text('x'), 'pytorch_model.bin.index.json': text('{}'), 'tokenizer.json': text('{}'), 'original/params.json': text('{}') };
+const index = text(
+  JSON.stringify({ weight_map: { a: 'model-00001-of-00002.safetensors', b: 'model-00002-of-00002.safetensors' } }),
+);
+const shards = {
+  'model-00001-of-00002.safetensors': fileOf({ a: u8(0, 1) }, 1),
+  'model-00002-of-00002.safetensors': fileOf({ b: u8(0, 2) }, 2),
+};
+const surplus = {
+  'README.md': text('x'),
+  'model.fp16.safetensors': fileOf({}, 0),
+  'pytorch_model.bin': text('x'),
+  'pytorch_model.bin.index.json': text('{}'),
+  'tokenizer.json': text('{}'),
+  'original/params.json': text('{}'),
+};
 const remotes: Record<string, Remote> = {
   'org/single': { files: { 'config.json': text('{}'), 'model.safetensors': fileOf({ a: u8(0, 3) }, 3), ...surplus } },
   'org/sharded': { files: { 'config.json': text('{}'), 'model.safetensors.index.json': index, ...shards } },
   'org/lost-shard': { files: { 'config.json': text('{}'), 'model.safetensors.index.json': index } },
   'org/pickle': { files: { 'config.json': text('{}'), 'pytorch_model.bin': text('x') } },
-  'org/damaged': { files: { 'config.json': text('{}'), 'model.safetensors': fileOf({ a: u8(0, 3) }, 3) }, damage: true },
+  'org/damaged': {
+    files: { 'config.json': text('{}'), 'model.safetensors': fileOf({ a: u8(0, 3) }, 3) },
+    damage: true,
+  },
   'org/escape': { files: { '../../evil.json': text('{}'), 'model.safetensors': fileOf({}, 0) } },
   'org/gated': { files: {}, status: 403 },
   'org/private': { files: {}, status: 401 },
@@ -50,17 +65,29 @@ beforeAll(async () => {
   server = createServer((request, response) => {
     const url = decodeURIComponent(request.url ?? '');
     requests.push({ url, authorization: request.headers.authorization });
-    const reply = (status: number, body: string | Uint8Array, headers = {}) => void response.writeHead(status, headers).end(body);
-    const json = (value: unknown, status = 200) => reply(status, JSON.stringify(value), { 'Content-Type': 'application/json' });
+    const reply = (status: number, body: string | Uint8Array, headers = {}) =>
+      void response.writeHead(status, headers).end(body);
+    const json = (value: unknown, status = 200) =>
+      reply(status, JSON.stringify(value), { 'Content-Type': 'application/json' });
     const api = /^\/api\/models\/(\w+\/[\w-]+)\/(revision|tree)\/([^?]+)/.exec(url);
     const file = /^\/(\w+\/[\w-]+)\/resolve\/([^/]+)\/(.+)$/.exec(url);
     const remote = remotes[(api ?? file)?.[1] ?? ''];
     if (!remote) return json({ error: `not found, you sent ${request.headers.authorization}` }, 404);
     if (remote.status) return json({ error: `no, you sent ${request.headers.authorization}` }, remote.status);
-    if (api?.[2] === 'revision') return ['main', 'v1.0', commit].includes(api[3]) ? json({ _id: '1', id: api[1], sha: commit, lastModified: 0 }) : json({ error: 'Invalid rev id' }, 404);
+    if (api?.[2] === 'revision')
+      return ['main', 'v1.0', commit].includes(api[3])
+        ? json({ _id: '1', id: api[1], sha: commit, lastModified: 0 })
+        : json({ error: 'Invalid rev id' }, 404);
     if (api) {
-      const lfs = (path: string, bytes: Uint8Array) => (path.endsWith('.safetensors') ? { lfs: { oid: sha256(bytes), size: bytes.length, pointerSize: 100 } } : {});
-      const entries = Object.entries(remote.files).map(([path, bytes]) => ({ type: 'file', path, size: bytes.length, oid: sha1(bytes), ...lfs(path, bytes) }));
+      const lfs = (path: string, bytes: Uint8Array) =>
+        path.endsWith('.safetensors') ? { lfs: { oid: sha256(bytes), size: bytes.length, pointerSize: 100 } } : {};
+      const entries = Object.entries(remote.files).map(([path, bytes]) => ({
+        type: 'file',
+        path,
+        size: bytes.length,
+        oid: sha1(bytes),
+        ...lfs(path, bytes),
+      }));
       return json([...entries, { type: 'directory', path: 'original', size: 0, oid: '0' }]);
     }
     const bytes = remote.files[file?.[3] ?? '']?.slice();
@@ -69,7 +96,10 @@ beforeAll(async () => {
     const range = /bytes=(\d+)-(\d*)/.exec(request.headers.range ?? '');
     if (!range) return reply(200, bytes, { ETag: '"x"' });
     const end = Math.min(range[2] === '' ? bytes.length - 1 : Number(range[2]), bytes.length - 1);
-    reply(206, bytes.subarray(Number(range[1]), end + 1), { ETag: '"x"', 'Content-Range': `bytes ${range[1]}-${end}/${bytes.length}` });
+    reply(206, bytes.subarray(Number(range[1]), end + 1), {
+      ETag: '"x"',
+      'Content-Range': `bytes ${range[1]}-${end}/${bytes.length}`,
+    });
   });
   await new Promise<void>((listening) => server.listen(0, '127.0.0.1', listening));
 });
@@ -79,7 +109,18 @@ let cacheDir: string;
 beforeEach(async () => {
   requests = [];
   cacheDir = await mkdtemp(join(temp.path, 'cache-'));
-  for (const name of ['HF_HOME', 'HF_HUB_CACHE', 'HUGGINGFACE_HUB_CACHE', 'XDG_CACHE_HOME', 'HF_HUB_OFFLINE', 'TRANSFORMERS_OFFLINE', 'HF_TOKEN', 'HUGGING_FACE_HUB_TOKEN', 'HF_TOKEN_PATH']) vi.stubEnv(name, undefined);
+  for (const name of [
+    'HF_HOME',
+    'HF_HUB_CACHE',
+    'HUGGINGFACE_HUB_CACHE',
+    'XDG_CACHE_HOME',
+    'HF_HUB_OFFLINE',
+    'TRANSFORMERS_OFFLINE',
+    'HF_TOKEN',
+    'HUGGING_FACE_HUB_TOKEN',
+    'HF_TOKEN_PATH',
+  ])
+    vi.stubEnv(name, undefined);
   vi.stubEnv('HF_HUB_DISABLE_IMPLICIT_TOKEN', '1');
   vi.stubEnv('HF_ENDPOINT', `http://127.0.0.1:${(server.address() as AddressInfo).port}`);
 });
@@ -111,8 +152,15 @@ describe('folders', () => {
     expect(requests).toEqual([]);
   });
   it.each([
-    ['/no/such/folder', CheckpointError, /no such folder.*\/no\/such\/folder/], ['./nope', CheckpointError, /no such folder/], ['a/b/c', CheckpointError, /no such folder/], ['', ConfigError, /neither/],
-    ['package.json', CheckpointError, /this is a file/], ['org/na--me', ConfigError, /neither a folder nor the id/], ['org/..', ConfigError, /neither/], ['@q/nano', ConfigError, /neither/], ['https://me:pw@host/x', ConfigError, /only file: URLs.*\*\*\*@host/],
+    ['/no/such/folder', CheckpointError, /no such folder.*\/no\/such\/folder/],
+    ['./nope', CheckpointError, /no such folder/],
+    ['a/b/c', CheckpointError, /no such folder/],
+    ['', ConfigError, /neither/],
+    ['package.json', CheckpointError, /this is a file/],
+    ['org/na--me', ConfigError, /neither a folder nor the id/],
+    ['org/..', ConfigError, /neither/],
+    ['@q/nano', ConfigError, /neither/],
+    ['https://me:pw@host/x', ConfigError, /only file: URLs.*\*\*\*@host/],
   ])('refuses "%s"', async (id, type, message) => {
     const resolving = resolveModelFolder(id, { cacheDir });
     await expect(resolving).rejects.toThrow(type);
@@ -135,11 +183,26 @@ describe('cache', () => {
   });
 
   it('says what was looked for, where, and what to do', async () => {
-    await expect(resolveModelFolder('org/single', { cacheDir, ...offline })).rejects.toThrow(/not in the cache.*org\/single.*main.*models--org--single.*localFilesOnly is set.*go online/);
-    const folder = await snapshot('org/single', commit, { 'config.json': text('{}'), 'model.safetensors.index.json': index, 'model-00001-of-00002.safetensors': complete['model.safetensors'] }, 'main');
-    await expect(resolveModelFolder('org/single', { cacheDir, ...offline })).rejects.toThrow(/only partly.*model-00002-of-00002.safetensors/);
+    await expect(resolveModelFolder('org/single', { cacheDir, ...offline })).rejects.toThrow(
+      /not in the cache.*org\/single.*main.*models--org--single.*localFilesOnly is set.*go online/,
+    );
+    const folder = await snapshot(
+      'org/single',
+      commit,
+      {
+        'config.json': text('{}'),
+        'model.safetensors.index.json': index,
+        'model-00001-of-00002.safetensors': complete['model.safetensors'],
+      },
+      'main',
+    );
+    await expect(resolveModelFolder('org/single', { cacheDir, ...offline })).rejects.toThrow(
+      /only partly.*model-00002-of-00002.safetensors/,
+    );
     await rm(join(cacheDir, 'models--org--single', 'blobs'), { recursive: true });
-    await expect(resolveModelFolder('org/single', { cacheDir, ...offline })).rejects.toThrow(/only partly.*config.json/);
+    await expect(resolveModelFolder('org/single', { cacheDir, ...offline })).rejects.toThrow(
+      /only partly.*config.json/,
+    );
     expect(folder).toContain(commit);
     vi.stubEnv('HF_HUB_OFFLINE', '1');
     await expect(resolveModelFolder('org/other', { cacheDir })).rejects.toThrow(/HF_HUB_OFFLINE is set/);
@@ -147,8 +210,11 @@ describe('cache', () => {
   });
 
   it('uses what is cached when the hub cannot be reached', async () => {
-    const unreachable = () => Promise.reject(new TypeError('fetch failed', { cause: new Error('getaddrinfo ENOTFOUND') }));
-    await expect(resolveModelFolder('org/single', { cacheDir, fetch: unreachable })).rejects.toThrow(/not in the cache.*cannot be reached.*ENOTFOUND/);
+    const unreachable = () =>
+      Promise.reject(new TypeError('fetch failed', { cause: new Error('getaddrinfo ENOTFOUND') }));
+    await expect(resolveModelFolder('org/single', { cacheDir, fetch: unreachable })).rejects.toThrow(
+      /not in the cache.*cannot be reached.*ENOTFOUND/,
+    );
     const folder = await snapshot('org/single', commit, complete, 'main');
     expect(await resolveModelFolder('org/single', { cacheDir, fetch: unreachable })).toBe(folder);
   });
@@ -160,8 +226,12 @@ describe('download', () => {
     const folder = await resolveModelFolder('org/single', { cacheDir, onProgress: (p) => progress.push(p) });
     expect(folder).toBe(join(cacheDir, 'models--org--single', 'snapshots', commit));
     expect((await readdir(folder)).sort()).toEqual(['config.json', 'model.safetensors', 'tokenizer.json']);
-    expect(await readlink(join(folder, 'model.safetensors'))).toBe(join('..', '..', 'blobs', sha256(complete['model.safetensors'])));
-    expect((await readdir(join(cacheDir, 'models--org--single', 'blobs'))).sort()).toEqual([sha1(text('{}')), sha256(complete['model.safetensors'])].sort());
+    expect(await readlink(join(folder, 'model.safetensors'))).toBe(
+      join('..', '..', 'blobs', sha256(complete['model.safetensors'])),
+    );
+    expect((await readdir(join(cacheDir, 'models--org--single', 'blobs'))).sort()).toEqual(
+      [sha1(text('{}')), sha256(complete['model.safetensors'])].sort(),
+    );
     expect(await readFile(join(cacheDir, 'models--org--single', 'refs', 'main'), 'utf8')).toBe(commit);
     const last = progress[progress.length - 1];
     expect(last.bytes).toBe(last.totalBytes);
@@ -187,29 +257,45 @@ describe('download', () => {
     for (const id of ['org/gated', 'org/private', 'org/broken', 'org/none']) {
       const error = (await resolveModelFolder(id, { cacheDir }).catch((e: unknown) => e)) as CheckpointError;
       expect(error).toBeInstanceOf(CheckpointError);
-      expect(JSON.stringify([error.message, error.stack, error.fields, String(error.cause), (error.cause as Error).stack])).not.toContain('secret');
+      expect(
+        JSON.stringify([error.message, error.stack, error.fields, String(error.cause), (error.cause as Error).stack]),
+      ).not.toContain('secret');
     }
     requests = [];
     await resolveModelFolder('org/sharded', { cacheDir, token: false });
     expect(requests.every(({ authorization }) => authorization === undefined)).toBe(true);
-    await expect(resolveModelFolder('org/single', { cacheDir, token: 'secret' })).rejects.toThrow(/^(?!.*secret).*wrong form/);
+    await expect(resolveModelFolder('org/single', { cacheDir, token: 'secret' })).rejects.toThrow(
+      /^(?!.*secret).*wrong form/,
+    );
   });
 
   it.each([
-    ['org/gated', CheckpointError, /gated, private or does not exist.*HF_TOKEN/], ['org/private', CheckpointError, /gated, private.*org\/private/], ['org/broken', CheckpointError, /reports an error.*500/], ['org/none', CheckpointError, /no such model.*org\/none.*spelling/],
-    ['org/pickle', UnsupportedError, /no safetensors weights.*pytorch_model.bin.*convert/], ['org/damaged', CheckpointError, /damaged.*model.safetensors.*checksum/], ['org/lost-shard', CheckpointError, /shards that the hub does not have/], ['org/escape', CheckpointError, /outside the repository/],
+    ['org/gated', CheckpointError, /gated, private or does not exist.*HF_TOKEN/],
+    ['org/private', CheckpointError, /gated, private.*org\/private/],
+    ['org/broken', CheckpointError, /reports an error.*500/],
+    ['org/none', CheckpointError, /no such model.*org\/none.*spelling/],
+    ['org/pickle', UnsupportedError, /no safetensors weights.*pytorch_model.bin.*convert/],
+    ['org/damaged', CheckpointError, /damaged.*model.safetensors.*checksum/],
+    ['org/lost-shard', CheckpointError, /shards that the hub does not have/],
+    ['org/escape', CheckpointError, /outside the repository/],
   ])('%s fails with advice and leaves no half file', async (id, type, message) => {
     const resolving = resolveModelFolder(id, { cacheDir });
     await expect(resolving).rejects.toThrow(type);
     await expect(resolving).rejects.toThrow(message);
     const left = await readdir(cacheDir, { recursive: true });
-    expect(left.filter((name) => name.includes('incomplete') || name.includes('evil') || name.includes('refs'))).toEqual([]);
+    expect(
+      left.filter((name) => name.includes('incomplete') || name.includes('evil') || name.includes('refs')),
+    ).toEqual([]);
   });
 
   it('stops at an abort', async () => {
     const stop = new AbortController();
     const reason = new Error('enough');
-    const resolving = resolveModelFolder('org/sharded', { cacheDir, signal: stop.signal, onProgress: () => stop.abort(reason) });
+    const resolving = resolveModelFolder('org/sharded', {
+      cacheDir,
+      signal: stop.signal,
+      onProgress: () => stop.abort(reason),
+    });
     await expect(resolving).rejects.toBe(reason);
     const left = await readdir(cacheDir, { recursive: true });
     expect(left.filter((name) => name.includes('incomplete') || name.includes('refs'))).toEqual([]);

@@ -24,13 +24,22 @@ export interface ResolveModelOptions {
 
 const op = 'hub';
 
-const kindOf = (path: string) => stat(path).then((s) => (s.isDirectory() ? 'folder' : 'file'), () => undefined);
-const looksLikePath = (text: string) => isAbsolute(text) || /^\.{1,2}([\\/]|$)|^~|\\|^[A-Za-z]:/.test(text) || text.split('/').length > 2;
+const kindOf = (path: string) =>
+  stat(path).then(
+    (s) => (s.isDirectory() ? 'folder' : 'file'),
+    () => undefined,
+  );
+const looksLikePath = (text: string) =>
+  isAbsolute(text) || /^\.{1,2}([\\/]|$)|^~|\\|^[A-Za-z]:/.test(text) || text.split('/').length > 2;
 
 function filePath(id: string | URL): string | undefined {
   const text = String(id);
   if (text.startsWith('file:')) return fileURLToPath(text);
-  if (/^[a-z][a-z0-9+.-]+:\/\//i.test(text)) throw new ConfigError(op, 'only file: URLs can be given', { url: text.replace(/\/\/[^/@]*@/, '//***@'), fix: 'give a folder, or an id such as "org/name"' });
+  if (/^[a-z][a-z0-9+.-]+:\/\//i.test(text))
+    throw new ConfigError(op, 'only file: URLs can be given', {
+      url: text.replace(/\/\/[^/@]*@/, '//***@'),
+      fix: 'give a folder, or an id such as "org/name"',
+    });
   return looksLikePath(text) ? resolve(text) : undefined;
 }
 
@@ -39,8 +48,16 @@ async function localFolder(id: string | URL): Promise<string | undefined> {
   const path = filePath(id);
   const kind = await kindOf(path ?? String(id));
   if (kind === 'folder') return resolve(path ?? String(id));
-  if (kind === 'file') throw new CheckpointError(op, 'a folder is wanted, this is a file', { path: path ?? String(id), fix: 'give the folder that holds it' });
-  if (path !== undefined) throw new CheckpointError(op, 'there is no such folder', { path, fix: 'check the path; an id has the form "org/name"' });
+  if (kind === 'file')
+    throw new CheckpointError(op, 'a folder is wanted, this is a file', {
+      path: path ?? String(id),
+      fix: 'give the folder that holds it',
+    });
+  if (path !== undefined)
+    throw new CheckpointError(op, 'there is no such folder', {
+      path,
+      fix: 'check the path; an id has the form "org/name"',
+    });
   return undefined;
 }
 
@@ -74,8 +91,21 @@ export async function resolveModelFolder(idOrPath: string | URL, options: Resolv
     throw await notCached(cacheDir, id, revision, cached?.missing, why);
   }
   const token = options.token === false ? undefined : (options.token ?? (await hubToken()));
-  if (token !== undefined && !/^hf_\S+$/.test(token)) throw new ConfigError(op, 'the access token has the wrong form', { why: 'tokens begin with hf_', fix: 'correct HF_TOKEN or the token option' });
-  const request: DownloadRequest = { id, revision, cacheDir, endpoint: environment.endpoint, token, fetch: options.fetch ?? fetch, signal, onProgress: options.onProgress };
+  if (token !== undefined && !/^hf_\S+$/.test(token))
+    throw new ConfigError(op, 'the access token has the wrong form', {
+      why: 'tokens begin with hf_',
+      fix: 'correct HF_TOKEN or the token option',
+    });
+  const request: DownloadRequest = {
+    id,
+    revision,
+    cacheDir,
+    endpoint: environment.endpoint,
+    token,
+    fetch: options.fetch ?? fetch,
+    signal,
+    onProgress: options.onProgress,
+  };
   return fetchModel(request, environment.timeoutSeconds, cached);
 }
 
@@ -93,12 +123,18 @@ async function lookInCache(cacheDir: string, id: string, revision: string): Prom
   return { commit, folder, missing: await missingFiles(folder) };
 }
 
-async function fetchModel(request: DownloadRequest, timeoutSeconds: number, cached: Cached | undefined): Promise<string> {
+async function fetchModel(
+  request: DownloadRequest,
+  timeoutSeconds: number,
+  cached: Cached | undefined,
+): Promise<string> {
   const { id, revision, cacheDir, signal, token, endpoint } = request;
   let commit: string;
   try {
     const timeout = AbortSignal.timeout(timeoutSeconds * 1000);
-    commit = isCommit(revision) ? revision : await remoteCommit({ ...request, signal: signal ? AbortSignal.any([signal, timeout]) : timeout });
+    commit = isCommit(revision)
+      ? revision
+      : await remoteCommit({ ...request, signal: signal ? AbortSignal.any([signal, timeout]) : timeout });
   } catch (cause) {
     signal?.throwIfAborted();
     if (!isUnreachable(cause)) throw hubError(cause, { id, revision, endpoint, token });

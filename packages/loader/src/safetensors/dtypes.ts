@@ -27,7 +27,9 @@ const widths = [
   ['U64', 64],
 ] as const;
 
-const byStoredName = new Map<string, DType>((Object.keys(dtypes) as DType[]).map((dtype) => [dtypes[dtype].safetensors, dtype]));
+const byStoredName = new Map<string, DType>(
+  (Object.keys(dtypes) as DType[]).map((dtype) => [dtypes[dtype].safetensors, dtype]),
+);
 const info = new Map<string, { bits: number; rank: number; dtype: DType | undefined }>(
   widths.map(([name, bits], rank) => [name, { bits, rank, dtype: byStoredName.get(name) }]),
 );

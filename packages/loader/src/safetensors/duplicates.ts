@@ -1,4 +1,6 @@
-const [quote, backslash, comma, openBrace, closeBrace, openBracket, closeBracket] = [...'"\\,{}[]'].map((c) => c.charCodeAt(0));
+const [quote, backslash, comma, openBrace, closeBrace, openBracket, closeBracket] = [...'"\\,{}[]'].map((c) =>
+  c.charCodeAt(0),
+);
 
 /** Index of the quote that ends the string which begins before `from`. */
 function stringEnd(text: string, from: number): number {

@@ -14,7 +14,11 @@ const chunkBytes = 16 * 1024 * 1024;
 export function fileError(cause: unknown, path: string, what: string): unknown {
   const code = (cause as NodeJS.ErrnoException | undefined)?.code;
   if (typeof code !== 'string' || !(cause instanceof Error) || !('syscall' in cause)) return cause;
-  return new CheckpointError('checkpoint', what, { file: path, why: code === 'ENOENT' ? 'there is no such file' : cause.message, cause });
+  return new CheckpointError('checkpoint', what, {
+    file: path,
+    why: code === 'ENOENT' ? 'there is no such file' : cause.message,
+    cause,
+  });
 }
 
 /**
@@ -22,12 +26,26 @@ export function fileError(cause: unknown, path: string, what: string): unknown {
  * @param tensor what is read, for the error
  * @throws CheckpointError when the file ends early; `signal.reason` when aborted.
  */
-export async function readInto(handle: FileHandle, path: string, offset: number, target: Uint8Array, signal?: AbortSignal, tensor?: string): Promise<void> {
-  for (let done = 0; done < target.length; ) {
+export async function readInto(
+  handle: FileHandle,
+  path: string,
+  offset: number,
+  target: Uint8Array,
+  signal?: AbortSignal,
+  tensor?: string,
+): Promise<void> {
+  for (let done = 0; done < target.length;) {
     signal?.throwIfAborted();
     const { bytesRead } = await handle.read(target, done, Math.min(chunkBytes, target.length - done), offset + done);
     if (bytesRead === 0) {
-      throw new CheckpointError('checkpoint', 'the file ends early', { file: path, ...(tensor !== undefined && { tensor }), offset, wantedBytes: target.length, gotBytes: done, why: 'it was changed or cut after its header was read' });
+      throw new CheckpointError('checkpoint', 'the file ends early', {
+        file: path,
+        ...(tensor !== undefined && { tensor }),
+        offset,
+        wantedBytes: target.length,
+        gotBytes: done,
+        why: 'it was changed or cut after its header was read',
+      });
     }
     done += bytesRead;
   }

@@ -46,7 +46,8 @@ export const maxHeaderBytes = 100_000_000;
 const op = 'safetensors';
 const damaged = 'the file is damaged, cut short, or no safetensors file: fetch it again';
 const clip = (name: string) => (name.length > 200 ? `${name.slice(0, 200)}...` : name);
-const isRecord = (value: unknown): value is Record<string, unknown> => typeof value === 'object' && value !== null && !Array.isArray(value);
+const isRecord = (value: unknown): value is Record<string, unknown> =>
+  typeof value === 'object' && value !== null && !Array.isArray(value);
 const isCount = (value: unknown): value is number => Number.isSafeInteger(value) && (value as number) >= 0;
 const loneSurrogate = /\p{Surrogate}/u;
 
@@ -56,13 +57,24 @@ const loneSurrogate = /\p{Surrogate}/u;
  */
 export function headerLength(bytes: Uint8Array, fileSize: number, file: string): number {
   if (bytes.length < 8 || fileSize < 8) {
-    throw new CheckpointError(op, 'the file is too short for a safetensors header', { file, bytes: fileSize, why: 'it starts with 8 bytes of header length', fix: damaged });
+    throw new CheckpointError(op, 'the file is too short for a safetensors header', {
+      file,
+      bytes: fileSize,
+      why: 'it starts with 8 bytes of header length',
+      fix: damaged,
+    });
   }
   const length = new DataView(bytes.buffer, bytes.byteOffset, 8).getBigUint64(0, true);
   const detail = { file, headerBytes: length.toString(), fileBytes: fileSize, fix: damaged };
-  if (length > BigInt(maxHeaderBytes)) throw new CheckpointError(op, 'the header length is absurd', { ...detail, why: `the limit is ${maxHeaderBytes} bytes` });
-  if (length > BigInt(fileSize - 8)) throw new CheckpointError(op, 'the header is cut short', { ...detail, why: 'it is longer than the file' });
-  if (length < 2n) throw new CheckpointError(op, 'the header is empty', { ...detail, why: 'it must hold a JSON object' });
+  if (length > BigInt(maxHeaderBytes))
+    throw new CheckpointError(op, 'the header length is absurd', {
+      ...detail,
+      why: `the limit is ${maxHeaderBytes} bytes`,
+    });
+  if (length > BigInt(fileSize - 8))
+    throw new CheckpointError(op, 'the header is cut short', { ...detail, why: 'it is longer than the file' });
+  if (length < 2n)
+    throw new CheckpointError(op, 'the header is empty', { ...detail, why: 'it must hold a JSON object' });
   return Number(length);
 }
 
@@ -73,12 +85,23 @@ function parseJson(bytes: Uint8Array, file: string): Record<string, unknown> {
     text = new TextDecoder('utf-8', { fatal: true, ignoreBOM: true }).decode(bytes);
     json = JSON.parse(text);
   } catch (cause) {
-    throw new CheckpointError(op, 'the header is not valid UTF-8 JSON', { file, why: (cause as Error).message.slice(0, 200), fix: damaged, cause });
+    throw new CheckpointError(op, 'the header is not valid UTF-8 JSON', {
+      file,
+      why: (cause as Error).message.slice(0, 200),
+      fix: damaged,
+      cause,
+    });
   }
-  if (!isRecord(json) || text[0] !== '{') throw new CheckpointError(op, 'the header is not a JSON object', { file, fix: damaged });
+  if (!isRecord(json) || text[0] !== '{')
+    throw new CheckpointError(op, 'the header is not a JSON object', { file, fix: damaged });
   const twice = duplicateKey(text);
   if (twice !== undefined) {
-    throw new CheckpointError(op, 'the header has a key twice', { file, key: clip(twice), why: 'readers would disagree about which one counts', fix: damaged });
+    throw new CheckpointError(op, 'the header has a key twice', {
+      file,
+      key: clip(twice),
+      why: 'readers would disagree about which one counts',
+      fix: damaged,
+    });
   }
   return json;
 }
@@ -116,26 +139,39 @@ function parseTensor(name: string, value: unknown, dataOffset: number, dataBytes
   if (!isRecord(value)) return fail('the description of a tensor is not an object');
   const { dtype, shape, data_offsets: offsets } = value;
   if (typeof dtype !== 'string') return fail('a tensor has no dtype');
-  if (!Array.isArray(shape) || !shape.every(isCount)) return fail('a shape is not a list of sizes', { shape: clip(JSON.stringify(shape) ?? 'missing') });
+  if (!Array.isArray(shape) || !shape.every(isCount))
+    return fail('a shape is not a list of sizes', { shape: clip(JSON.stringify(shape) ?? 'missing') });
   if (!Array.isArray(offsets) || offsets.length !== 2 || !offsets.every(isCount)) {
     return fail('data_offsets is not [begin, end]', { data_offsets: clip(JSON.stringify(offsets) ?? 'missing') });
   }
   const [begin, end] = offsets as [number, number];
   const bytes = end - begin;
-  if (begin > end || end > dataBytes) fail('the data of a tensor lies outside the file', { data_offsets: [begin, end], dataBytes });
+  if (begin > end || end > dataBytes)
+    fail('the data of a tensor lies outside the file', { data_offsets: [begin, end], dataBytes });
   const elements = product(shape as number[]);
-  if (elements === undefined) return fail('the number of elements of a tensor overflows', { shape: clip(JSON.stringify(shape)) });
+  if (elements === undefined)
+    return fail('the number of elements of a tensor overflows', { shape: clip(JSON.stringify(shape)) });
 
   const stored = storedDType(dtype);
   if (stored) {
     const bits = elements * stored.bits;
     const expected = bits / 8;
-    if (!Number.isSafeInteger(bits)) fail('the size of a tensor overflows', { shape: clip(JSON.stringify(shape)), dtype });
-    if (bits % 8 !== 0) fail('the data of a tensor is misaligned', { shape, dtype, why: 'its last element does not end with a byte' });
-    if (expected !== bytes) fail('shape and size of a tensor disagree', { shape: clip(JSON.stringify(shape)), dtype, bytes, expectedBytes: expected });
+    if (!Number.isSafeInteger(bits))
+      fail('the size of a tensor overflows', { shape: clip(JSON.stringify(shape)), dtype });
+    if (bits % 8 !== 0)
+      fail('the data of a tensor is misaligned', { shape, dtype, why: 'its last element does not end with a byte' });
+    if (expected !== bytes)
+      fail('shape and size of a tensor disagree', {
+        shape: clip(JSON.stringify(shape)),
+        dtype,
+        bytes,
+        expectedBytes: expected,
+      });
   }
   const place = { name, shape: shape as number[], elements, file, offset: dataOffset + begin, bytes };
-  const entry = stored?.dtype ? Object.assign(place, { dtype: stored.dtype }) : Object.assign(place, { storedDtype: clip(dtype) });
+  const entry = stored?.dtype
+    ? Object.assign(place, { dtype: stored.dtype })
+    : Object.assign(place, { storedDtype: clip(dtype) });
   return { entry, begin, end };
 }
 
@@ -144,13 +180,26 @@ function checkTiling(parsed: readonly Parsed[], dataBytes: number, file: string)
   let at = 0;
   for (const { entry, begin, end } of parsed) {
     if (begin !== at) {
-      const what = begin < at ? 'the data of a tensor overlaps the one before it' : 'there is a gap before the data of a tensor';
-      throw new CheckpointError(op, what, { file, tensor: clip(entry.name), data_offsets: [begin, end], expectedBegin: at, fix: damaged });
+      const what =
+        begin < at ? 'the data of a tensor overlaps the one before it' : 'there is a gap before the data of a tensor';
+      throw new CheckpointError(op, what, {
+        file,
+        tensor: clip(entry.name),
+        data_offsets: [begin, end],
+        expectedBegin: at,
+        fix: damaged,
+      });
     }
     at = end;
   }
   if (at !== dataBytes) {
-    throw new CheckpointError(op, 'the tensors do not cover the file', { file, coveredBytes: at, dataBytes, why: 'data must end with the last tensor', fix: damaged });
+    throw new CheckpointError(op, 'the tensors do not cover the file', {
+      file,
+      coveredBytes: at,
+      dataBytes,
+      why: 'data must end with the last tensor',
+      fix: damaged,
+    });
   }
 }
 
@@ -164,7 +213,13 @@ function checkTiling(parsed: readonly Parsed[], dataBytes: number, file: string)
 export function parseSafetensorsHeader(bytes: Uint8Array, fileSize: number, file: string): SafetensorsHeader {
   const length = headerLength(bytes, fileSize, file);
   const dataOffset = 8 + length;
-  if (bytes.length < dataOffset) throw new CheckpointError(op, 'the header is cut short', { file, headerBytes: length, gotBytes: bytes.length - 8, fix: damaged });
+  if (bytes.length < dataOffset)
+    throw new CheckpointError(op, 'the header is cut short', {
+      file,
+      headerBytes: length,
+      gotBytes: bytes.length - 8,
+      fix: damaged,
+    });
   const json = parseJson(bytes.subarray(8, dataOffset), file);
   const metadata = parseMetadata(json.__metadata__, file);
   const dataBytes = fileSize - dataOffset;

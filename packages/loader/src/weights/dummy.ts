@@ -1,4 +1,13 @@
-import { copy, fill, fillRandom, type Backend, type FloatDType, type ParameterSlot, type Shape, type Tensor } from '@q/tensor';
+import {
+  copy,
+  fill,
+  fillRandom,
+  type Backend,
+  type FloatDType,
+  type ParameterSlot,
+  type Shape,
+  type Tensor,
+} from '@q/tensor';
 import { keepDense, type Quantizer } from './quantize.js';
 
 export interface DummyOptions {
@@ -10,9 +19,9 @@ export interface DummyOptions {
 }
 
 /**
- * Fills the slots with random weights of the right shapes and formats, without a checkpoint (`loadFormat: 'dummy'`): for measuring.
- * Matrices are N(0, 1 / k), vectors are ones, so that activations keep their size; matrices of one shape have the same values, each in
- * memory of its own.
+ * Fills the slots with random weights of the right shapes and formats, without a checkpoint (`loadFormat: 'dummy'`):
+ * for measuring. Matrices are N(0, 1 / k), vectors are ones, so that activations keep their size; matrices of one shape
+ * have the same values, each in memory of its own.
  */
 export async function loadDummy(slots: readonly ParameterSlot[], options: DummyOptions): Promise<void> {
   const { backend, quantizer = keepDense, signal } = options;
@@ -26,7 +35,8 @@ export async function loadDummy(slots: readonly ParameterSlot[], options: DummyO
         const tensor = patterns.copyOf(slot.shape);
         slot.load(tensor);
         loaded.set(slot.name, tensor);
-      } else if (slot.tiedTo !== undefined) slot.load({ kind: 'dense', shape: slot.shape, values: loaded.get(slot.tiedTo)! }, { shared: true });
+      } else if (slot.tiedTo !== undefined)
+        slot.load({ kind: 'dense', shape: slot.shape, values: loaded.get(slot.tiedTo)! }, { shared: true });
       else if (quantize) backend.scope(() => slot.load(quantize(patterns.of(slot.shape))));
       else slot.load({ kind: 'dense', shape: slot.shape, values: patterns.copyOf(slot.shape).keep() });
       await backend.flush();

@@ -1,7 +1,24 @@
 import { CheckpointError, NativeError, type BitsAndBytesConfig, type QuantizationConfig } from '@q/config';
-import { cast, isFloat, type Backend, type DriverFailure, type FloatDType, type LinearSlot, type ParameterSlot, type Tensor, type TensorSlot, type Weight } from '@q/tensor';
+import {
+  cast,
+  isFloat,
+  type Backend,
+  type DriverFailure,
+  type FloatDType,
+  type LinearSlot,
+  type ParameterSlot,
+  type Tensor,
+  type TensorSlot,
+  type Weight,
+} from '@q/tensor';
 import { bnbOwner } from '../bnb/names.js';
-import { checkWeightFormat, read4bitState, recogniseWeight, type StoredBnb4bit, type StoredBnbInt8 } from '../bnb/recognise.js';
+import {
+  checkWeightFormat,
+  read4bitState,
+  recogniseWeight,
+  type StoredBnb4bit,
+  type StoredBnbInt8,
+} from '../bnb/recognise.js';
 import { checkNestedQuantMap, checkQuantMap, checkScales } from '../bnb/validate.js';
 import type { Checkpoint } from '../checkpoint.js';
 import type { TensorEntry } from '../safetensors/header.js';
@@ -33,12 +50,16 @@ export interface LoadOptions {
 const op = 'load';
 
 /**
- * Fills the slots from a checkpoint, tensor by tensor: each dense weight is read from the file straight to the device, quantized there
- * and freed, so that at most two dense tensors exist beside the model.
- * @throws CheckpointError for missing, surplus or misshapen tensors, before any weight is loaded; the signal's reason on abort. What was
- *   loaded by then belongs to the slots: dispose the model.
+ * Fills the slots from a checkpoint, tensor by tensor: each dense weight is read from the file straight to the device,
+ * quantized there and freed, so that at most two dense tensors exist beside the model.
+ * @throws CheckpointError for missing, surplus or misshapen tensors, before any weight is loaded; the signal's reason
+ *   on abort. What was loaded by then belongs to the slots: dispose the model.
  */
-export async function loadParameters(checkpoint: Checkpoint, slots: readonly ParameterSlot[], options: LoadOptions): Promise<void> {
+export async function loadParameters(
+  checkpoint: Checkpoint,
+  slots: readonly ParameterSlot[],
+  options: LoadOptions,
+): Promise<void> {
   checkNames(checkpoint, slots, options.ignored ?? []);
   const loading = new Loading(checkpoint, options);
   try {
@@ -63,11 +84,25 @@ function checkNames(checkpoint: Checkpoint, slots: readonly ParameterSlot[], ign
   const tied = new Set(slots.flatMap((slot) => (slot.kind === 'linear' && slot.tiedTo ? [slot.name] : [])));
   const missing = [...wanted].filter((name) => !checkpoint.has(name) && !tied.has(name));
   const names = [...checkpoint.tensors.keys(), ...checkpoint.unsupported.keys()];
-  const surplus = names.filter((name) => !wanted.has(name) && !wanted.has(bnbOwner(name) ?? name) && !ignored.some((pattern) => pattern.test(name)));
-  const list = (items: readonly string[]) => `${items.slice(0, 5).join(', ')}${items.length > 5 ? `, and ${items.length - 5} more` : ''}`;
+  const surplus = names.filter(
+    (name) =>
+      !wanted.has(name) && !wanted.has(bnbOwner(name) ?? name) && !ignored.some((pattern) => pattern.test(name)),
+  );
+  const list = (items: readonly string[]) =>
+    `${items.slice(0, 5).join(', ')}${items.length > 5 ? `, and ${items.length - 5} more` : ''}`;
   const place = { folder: checkpoint.folder };
-  if (missing.length > 0) throw new CheckpointError(op, `the checkpoint lacks ${missing.length} of ${wanted.size} tensors: ${list(missing)}`, { ...place, why: 'config.json describes a model that has them', surplus: surplus.slice(0, 5) });
-  if (surplus.length > 0) throw new CheckpointError(op, `the checkpoint has ${surplus.length} tensors that the model does not: ${list(surplus)}`, { ...place, why: 'config.json describes a model without them' });
+  if (missing.length > 0)
+    throw new CheckpointError(
+      op,
+      `the checkpoint lacks ${missing.length} of ${wanted.size} tensors: ${list(missing)}`,
+      { ...place, why: 'config.json describes a model that has them', surplus: surplus.slice(0, 5) },
+    );
+  if (surplus.length > 0)
+    throw new CheckpointError(
+      op,
+      `the checkpoint has ${surplus.length} tensors that the model does not: ${list(surplus)}`,
+      { ...place, why: 'config.json describes a model without them' },
+    );
 }
 
 /** The state of one load: open files, and how much is on its way. */
@@ -76,7 +111,10 @@ class Loading {
   #bytes = 0;
   #inFlight: Promise<void> = Promise.resolve();
 
-  constructor(private readonly checkpoint: Checkpoint, private readonly options: LoadOptions) {}
+  constructor(
+    private readonly checkpoint: Checkpoint,
+    private readonly options: LoadOptions,
+  ) {}
 
   async tensor(slot: TensorSlot): Promise<Tensor> {
     const entry = this.checkpoint.tensor(slot.name);
@@ -98,7 +136,11 @@ class Loading {
     else {
       checkShape(stored.weight, slot.shape);
       const quantize = (this.options.quantizer ?? keepDense)(slot);
-      slot.load(quantize ? this.#quantized(stored.weight, quantize) : { kind: 'dense', shape: slot.shape, values: this.#dense(stored.weight).keep() });
+      slot.load(
+        quantize
+          ? this.#quantized(stored.weight, quantize)
+          : { kind: 'dense', shape: slot.shape, values: this.#dense(stored.weight).keep() },
+      );
     }
     await this.#progress(stored.weight);
   }
@@ -117,9 +159,16 @@ class Loading {
   #dense(entry: TensorEntry): Tensor {
     const { backend, dtype } = this.options;
     const aligned = entry.elements === 0 || entry.offset % (entry.bytes / entry.elements) === 0;
-    if (!isFloat(entry.dtype)) throw new CheckpointError(op, `a weight is stored as ${entry.dtype}`, { file: entry.file, tensor: entry.name, fix: 'the model wants a float tensor here' });
+    if (!isFloat(entry.dtype))
+      throw new CheckpointError(op, `a weight is stored as ${entry.dtype}`, {
+        file: entry.file,
+        tensor: entry.name,
+        fix: 'the model wants a float tensor here',
+      });
     if (!dtype || dtype === entry.dtype) {
-      return aligned ? backend.mapFile(this.#open(entry.file), entry.offset, entry.shape, entry.dtype) : backend.loadFile(this.#open(entry.file), entry.offset, entry.shape, entry.dtype);
+      return aligned
+        ? backend.mapFile(this.#open(entry.file), entry.offset, entry.shape, entry.dtype)
+        : backend.loadFile(this.#open(entry.file), entry.offset, entry.shape, entry.dtype);
     }
     return backend.scope(() => {
       const out = backend.allocate(entry.shape, dtype);
@@ -129,7 +178,9 @@ class Loading {
   }
 
   #temporary(entry: TensorEntry): Tensor {
-    return this.options.backend.loadFile(this.#open(entry.file), entry.offset, entry.shape, entry.dtype, { pooled: true });
+    return this.options.backend.loadFile(this.#open(entry.file), entry.offset, entry.shape, entry.dtype, {
+      pooled: true,
+    });
   }
 
   /** Reads, casts to the model's dtype as Python does before it quantizes, and quantizes. */
@@ -165,26 +216,48 @@ class Loading {
     checkQuantMap(stored.quantMap, await checkpoint.read(stored.quantMap, { signal }), stored.quantType);
     const bnb = options.stored?.quantMethod === 'bitsandbytes' ? (options.stored as BitsAndBytesConfig) : undefined;
     return this.#owning(async (own) => {
-      const codes = own(backend.loadFile(this.#open(stored.weight.file), stored.weight.offset, [stored.weight.bytes], 'u8'));
+      const codes = own(
+        backend.loadFile(this.#open(stored.weight.file), stored.weight.offset, [stored.weight.bytes], 'u8'),
+      );
       const absmax = own(await this.#checked(stored.absmax, !stored.nested));
-      const weight = { kind: 'bnb4', shape: slot.shape, quantType: stored.quantType, blockSize: state.blockSize, codes, dtype: state.dtype, computeDtype: bnb ? computeDtypeOf(bnb) : 'f32' } as const;
+      const weight = {
+        kind: 'bnb4',
+        shape: slot.shape,
+        quantType: stored.quantType,
+        blockSize: state.blockSize,
+        codes,
+        dtype: state.dtype,
+        computeDtype: bnb ? computeDtypeOf(bnb) : 'f32',
+      } as const;
       if (!state.nested || !stored.nestedAbsmax || !stored.nestedQuantMap) return { ...weight, absmax };
       checkNestedQuantMap(stored.nestedQuantMap, await checkpoint.read(stored.nestedQuantMap, { signal }));
       const nested = own(await this.#checked(stored.nestedAbsmax, true));
       const codebook = own(await this.#checked(stored.nestedQuantMap, false));
       const offset = own(backend.allocate([1], 'f32'));
       backend.assign(offset, [state.nested.offset]);
-      return { ...weight, absmax: { codes: absmax, absmax: nested, codebook, offset, blockSize: state.nested.blockSize } };
+      return {
+        ...weight,
+        absmax: { codes: absmax, absmax: nested, codebook, offset, blockSize: state.nested.blockSize },
+      };
     });
   }
 
   async #int8(slot: LinearSlot, stored: StoredBnbInt8): Promise<Weight> {
     checkShape(stored.weight, slot.shape);
-    if (stored.weightFormat) checkWeightFormat(stored, await this.checkpoint.read(stored.weightFormat, { signal: this.options.signal }));
+    if (stored.weightFormat)
+      checkWeightFormat(stored, await this.checkpoint.read(stored.weightFormat, { signal: this.options.signal }));
     const bnb = this.options.stored as BitsAndBytesConfig | undefined;
     return this.#owning(async (own) => {
-      const codes = own(this.options.backend.loadFile(this.#open(stored.weight.file), stored.weight.offset, stored.weight.shape, 'i8'));
-      return { kind: 'int8', shape: slot.shape, codes, absmax: own(await this.#checked(stored.scb, true)), threshold: bnb?.llmInt8Threshold ?? 6 };
+      const codes = own(
+        this.options.backend.loadFile(this.#open(stored.weight.file), stored.weight.offset, stored.weight.shape, 'i8'),
+      );
+      return {
+        kind: 'int8',
+        shape: slot.shape,
+        codes,
+        absmax: own(await this.#checked(stored.scb, true)),
+        threshold: bnb?.llmInt8Threshold ?? 6,
+      };
     });
   }
 
@@ -199,7 +272,8 @@ class Loading {
 
   #open(path: string): { readonly id: number } {
     let file = this.#files.get(path);
-    if (!file) this.#files.set(path, (file = this.options.backend.openFile(path) as { readonly id: number; close(): void }));
+    if (!file)
+      this.#files.set(path, (file = this.options.backend.openFile(path) as { readonly id: number; close(): void }));
     return file;
   }
 
@@ -217,12 +291,26 @@ class Loading {
 
 /** What the device says of a file, with the tensor that was read from it. */
 function namingFile(error: unknown, entry: TensorEntry | undefined): unknown {
-  if (!(error instanceof NativeError) || (error.cause as Partial<DriverFailure> | undefined)?.code !== 'file' || !entry) return error;
-  return new CheckpointError(op, 'a tensor cannot be read', { file: entry.file, tensor: entry.name, bytes: entry.bytes, offset: entry.offset, cause: error, why: (error.cause as Error).message, fix: 'the file has changed since it was opened: check it and load again' });
+  if (!(error instanceof NativeError) || (error.cause as Partial<DriverFailure> | undefined)?.code !== 'file' || !entry)
+    return error;
+  return new CheckpointError(op, 'a tensor cannot be read', {
+    file: entry.file,
+    tensor: entry.name,
+    bytes: entry.bytes,
+    offset: entry.offset,
+    cause: error,
+    why: (error.cause as Error).message,
+    fix: 'the file has changed since it was opened: check it and load again',
+  });
 }
 
 function checkShape(entry: Pick<TensorEntry, 'name' | 'file' | 'shape'>, expected: readonly number[]): void {
   if (entry.shape.length === expected.length && entry.shape.every((size, axis) => size === expected[axis])) return;
-  throw new CheckpointError(op, 'a tensor has another shape than the model', { file: entry.file, tensor: entry.name, got: entry.shape, expected, why: 'config.json and the weights belong to different models' });
+  throw new CheckpointError(op, 'a tensor has another shape than the model', {
+    file: entry.file,
+    tensor: entry.name,
+    got: entry.shape,
+    expected,
+    why: 'config.json and the weights belong to different models',
+  });
 }
-

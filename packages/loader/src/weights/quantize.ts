@@ -1,5 +1,14 @@
 import { ConfigError, UnsupportedError, type BitsAndBytesConfig, type QuantizationConfig } from '@q/config';
-import { cast, parseDType, quantizeBnb4, quantizeInt8, type DType, type LinearSlot, type Tensor, type Weight } from '@q/tensor';
+import {
+  cast,
+  parseDType,
+  quantizeBnb4,
+  quantizeInt8,
+  type DType,
+  type LinearSlot,
+  type Tensor,
+  type Weight,
+} from '@q/tensor';
 
 /** Turns the dense weight of a layer into the weight that is kept; undefined keeps it dense. */
 export type Quantizer = (slot: LinearSlot) => ((dense: Tensor) => Weight) | undefined;
@@ -8,7 +17,8 @@ export type Quantizer = (slot: LinearSlot) => ((dense: Tensor) => Weight) | unde
 export const keepDense: Quantizer = () => undefined;
 
 /** Whether transformers leaves a module unquantized: its path begins or ends with one of the names. */
-export const isSkipped = (module: string, skip: readonly string[]): boolean => skip.some((name) => module.startsWith(name) || module.endsWith(name));
+export const isSkipped = (module: string, skip: readonly string[]): boolean =>
+  skip.some((name) => module.startsWith(name) || module.endsWith(name));
 
 /** LLM.int8 is defined on f16 weights: bitsandbytes rounds others first. */
 function quantizeThroughHalf(dense: Tensor, threshold: number): Weight {
@@ -23,15 +33,24 @@ function quantizeThroughHalf(dense: Tensor, threshold: number): Weight {
  */
 export function quantizerFor(config: QuantizationConfig, keep: readonly string[]): Quantizer {
   if (config.quantMethod !== 'bitsandbytes') {
-    throw new UnsupportedError('load', `quantizing with ${config.quantMethod} while loading is not supported`, { fix: 'use a BitsAndBytesConfig, or load a checkpoint that is already quantized' });
+    throw new UnsupportedError('load', `quantizing with ${config.quantMethod} while loading is not supported`, {
+      fix: 'use a BitsAndBytesConfig, or load a checkpoint that is already quantized',
+    });
   }
   const bnb = config as BitsAndBytesConfig;
   const skip = bnb.llmInt8SkipModules ?? keep;
-  if (!bnb.loadIn4bit && !bnb.loadIn8bit) throw new ConfigError('load', 'the quantization config asks for neither 4 nor 8 bits', { fix: 'set loadIn4bit or loadIn8bit' });
+  if (!bnb.loadIn4bit && !bnb.loadIn8bit)
+    throw new ConfigError('load', 'the quantization config asks for neither 4 nor 8 bits', {
+      fix: 'set loadIn4bit or loadIn8bit',
+    });
   const quantize = bnb.loadIn8bit
     ? (dense: Tensor) => quantizeThroughHalf(dense, bnb.llmInt8Threshold)
     : (dense: Tensor) =>
-        quantizeBnb4(dense, { quantType: bnb.bnb4bitQuantType, doubleQuant: bnb.bnb4bitUseDoubleQuant, computeDtype: computeDtypeOf(bnb) });
+        quantizeBnb4(dense, {
+          quantType: bnb.bnb4bitQuantType,
+          doubleQuant: bnb.bnb4bitUseDoubleQuant,
+          computeDtype: computeDtypeOf(bnb),
+        });
   return (slot) => (isSkipped(slot.module, skip) ? undefined : quantize);
 }
 

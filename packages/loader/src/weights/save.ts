@@ -10,9 +10,19 @@ export interface StoredTensor extends TensorSpec {
   readonly bytes: () => Promise<Uint8Array>;
 }
 
-const fromDevice = (name: string, tensor: Tensor, shape: readonly number[] = tensor.shape): StoredTensor => ({ name, dtype: tensor.dtype, shape, bytes: () => tensor.toBytes() });
+const fromDevice = (name: string, tensor: Tensor, shape: readonly number[] = tensor.shape): StoredTensor => ({
+  name,
+  dtype: tensor.dtype,
+  shape,
+  bytes: () => tensor.toBytes(),
+});
 
-const constant = (name: string, dtype: StoredTensor['dtype'], shape: readonly number[], bytes: Uint8Array): StoredTensor => ({ name, dtype, shape, bytes: async () => bytes });
+const constant = (
+  name: string,
+  dtype: StoredTensor['dtype'],
+  shape: readonly number[],
+  bytes: Uint8Array,
+): StoredTensor => ({ name, dtype, shape, bytes: async () => bytes });
 
 const asBytes = (values: Float32Array) => new Uint8Array(values.buffer, values.byteOffset, values.byteLength);
 
@@ -22,22 +32,39 @@ async function bnb4Tensors(parameter: string, weight: Bnb4Weight): Promise<Store
   const names = bnb4bitNames(parameter, quantType, nested !== undefined);
   const dtype: FloatDType = isFloat(weight.dtype) ? weight.dtype : 'f32';
   const state = formatQuantState({
-    quantType, blockSize, dtype, shape: [...shape],
-    ...(nested ? { nested: { blockSize: nested.blockSize, dtype: 'f32' as const, offset: (await nested.offset.data())[0] as number } } : {}),
+    quantType,
+    blockSize,
+    dtype,
+    shape: [...shape],
+    ...(nested
+      ? {
+          nested: {
+            blockSize: nested.blockSize,
+            dtype: 'f32' as const,
+            offset: (await nested.offset.data())[0] as number,
+          },
+        }
+      : {}),
   });
   const text = typeof state === 'string' ? new TextEncoder().encode(state) : state;
   return [
     fromDevice(names.weight, codes, [codes.count, 1]),
     fromDevice(names.absmax, nested ? nested.codes : (absmax as Tensor)),
     constant(names.quantMap, 'f32', [16], asBytes(codeBook4bit(quantType))),
-    ...(nested ? [fromDevice(names.nestedAbsmax!, nested.absmax), fromDevice(names.nestedQuantMap!, nested.codebook)] : []),
+    ...(nested
+      ? [fromDevice(names.nestedAbsmax!, nested.absmax), fromDevice(names.nestedQuantMap!, nested.codebook)]
+      : []),
     constant(names.quantState, 'u8', [text.length], text),
   ];
 }
 
 function int8Tensors(module: string, weight: Int8Weight): StoredTensor[] {
   const names = bnbInt8Names(module);
-  return [fromDevice(names.weight, weight.codes), fromDevice(names.scb, weight.absmax), constant(names.weightFormat, 'u8', [], new Uint8Array(1))];
+  return [
+    fromDevice(names.weight, weight.codes),
+    fromDevice(names.scb, weight.absmax),
+    constant(names.weightFormat, 'u8', [], new Uint8Array(1)),
+  ];
 }
 
 /** The tensors of a checkpoint that holds these slots as they are; tied weights are left out. */

@@ -1,9 +1,19 @@
-// Loading and saving on the reference backend: every way in which files and model can disagree, and what is left afterwards.
+// Loading and saving on the reference backend: every way in which files and model can disagree, and what is left
+// afterwards.
 import { readFile, rm, truncate } from 'node:fs/promises';
 import { join } from 'node:path';
 import { afterEach, describe, expect, it } from 'vitest';
 import { BitsAndBytesConfig, CheckpointError, ConfigError, DisposedError } from '@q/config';
-import { dequantizeBnb4, disposeWeight, referenceBackend, type Backend, type DType, type ParameterSlot, type Tensor, type Weight } from '@q/tensor';
+import {
+  dequantizeBnb4,
+  disposeWeight,
+  referenceBackend,
+  type Backend,
+  type DType,
+  type ParameterSlot,
+  type Tensor,
+  type Weight,
+} from '@q/tensor';
 import { openCheckpoint, type Checkpoint } from '../checkpoint.js';
 import { temporary } from '../testing.js';
 import { SafetensorsWriter } from '../write/writer.js';
@@ -23,14 +33,29 @@ const linears: Record<string, readonly [number, number]> = { a: [16, 64], 'deep.
 const tensors: Record<string, readonly number[]> = { 'embed.weight': [10, 64], 'norm.weight': [64], 'a.bias': [16] };
 
 /** The places of a small model, and what was put there. */
-function emptyModel({ tied = false } = {}): { slots: ParameterSlot[]; weights: Map<string, Weight>; dense: Map<string, Tensor>; dispose: () => void } {
+function emptyModel({ tied = false } = {}): {
+  slots: ParameterSlot[];
+  weights: Map<string, Weight>;
+  dense: Map<string, Tensor>;
+  dispose: () => void;
+} {
   const weights = new Map<string, Weight>();
   const dense = new Map<string, Tensor>();
   const shared = new Set<string>();
   const slots: ParameterSlot[] = [
-    ...Object.entries(tensors).map(([name, shape]): ParameterSlot => ({ kind: 'tensor', name, shape, load: (tensor) => void dense.set(name, tensor.keep()), current: () => dense.get(name)! })),
+    ...Object.entries(tensors).map(([name, shape]): ParameterSlot => ({
+      kind: 'tensor',
+      name,
+      shape,
+      load: (tensor) => void dense.set(name, tensor.keep()),
+      current: () => dense.get(name)!,
+    })),
     ...Object.entries(linears).map(([module, shape]): ParameterSlot => ({
-      kind: 'linear', module, name: `${module}.weight`, shape, tiedTo: tied && module === 'head' ? 'embed.weight' : undefined,
+      kind: 'linear',
+      module,
+      name: `${module}.weight`,
+      shape,
+      tiedTo: tied && module === 'head' ? 'embed.weight' : undefined,
       load: (weight, options) => {
         weights.set(module, weight);
         if (options?.shared) shared.add(module);
@@ -45,12 +70,17 @@ function emptyModel({ tied = false } = {}): { slots: ParameterSlot[]; weights: M
   return { slots, weights, dense, dispose };
 }
 
-const allShapes = (): Record<string, readonly number[]> => ({ ...tensors, ...Object.fromEntries(Object.entries(linears).map(([module, shape]) => [`${module}.weight`, shape])) });
+const allShapes = (): Record<string, readonly number[]> => ({
+  ...tensors,
+  ...Object.fromEntries(Object.entries(linears).map(([module, shape]) => [`${module}.weight`, shape])),
+});
 
 /** Bytes that are a plain pattern of small finite numbers in f32. */
 function pattern(name: string, shape: readonly number[]): Uint8Array {
   const count = shape.reduce((a, b) => a * b, 1);
-  return new Uint8Array(Float32Array.from({ length: count }, (_, i) => ((i * 37 + name.length * 11) % 101) / 50 - 1).buffer);
+  return new Uint8Array(
+    Float32Array.from({ length: count }, (_, i) => ((i * 37 + name.length * 11) % 101) / 50 - 1).buffer,
+  );
 }
 
 interface Stored {
@@ -59,7 +89,10 @@ interface Stored {
   readonly bytes: Uint8Array;
 }
 
-async function write(contents: Readonly<Record<string, Stored>>, options: { maxShardSize?: number } = {}): Promise<string> {
+async function write(
+  contents: Readonly<Record<string, Stored>>,
+  options: { maxShardSize?: number } = {},
+): Promise<string> {
   const folder = await temp.sub(`weights-${folders++}`);
   const writer = new SafetensorsWriter(folder, options);
   for (const [name, { dtype, shape }] of Object.entries(contents)) writer.declare({ name, dtype, shape });
@@ -67,7 +100,13 @@ async function write(contents: Readonly<Record<string, Stored>>, options: { maxS
   return folder;
 }
 
-const denseContents = (): Record<string, Stored> => Object.fromEntries(Object.entries(allShapes()).map(([name, shape]) => [name, { dtype: 'f32' as const, shape, bytes: pattern(name, shape) }]));
+const denseContents = (): Record<string, Stored> =>
+  Object.fromEntries(
+    Object.entries(allShapes()).map(([name, shape]) => [
+      name,
+      { dtype: 'f32' as const, shape, bytes: pattern(name, shape) },
+    ]),
+  );
 
 function backend(): Backend {
   const made = referenceBackend();
@@ -78,7 +117,11 @@ function backend(): Backend {
 /** What the checkpoint of `save` of a loaded model holds. */
 async function saved(slots: readonly ParameterSlot[]): Promise<Record<string, Stored>> {
   const list = await storedTensors(slots);
-  return Object.fromEntries(await Promise.all(list.map(async ({ name, dtype, shape, bytes }) => [name, { dtype, shape, bytes: await bytes() }] as const)));
+  return Object.fromEntries(
+    await Promise.all(
+      list.map(async ({ name, dtype, shape, bytes }) => [name, { dtype, shape, bytes: await bytes() }] as const),
+    ),
+  );
 }
 
 const nf4 = new BitsAndBytesConfig({ loadIn4bit: true, bnb4bitQuantType: 'nf4' });
@@ -101,14 +144,20 @@ async function quantizedContents(config: BitsAndBytesConfig): Promise<Record<str
 async function failure(checkpoint: Checkpoint, options: Partial<LoadOptions> = {}): Promise<CheckpointError> {
   const device = backend();
   const model = emptyModel();
-  const error: unknown = await loadParameters(checkpoint, model.slots, { backend: device, ...options }).then(() => undefined, (reason: unknown) => reason);
+  const error: unknown = await loadParameters(checkpoint, model.slots, { backend: device, ...options }).then(
+    () => undefined,
+    (reason: unknown) => reason,
+  );
   model.dispose();
   expect(device.memory().usedBytes).toBe(0);
   await device.flush();
   return error as CheckpointError;
 }
 
-const failureOf = async (contents: Readonly<Record<string, Stored>>, options: Partial<LoadOptions> = {}): Promise<CheckpointError> => {
+const failureOf = async (
+  contents: Readonly<Record<string, Stored>>,
+  options: Partial<LoadOptions> = {},
+): Promise<CheckpointError> => {
   await using checkpoint = await openCheckpoint(await write(contents));
   const error = await failure(checkpoint, options);
   expect(error).toBeInstanceOf(CheckpointError);
@@ -151,13 +200,21 @@ describe('round trips', () => {
       expect(dtype).toBe('bf16');
       const wanted = new Float32Array(pattern(name, allShapes()[name]).buffer);
       const half = new Uint16Array(bytes.slice().buffer);
-      half.forEach((bits, i) => expect(Math.abs(new Float32Array(new Uint32Array([bits << 16]).buffer)[0] - wanted[i])).toBeLessThanOrEqual(2 ** -8 * Math.abs(wanted[i])));
+      half.forEach((bits, i) =>
+        expect(Math.abs(new Float32Array(new Uint32Array([bits << 16]).buffer)[0] - wanted[i])).toBeLessThanOrEqual(
+          2 ** -8 * Math.abs(wanted[i]),
+        ),
+      );
     }
     model.dispose();
     expect(device.memory().usedBytes).toBe(0);
   });
 
-  it.each([['nf4', nf4], ['fp4 nested', nested], ['int8', int8]])('%s: what was quantized and saved loads to the same bytes', async (_, config) => {
+  it.each([
+    ['nf4', nf4],
+    ['fp4 nested', nested],
+    ['int8', int8],
+  ])('%s: what was quantized and saved loads to the same bytes', async (_, config) => {
     const contents = await quantizedContents(config);
     const device = backend();
     const model = emptyModel();
@@ -219,13 +276,16 @@ describe('checkpoints that do not fit the model', () => {
     expect(await failure(checkpoint, { ignored: [/\.extra$/] })).toBeUndefined();
   });
 
-  it.each(['norm.weight', 'a.weight', 'embed.weight'])('names file, tensor and both shapes of a misshapen %s', async (name) => {
-    const shape = [...allShapes()[name].slice(0, -1), allShapes()[name].at(-1)! + 2];
-    const error = await failureOf(replace(denseContents(), name, { shape, bytes: pattern(name, shape) }));
-    expect(error.message).toContain(name);
-    expect(error.message).toContain('model.safetensors');
-    expect(error.message).toContain(String(shape.at(-1)));
-  });
+  it.each(['norm.weight', 'a.weight', 'embed.weight'])(
+    'names file, tensor and both shapes of a misshapen %s',
+    async (name) => {
+      const shape = [...allShapes()[name].slice(0, -1), allShapes()[name].at(-1)! + 2];
+      const error = await failureOf(replace(denseContents(), name, { shape, bytes: pattern(name, shape) }));
+      expect(error.message).toContain(name);
+      expect(error.message).toContain('model.safetensors');
+      expect(error.message).toContain(String(shape.at(-1)));
+    },
+  );
 
   it('names a weight of integers', async () => {
     const error = await failureOf(replace(denseContents(), 'norm.weight', { dtype: 'i32' }));
@@ -234,21 +294,36 @@ describe('checkpoints that do not fit the model', () => {
 });
 
 describe('damaged quantized weights', () => {
-  it.each([[nf4, 'a.weight.absmax'], [nf4, 'deep.b.weight.absmax'], [nested, 'a.weight.nested_absmax'], [int8, 'deep.b.SCB']] as const)('refuses a NaN, an infinity and a negative scale', async (config, name) => {
+  it.each([
+    [nf4, 'a.weight.absmax'],
+    [nf4, 'deep.b.weight.absmax'],
+    [nested, 'a.weight.nested_absmax'],
+    [int8, 'deep.b.SCB'],
+  ] as const)('refuses a NaN, an infinity and a negative scale', async (config, name) => {
     const contents = await quantizedContents(config);
     for (const value of [NaN, Infinity, -1]) {
-      const error = await failureOf(replace(contents, name, { bytes: withFloat(contents[name].bytes, 0, value) }), { stored: config });
+      const error = await failureOf(replace(contents, name, { bytes: withFloat(contents[name].bytes, 0, value) }), {
+        stored: config,
+      });
       expect(error.message).toContain(name);
       expect(error.message).toContain('model.safetensors');
     }
   });
 
-  it.each([[nf4, 'a.weight.quant_map'], [nested, 'deep.b.weight.quant_map'], [nested, 'a.weight.nested_quant_map']] as const)('refuses another code book', async (config, name) => {
+  it.each([
+    [nf4, 'a.weight.quant_map'],
+    [nested, 'deep.b.weight.quant_map'],
+    [nested, 'a.weight.nested_quant_map'],
+  ] as const)('refuses another code book', async (config, name) => {
     const contents = await quantizedContents(config);
-    await using checkpoint = await openCheckpoint(await write(replace(contents, name, { bytes: withFloat(contents[name].bytes, 3, 0.123) })));
+    await using checkpoint = await openCheckpoint(
+      await write(replace(contents, name, { bytes: withFloat(contents[name].bytes, 3, 0.123) })),
+    );
     const error = await failure(checkpoint, { stored: config });
     expect(error.message).toContain(name);
-    const nan = await failureOf(replace(contents, name, { bytes: withFloat(contents[name].bytes, 3, NaN) }), { stored: config });
+    const nan = await failureOf(replace(contents, name, { bytes: withFloat(contents[name].bytes, 3, NaN) }), {
+      stored: config,
+    });
     expect(nan.message).toContain(name);
   });
 
@@ -258,28 +333,43 @@ describe('damaged quantized weights', () => {
     expect((await failureOf(missing)).message).toContain('a.weight.absmax');
     const name = 'a.weight.quant_state.bitsandbytes__nf4';
     const text = new TextDecoder().decode(contents[name].bytes);
-    for (const [from, to] of [['[16, 64]', '[64, 16]'], ['"blocksize": 64', '"blocksize": 32'], ['"nf4"', '"fp4"']]) {
+    for (const [from, to] of [
+      ['[16, 64]', '[64, 16]'],
+      ['"blocksize": 64', '"blocksize": 32'],
+      ['"nf4"', '"fp4"'],
+    ]) {
       const changed = new TextEncoder().encode(text.replace(from, to));
-      expect((await failureOf(replace(contents, name, { bytes: changed, shape: [changed.length] }))).message).toContain('a.weight');
+      expect((await failureOf(replace(contents, name, { bytes: changed, shape: [changed.length] }))).message).toContain(
+        'a.weight',
+      );
     }
     const bytes = await quantizedContents(int8);
-    await using checkpoint = await openCheckpoint(await write(replace(bytes, 'a.weight_format', { bytes: new Uint8Array([1]) })));
+    await using checkpoint = await openCheckpoint(
+      await write(replace(bytes, 'a.weight_format', { bytes: new Uint8Array([1]) })),
+    );
     expect((await failure(checkpoint, { stored: int8 })).message).toContain('a.weight_format');
   });
 });
 
 describe('while loading', () => {
-  it.each([['dense', denseContents, {}], ['quantizing', denseContents, { quantizer: quantizerFor(nf4, []) }], ['nf4', () => quantizedContents(nf4), { stored: nf4 }]] as const)('%s: a file that shrinks after it was opened is an error that names file and tensor', async (_, contents, options) => {
-    const folder = await write(await contents());
-    await using checkpoint = await openCheckpoint(folder);
-    const path = join(folder, 'model.safetensors');
-    const { length } = await readFile(path);
-    await truncate(path, length - 700);
-    const error = await failure(checkpoint, options);
-    expect(error).toBeInstanceOf(CheckpointError);
-    expect(error.message).toContain('model.safetensors');
-    expect([...checkpoint.tensors.keys()].some((name) => error.message.includes(name))).toBe(true);
-  });
+  it.each([
+    ['dense', denseContents, {}],
+    ['quantizing', denseContents, { quantizer: quantizerFor(nf4, []) }],
+    ['nf4', () => quantizedContents(nf4), { stored: nf4 }],
+  ] as const)(
+    '%s: a file that shrinks after it was opened is an error that names file and tensor',
+    async (_, contents, options) => {
+      const folder = await write(await contents());
+      await using checkpoint = await openCheckpoint(folder);
+      const path = join(folder, 'model.safetensors');
+      const { length } = await readFile(path);
+      await truncate(path, length - 700);
+      const error = await failure(checkpoint, options);
+      expect(error).toBeInstanceOf(CheckpointError);
+      expect(error.message).toContain('model.safetensors');
+      expect([...checkpoint.tensors.keys()].some((name) => error.message.includes(name))).toBe(true);
+    },
+  );
 
   it('a file that is gone is an error', async () => {
     const folder = await write(denseContents());

@@ -43,15 +43,23 @@ function fill(tensors: readonly TensorSpec[], maxShardBytes: number): TensorSpec
 
 const number5 = (n: number) => String(n).padStart(5, '0');
 
-/** Which tensor goes into which file, and the index that says so, as transformers' save_pretrained decides and writes it. */
+/**
+ * Which tensor goes into which file, and the index that says so, as transformers' save_pretrained decides and writes
+ * it.
+ */
 export function planShards(tensors: readonly TensorSpec[], options: PlanOptions): ShardPlan {
   const { maxShardBytes, baseName, totalParameters } = options;
   const parts = fill(tensors, maxShardBytes);
   const totalSize = tensors.reduce((sum, tensor) => sum + specBytes(tensor), 0);
   if (parts.length === 1) return { shards: new Map([[`${baseName}.safetensors`, parts[0]]]), totalSize };
-  const named = parts.map((part, i) => [`${baseName}-${number5(i + 1)}-of-${number5(parts.length)}.safetensors`, part] as const);
+  const named = parts.map(
+    (part, i) => [`${baseName}-${number5(i + 1)}-of-${number5(parts.length)}.safetensors`, part] as const,
+  );
   const weightMap = Object.fromEntries(named.flatMap(([file, part]) => part.map((tensor) => [tensor.name, file])));
   const index = { metadata: { total_parameters: totalParameters, total_size: totalSize }, weight_map: weightMap };
-  return { shards: new Map(named), totalSize, index: { name: `${baseName}.safetensors.index.json`, text: pythonJsonFile(index) } };
+  return {
+    shards: new Map(named),
+    totalSize,
+    index: { name: `${baseName}.safetensors.index.json`, text: pythonJsonFile(index) },
+  };
 }
-

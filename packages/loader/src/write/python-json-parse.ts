@@ -17,11 +17,16 @@ export function parsePythonJson(text: string, file = 'JSON'): unknown {
   });
   try {
     return JSON.parse(marked, (_, value: unknown) => {
-      const literal = typeof value === 'object' && value !== null ? (value as Record<string, unknown>)[mark] : undefined;
+      const literal =
+        typeof value === 'object' && value !== null ? (value as Record<string, unknown>)[mark] : undefined;
       if (typeof literal !== 'string') return value;
       return /^-?\d+$/.test(literal) ? BigInt(literal) : new PythonFloat(Number(literal));
     }) as unknown;
   } catch (cause) {
-    throw new CheckpointError('checkpoint', 'the file is not valid JSON', { file, why: (cause as Error).message.slice(0, 200), cause });
+    throw new CheckpointError('checkpoint', 'the file is not valid JSON', {
+      file,
+      why: (cause as Error).message.slice(0, 200),
+      cause,
+    });
   }
 }

@@ -57,12 +57,24 @@ export function pythonJson(value: unknown, options: PythonJsonOptions = {}): str
     if (item === null || typeof item === 'boolean' || typeof item === 'bigint') return String(item);
     if (typeof item === 'string') return text(item, ensureAscii);
     if (item instanceof PythonFloat) return pythonFloat(item.value);
-    if (typeof item === 'number') return Number.isInteger(item) && !Object.is(item, -0) ? BigInt(item).toString() : pythonFloat(item);
-    if (Array.isArray(item)) return list('[', ']', item.map((element) => write(element, depth + 1)), depth);
+    if (typeof item === 'number')
+      return Number.isInteger(item) && !Object.is(item, -0) ? BigInt(item).toString() : pythonFloat(item);
+    if (Array.isArray(item))
+      return list(
+        '[',
+        ']',
+        item.map((element) => write(element, depth + 1)),
+        depth,
+      );
     if (typeof item === 'object') {
       const keys = Object.keys(item).filter((key) => (item as Record<string, unknown>)[key] !== undefined);
       const ordered = sortKeys ? sortedByCodePoint(keys) : keys;
-      return list('{', '}', ordered.map((key) => `${text(key, ensureAscii)}: ${write((item as Record<string, unknown>)[key], depth + 1)}`), depth);
+      return list(
+        '{',
+        '}',
+        ordered.map((key) => `${text(key, ensureAscii)}: ${write((item as Record<string, unknown>)[key], depth + 1)}`),
+        depth,
+      );
     }
     throw new ConfigError('json', `a ${typeof item} cannot be written as JSON`);
   };
@@ -75,6 +87,9 @@ export function pythonJson(value: unknown, options: PythonJsonOptions = {}): str
   return write(value, 0);
 }
 
-/** The text of a JSON file as transformers writes configs and indexes: two spaces, sorted keys, ASCII, a newline at the end. */
+/**
+ * The text of a JSON file as transformers writes configs and indexes: two spaces, sorted keys, ASCII, a newline at the
+ * end.
+ */
 export const pythonJsonFile = (value: unknown, options: PythonJsonOptions = {}): string =>
   `${pythonJson(value, { indent: 2, sortKeys: true, ensureAscii: true, ...options })}\n`;

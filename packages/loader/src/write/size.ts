@@ -1,15 +1,27 @@
 import { ConfigError } from '@q/config';
 
-const units: Record<string, number> = { B: 1, KB: 1e3, MB: 1e6, GB: 1e9, TB: 1e12, KIB: 2 ** 10, MIB: 2 ** 20, GIB: 2 ** 30, TIB: 2 ** 40 };
+const units: Record<string, number> = {
+  B: 1,
+  KB: 1e3,
+  MB: 1e6,
+  GB: 1e9,
+  TB: 1e12,
+  KIB: 2 ** 10,
+  MIB: 2 ** 20,
+  GIB: 2 ** 30,
+  TIB: 2 ** 40,
+};
 
 /**
- * Bytes of a size such as `'5GB'` (10^9), `'2GiB'` (2^30), `'500MB'`, `'1.5GB'` or a plain number of bytes; case does not
- * matter. Fractions of a byte are cut off.
+ * Bytes of a size such as `'5GB'` (10^9), `'2GiB'` (2^30), `'500MB'`, `'1.5GB'` or a plain number of bytes; case does
+ * not matter. Fractions of a byte are cut off.
  * @throws ConfigError for anything else, and for sizes below one byte.
  */
 export function parseByteSize(size: string | number): number {
   const fail = (): never => {
-    throw new ConfigError('size', `${JSON.stringify(size)} is not a size`, { fix: 'write a number of bytes or a text such as "5GB", "500MB" or "2GiB"' });
+    throw new ConfigError('size', `${JSON.stringify(size)} is not a size`, {
+      fix: 'write a number of bytes or a text such as "5GB", "500MB" or "2GiB"',
+    });
   };
   if (typeof size === 'number') return Number.isSafeInteger(size) && size > 0 ? size : fail();
   const match = /^\s*(\d+(?:\.\d+)?)\s*([kmgt]?i?b)\s*$/i.exec(size);

@@ -27,22 +27,37 @@ describe('SafetensorsWriter', () => {
     const from = await unpack('llama-sharded', await temp.sub('in-shards'));
     await using checkpoint = await openCheckpoint(from);
     const layer = (i: number) =>
-      ['self_attn.q_proj', 'self_attn.k_proj', 'self_attn.v_proj', 'self_attn.o_proj', 'mlp.gate_proj', 'mlp.up_proj', 'mlp.down_proj', 'input_layernorm', 'post_attention_layernorm'].map(
-        (part) => `model.layers.${i}.${part}.weight`);
+      [
+        'self_attn.q_proj',
+        'self_attn.k_proj',
+        'self_attn.v_proj',
+        'self_attn.o_proj',
+        'mlp.gate_proj',
+        'mlp.up_proj',
+        'mlp.down_proj',
+        'input_layernorm',
+        'post_attention_layernorm',
+      ].map((part) => `model.layers.${i}.${part}.weight`);
     const order = ['model.embed_tokens.weight', ...layer(0), ...layer(1), 'model.norm.weight', 'lm_head.weight'];
     const to = await temp.sub('out-shards');
     const writer = new SafetensorsWriter(to, { maxShardSize: '120KB', totalParameters: 110912 });
     for (const name of order) writer.declare(checkpoint.tensor(name));
     const names = await writer.write((spec) => checkpoint.read(spec.name));
     expect(names).toHaveLength(6);
-    for (const name of names) expect((await readFile(join(to, name))).equals(await readFile(join(from, name)))).toBe(true);
+    for (const name of names)
+      expect((await readFile(join(to, name))).equals(await readFile(join(from, name)))).toBe(true);
   });
 
   it('gives a tensor larger than the limit a file of its own, before the shard that is being filled', () => {
     const u8 = (name: string, size: number) => ({ name, dtype: 'u8' as const, shape: [size] });
-    const { shards } = planShards([u8('a', 4), u8('big', 11), u8('b', 6), u8('c', 1)], { maxShardBytes: 10, baseName: 'm' });
+    const { shards } = planShards([u8('a', 4), u8('big', 11), u8('b', 6), u8('c', 1)], {
+      maxShardBytes: 10,
+      baseName: 'm',
+    });
     expect([...shards].map(([file, part]) => [file, part.map((t) => t.name).join()])).toEqual([
-      ['m-00001-of-00003.safetensors', 'big'], ['m-00002-of-00003.safetensors', 'a,b'], ['m-00003-of-00003.safetensors', 'c'],
+      ['m-00001-of-00003.safetensors', 'big'],
+      ['m-00002-of-00003.safetensors', 'a,b'],
+      ['m-00003-of-00003.safetensors', 'c'],
     ]);
   });
 
@@ -67,8 +82,20 @@ describe('SafetensorsWriter', () => {
   const spec = { name: 'w', dtype: 'f32' as const, shape: [2] };
   it.each([
     ['too short', () => new Uint8Array(7), CheckpointError],
-    ['too long', async function* () { yield new Uint8Array(9); }, CheckpointError],
-    ['cut', async function* () { yield new Uint8Array(4); }, CheckpointError],
+    [
+      'too long',
+      async function* () {
+        yield new Uint8Array(9);
+      },
+      CheckpointError,
+    ],
+    [
+      'cut',
+      async function* () {
+        yield new Uint8Array(4);
+      },
+      CheckpointError,
+    ],
     ['throwing', () => Promise.reject(new RangeError('no')), RangeError],
   ])('leaves nothing behind when the data is %s', async (label, produce, type) => {
     const fresh = join(await temp.sub(`fail-${label}`), 'new');
@@ -95,7 +122,10 @@ describe('SafetensorsWriter', () => {
 
   it('replaces an earlier save, stale shards and index included, and leaves other files alone', async () => {
     const to = await temp.sub('replace');
-    const many = new SafetensorsWriter(to, { maxShardSize: 8 }).declare({ ...spec, name: 'a' }).declare(spec).addFile('config.json', 'x');
+    const many = new SafetensorsWriter(to, { maxShardSize: 8 })
+      .declare({ ...spec, name: 'a' })
+      .declare(spec)
+      .addFile('config.json', 'x');
     await many.write(() => new Uint8Array(8));
     await writeFile(join(to, 'model-notes.safetensors'), 'mine');
     expect(await readdir(to)).toHaveLength(5);

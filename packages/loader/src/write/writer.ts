@@ -37,10 +37,11 @@ export type TensorProducer = (spec: TensorSpec) => Promise<Uint8Array> | Uint8Ar
 
 const op = 'save';
 const pieceBytes = 16 * 1024 * 1024;
-const isIterable = (value: unknown): value is AsyncIterable<Uint8Array> => typeof value === 'object' && value !== null && Symbol.asyncIterator in value;
+const isIterable = (value: unknown): value is AsyncIterable<Uint8Array> =>
+  typeof value === 'object' && value !== null && Symbol.asyncIterator in value;
 
 async function writeAll(handle: FileHandle, bytes: Uint8Array, signal?: AbortSignal): Promise<void> {
-  for (let done = 0; done < bytes.length; ) {
+  for (let done = 0; done < bytes.length;) {
     signal?.throwIfAborted();
     done += (await handle.write(bytes, done, Math.min(pieceBytes, bytes.length - done))).bytesWritten;
   }
@@ -74,7 +75,8 @@ export class SafetensorsWriter {
    */
   declare(spec: TensorSpec): this {
     checkSpec(spec);
-    if (this.#started) throw new ConfigError(op, 'tensors must be declared before writing starts', { tensor: spec.name });
+    if (this.#started)
+      throw new ConfigError(op, 'tensors must be declared before writing starts', { tensor: spec.name });
     if (this.#tensors.has(spec.name)) throw new ConfigError(op, 'a tensor is declared twice', { tensor: spec.name });
     this.#tensors.set(spec.name, { name: spec.name, dtype: spec.dtype, shape: [...spec.shape] });
     return this;
@@ -88,7 +90,8 @@ export class SafetensorsWriter {
   }
 
   #checkFileName(name: string): void {
-    if (name !== basename(name) || /[\\/\0:]/.test(name) || name === '' || name.startsWith('.')) throw new ConfigError(op, 'this is not a plain file name', { name });
+    if (name !== basename(name) || /[\\/\0:]/.test(name) || name === '' || name.startsWith('.'))
+      throw new ConfigError(op, 'this is not a plain file name', { name });
   }
 
   /** Which tensor goes into which file; `write` follows it. */
@@ -110,7 +113,10 @@ export class SafetensorsWriter {
     const { signal } = this.#options;
     signal?.throwIfAborted();
     const plan = this.plan();
-    const existed = await stat(this.folder).then((s) => s.isDirectory(), () => false);
+    const existed = await stat(this.folder).then(
+      (s) => s.isDirectory(),
+      () => false,
+    );
     const mark = `q-save-${randomBytes(6).toString('hex')}`;
     const staging = existed ? join(this.folder, `.${mark}`) : `${this.folder}.${mark}`;
     try {
@@ -155,7 +161,13 @@ export class SafetensorsWriter {
     }
   }
 
-  async #shard(handle: FileHandle, file: string, tensors: readonly TensorSpec[], produce: TensorProducer, progress: { bytes: number; totalBytes: number }): Promise<void> {
+  async #shard(
+    handle: FileHandle,
+    file: string,
+    tensors: readonly TensorSpec[],
+    produce: TensorProducer,
+    progress: { bytes: number; totalBytes: number },
+  ): Promise<void> {
     const { signal, onProgress, metadata = writerDefaults.metadata } = this.#options;
     const placed = placeTensors(tensors);
     await writeAll(handle, serializeHeader(placed, metadata), signal);
@@ -172,7 +184,14 @@ export class SafetensorsWriter {
     const expectedBytes = specBytes(spec);
     const check = (gotBytes: number, done: boolean) => {
       if (gotBytes > expectedBytes || (done && gotBytes !== expectedBytes)) {
-        throw new CheckpointError(op, 'the data of a tensor has the wrong size', { file, tensor: spec.name, gotBytes, expectedBytes, shape: spec.shape, dtype: spec.dtype });
+        throw new CheckpointError(op, 'the data of a tensor has the wrong size', {
+          file,
+          tensor: spec.name,
+          gotBytes,
+          expectedBytes,
+          shape: spec.shape,
+          dtype: spec.dtype,
+        });
       }
     };
     const data = produce(spec);

@@ -7,7 +7,11 @@ export class Embedding extends Module {
   readonly className = 'Embedding';
   readonly weight: Parameter;
 
-  constructor(vocabSize: number, hiddenSize: number, private readonly scale = 1) {
+  constructor(
+    vocabSize: number,
+    hiddenSize: number,
+    private readonly scale = 1,
+  ) {
     super();
     this.weight = this.parameter('weight', [vocabSize, hiddenSize]);
   }
@@ -22,7 +26,11 @@ export class Embedding extends Module {
 export class RmsNorm extends Module {
   readonly weight: Parameter;
 
-  constructor(readonly className: string, width: number, private readonly eps: number) {
+  constructor(
+    readonly className: string,
+    width: number,
+    private readonly eps: number,
+  ) {
     super();
     this.weight = this.parameter('weight', [width]);
   }
@@ -38,7 +46,10 @@ export class LayerNorm extends Module {
   readonly weight: Parameter;
   readonly bias: Parameter;
 
-  constructor(width: number, private readonly eps: number) {
+  constructor(
+    width: number,
+    private readonly eps: number,
+  ) {
     super();
     this.weight = this.parameter('weight', [width]);
     this.bias = this.parameter('bias', [width]);
@@ -50,7 +61,11 @@ export class LayerNorm extends Module {
 }
 
 const activationClasses: Readonly<Record<Activation, string>> = {
-  silu: 'SiLUActivation', gelu: 'GELUActivation', gelu_tanh: 'NewGELUActivation', quick_gelu: 'QuickGELUActivation', relu: 'ReLU',
+  silu: 'SiLUActivation',
+  gelu: 'GELUActivation',
+  gelu_tanh: 'NewGELUActivation',
+  quick_gelu: 'QuickGELUActivation',
+  relu: 'ReLU',
 };
 
 /** The place of an activation function in the tree; what computes it is the linear layer before it. */

@@ -20,7 +20,11 @@ export class Linear extends Module {
 
   /** @throws CheckpointError before loading. */
   get weight(): Weight {
-    if (!this.#weight) throw new CheckpointError('model', `a linear layer [${this.outFeatures}, ${this.inFeatures}] was used before it was loaded`);
+    if (!this.#weight)
+      throw new CheckpointError(
+        'model',
+        `a linear layer [${this.outFeatures}, ${this.inFeatures}] was used before it was loaded`,
+      );
     return this.#weight;
   }
 
@@ -51,4 +55,9 @@ export class Linear extends Module {
 }
 
 /** Several layers on one input, their results side by side: one product on the device. */
-export const forwardTogether = (layers: readonly Linear[], x: Tensor, fusion?: LinearFusion): Tensor => linear(x, layers.map((layer) => layer.part()), fusion);
+export const forwardTogether = (layers: readonly Linear[], x: Tensor, fusion?: LinearFusion): Tensor =>
+  linear(
+    x,
+    layers.map((layer) => layer.part()),
+    fusion,
+  );

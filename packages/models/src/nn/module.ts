@@ -13,7 +13,8 @@ export class Parameter {
 
   /** @throws CheckpointError before loading. */
   get tensor(): Tensor {
-    if (!this.#tensor) throw new CheckpointError('model', `a parameter of shape [${this.shape}] was used before it was loaded`);
+    if (!this.#tensor)
+      throw new CheckpointError('model', `a parameter of shape [${this.shape}] was used before it was loaded`);
     return this.#tensor;
   }
 
@@ -27,15 +28,18 @@ export class Parameter {
   }
 }
 
-/** A tensor that the Python module computes when it is built: part of plans and of the memory footprint, not of checkpoints. */
+/**
+ * A tensor that the Python module computes when it is built: part of plans and of the memory footprint, not of
+ * checkpoints.
+ */
 export interface ModuleBuffer {
   readonly shape: Shape;
   readonly dtype: 'float32';
 }
 
 /**
- * A node of a model. Children and parameters are registered under the names that checkpoints use, in the order in which the Python
- * module registers them (placement plans follow that order).
+ * A node of a model. Children and parameters are registered under the names that checkpoints use, in the order in which
+ * the Python module registers them (placement plans follow that order).
  */
 export abstract class Module {
   /** Class name of the Python module, which placement plans and `noSplit` lists refer to. */

@@ -16,14 +16,20 @@ export interface Rotation {
   readonly scale: number;
 }
 
-const plain = (theta: number, dim: number): number[] => Array.from({ length: dim / 2 }, (_, i) => Math.fround(1 / theta ** ((2 * i) / dim)));
+const plain = (theta: number, dim: number): number[] =>
+  Array.from({ length: dim / 2 }, (_, i) => Math.fround(1 / theta ** ((2 * i) / dim)));
 
 const linearScaling = ({ theta, factor }: RopeOf<'linear'>, { rotaryDim }: RopeShape): Rotation => ({
-  frequencies: Float32Array.from(plain(theta, rotaryDim), (frequency) => frequency / factor), scale: 1,
+  frequencies: Float32Array.from(plain(theta, rotaryDim), (frequency) => frequency / factor),
+  scale: 1,
 });
 
 /** NTK-aware scaling that grows with the length (transformers' "dynamic"). */
-function dynamicNtk({ theta, factor }: RopeOf<'dynamic'>, { rotaryDim, maxPositionEmbeddings }: RopeShape, length: number): Rotation {
+function dynamicNtk(
+  { theta, factor }: RopeOf<'dynamic'>,
+  { rotaryDim, maxPositionEmbeddings }: RopeShape,
+  length: number,
+): Rotation {
   const over = Math.max(length, maxPositionEmbeddings) / maxPositionEmbeddings;
   const base = theta * (factor * over - (factor - 1)) ** (rotaryDim / (rotaryDim - 2));
   return { frequencies: Float32Array.from(plain(base, rotaryDim)), scale: 1 };
@@ -31,10 +37,22 @@ function dynamicNtk({ theta, factor }: RopeOf<'dynamic'>, { rotaryDim, maxPositi
 
 /** YaRN (Peng et al. 2023): high frequencies stay, low ones are interpolated, with a ramp between. */
 function yarn(config: RopeOf<'yarn'>, { rotaryDim }: RopeShape): Rotation {
-  const { theta, factor, originalMaxPositionEmbeddings: original, betaFast, betaSlow, mscale, mscaleAllDim, truncate } = config;
+  const {
+    theta,
+    factor,
+    originalMaxPositionEmbeddings: original,
+    betaFast,
+    betaSlow,
+    mscale,
+    mscaleAllDim,
+    truncate,
+  } = config;
   const magnitude = (scale: number, weight = 1) => (scale <= 1 ? 1 : 0.1 * weight * Math.log(scale) + 1);
-  const scale = config.attentionFactor ?? (mscale && mscaleAllDim ? magnitude(factor, mscale) / magnitude(factor, mscaleAllDim) : magnitude(factor));
-  const pairWith = (rotations: number) => (rotaryDim * Math.log(original / (rotations * 2 * Math.PI))) / (2 * Math.log(theta));
+  const scale =
+    config.attentionFactor ??
+    (mscale && mscaleAllDim ? magnitude(factor, mscale) / magnitude(factor, mscaleAllDim) : magnitude(factor));
+  const pairWith = (rotations: number) =>
+    (rotaryDim * Math.log(original / (rotations * 2 * Math.PI))) / (2 * Math.log(theta));
   const low = Math.max(truncate ? Math.floor(pairWith(betaFast)) : pairWith(betaFast), 0);
   const high = Math.min(truncate ? Math.ceil(pairWith(betaSlow)) : pairWith(betaSlow), rotaryDim - 1);
   const span = high === low ? 0.001 : high - low;
@@ -50,7 +68,10 @@ function longrope(config: RopeOf<'longrope'>, { rotaryDim }: RopeShape, length: 
   const { factor, originalMaxPositionEmbeddings: original } = config;
   const scale = config.attentionFactor ?? (factor <= 1 ? 1 : Math.sqrt(1 + Math.log(factor) / Math.log(original)));
   const factors = length > original ? config.longFactor : config.shortFactor;
-  return { frequencies: Float32Array.from(plain(config.theta, rotaryDim), (frequency, i) => frequency / factors[i]), scale };
+  return {
+    frequencies: Float32Array.from(plain(config.theta, rotaryDim), (frequency, i) => frequency / factors[i]),
+    scale,
+  };
 }
 
 /** Llama 3.1: low frequencies divided by the factor, high ones kept, a smooth transition between two wavelengths. */
@@ -92,9 +113,14 @@ export class Rope extends Module {
   #tables = new Map<number, Tensor>();
   #scale: number;
 
-  constructor(readonly className: string, private readonly config: RopeConfig, private readonly shape: RopeShape) {
+  constructor(
+    readonly className: string,
+    private readonly config: RopeConfig,
+    private readonly shape: RopeShape,
+  ) {
     super();
-    for (const name of ['inv_freq', 'original_inv_freq']) this.buffers.set(name, { shape: [shape.rotaryDim / 2], dtype: 'float32' });
+    for (const name of ['inv_freq', 'original_inv_freq'])
+      this.buffers.set(name, { shape: [shape.rotaryDim / 2], dtype: 'float32' });
     this.dependsOnLength = config.type === 'dynamic' || config.type === 'longrope';
     this.#scale = rotationFor(config, shape, 0).scale;
   }
@@ -107,7 +133,8 @@ export class Rope extends Module {
     const half = this.shape.rotaryDim / 2;
     const table = known ?? backend.allocate(rows === 0 ? [half] : [rows, half], 'f32').keep();
     const values = new Float32Array(table.count);
-    for (let row = 0; row < Math.max(rows, 1); row++) values.set(rotationFor(this.config, this.shape, lengths[row] ?? 0).frequencies, row * half);
+    for (let row = 0; row < Math.max(rows, 1); row++)
+      values.set(rotationFor(this.config, this.shape, lengths[row] ?? 0).frequencies, row * half);
     backend.assign(table, values);
     this.#tables.set(rows, table);
   }

@@ -1,7 +1,15 @@
 import type { Backend } from '../core/backend.js';
 import type { Tensor } from '../core/tensor.js';
 import type { FloatDType } from '../dtype.js';
-import { attention, packedQkv, ropeKvWrite, type AttentionOptions, type Batch, type KvLayer, type QkvLayout } from '../ops/attention.js';
+import {
+  attention,
+  packedQkv,
+  ropeKvWrite,
+  type AttentionOptions,
+  type Batch,
+  type KvLayer,
+  type QkvLayout,
+} from '../ops/attention.js';
 import { fill } from '../ops/elementwise.js';
 import { numbers, type Conformance, type ConformanceCase } from './harness.js';
 
@@ -20,42 +28,172 @@ interface Setting {
 const grouped = (numHeads: number, numKvHeads: number, headDim: number): QkvLayout => {
   const group = numHeads / numKvHeads;
   const stride = (group + 2) * headDim;
-  return { numHeads, numKvHeads, headDim, qOffset: 0, qGroupStride: stride, kOffset: group * headDim, vOffset: (group + 1) * headDim, kvStride: stride, rowStride: numKvHeads * stride };
+  return {
+    numHeads,
+    numKvHeads,
+    headDim,
+    qOffset: 0,
+    qGroupStride: stride,
+    kOffset: group * headDim,
+    vOffset: (group + 1) * headDim,
+    kvStride: stride,
+    rowStride: numKvHeads * stride,
+  };
 };
 
 export const settings: readonly Setting[] = [
   { name: 'one token', sequences: [[1, 1]], layout: packedQkv(1, 1, 16) },
   { name: 'prefill', sequences: [[37, 37]], layout: packedQkv(4, 4, 64), rope: { rotary: 64 } },
-  { name: 'ragged prefill, GQA', sequences: [[5, 5], [70, 70], [1, 1], [33, 33]], layout: packedQkv(8, 2, 64), rope: { rotary: 64 } },
-  { name: 'decode', sequences: [[1, 1], [65, 1], [300, 1]], layout: packedQkv(8, 2, 64), rope: { rotary: 64 } },
-  { name: 'decode, one head group of 8', sequences: [[700, 1]], layout: packedQkv(8, 1, 128), rope: { rotary: 128 }, blockSize: 32 },
-  { name: 'chunked prefill', sequences: [[90, 20], [40, 40], [64, 1]], layout: packedQkv(4, 2, 32), rope: { rotary: 32 } },
-  { name: 'head 80, partial interleaved rope', sequences: [[19, 19], [45, 1]], layout: packedQkv(4, 4, 80), rope: { rotary: 32, interleaved: true } },
-  { name: 'head 256', sequences: [[21, 21], [40, 1]], layout: packedQkv(2, 1, 256), rope: { rotary: 256 } },
-  { name: 'head 24, frequencies per sequence', sequences: [[9, 9], [12, 3]], layout: packedQkv(2, 2, 24), rope: { rotary: 24, perSequence: true } },
-  { name: 'sliding window', sequences: [[100, 100], [120, 1]], layout: packedQkv(4, 2, 64), options: { window: 17 } },
-  { name: 'alibi', sequences: [[50, 50], [70, 1]], layout: packedQkv(6, 6, 32), options: { alibi: true } },
-  { name: 'bias, not causal', sequences: [[30, 30], [11, 11]], layout: packedQkv(4, 4, 64), options: { bias: true, causal: false, scale: 1 } },
-  { name: 'softcap', sequences: [[40, 40], [55, 1]], layout: packedQkv(4, 2, 64), options: { softcap: 5, scale: 0.5 } },
-  { name: 'grouped layout', sequences: [[26, 26], [31, 1]], layout: grouped(8, 2, 64), rope: { rotary: 64 } },
-  { name: 'f32 cache', sequences: [[26, 26], [31, 1]], layout: packedQkv(4, 2, 64), cacheDtype: 'f32' },
+  {
+    name: 'ragged prefill, GQA',
+    sequences: [
+      [5, 5],
+      [70, 70],
+      [1, 1],
+      [33, 33],
+    ],
+    layout: packedQkv(8, 2, 64),
+    rope: { rotary: 64 },
+  },
+  {
+    name: 'decode',
+    sequences: [
+      [1, 1],
+      [65, 1],
+      [300, 1],
+    ],
+    layout: packedQkv(8, 2, 64),
+    rope: { rotary: 64 },
+  },
+  {
+    name: 'decode, one head group of 8',
+    sequences: [[700, 1]],
+    layout: packedQkv(8, 1, 128),
+    rope: { rotary: 128 },
+    blockSize: 32,
+  },
+  {
+    name: 'chunked prefill',
+    sequences: [
+      [90, 20],
+      [40, 40],
+      [64, 1],
+    ],
+    layout: packedQkv(4, 2, 32),
+    rope: { rotary: 32 },
+  },
+  {
+    name: 'head 80, partial interleaved rope',
+    sequences: [
+      [19, 19],
+      [45, 1],
+    ],
+    layout: packedQkv(4, 4, 80),
+    rope: { rotary: 32, interleaved: true },
+  },
+  {
+    name: 'head 256',
+    sequences: [
+      [21, 21],
+      [40, 1],
+    ],
+    layout: packedQkv(2, 1, 256),
+    rope: { rotary: 256 },
+  },
+  {
+    name: 'head 24, frequencies per sequence',
+    sequences: [
+      [9, 9],
+      [12, 3],
+    ],
+    layout: packedQkv(2, 2, 24),
+    rope: { rotary: 24, perSequence: true },
+  },
+  {
+    name: 'sliding window',
+    sequences: [
+      [100, 100],
+      [120, 1],
+    ],
+    layout: packedQkv(4, 2, 64),
+    options: { window: 17 },
+  },
+  {
+    name: 'alibi',
+    sequences: [
+      [50, 50],
+      [70, 1],
+    ],
+    layout: packedQkv(6, 6, 32),
+    options: { alibi: true },
+  },
+  {
+    name: 'bias, not causal',
+    sequences: [
+      [30, 30],
+      [11, 11],
+    ],
+    layout: packedQkv(4, 4, 64),
+    options: { bias: true, causal: false, scale: 1 },
+  },
+  {
+    name: 'softcap',
+    sequences: [
+      [40, 40],
+      [55, 1],
+    ],
+    layout: packedQkv(4, 2, 64),
+    options: { softcap: 5, scale: 0.5 },
+  },
+  {
+    name: 'grouped layout',
+    sequences: [
+      [26, 26],
+      [31, 1],
+    ],
+    layout: grouped(8, 2, 64),
+    rope: { rotary: 64 },
+  },
+  {
+    name: 'f32 cache',
+    sequences: [
+      [26, 26],
+      [31, 1],
+    ],
+    layout: packedQkv(4, 2, 64),
+    cacheDtype: 'f32',
+  },
 ];
 
-const prefix = (values: readonly number[]) => values.reduce<number[]>((sums, value) => [...sums, sums[sums.length - 1] + value], [0]);
+const prefix = (values: readonly number[]) =>
+  values.reduce<number[]>((sums, value) => [...sums, sums[sums.length - 1] + value], [0]);
 
 /** The batch, with blocks handed out in a scrambled order. */
-function batchOf(backend: Backend, sequences: Setting['sequences'], blockSize: number): { batch: Batch; blocks: number } {
+function batchOf(
+  backend: Backend,
+  sequences: Setting['sequences'],
+  blockSize: number,
+): { batch: Batch; blocks: number } {
   const maxContext = Math.max(...sequences.map(([context]) => context));
   const maxBlocks = Math.ceil(maxContext / blockSize);
   const blocks = sequences.length * maxBlocks;
-  const i32 = (values: readonly number[], shape = [values.length]) => backend.tensor(Int32Array.from(values), shape, 'i32');
-  const perToken = sequences.flatMap(([context, query], sequence) => Array.from({ length: query }, (_, i) => ({ sequence, position: context - query + i })));
+  const i32 = (values: readonly number[], shape = [values.length]) =>
+    backend.tensor(Int32Array.from(values), shape, 'i32');
+  const perToken = sequences.flatMap(([context, query], sequence) =>
+    Array.from({ length: query }, (_, i) => ({ sequence, position: context - query + i })),
+  );
   const tables = Array.from({ length: blocks }, (_, i) => (i * 7 + 3) % blocks);
   const unique = new Set(tables).size === blocks ? tables : tables.map((_, i) => blocks - 1 - i);
   const batch: Batch = {
-    tokens: perToken.length, sequences: sequences.length, maxQuery: Math.max(...sequences.map(([, query]) => query)), maxContext,
-    tokenIds: i32(perToken.map(() => 0)), positions: i32(perToken.map(({ position }) => position)), sequenceOf: i32(perToken.map(({ sequence }) => sequence)),
-    sequenceStarts: i32(prefix(sequences.map(([, query]) => query))), contextLengths: i32(sequences.map(([context]) => context)),
+    tokens: perToken.length,
+    sequences: sequences.length,
+    maxQuery: Math.max(...sequences.map(([, query]) => query)),
+    maxContext,
+    tokenIds: i32(perToken.map(() => 0)),
+    positions: i32(perToken.map(({ position }) => position)),
+    sequenceOf: i32(perToken.map(({ sequence }) => sequence)),
+    sequenceStarts: i32(prefix(sequences.map(([, query]) => query))),
+    contextLengths: i32(sequences.map(([context]) => context)),
     blockTables: i32(unique, [sequences.length, maxBlocks]),
   };
   return { batch, blocks };
@@ -66,63 +204,108 @@ export function runAttention(backend: Backend, setting: Setting, dtype: FloatDTy
   const source = numbers(layout.rowStride + sequences.length);
   const { batch, blocks } = batchOf(backend, sequences, blockSize);
   const cacheShape = [blocks, layout.numKvHeads, blockSize, layout.headDim];
-  const cache = () => backend.tensor(source.normals(cacheShape.reduce((a, b) => a * b, 1)), cacheShape, setting.cacheDtype ?? dtype);
+  const cache = () =>
+    backend.tensor(source.normals(cacheShape.reduce((a, b) => a * b, 1)), cacheShape, setting.cacheDtype ?? dtype);
   const kv: KvLayer = { keys: cache(), values: cache() };
   const qkv = backend.tensor(source.normals(batch.tokens * layout.rowStride), [batch.tokens, layout.rowStride], dtype);
   const half = (rope?.rotary ?? 0) / 2;
-  const frequencies = (copies: number) => Float32Array.from({ length: copies * half }, (_, i) => 10000 ** (-(i % half) / half) / (1 + Math.floor(i / half)));
-  ropeKvWrite(qkv, kv, batch, layout, rope && {
-    inverseFrequencies: rope.perSequence ? backend.tensor(frequencies(sequences.length), [sequences.length, half], 'f32') : backend.tensor(frequencies(1), [half], 'f32'),
-    interleaved: rope.interleaved, scale: 1.1,
-  });
+  const frequencies = (copies: number) =>
+    Float32Array.from({ length: copies * half }, (_, i) => 10000 ** (-(i % half) / half) / (1 + Math.floor(i / half)));
+  ropeKvWrite(
+    qkv,
+    kv,
+    batch,
+    layout,
+    rope && {
+      inverseFrequencies: rope.perSequence
+        ? backend.tensor(frequencies(sequences.length), [sequences.length, half], 'f32')
+        : backend.tensor(frequencies(1), [half], 'f32'),
+      interleaved: rope.interleaved,
+      scale: 1.1,
+    },
+  );
   const { alibi, bias, ...rest } = options;
   const out = attention(qkv, kv, batch, layout, {
     ...rest,
-    alibiSlopes: alibi ? backend.tensor(Float32Array.from({ length: layout.numHeads }, (_, head) => 2 ** -(head + 1)), [layout.numHeads], 'f32') : undefined,
-    bias: bias ? backend.tensor(source.normals(layout.numHeads * batch.maxContext ** 2), [layout.numHeads, batch.maxContext, batch.maxContext], 'f32') : undefined,
+    alibiSlopes: alibi
+      ? backend.tensor(
+          Float32Array.from({ length: layout.numHeads }, (_, head) => 2 ** -(head + 1)),
+          [layout.numHeads],
+          'f32',
+        )
+      : undefined,
+    bias: bias
+      ? backend.tensor(
+          source.normals(layout.numHeads * batch.maxContext ** 2),
+          [layout.numHeads, batch.maxContext, batch.maxContext],
+          'f32',
+        )
+      : undefined,
   });
   return [out, kv.keys, kv.values];
 }
 
-/** Positions, lengths and tables are the last values of long tensors that the command before fills: a kernel that reads them too early finds the round before. */
+/**
+ * Positions, lengths and tables are the last values of long tensors that the command before fills: a kernel that reads
+ * them too early finds the round before.
+ */
 const justWritten: ConformanceCase = {
   name: 'rope, cache and attention: positions, lengths and tables that were just written',
   run: (context) =>
-    context.same((backend) => {
-      const layout = packedQkv(4, 2, 64);
-      const [blocks, blockSize, maxBlocks, long] = [5, 16, 20, 1 << 20];
-      const source = numbers(5);
-      const random = (shape: number[]) => backend.tensor(source.normals(shape.reduce((a, b) => a * b, 1)), shape, context.dtype);
-      const cacheShape = [blocks, layout.numKvHeads, blockSize, layout.headDim];
-      const kv: KvLayer = { keys: random(cacheShape), values: random(cacheShape) };
-      const inverseFrequencies = backend.tensor(Float32Array.from({ length: 32 }, (_, i) => 10000 ** (-i / 32)), [32], 'f32');
-      const [positions, lengths, tables] = Array.from({ length: 3 }, () => backend.empty([long], 'i32'));
-      const last = (tensor: Tensor, count: number) => tensor.slice(long - count, long);
-      const constant = (values: number[]) => backend.tensor(Int32Array.from(values), [values.length], 'i32');
-      const batch: Batch = {
-        tokens: 1, sequences: 1, maxQuery: 1, maxContext: maxBlocks * blockSize, tokenIds: constant([0]), sequenceOf: constant([0]), sequenceStarts: constant([0, 1]),
-        positions: last(positions, 1), contextLengths: last(lengths, 1), blockTables: last(tables, maxBlocks).reshape([1, maxBlocks]),
-      };
-      const outputs: Tensor[] = [];
-      for (const position of [300, 7, 150, 0, 319, 64]) {
-        const qkv = random([1, layout.rowStride]);
-        fill(lengths, position + 1);
-        fill(tables, position % blocks);
-        fill(positions, position);
-        ropeKvWrite(qkv, kv, batch, layout, { inverseFrequencies });
-        fill(tables, (position + 1) % blocks);
-        outputs.push(attention(qkv, kv, batch, layout));
-        fill(lengths, Math.floor(position / 2) + 1);
-        outputs.push(attention(qkv, kv, batch, layout));
-      }
-      return [...outputs, kv.keys, kv.values];
-    }, { tolerance: context.dtype === 'f32' ? 5e-6 : undefined }),
+    context.same(
+      (backend) => {
+        const layout = packedQkv(4, 2, 64);
+        const [blocks, blockSize, maxBlocks, long] = [5, 16, 20, 1 << 20];
+        const source = numbers(5);
+        const random = (shape: number[]) =>
+          backend.tensor(source.normals(shape.reduce((a, b) => a * b, 1)), shape, context.dtype);
+        const cacheShape = [blocks, layout.numKvHeads, blockSize, layout.headDim];
+        const kv: KvLayer = { keys: random(cacheShape), values: random(cacheShape) };
+        const inverseFrequencies = backend.tensor(
+          Float32Array.from({ length: 32 }, (_, i) => 10000 ** (-i / 32)),
+          [32],
+          'f32',
+        );
+        const [positions, lengths, tables] = Array.from({ length: 3 }, () => backend.empty([long], 'i32'));
+        const last = (tensor: Tensor, count: number) => tensor.slice(long - count, long);
+        const constant = (values: number[]) => backend.tensor(Int32Array.from(values), [values.length], 'i32');
+        const batch: Batch = {
+          tokens: 1,
+          sequences: 1,
+          maxQuery: 1,
+          maxContext: maxBlocks * blockSize,
+          tokenIds: constant([0]),
+          sequenceOf: constant([0]),
+          sequenceStarts: constant([0, 1]),
+          positions: last(positions, 1),
+          contextLengths: last(lengths, 1),
+          blockTables: last(tables, maxBlocks).reshape([1, maxBlocks]),
+        };
+        const outputs: Tensor[] = [];
+        for (const position of [300, 7, 150, 0, 319, 64]) {
+          const qkv = random([1, layout.rowStride]);
+          fill(lengths, position + 1);
+          fill(tables, position % blocks);
+          fill(positions, position);
+          ropeKvWrite(qkv, kv, batch, layout, { inverseFrequencies });
+          fill(tables, (position + 1) % blocks);
+          outputs.push(attention(qkv, kv, batch, layout));
+          fill(lengths, Math.floor(position / 2) + 1);
+          outputs.push(attention(qkv, kv, batch, layout));
+        }
+        return [...outputs, kv.keys, kv.values];
+      },
+      { tolerance: context.dtype === 'f32' ? 5e-6 : undefined },
+    ),
 };
 
 export const attentionCases: ConformanceCase[] = [
   ...settings.map((setting) => ({
     name: `rope, cache and attention: ${setting.name}`,
-    run: (context: Conformance) => context.same((backend) => runAttention(backend, setting, context.dtype), { tolerance: context.dtype === 'f32' ? 5e-6 : undefined }),
+    run: (context: Conformance) =>
+      context.same((backend) => runAttention(backend, setting, context.dtype), {
+        tolerance: context.dtype === 'f32' ? 5e-6 : undefined,
+      }),
   })),
   justWritten,
 ];

@@ -10,11 +10,18 @@ export interface ConformanceCase {
   run(context: Conformance): Promise<void>;
 }
 
-/** Largest relative Frobenius error of a result stored in a dtype whose inputs are exact: a few roundings to that dtype. */
+/**
+ * Largest relative Frobenius error of a result stored in a dtype whose inputs are exact: a few roundings to that dtype.
+ */
 const tolerances: Readonly<Record<FloatDType, number>> = { f32: 2e-6, f16: 1e-3, bf16: 8e-3 };
 
 /** Numbers from a small seeded generator (mulberry32), the same on every machine. */
-export function numbers(seed: number): { uniform(): number; normal(): number; below(limit: number): number; normals(count: number, scale?: number): Float32Array } {
+export function numbers(seed: number): {
+  uniform(): number;
+  normal(): number;
+  below(limit: number): number;
+  normals(count: number, scale?: number): Float32Array;
+} {
   let state = seed >>> 0;
   const uniform = () => {
     state = (state + 0x6d2b79f5) >>> 0;
@@ -31,7 +38,9 @@ export function numbers(seed: number): { uniform(): number; normal(): number; be
   };
 }
 
-/** What a case is given: the backend under test, its activation dtype, and ways to run the same thing on the reference. */
+/**
+ * What a case is given: the backend under test, its activation dtype, and ways to run the same thing on the reference.
+ */
 export class Conformance {
   constructor(
     readonly backend: Backend,
@@ -40,7 +49,10 @@ export class Conformance {
   ) {}
 
   /** Runs `make` on both backends and compares the tensors that it returns. */
-  async same(make: (backend: Backend) => Tensor | Tensor[], options: { tolerance?: number; exact?: boolean; label?: string } = {}): Promise<void> {
+  async same(
+    make: (backend: Backend) => Tensor | Tensor[],
+    options: { tolerance?: number; exact?: boolean; label?: string } = {},
+  ): Promise<void> {
     const expected = referenceBackend();
     const results = await Promise.all([this.backend, expected].map((backend) => collect(backend, make)));
     const label = options.label ?? 'result';
@@ -59,7 +71,9 @@ async function collect(backend: Backend, make: (backend: Backend) => Tensor | Te
     for (const tensor of [make(backend)].flat()) kept.push(tensor.keep());
   });
   try {
-    return await Promise.all(kept.map(async (tensor) => Array.from((await tensor.data()) as ArrayLike<number | bigint>, Number)));
+    return await Promise.all(
+      kept.map(async (tensor) => Array.from((await tensor.data()) as ArrayLike<number | bigint>, Number)),
+    );
   } finally {
     for (const tensor of kept) tensor.dispose();
   }
@@ -80,7 +94,12 @@ export function relativeError(actual: ArrayLike<number>, expected: ArrayLike<num
 }
 
 /** @throws QError when lengths differ, a value is NaN, or the relative Frobenius error is above the tolerance. */
-export function assertClose(actual: ArrayLike<number>, expected: ArrayLike<number>, tolerance: number, name = 'result'): void {
+export function assertClose(
+  actual: ArrayLike<number>,
+  expected: ArrayLike<number>,
+  tolerance: number,
+  name = 'result',
+): void {
   if (actual.length !== expected.length) fail(`${name} has ${actual.length} elements, expected ${expected.length}`);
   const error = relativeError(actual, expected);
   if (!(error <= tolerance)) fail(`${name} is off by ${error} relative, allowed ${tolerance}`);
@@ -90,6 +109,7 @@ export function assertClose(actual: ArrayLike<number>, expected: ArrayLike<numbe
 export function assertEqual(actual: ArrayLike<number>, expected: ArrayLike<number>, name = 'result'): void {
   if (actual.length !== expected.length) fail(`${name} has ${actual.length} elements, expected ${expected.length}`);
   for (let i = 0; i < expected.length; i++) {
-    if (!Object.is(actual[i], expected[i]) && actual[i] !== expected[i]) fail(`${name}[${i}] is ${actual[i]}, expected ${expected[i]}`);
+    if (!Object.is(actual[i], expected[i]) && actual[i] !== expected[i])
+      fail(`${name}[${i}] is ${actual[i]}, expected ${expected[i]}`);
   }
 }

@@ -11,7 +11,13 @@ export { assertClose, assertEqual, Conformance, numbers, relativeError, type Con
 export { runTransfers, transferCases, type Pair, type TransferCase } from './transfer.js';
 
 /** What every backend must do, for every activation dtype that it takes. */
-export const conformanceCases: readonly ConformanceCase[] = [...elementwiseCases, ...linearCases, ...attentionCases, ...decodingCases, ...eagerCases];
+export const conformanceCases: readonly ConformanceCase[] = [
+  ...elementwiseCases,
+  ...linearCases,
+  ...attentionCases,
+  ...decodingCases,
+  ...eagerCases,
+];
 
 export interface ConformanceReport {
   readonly passed: number;

@@ -14,8 +14,8 @@ import { numbers, type ConformanceCase } from './harness.js';
 export type Quantize = (weight: Tensor, compute: FloatDType) => Weight;
 
 /**
- * The weight as the reference quantizes it, copied to the backend: linear cases compare products, and a tie that a device quantizes the
- * other way is no matter of theirs.
+ * The weight as the reference quantizes it, copied to the backend: linear cases compare products, and a tie that a
+ * device quantizes the other way is no matter of theirs.
  */
 function onReference(dense: Tensor, values: Float32Array, quantize: (weight: Tensor) => Weight): Weight {
   const driver = new ReferenceDriver();
@@ -29,9 +29,14 @@ function onReference(dense: Tensor, values: Float32Array, quantize: (weight: Ten
   };
   const weight = quantize(reference.tensor(values, dense.shape, dense.dtype as FloatDType));
   if (weight.kind === 'dense') return { ...weight, values: moved(weight.values) };
-  if (weight.kind === 'int8' || !('codebook' in weight.absmax)) return { ...weight, codes: moved(weight.codes), absmax: moved(weight.absmax as Tensor) } as Weight;
+  if (weight.kind === 'int8' || !('codebook' in weight.absmax))
+    return { ...weight, codes: moved(weight.codes), absmax: moved(weight.absmax as Tensor) } as Weight;
   const { codes, absmax, codebook, offset, blockSize } = weight.absmax;
-  return { ...weight, codes: moved(weight.codes), absmax: { codes: moved(codes), absmax: moved(absmax), codebook: moved(codebook), offset: moved(offset), blockSize } };
+  return {
+    ...weight,
+    codes: moved(weight.codes),
+    absmax: { codes: moved(codes), absmax: moved(absmax), codebook: moved(codebook), offset: moved(offset), blockSize },
+  };
 }
 
 export const formats: Record<string, Quantize> = {
@@ -68,18 +73,37 @@ const shapes: readonly (readonly [number, number, readonly number[]])[] = [
 ];
 
 /** A random weight in a format. */
-export function carried(backend: Backend, values: Float32Array, shape: readonly [number, number], format: Quantize, dtype: FloatDType): Weight {
+export function carried(
+  backend: Backend,
+  values: Float32Array,
+  shape: readonly [number, number],
+  format: Quantize,
+  dtype: FloatDType,
+): Weight {
   return onReference(backend.empty(shape, dtype), values, (weight) => format(weight, dtype));
 }
 
 /** x with a few outlier features, as LLM.int8 meets them. */
-export function input(backend: Backend, source: ReturnType<typeof numbers>, rows: number, k: number, dtype: FloatDType): Tensor {
+export function input(
+  backend: Backend,
+  source: ReturnType<typeof numbers>,
+  rows: number,
+  k: number,
+  dtype: FloatDType,
+): Tensor {
   const x = source.normals(rows * k);
-  for (let row = 0; row < rows; row++) for (const column of [3, k >> 1]) x[row * k + column] = row % 3 === 2 ? x[row * k + column] : 9 + row;
+  for (let row = 0; row < rows; row++)
+    for (const column of [3, k >> 1]) x[row * k + column] = row % 3 === 2 ? x[row * k + column] : 9 + row;
   return backend.tensor(x, [rows, k], dtype);
 }
 
-function product(backend: Backend, format: Quantize, [rows, k, ns]: (typeof shapes)[number], dtype: FloatDType, fuse: (width: number) => { bias?: boolean; fusion: Omit<LinearFusion, 'residual'>; residual?: boolean }): Tensor {
+function product(
+  backend: Backend,
+  format: Quantize,
+  [rows, k, ns]: (typeof shapes)[number],
+  dtype: FloatDType,
+  fuse: (width: number) => { bias?: boolean; fusion: Omit<LinearFusion, 'residual'>; residual?: boolean },
+): Tensor {
   const source = numbers(rows * 31 + k * 7 + ns.length);
   const width = ns.reduce((a, b) => a + b, 0);
   const { bias, fusion, residual } = fuse(width);
@@ -93,25 +117,42 @@ function product(backend: Backend, format: Quantize, [rows, k, ns]: (typeof shap
   return linear(x, parts, { ...fusion, residual: added });
 }
 
-// Integer products are exact and rounding of x to int8 is the same rule everywhere; what remains are f32 roundings, or those of
-// the act dtype for weights rounded to it.
-const tolerance = (format: string, dtype: FloatDType): number | undefined => (format.startsWith('int8') && dtype === 'f32' ? 1e-5 : undefined);
+// Integer products are exact and rounding of x to int8 is the same rule everywhere; what remains are f32 roundings, or
+// those of the act dtype for weights rounded to it.
+const tolerance = (format: string, dtype: FloatDType): number | undefined =>
+  format.startsWith('int8') && dtype === 'f32' ? 1e-5 : undefined;
 
 const formatCases: ConformanceCase[] = Object.entries(formats).flatMap(([name, format]) => [
   ...shapes.map((shape) => ({
     name: `linear ${name} rows ${shape[0]}, k ${shape[1]}, n ${shape[2].join('+')}`,
     run: (context: Parameters<ConformanceCase['run']>[0]) =>
-      context.same((backend) => product(backend, format, shape, context.dtype, () => ({ fusion: {} })), { tolerance: tolerance(name, context.dtype) }),
+      context.same((backend) => product(backend, format, shape, context.dtype, () => ({ fusion: {} })), {
+        tolerance: tolerance(name, context.dtype),
+      }),
   })),
   ...[1, 3, 40, 100].map((rows) => ({
     name: `linear ${name} bias, gelu, residual, rows ${rows}`,
     run: (context: Parameters<ConformanceCase['run']>[0]) =>
-      context.same((backend) => product(backend, format, [rows, 192, [40]], context.dtype, () => ({ bias: true, residual: true, fusion: { activation: 'gelu' } })), { tolerance: tolerance(name, context.dtype) }),
+      context.same(
+        (backend) =>
+          product(backend, format, [rows, 192, [40]], context.dtype, () => ({
+            bias: true,
+            residual: true,
+            fusion: { activation: 'gelu' },
+          })),
+        { tolerance: tolerance(name, context.dtype) },
+      ),
   })),
   ...[1, 5, 80].map((rows) => ({
     name: `linear ${name} gated silu, rows ${rows}`,
     run: (context: Parameters<ConformanceCase['run']>[0]) =>
-      context.same((backend) => product(backend, format, [rows, 256, [72, 72]], context.dtype, () => ({ fusion: { activation: 'silu', gated: true } })), { tolerance: tolerance(name, context.dtype) ?? (context.dtype === 'f32' ? 5e-6 : undefined) }),
+      context.same(
+        (backend) =>
+          product(backend, format, [rows, 256, [72, 72]], context.dtype, () => ({
+            fusion: { activation: 'silu', gated: true },
+          })),
+        { tolerance: tolerance(name, context.dtype) ?? (context.dtype === 'f32' ? 5e-6 : undefined) },
+      ),
   })),
 ]);
 
@@ -136,9 +177,9 @@ const independence: ConformanceCase[] = Object.entries(formats).map(([name, form
   },
 }));
 
-// 16-bit weights have values exactly between two fp4 codes; bitsandbytes on CUDA decides them by an approximate reciprocal, the reference by an
-// exact one. About one bfloat16 value in 10,000 is such a tie, worth at most a third of the absmax, which is 2.5 times the root mean square:
-// sqrt(1e-4) * 2.5 / 3 = 0.8 % of the norm.
+// 16-bit weights have values exactly between two fp4 codes; bitsandbytes on CUDA decides them by an approximate
+// reciprocal, the reference by an exact one. About one bfloat16 value in 10,000 is such a tie, worth at most a third of
+// the absmax, which is 2.5 times the root mean square: sqrt(1e-4) * 2.5 / 3 = 0.8 % of the norm.
 const roundTrips: ConformanceCase[] = (['f32', 'f16', 'bf16'] as const).flatMap((dtype) =>
   [64, 65, 1000, 64 * 300].flatMap((count) => {
     const weight = (backend: Backend) => backend.tensor(numbers(count).normals(count), [1, count], dtype);
@@ -147,27 +188,36 @@ const roundTrips: ConformanceCase[] = (['f32', 'f16', 'bf16'] as const).flatMap(
       ...(['nf4', 'fp4'] as const).map((quantType) => ({
         name: `quantize ${quantType} of ${count} ${dtype}`,
         run: (context: Parameters<ConformanceCase['run']>[0]) =>
-          context.same((backend) => {
-            const quantized = quantizeBnb4(weight(backend), { quantType });
-            const dense = dequantizeBnb4(quantized, dtype);
-            return quantType === 'fp4' && dtype !== 'f32' ? [dense] : [...parts(quantized), dense];
-          }, quantType === 'fp4' && dtype !== 'f32' ? { tolerance: 1e-2 } : { exact: true }),
+          context.same(
+            (backend) => {
+              const quantized = quantizeBnb4(weight(backend), { quantType });
+              const dense = dequantizeBnb4(quantized, dtype);
+              return quantType === 'fp4' && dtype !== 'f32' ? [dense] : [...parts(quantized), dense];
+            },
+            quantType === 'fp4' && dtype !== 'f32' ? { tolerance: 1e-2 } : { exact: true },
+          ),
       })),
       {
         name: `quantize nf4 nested of ${count} ${dtype}`,
         run: (context: Parameters<ConformanceCase['run']>[0]) =>
-          context.same((backend) => {
-            const quantized = quantizeBnb4(weight(backend), { quantType: 'nf4', doubleQuant: true });
-            return [...parts(quantized), dequantizeBnb4(quantized, 'f32')];
-          }, { exact: true }),
+          context.same(
+            (backend) => {
+              const quantized = quantizeBnb4(weight(backend), { quantType: 'nf4', doubleQuant: true });
+              return [...parts(quantized), dequantizeBnb4(quantized, 'f32')];
+            },
+            { exact: true },
+          ),
       },
       {
         name: `quantize int8 of ${count} ${dtype}`,
         run: (context: Parameters<ConformanceCase['run']>[0]) =>
-          context.same((backend) => {
-            const quantized = quantizeInt8(weight(backend));
-            return [...parts(quantized), dequantizeInt8(quantized, 'f32')];
-          }, { exact: true }),
+          context.same(
+            (backend) => {
+              const quantized = quantizeInt8(weight(backend));
+              return [...parts(quantized), dequantizeInt8(quantized, 'f32')];
+            },
+            { exact: true },
+          ),
       },
     ];
   }),
@@ -179,7 +229,8 @@ async function sameRecorded(backend: Backend, results: Record<string, Tensor>, s
   const run = () => {
     for (const [i, value] of step().entries()) backend.submit('copy', { src: value.ref(), out: tensors[i].ref() });
   };
-  const bits = async () => (await Promise.all(tensors.map((tensor) => tensor.data()))).map((data) => Array.from(data as Float32Array).join());
+  const bits = async () =>
+    (await Promise.all(tensors.map((tensor) => tensor.data()))).map((data) => Array.from(data as Float32Array).join());
   backend.scope(run);
   const expected = await bits();
   const program = backend.capture(run);
@@ -188,7 +239,8 @@ async function sameRecorded(backend: Backend, results: Record<string, Tensor>, s
       for (const tensor of tensors) fill(tensor, 0);
       program.replay();
       const got = await bits();
-      for (const [i, name] of Object.keys(results).entries()) if (got[i] !== expected[i]) throw new Error(`the ${name} of the program differs`);
+      for (const [i, name] of Object.keys(results).entries())
+        if (got[i] !== expected[i]) throw new Error(`the ${name} of the program differs`);
     }
   } finally {
     program.dispose();
@@ -196,16 +248,30 @@ async function sameRecorded(backend: Backend, results: Record<string, Tensor>, s
   }
 }
 
-/** A program may compute a norm together with the product that follows it, but gives the bits of the commands one by one, the norm's own result included. */
+/**
+ * A program may compute a norm together with the product that follows it, but gives the bits of the commands one by
+ * one, the norm's own result included.
+ */
 const recorded: ConformanceCase[] = Object.entries(formats).flatMap(([name, format]) =>
-  [[1, 512], [1, 2048], [1, 5120], [3, 2048], [16, 5120]].map(([rows, k]) => ({
+  [
+    [1, 512],
+    [1, 2048],
+    [1, 5120],
+    [3, 2048],
+    [16, 5120],
+  ].map(([rows, k]) => ({
     name: `linear ${name} after a norm, ${rows} x ${k}: a program gives the bits of its commands`,
     run: async ({ backend, dtype }) => {
       const source = numbers(k);
       const x = input(backend, source, rows, k, dtype).keep();
       const scale = backend.tensor(source.normals(k), [k], dtype).keep(); // some of what the norm gives is an outlier for int8
-      const parts = backend.scope(() => [96, 41].map((n) => ({ weight: carried(backend, source.normals(n * k, k ** -0.5), [n, k], format, dtype) })));
-      const results = { norm: backend.empty([rows, k], dtype).keep(), product: backend.empty([rows, 137], dtype).keep() };
+      const parts = backend.scope(() =>
+        [96, 41].map((n) => ({ weight: carried(backend, source.normals(n * k, k ** -0.5), [n, k], format, dtype) })),
+      );
+      const results = {
+        norm: backend.empty([rows, k], dtype).keep(),
+        product: backend.empty([rows, 137], dtype).keep(),
+      };
       await sameRecorded(backend, results, () => {
         const normalized = rmsNorm(x, scale, { eps: 1e-5 });
         return [normalized, linear(normalized, parts)];
@@ -223,18 +289,32 @@ const chained: ConformanceCase[] = Object.entries(formats).map(([name, format]) 
     const source = numbers(11);
     const x = input(backend, source, 1, width, dtype).keep();
     const scale = backend.tensor(source.normals(width), [width], dtype).keep();
-    const weight = (n: number, k: number): LinearPart => ({ weight: backend.scope(() => carried(backend, source.normals(n * k, k ** -0.5), [n, k], format, dtype)) });
-    const [output, gate, up, down] = [weight(width, width), weight(inner, width), weight(inner, width), weight(width, inner)];
+    const weight = (n: number, k: number): LinearPart => ({
+      weight: backend.scope(() => carried(backend, source.normals(n * k, k ** -0.5), [n, k], format, dtype)),
+    });
+    const [output, gate, up, down] = [
+      weight(width, width),
+      weight(inner, width),
+      weight(inner, width),
+      weight(width, inner),
+    ];
     const heads = [weight(512, width), weight(65, width), weight(130, width)];
     const results = { output: [1, width], gated: [1, inner], down: [1, width], heads: [1, 707] };
-    const kept = Object.fromEntries(Object.entries(results).map(([what, shape]) => [what, backend.empty(shape, dtype).keep()]));
+    const kept = Object.fromEntries(
+      Object.entries(results).map(([what, shape]) => [what, backend.empty(shape, dtype).keep()]),
+    );
     await sameRecorded(backend, kept, () => {
       const mixed = linear(x, [output], { residual: x });
       const wide = linear(rmsNorm(mixed, scale, { eps: 1e-5 }), [gate, up], { activation: 'silu', gated: true });
       const next = linear(wide, [down], { residual: mixed });
       return [mixed, wide, next, linear(rmsNorm(next, scale, { eps: 1e-5 }), heads)];
     });
-    for (const tensor of [x, scale, ...[output, gate, up, down, ...heads].flatMap((part) => weightTensors(part.weight))]) tensor.dispose();
+    for (const tensor of [
+      x,
+      scale,
+      ...[output, gate, up, down, ...heads].flatMap((part) => weightTensors(part.weight)),
+    ])
+      tensor.dispose();
   },
 }));
 

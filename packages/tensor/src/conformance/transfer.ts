@@ -19,7 +19,8 @@ export interface TransferCase {
 }
 
 const counting = (count: number, first = 0) => Float32Array.from({ length: count }, (_, i) => first + (i % 4093));
-const is = async (tensor: Tensor, expected: ArrayLike<number>, name: string) => assertEqual((await tensor.data()) as Float32Array, expected, name);
+const is = async (tensor: Tensor, expected: ArrayLike<number>, name: string) =>
+  assertEqual((await tensor.data()) as Float32Array, expected, name);
 
 async function refuses(type: new (...args: never[]) => Error, what: string, run: () => unknown): Promise<void> {
   try {
@@ -35,7 +36,10 @@ const everyDtype: TransferCase[] = (Object.keys(dtypes) as DType[]).map((dtype) 
   name: `${dtype}: the same bytes`,
   async run({ from, to }) {
     const x = from.empty([3, 37], dtype);
-    from.upload(x, Uint8Array.from({ length: x.bytes }, (_, i) => (i * 29) % 120));
+    from.upload(
+      x,
+      Uint8Array.from({ length: x.bytes }, (_, i) => (i * 29) % 120),
+    );
     const y = x.to(to);
     assertEqual(await y.toBytes(), await x.toBytes(), dtype);
     if (y.backend !== to || y.dtype !== dtype || y.shape.join() !== '3,37') fail('the copy is another tensor');
@@ -65,7 +69,11 @@ const order: TransferCase[] = [
       for (let i = 0; i < 4; i++) fill(x, i);
       const sum = add(y, y);
       to.assign(y.slice(0, 2), [7, 8]);
-      await is(sum, values.map((value) => 2 * value), 'sum');
+      await is(
+        sum,
+        values.map((value) => 2 * value),
+        'sum',
+      );
       await is(y.slice(0, 4), [7, 8, 2, 3], 'a write after the copy');
       await is(x.slice(0, 2), [3, 3], 'source');
     },
@@ -104,7 +112,11 @@ const order: TransferCase[] = [
         value = value.to(i % 2 === 0 ? to : from);
         value = add(value, value);
       }
-      await is(value, counting(1000).map((v) => 64 * v), 'result');
+      await is(
+        value,
+        counting(1000).map((v) => 64 * v),
+        'result',
+      );
     },
   },
   {
@@ -115,7 +127,11 @@ const order: TransferCase[] = [
       copy(x, y);
       using program = to.capture(() => to.submit('add', { a: y.ref(), b: y.ref(), out: out.ref(), count: large }));
       program.replay();
-      await is(out, counting(large).map((v) => 2 * v), 'result');
+      await is(
+        out,
+        counting(large).map((v) => 2 * v),
+        'result',
+      );
     },
   },
 ];
@@ -127,7 +143,11 @@ const shapes: TransferCase[] = [
       const x = from.tensor(counting(40), [8, 5], 'f32');
       const y = to.tensor(new Float32Array(40), [8, 5], 'f32');
       copy(x.slice(3, 5), y.slice(1, 3));
-      await is(y, counting(40).map((_, i) => (i >= 5 && i < 15 ? i + 10 : 0)), 'target');
+      await is(
+        y,
+        counting(40).map((_, i) => (i >= 5 && i < 15 ? i + 10 : 0)),
+        'target',
+      );
     },
   },
   {
@@ -215,7 +235,10 @@ const closing: TransferCase[] = [
 export const transferCases: readonly TransferCase[] = [...everyDtype, ...order, ...shapes, ...refusals, ...closing];
 
 /** Runs the cases, each on devices of its own, and reports. */
-export async function runTransfers(open: { from: () => Backend; to: () => Backend }): Promise<{ passed: number; failures: { name: string; message: string }[] }> {
+export async function runTransfers(open: {
+  from: () => Backend;
+  to: () => Backend;
+}): Promise<{ passed: number; failures: { name: string; message: string }[] }> {
   const failures: { name: string; message: string }[] = [];
   let passed = 0;
   for (const { name, run } of transferCases) {

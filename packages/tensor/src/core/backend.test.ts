@@ -20,7 +20,8 @@ beforeEach(() => {
 });
 afterEach(() => backend.close());
 
-const f32 = (values: readonly number[], shape: readonly number[] = [values.length]) => backend.tensor(values, shape, 'f32');
+const f32 = (values: readonly number[], shape: readonly number[] = [values.length]) =>
+  backend.tensor(values, shape, 'f32');
 
 describe('tensors', () => {
   it.each(Object.keys(dtypes) as DType[])('%s: bytes come back as they were written', async (dtype) => {
@@ -96,17 +97,22 @@ describe('scopes', () => {
   });
 
   it('free everything when they throw', () => {
-    expect(() => backend.scope(() => {
-      f32([1]);
-      throw new RangeError('no');
-    })).toThrow(RangeError);
+    expect(() =>
+      backend.scope(() => {
+        f32([1]);
+        throw new RangeError('no');
+      }),
+    ).toThrow(RangeError);
     expect(backend.memory().usedBytes).toBe(0);
   });
 });
 
 describe('memory', () => {
   it('reuses temporaries and returns them on trim', () => {
-    for (let i = 0; i < 100; i++) backend.scope(() => add(f32(Array.from({ length: 1000 }, () => i)), f32(Array.from({ length: 1000 }, () => 1))).count);
+    for (let i = 0; i < 100; i++)
+      backend.scope(
+        () => add(f32(Array.from({ length: 1000 }, () => i)), f32(Array.from({ length: 1000 }, () => 1))).count,
+      );
     const { usedBytes, idleBytes } = backend.memory();
     expect(usedBytes).toBe(0);
     expect(idleBytes).toBe(3 * 4096);
@@ -148,7 +154,12 @@ describe('memory', () => {
     const sizes = new Map<number, number>(); // stands for memory without taking it
     let used = 0;
     driver.alloc = (bytes) => {
-      if (used + bytes > totalBytes) throw Object.assign(new Error('full'), { code: 'out_of_memory', wantedBytes: bytes, freeBytes: totalBytes - used });
+      if (used + bytes > totalBytes)
+        throw Object.assign(new Error('full'), {
+          code: 'out_of_memory',
+          wantedBytes: bytes,
+          freeBytes: totalBytes - used,
+        });
       const id = alloc(1);
       sizes.set(id, bytes);
       used += bytes;
@@ -210,10 +221,12 @@ describe('captured programs', () => {
       released.push(id);
       release(id);
     };
-    expect(() => backend.capture(() => {
-      add(x, x);
-      throw new RangeError('no');
-    })).toThrow(RangeError);
+    expect(() =>
+      backend.capture(() => {
+        add(x, x);
+        throw new RangeError('no');
+      }),
+    ).toThrow(RangeError);
     expect(released.length).toBe(1);
     x.dispose();
     backend.trim();
@@ -256,7 +269,13 @@ describe('errors of the queue', () => {
 
 describe('names', () => {
   it('of devices', () => {
-    expect(['cpu', 'cuda', 'cuda:3', 2, 'gpu:1'].map((name) => deviceName(parseDevice(name)))).toEqual(['cpu', 'cuda:0', 'cuda:3', 'cuda:2', 'cuda:1']);
+    expect(['cpu', 'cuda', 'cuda:3', 2, 'gpu:1'].map((name) => deviceName(parseDevice(name)))).toEqual([
+      'cpu',
+      'cuda:0',
+      'cuda:3',
+      'cuda:2',
+      'cuda:1',
+    ]);
     for (const bad of ['', 'cpu:1', 'tpu', 'cuda:', '-1']) expect(() => parseDevice(bad)).toThrow(ConfigError);
   });
 

@@ -1,4 +1,12 @@
-import { ConfigError, DisposedError, NativeError, OutOfMemoryError, QError, ShapeError, UnsupportedError } from '@q/config';
+import {
+  ConfigError,
+  DisposedError,
+  NativeError,
+  OutOfMemoryError,
+  QError,
+  ShapeError,
+  UnsupportedError,
+} from '@q/config';
 import { dtypeBytes, type DType, type FloatDType } from '../dtype.js';
 import { commandCodes, encode } from '../driver/encode.js';
 import type { Driver, DriverFailure, DriverInfo } from '../driver/driver.js';
@@ -39,8 +47,9 @@ export interface BackendOptions {
 type Numbers = ArrayLike<number> & { readonly length: number };
 
 /**
- * One device: an in-order queue with its memory. Every method returns at once unless it gives a promise; errors found on
- * the queue reject the next promise. Made by {@link openBackend}; the ops that run on it are functions of tensors (`linear`, `rmsNorm`...).
+ * One device: an in-order queue with its memory. Every method returns at once unless it gives a promise; errors found
+ * on the queue reject the next promise. Made by {@link openBackend}; the ops that run on it are functions of tensors
+ * (`linear`, `rmsNorm`...).
  */
 export class Backend {
   readonly device: Device;
@@ -70,8 +79,8 @@ export class Backend {
   }
 
   /**
-   * Eager numerics: the ops compute step by step, as an unfused PyTorch model in this dtype does, and round every intermediate to it.
-   * Undefined: fused operators, one rounding each.
+   * Eager numerics: the ops compute step by step, as an unfused PyTorch model in this dtype does, and round every
+   * intermediate to it. Undefined: fused operators, one rounding each.
    */
   get eager(): FloatDType | undefined {
     return this.#eager;
@@ -101,10 +110,18 @@ export class Backend {
   /** Memory of exactly this size for weights and caches, content undefined; given back to the device on dispose. */
   allocate<D extends DType>(shape: Shape, dtype: D): Tensor<D> {
     const bytes = Math.max(countOf(shape) * dtypeBytes(dtype), 1);
-    return this.#persistent(this.#alloc(() => this.driver.alloc(bytes)), bytes, shape, dtype);
+    return this.#persistent(
+      this.#alloc(() => this.driver.alloc(bytes)),
+      bytes,
+      shape,
+      dtype,
+    );
   }
 
-  /** A tensor of the given numbers (rounded to a 16-bit dtype to nearest even). @throws ShapeError when the count differs. */
+  /**
+   * A tensor of the given numbers (rounded to a 16-bit dtype to nearest even). @throws ShapeError when the count
+   * differs.
+   */
   tensor<D extends Exclude<DType, 'i64'>>(values: Numbers, shape: Shape, dtype: D): Tensor<D> {
     const out = this.empty(shape, dtype);
     this.assign(out, values);
@@ -113,14 +130,16 @@ export class Backend {
 
   /** Queues a write of numbers into a tensor. @throws ShapeError when the count differs. */
   assign(target: Tensor, values: Numbers): void {
-    if (values.length !== target.count) throw new ShapeError('tensor', 'count differs from the shape', { values: values.length, shape: target.shape });
+    if (values.length !== target.count)
+      throw new ShapeError('tensor', 'count differs from the shape', { values: values.length, shape: target.shape });
     this.upload(target, encodeNumbers(target.dtype, values));
   }
 
   /** Queues a write of raw bytes. @throws ShapeError when the length differs. */
   upload(target: Tensor, bytes: Uint8Array): void {
     const { buffer, offset, bytes: expected } = target.ref();
-    if (bytes.byteLength !== expected) throw new ShapeError('upload', 'byte length differs', { got: bytes.byteLength, expected });
+    if (bytes.byteLength !== expected)
+      throw new ShapeError('upload', 'byte length differs', { got: bytes.byteLength, expected });
     if (expected > 0) this.#guard('upload', () => this.driver.write(buffer, offset, bytes));
   }
 
@@ -129,22 +148,33 @@ export class Backend {
   }
 
   /**
-   * Queues a copy of the bytes of `source`, on this or another device, into `target` on this one: after everything queued on both so far, before
-   * what is queued on either later. `source` may be disposed or overwritten at once. Between GPUs the driver copies; other pairs go through host memory, while
-   * what is queued on this device (and, behind more than 2 MiB, on the source) waits, and the caller does not. What fails rejects this device's next promise.
-   * {@link copy} and {@link Tensor.to} are built on it.
-   * @throws ShapeError when the byte lengths differ; UnsupportedError while one of the devices records a program; DisposedError when one was closed
+   * Queues a copy of the bytes of `source`, on this or another device, into `target` on this one: after everything
+   * queued on both so far, before what is queued on either later. `source` may be disposed or overwritten at once.
+   * Between GPUs the driver copies; other pairs go through host memory, while what is queued on this device (and,
+   * behind more than 2 MiB, on the source) waits, and the caller does not. What fails rejects this device's next
+   * promise. {@link copy} and {@link Tensor.to} are built on it.
+   * @throws ShapeError when the byte lengths differ; UnsupportedError while one of the devices records a program;
+   *   DisposedError when one was closed
    */
   receive(source: Tensor, target: Tensor): void {
     const [from, to, other] = [source.ref(), target.ref(), source.backend];
-    if (from.bytes !== to.bytes) throw new ShapeError('copy', 'byte length differs', { got: from.bytes, expected: to.bytes });
-    if (target.backend !== this) throw new ConfigError('copy', 'the target lies on another device', { device: this.name, target: target.backend.name });
+    if (from.bytes !== to.bytes)
+      throw new ShapeError('copy', 'byte length differs', { got: from.bytes, expected: to.bytes });
+    if (target.backend !== this)
+      throw new ConfigError('copy', 'the target lies on another device', {
+        device: this.name,
+        target: target.backend.name,
+      });
     if (from.bytes === 0) return;
     if (other === this) return this.submit('copy', { src: from, out: to });
     const recording = [this, other].find((backend) => backend.#pool.capturing);
     if (recording) {
       throw new UnsupportedError('copy', 'a copy between devices cannot be recorded', {
-        from: other.name, to: this.name, recording: recording.name, why: 'a program belongs to one device', fix: 'copy before and after the program, into a tensor that it uses',
+        from: other.name,
+        to: this.name,
+        recording: recording.name,
+        why: 'a program belongs to one device',
+        fix: 'copy before and after the program, into a tensor that it uses',
       });
     }
     const receive = () => this.driver.receive(other.driver, from, to, (error) => other.#translate('copy', error));
@@ -165,14 +195,22 @@ export class Backend {
   }
 
   /** Queues loading `shape` elements at a byte offset of the file into new memory (`pooled`: a temporary). */
-  loadFile<D extends DType>(file: { readonly id: number }, fileOffset: number, shape: Shape, dtype: D, options: { pooled?: boolean } = {}): Tensor<D> {
+  loadFile<D extends DType>(
+    file: { readonly id: number },
+    fileOffset: number,
+    shape: Shape,
+    dtype: D,
+    options: { pooled?: boolean } = {},
+  ): Tensor<D> {
     const out = options.pooled ? this.empty(shape, dtype) : this.allocate(shape, dtype);
     const { buffer, offset, bytes } = out.ref();
     if (bytes > 0) this.#guard('readFile', () => this.driver.readFile(file.id, fileOffset, buffer, offset, bytes));
     return out;
   }
 
-  /** Like {@link loadFile}, but aliases the file's pages where the device can (the CPU); the tensor is then read-only. */
+  /**
+   * Like {@link loadFile}, but aliases the file's pages where the device can (the CPU); the tensor is then read-only.
+   */
   mapFile<D extends DType>(file: { readonly id: number }, fileOffset: number, shape: Shape, dtype: D): Tensor<D> {
     const bytes = countOf(shape) * dtypeBytes(dtype);
     if (!this.caps.mapsFiles || bytes === 0) return this.loadFile(file, fileOffset, shape, dtype);
@@ -182,7 +220,10 @@ export class Backend {
 
   // ---- commands
 
-  /** Queues a command; the ops validate before they call this. @throws PlacementError when a tensor lies on another device. */
+  /**
+   * Queues a command; the ops validate before they call this. @throws PlacementError when a tensor lies on another
+   * device.
+   */
   submit<N extends CommandName>(name: N, args: CommandArgs<N>): void {
     this.#onCommand?.(name, args);
     this.#guard(name, () => this.driver.submit(commandCodes[name], encode(name, args, this)));
@@ -194,8 +235,8 @@ export class Backend {
   }
 
   /**
-   * Records the commands that `fn` queues instead of running them. Temporaries made in `fn` belong to the program; tensors
-   * from outside must outlive it. Run `fn` once before, so that the pool holds what it needs.
+   * Records the commands that `fn` queues instead of running them. Temporaries made in `fn` belong to the program;
+   * tensors from outside must outlive it. Run `fn` once before, so that the pool holds what it needs.
    */
   capture(fn: () => void): Program {
     const { id, owned } = this.#record(fn);
@@ -236,8 +277,8 @@ export class Backend {
   // ---- scopes
 
   /**
-   * Runs `fn` and disposes every tensor made in it, except the one(s) it returns (a tensor, an array or a record of tensors),
-   * which go to the enclosing scope.
+   * Runs `fn` and disposes every tensor made in it, except the one(s) it returns (a tensor, an array or a record of
+   * tensors), which go to the enclosing scope.
    */
   scope<T>(fn: () => T): T {
     const made = new Set<Tensor>();
@@ -342,7 +383,10 @@ export class Backend {
     if (failure.code === 'out_of_memory') {
       const { wantedBytes, freeBytes } = failure;
       return new OutOfMemoryError(failure.command ?? op, `device ${this.name} has too little free memory`, {
-        ...where, wantedBytes, freeBytes, fix: 'use a smaller batch or context, quantize, or place fewer modules on this device',
+        ...where,
+        wantedBytes,
+        freeBytes,
+        fix: 'use a smaller batch or context, quantize, or place fewer modules on this device',
       });
     }
     if (failure.code === 'closed') return new DisposedError(op, `device ${this.name} was closed`, { cause: error });

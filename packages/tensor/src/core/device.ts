@@ -14,7 +14,8 @@ export const deviceName = ({ type, index }: Device): string => (type === 'cpu' ?
  */
 export function parseDevice(name: string | number): Device {
   const match = /^(?:(cpu)|(?:cuda|gpu)(?::(\d+))?|(\d+))$/.exec(String(name));
-  if (!match) throw new ConfigError('device', `"${name}" is no device`, { fix: 'use "cpu", "cuda", "cuda:N" or a GPU number' });
+  if (!match)
+    throw new ConfigError('device', `"${name}" is no device`, { fix: 'use "cpu", "cuda", "cuda:N" or a GPU number' });
   if (match[1]) return { type: 'cpu', index: 0 };
   return { type: 'cuda', index: Number(match[2] ?? match[3] ?? 0) };
 }

@@ -33,7 +33,8 @@ describe.each([
       if (isNan) {
         expect(to(bits)).toBeNaN();
         expect(from(to(bits)) & 0x7fff).toBeGreaterThan(infinity);
-      } else if (from(to(bits)) !== bits) expect.fail(`${name} ${bits.toString(16)} became ${from(to(bits)).toString(16)}`);
+      } else if (from(to(bits)) !== bits)
+        expect.fail(`${name} ${bits.toString(16)} became ${from(to(bits)).toString(16)}`);
     }
   });
 
@@ -42,8 +43,12 @@ describe.each([
     const bias = name === 'f16' ? 15 : 127;
     for (const bits of every.slice(0, infinity)) {
       const [exponent, fraction] = [bits >> fractionBits, bits & (2 ** fractionBits - 1)];
-      const value = exponent === 0 ? fraction * 2 ** (1 - bias - fractionBits) : (1 + fraction / 2 ** fractionBits) * 2 ** (exponent - bias);
-      if (to(bits) !== value || to(bits | 0x8000) !== -value) expect.fail(`${bits.toString(16)} is ${to(bits)}, not ${value}`);
+      const value =
+        exponent === 0
+          ? fraction * 2 ** (1 - bias - fractionBits)
+          : (1 + fraction / 2 ** fractionBits) * 2 ** (exponent - bias);
+      if (to(bits) !== value || to(bits | 0x8000) !== -value)
+        expect.fail(`${bits.toString(16)} is ${to(bits)}, not ${value}`);
     }
     expect(to(infinity)).toBe(Infinity);
     expect(to(infinity | 0x8000)).toBe(-Infinity);
@@ -53,14 +58,27 @@ describe.each([
     for (const bits of every.slice(0, infinity - 1)) {
       const middle = f32Bits((to(bits) + to(bits + 1)) / 2);
       const even = bits % 2 === 0 ? bits : bits + 1;
-      const got = [from(f32Value(middle)), from(f32Value(middle - 1)), from(f32Value(middle + 1)), from(-f32Value(middle))];
+      const got = [
+        from(f32Value(middle)),
+        from(f32Value(middle - 1)),
+        from(f32Value(middle + 1)),
+        from(-f32Value(middle)),
+      ];
       const wanted = f32Value(middle) === (to(bits) + to(bits + 1)) / 2 ? [even, bits, bits + 1, even | 0x8000] : got;
-      if (got.some((value, i) => value !== wanted[i])) expect.fail(`around ${bits.toString(16)}: ${got.map((value) => value.toString(16))}`);
+      if (got.some((value, i) => value !== wanted[i]))
+        expect.fail(`around ${bits.toString(16)}: ${got.map((value) => value.toString(16))}`);
     }
   });
 
   it('rounds any f32 to the nearest', () => {
-    fc.assert(fc.property(fc.float({ noNaN: true }), (value) => (Math.abs(value) === Infinity ? from(value) === (infinity | (value < 0 ? 0x8000 : 0)) : from(value) === nearest(value, to, infinity))), { numRuns: 3000, seed: 2 });
+    fc.assert(
+      fc.property(fc.float({ noNaN: true }), (value) =>
+        Math.abs(value) === Infinity
+          ? from(value) === (infinity | (value < 0 ? 0x8000 : 0))
+          : from(value) === nearest(value, to, infinity),
+      ),
+      { numRuns: 3000, seed: 2 },
+    );
     expect(from(NaN) & 0x7fff).toBeGreaterThan(infinity);
     expect(from(1e39)).toBe(infinity);
   });

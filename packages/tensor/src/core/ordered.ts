@@ -15,9 +15,9 @@ export interface Range {
 type Step = () => void | Promise<void>;
 
 /**
- * A driver whose queue can be made to wait for something that is not on it, such as bytes from another device. Meanwhile, what is queued
- * stays here, in order; what the contract lets return at once still does. Allocating, opening files and recording are not held back, as they have no
- * order among the commands.
+ * A driver whose queue can be made to wait for something that is not on it, such as bytes from another device.
+ * Meanwhile, what is queued stays here, in order; what the contract lets return at once still does. Allocating, opening
+ * files and recording are not held back, as they have no order among the commands.
  */
 export class OrderedDriver implements Driver {
   #steps: Step[] | undefined;
@@ -32,18 +32,23 @@ export class OrderedDriver implements Driver {
   }
 
   /**
-   * Queues a copy of another device's bytes, of the same length: after what is queued on both so far, before what is queued on either later.
+   * Queues a copy of another device's bytes, of the same length: after what is queued on both so far, before what is
+   * queued on either later.
    * @param explain what becomes of a failure of the source, which rejects the next promise of this queue
    */
   receive(source: OrderedDriver, from: Range, to: Range, explain: (error: unknown) => unknown): void {
     const isFree = !this.#steps && !source.#steps;
-    if (isFree && this.inner.copyFrom?.(source.inner, from.buffer, from.offset, to.buffer, to.offset, from.bytes)) return;
+    if (isFree && this.inner.copyFrom?.(source.inner, from.buffer, from.offset, to.buffer, to.offset, from.bytes))
+      return;
     const read = (at: number): Promise<ArrayBuffer> => {
-      const arriving = source.inner.read(from.buffer, from.offset + at, Math.min(pieceBytes, from.bytes - at)).catch((error: unknown) => Promise.reject(explain(error)));
+      const arriving = source.inner
+        .read(from.buffer, from.offset + at, Math.min(pieceBytes, from.bytes - at))
+        .catch((error: unknown) => Promise.reject(explain(error)));
       arriving.catch(() => undefined); // awaited later, perhaps after it is rejected
       return arriving;
     };
-    const write = (at: number, piece: ArrayBuffer) => this.inner.write(to.buffer, to.offset + at, new Uint8Array(piece));
+    const write = (at: number, piece: ArrayBuffer) =>
+      this.inner.write(to.buffer, to.offset + at, new Uint8Array(piece));
     if (from.bytes <= pieceBytes && !source.#steps) {
       const arriving = read(0);
       this.#hold(async () => write(0, await arriving));
@@ -51,7 +56,12 @@ export class OrderedDriver implements Driver {
   }
 
   /** The source waits too, from its turn until all pieces are read, so that it cannot change them. */
-  #receivePieces(source: OrderedDriver, bytes: number, read: (at: number) => Promise<ArrayBuffer>, write: (at: number, piece: ArrayBuffer) => void): void {
+  #receivePieces(
+    source: OrderedDriver,
+    bytes: number,
+    read: (at: number) => Promise<ArrayBuffer>,
+    write: (at: number, piece: ArrayBuffer) => void,
+  ): void {
     let [begin, end] = [(): void => undefined, (): void => undefined];
     const begun = new Promise<void>((resolve) => (begin = resolve));
     const ended = new Promise<void>((resolve) => (end = resolve));

@@ -12,8 +12,8 @@ const sizeClass = (bytes: number): number => {
 };
 
 /**
- * Temporaries of one device. A buffer that is given back can be handed out again at once, although commands that use it may
- * still be queued: the queue runs in order, so the next user's commands come after them. Nothing is returned to the
+ * Temporaries of one device. A buffer that is given back can be handed out again at once, although commands that use it
+ * may still be queued: the queue runs in order, so the next user's commands come after them. Nothing is returned to the
  * driver before {@link trim}, so a repeated computation allocates nothing.
  */
 export class Pool {
@@ -56,7 +56,10 @@ export class Pool {
     this.#captured = undefined;
     const idle = new Set([...this.#free.values()].flat().filter((buffer) => owned.has(buffer)));
     for (const [size, buffers] of this.#free) {
-      this.#free.set(size, buffers.filter((buffer) => !idle.has(buffer)));
+      this.#free.set(
+        size,
+        buffers.filter((buffer) => !idle.has(buffer)),
+      );
     }
     for (const buffer of idle) this.idleBytes -= this.#sizes.get(buffer)!;
     return [...idle];

@@ -94,12 +94,19 @@ export class Tensor<D extends DType = DType> implements Disposable {
         fix: 'return it from the scope or keep() it',
       });
     }
-    return { buffer: this.storage.buffer, offset: this.offset, dtypeCode: dtypes[this.dtype].code, bytes: this.bytes, device: this.backend };
+    return {
+      buffer: this.storage.buffer,
+      offset: this.offset,
+      dtypeCode: dtypes[this.dtype].code,
+      bytes: this.bytes,
+      device: this.backend,
+    };
   }
 
   /** The same elements under another shape. @throws ShapeError when the count differs. */
   reshape(shape: Shape): Tensor<D> {
-    if (countOf(shape) !== this.count) throw new ShapeError('reshape', 'element counts differ', { from: this.shape, to: shape });
+    if (countOf(shape) !== this.count)
+      throw new ShapeError('reshape', 'element counts differ', { from: this.shape, to: shape });
     this.ref();
     return new Tensor(this.storage, this.offset, this.dtype, shape);
   }
@@ -129,13 +136,15 @@ export class Tensor<D extends DType = DType> implements Disposable {
   }
 
   /**
-   * A copy on a device, which may be this one. Returns at once; commands that use the copy run after it, and this tensor may be disposed right
-   * away. See {@link Backend.receive} for how and what it throws.
+   * A copy on a device, which may be this one. Returns at once; commands that use the copy run after it, and this
+   * tensor may be disposed right away. See {@link Backend.receive} for how and what it throws.
    * @param options.persistent memory of exactly this size, for weights; default: a temporary
    */
   to(backend: Backend, options: { persistent?: boolean } = {}): Tensor<D> {
     this.ref();
-    const copied = options.persistent ? backend.allocate(this.shape, this.dtype) : backend.empty(this.shape, this.dtype);
+    const copied = options.persistent
+      ? backend.allocate(this.shape, this.dtype)
+      : backend.empty(this.shape, this.dtype);
     try {
       backend.receive(this, copied);
     } catch (error) {
@@ -163,7 +172,8 @@ export class Tensor<D extends DType = DType> implements Disposable {
   }
 }
 
-const decodeHalf = (bits: Uint16Array, convert: (bits: number) => number): Float32Array => Float32Array.from(bits, convert);
+const decodeHalf = (bits: Uint16Array, convert: (bits: number) => number): Float32Array =>
+  Float32Array.from(bits, convert);
 
 /** Elements from little-endian bytes. */
 export function decodeBytes(dtype: DType, raw: Uint8Array): TensorData {

@@ -20,13 +20,19 @@ export interface DriverInfo {
  */
 export interface Driver {
   readonly info: DriverInfo;
-  /** Allocates `bytes` (> 0), 64-byte aligned or better, content undefined. Throws a {@link DriverFailure} 'out_of_memory'. */
+  /**
+   * Allocates `bytes` (> 0), 64-byte aligned or better, content undefined. Throws a {@link DriverFailure}
+   * 'out_of_memory'.
+   */
   alloc(bytes: number): number;
   /** Gives a buffer back once all commands queued before this call are done. */
   release(buffer: number): void;
   /** Queues a command: code from `commandCodes`, arguments from `encode` (copied before this returns). */
   submit(code: number, words: Float64Array): void;
-  /** Queues a write; `data` is copied or held until written, and must not be changed before the next flush if it is over 64 KiB. */
+  /**
+   * Queues a write; `data` is copied or held until written, and must not be changed before the next flush if it is over
+   * 64 KiB.
+   */
   write(buffer: number, offset: number, data: Uint8Array): void;
   /** Queued read; resolves with the bytes. */
   read(buffer: number, offset: number, bytes: number): Promise<ArrayBuffer>;
@@ -38,12 +44,20 @@ export interface Driver {
   /** A read-only buffer that aliases file bytes (only with `info.mapsFiles`); released as any other. */
   mapFile(file: number, fileOffset: number, bytes: number): number;
   /**
-   * Queues a copy of bytes of another driver's buffer into one of this driver's, without passing through JavaScript: after everything queued
-   * on both so far, before what is queued on either later, so the source's buffer may be released or overwritten at once. Closing
-   * either driver waits for it. What fails rejects this driver's next promise. False, with nothing queued, when the two have no such way; absent when
-   * the driver has none at all. Throws a {@link DriverFailure} 'command' while either records, 'closed' when either is closed.
+   * Queues a copy of bytes of another driver's buffer into one of this driver's, without passing through JavaScript:
+   * after everything queued on both so far, before what is queued on either later, so the source's buffer may be
+   * released or overwritten at once. Closing either driver waits for it. What fails rejects this driver's next promise.
+   * False, with nothing queued, when the two have no such way; absent when the driver has none at all. Throws a {@link
+   * DriverFailure} 'command' while either records, 'closed' when either is closed.
    */
-  copyFrom?(source: Driver, sourceBuffer: number, sourceOffset: number, buffer: number, offset: number, bytes: number): boolean;
+  copyFrom?(
+    source: Driver,
+    sourceBuffer: number,
+    sourceOffset: number,
+    buffer: number,
+    offset: number,
+    bytes: number,
+  ): boolean;
   /** Resolves when everything queued so far is done. */
   flush(): Promise<void>;
   /** Commands submitted until endCapture are recorded, not run. Only `submit` may be called in between. */
@@ -72,7 +86,10 @@ export interface DriverFailure extends Error {
 export interface Addon {
   /** Hash of the command table that the addon was built with; compared with {@link abiHash} on load. */
   readonly abi: string;
-  /** Devices found; none is no error: `problem` then says why, and `fix` what to do. Both may also tell of devices that cannot be used beside those that can. */
+  /**
+   * Devices found; none is no error: `problem` then says why, and `fix` what to do. Both may also tell of devices that
+   * cannot be used beside those that can.
+   */
   devices(): { devices: DriverInfo[]; problem?: string; fix?: string };
   open(index: number, options: { threads?: number }): Driver;
 }

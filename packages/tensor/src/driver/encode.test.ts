@@ -3,7 +3,12 @@ import { describe, expect, it } from 'vitest';
 import { commandCodes, decode, encode } from './encode.js';
 import { commandNames, commands, maxLinearParts, type CommandArgs, type FieldType, type Fields } from './schema.js';
 
-const ref = fc.record({ buffer: fc.integer({ min: 1, max: 2 ** 40 }), offset: fc.nat(2 ** 48), dtypeCode: fc.nat(7), bytes: fc.nat(2 ** 48) });
+const ref = fc.record({
+  buffer: fc.integer({ min: 1, max: 2 ** 40 }),
+  offset: fc.nat(2 ** 48),
+  dtypeCode: fc.nat(7),
+  bytes: fc.nat(2 ** 48),
+});
 
 const valueOf = (type: FieldType): fc.Arbitrary<unknown> => {
   if (type === 'int') return fc.maxSafeInteger();
@@ -12,7 +17,8 @@ const valueOf = (type: FieldType): fc.Arbitrary<unknown> => {
   if (type === 'tensor?') return fc.option(ref, { nil: undefined });
   return fc.array(argsOf(type.repeat), { maxLength: maxLinearParts });
 };
-const argsOf = (fields: Fields): fc.Arbitrary<Record<string, unknown>> => fc.record(Object.fromEntries(Object.entries(fields).map(([name, type]) => [name, valueOf(type)])));
+const argsOf = (fields: Fields): fc.Arbitrary<Record<string, unknown>> =>
+  fc.record(Object.fromEntries(Object.entries(fields).map(([name, type]) => [name, valueOf(type)])));
 
 describe.each(commandNames)('%s', (name) => {
   it('decodes to what was encoded, with keys in any order', () => {
@@ -27,4 +33,5 @@ describe.each(commandNames)('%s', (name) => {
   });
 });
 
-it('numbers the commands in the order of the table', () => expect(commandNames.map((name) => commandCodes[name])).toEqual(commandNames.map((_, i) => i)));
+it('numbers the commands in the order of the table', () =>
+  expect(commandNames.map((name) => commandCodes[name])).toEqual(commandNames.map((_, i) => i)));

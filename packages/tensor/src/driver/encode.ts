@@ -9,13 +9,19 @@ const scratch = new Float64Array(512);
 type Device = TensorRef['device'];
 
 const elsewhere = (command: string, tensor: TensorRef, device: Device): PlacementError =>
-  new PlacementError(command, 'a tensor lies on another device', { device: device?.name, tensor: tensor.device?.name, why: 'a command reads the memory of one device', fix: 'copy it there with tensor.to(backend)' });
+  new PlacementError(command, 'a tensor lies on another device', {
+    device: device?.name,
+    tensor: tensor.device?.name,
+    why: 'a command reads the memory of one device',
+    fix: 'copy it there with tensor.to(backend)',
+  });
 
 let command: CommandName;
 let expected: Device;
 
 const writeTensor = (tensor: TensorRef | undefined, at: number): number => {
-  if (tensor?.device !== undefined && expected !== undefined && tensor.device !== expected) throw elsewhere(command, tensor, expected);
+  if (tensor?.device !== undefined && expected !== undefined && tensor.device !== expected)
+    throw elsewhere(command, tensor, expected);
   scratch[at] = tensor?.buffer ?? 0;
   scratch[at + 1] = tensor?.offset ?? 0;
   scratch[at + 2] = tensor?.dtypeCode ?? 0;
@@ -39,7 +45,10 @@ const writeFields = (fields: Fields, values: Readonly<Record<string, unknown>>, 
 };
 
 /** Index of each command in the table: its code in the native ABI. */
-export const commandCodes = Object.fromEntries(commandNames.map((name, code) => [name, code])) as Record<CommandName, number>;
+export const commandCodes = Object.fromEntries(commandNames.map((name, code) => [name, code])) as Record<
+  CommandName,
+  number
+>;
 
 /**
  * The arguments as words for {@link Driver.submit}: a view that the next call overwrites.

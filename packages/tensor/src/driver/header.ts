@@ -1,11 +1,22 @@
-import { activationKinds, commandNames, commands, maxLinearParts, quantTypes, randomKinds, weightKinds, type Fields } from './schema.js';
+import {
+  activationKinds,
+  commandNames,
+  commands,
+  maxLinearParts,
+  quantTypes,
+  randomKinds,
+  weightKinds,
+  type Fields,
+} from './schema.js';
 import { dtypes } from '../dtype.js';
 
 const pascal = (name: string) => name[0].toUpperCase() + name.slice(1);
 const snake = (name: string) => name.replace(/[A-Z]/g, (c) => `_${c.toLowerCase()}`);
 
 const enumeration = (name: string, values: Record<string, number>) =>
-  `enum class ${name} : int { ${Object.entries(values).map(([key, value]) => `${key === 'bool' ? 'boolean' : key} = ${value}`).join(', ')} };`;
+  `enum class ${name} : int { ${Object.entries(values)
+    .map(([key, value]) => `${key === 'bool' ? 'boolean' : key} = ${value}`)
+    .join(', ')} };`;
 
 const members = (fields: Fields, prefix: string, lines: string[]): string[] =>
   Object.entries(fields).flatMap(([name, type]) => {
@@ -28,7 +39,16 @@ const reads = (fields: Fields): string[] =>
 
 const structure = (name: string, fields: Fields, before: string[]): string => {
   const body = members(fields, name, before);
-  return [`struct ${name} {`, ...body, `  template <class Reader> static ${name} read(Reader& r) {`, `    ${name} a{};`, ...reads(fields), '    return a;', '  }', '};'].join('\n');
+  return [
+    `struct ${name} {`,
+    ...body,
+    `  template <class Reader> static ${name} read(Reader& r) {`,
+    `    ${name} a{};`,
+    ...reads(fields),
+    '    return a;',
+    '  }',
+    '};',
+  ].join('\n');
 };
 
 /** FNV-1a of the command table: native code built against another table is refused on load. */

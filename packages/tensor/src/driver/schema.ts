@@ -2,9 +2,12 @@
 // commands, the encoder and native/q_ops.h (read by the C++ and CUDA addons) all come from this one table.
 //
 // Conventions, everywhere:
-// - All tensors are contiguous and row-major. T packed tokens of all sequences, B sequences, V vocabulary, H heads, D head size.
-// - "act" is the activation dtype of the device: f32 on the CPU; f32, f16 or bf16 on CUDA (one per model). "float" is any of the three.
-// - Sums run in f32 in a fixed order: the same bits on every run, for a row whatever its neighbours are (eagerLinear with int8 weights excepted).
+// - All tensors are contiguous and row-major. T packed tokens of all sequences, B sequences, V vocabulary, H heads, D
+//   head size.
+// - "act" is the activation dtype of the device: f32 on the CPU; f32, f16 or bf16 on CUDA (one per model). "float" is
+//   any of the three.
+// - Sums run in f32 in a fixed order: the same bits on every run, for a row whatever its neighbours are (eagerLinear
+//   with int8 weights excepted).
 // - Zero rows (T = 0) is valid and does nothing. Sizes may exceed 2^31 elements.
 
 export type FieldType = 'tensor' | 'tensor?' | 'int' | 'float' | { readonly repeat: Fields };
@@ -15,7 +18,16 @@ export const weightKinds = { dense: 0, bnb4: 1, int8: 2 } as const;
 /** 4-bit code books of bitsandbytes. */
 export const quantTypes = { nf4: 0, fp4: 1 } as const;
 /** Activation functions: gelu is the erf form, gelu_tanh the tanh approximation, quick_gelu x * sigmoid(1.702 x). */
-export const activationKinds = { none: 0, silu: 1, gelu: 2, gelu_tanh: 3, relu: 4, quick_gelu: 5, sigmoid: 6, tanh: 7 } as const;
+export const activationKinds = {
+  none: 0,
+  silu: 1,
+  gelu: 2,
+  gelu_tanh: 3,
+  relu: 4,
+  quick_gelu: 5,
+  sigmoid: 6,
+  tanh: 7,
+} as const;
 export const randomKinds = { normal: 0, uniform: 1, bits: 2 } as const;
 
 export type ActivationKind = keyof typeof activationKinds;
@@ -82,7 +94,8 @@ export const commands = {
   selectRows: { x: 'tensor', indices: 'tensor', out: 'tensor', rows: 'int', width: 'int' }, // out[i] = x[indices[i]]; any dtype
   scatterRows: { x: 'tensor', indices: 'tensor', out: 'tensor', rows: 'int', width: 'int' }, // out[indices[i]] = x[i]; other rows untouched
 
-  // ---- linear: y = x W^T + bias for all parts side by side; then with `gated` (2 parts: gate, up) activation(gate) * up, else activation(y); then + residual
+  // ---- linear: y = x W^T + bias for all parts side by side; then with `gated` (2 parts: gate, up) activation(gate) *
+  // up, else activation(y); then + residual
   linear: {
     x: 'tensor', // act [rows, k]
     out: 'tensor', // act [rows, sum of n], or [rows, n] when gated
@@ -95,13 +108,34 @@ export const commands = {
   },
 
   // ---- norms; with `residual`: sum = x + residual is written to `sum` (may alias x or residual) and normalised
-  rmsNorm: { x: 'tensor', residual: 'tensor?', sum: 'tensor?', weight: 'tensor', out: 'tensor', rows: 'int', width: 'int', eps: 'float', weightOffset: 'float' }, // x / sqrt(mean(x^2) + eps) * (weight + weightOffset), f32 inside; weight float [width]
-  layerNorm: { x: 'tensor', residual: 'tensor?', sum: 'tensor?', weight: 'tensor?', bias: 'tensor?', out: 'tensor', rows: 'int', width: 'int', eps: 'float' },
+  rmsNorm: {
+    x: 'tensor',
+    residual: 'tensor?',
+    sum: 'tensor?',
+    weight: 'tensor',
+    out: 'tensor',
+    rows: 'int',
+    width: 'int',
+    eps: 'float',
+    weightOffset: 'float',
+  }, // x / sqrt(mean(x^2) + eps) * (weight + weightOffset), f32 inside; weight float [width]
+  layerNorm: {
+    x: 'tensor',
+    residual: 'tensor?',
+    sum: 'tensor?',
+    weight: 'tensor?',
+    bias: 'tensor?',
+    out: 'tensor',
+    rows: 'int',
+    width: 'int',
+    eps: 'float',
+  },
 
-  // ---- attention over the paged cache. A cache layer is two tensors [numBlocks, numKvHeads, blockSize, headDim] (act dtype or any float); position p of
-  // sequence b lives in block blockTables[b, p / blockSize] at p % blockSize. A row of qkv holds, in act, query head h at
-  // qOffset + (h / groupSize) * qGroupStride + (h % groupSize) * headDim (groupSize = numHeads / numKvHeads), key head g at kOffset + g * kvStride, value head g at
-  // vOffset + g * kvStride; rowStride is the row length. All in elements.
+  // ---- attention over the paged cache. A cache layer is two tensors [numBlocks, numKvHeads, blockSize, headDim] (act
+  // dtype or any float); position p of sequence b lives in block blockTables[b, p / blockSize] at p % blockSize. A row
+  // of qkv holds, in act, query head h at qOffset + (h / groupSize) * qGroupStride + (h % groupSize) * headDim
+  // (groupSize = numHeads / numKvHeads), key head g at kOffset + g * kvStride, value head g at vOffset + g * kvStride;
+  // rowStride is the row length. All in elements.
   ropeKvWrite: {
     qkv: 'tensor', // act [T, rowStride]; queries are rotated in place, keys are rotated on their way to the cache (in qkv they are left undefined)
     keyCache: 'tensor',
@@ -150,7 +184,8 @@ export const commands = {
     rows: 'int',
     width: 'int',
     historyCapacity: 'int',
-    // Order: repetition penalty, then (doSample) temperature, topK (ties with the k-th kept), topP, minP, softmax, and the first index in vocabulary order whose cumulative probability exceeds u. doSample 0: argmax.
+    // Order: repetition penalty, then (doSample) temperature, topK (ties with the k-th kept), topP, minP, softmax, and
+    // the first index in vocabulary order whose cumulative probability exceeds u. doSample 0: argmax.
   },
   advance: {
     sampled: 'tensor', // i32 [B]
@@ -166,15 +201,36 @@ export const commands = {
 
   // ---- quantization, bit-equal to bitsandbytes
   quantize4bit: { x: 'tensor', codes: 'tensor', absmax: 'tensor', count: 'int', blockSize: 'int', quantType: 'int' }, // x float; absmax f32 [ceil(count / blockSize)]; codes u8 [ceil(count / 2)]
-  dequantize4bit: { codes: 'tensor', absmax: 'tensor', nestedAbsmax: 'tensor?', nestedCode: 'tensor?', offset: 'tensor?', out: 'tensor', count: 'int', blockSize: 'int', nestedBlockSize: 'int', quantType: 'int' },
-  quantizeAbsmax: { x: 'tensor', out: 'tensor', nestedAbsmax: 'tensor', nestedCode: 'tensor', offset: 'tensor', count: 'int', blockSize: 'int' }, // offset = mean(x); out u8 = nearest nestedCode of (x - offset) / block absmax
+  dequantize4bit: {
+    codes: 'tensor',
+    absmax: 'tensor',
+    nestedAbsmax: 'tensor?',
+    nestedCode: 'tensor?',
+    offset: 'tensor?',
+    out: 'tensor',
+    count: 'int',
+    blockSize: 'int',
+    nestedBlockSize: 'int',
+    quantType: 'int',
+  },
+  quantizeAbsmax: {
+    x: 'tensor',
+    out: 'tensor',
+    nestedAbsmax: 'tensor',
+    nestedCode: 'tensor',
+    offset: 'tensor',
+    count: 'int',
+    blockSize: 'int',
+  }, // offset = mean(x); out u8 = nearest nestedCode of (x - offset) / block absmax
   quantizeInt8: { x: 'tensor', codes: 'tensor', absmax: 'tensor', rows: 'int', width: 'int' }, // CB i8 = round(127 x / row absmax), SCB f32 [rows]
   dequantizeInt8: { codes: 'tensor', absmax: 'tensor', out: 'tensor', rows: 'int', width: 'int' }, // out = CB * SCB / 127
 
-  // ---- eager numerics: steps of an unfused PyTorch model, for comparison with it. `dtype` is the code of the float dtype that each result and each
-  // named intermediate is rounded to (R below), also where act is wider; f32 rounds nothing. Plain kernels: these commands are no fast path.
+  // ---- eager numerics: steps of an unfused PyTorch model, for comparison with it. `dtype` is the code of the float
+  // dtype that each result and each named intermediate is rounded to (R below), also where act is wider; f32 rounds
+  // nothing. Plain kernels: these commands are no fast path.
   multiply: { a: 'tensor', b: 'tensor', out: 'tensor', rows: 'int', width: 'int', aStride: 'int', bStride: 'int' }, // out act [rows, width] = a act * b float, each with elements between its rows; bStride 0: one row for all. One rounding, to act
-  eagerLinear: { // y = x W^T + bias for all parts side by side, without a residual or an activation
+  eagerLinear: {
+    // y = x W^T + bias for all parts side by side, without a residual or an activation
     x: 'tensor', // act [rows, k]
     out: 'tensor', // act [rows, sum of n]
     rows: 'int',
@@ -182,14 +238,18 @@ export const commands = {
     dtype: 'int',
     parts: { repeat: linearPart },
     // dense: R(sum x w + bias).
-    // bnb4, C = rounding to computeDtype, w = C(code * absmax): R(C(sum C(x) w + C(bias))). Up to 4 rows, when k is a multiple of blockSize, as bitsandbytes'
+    // bnb4, C = rounding to computeDtype, w = C(code * absmax): R(C(sum C(x) w + C(bias))). Up to 4 rows, when k is a
+    // multiple of blockSize, as bitsandbytes'
     //   kernel for few rows: w = C(C(code) * C(absmax)) and sum C(C(x) w).
-    // int8, H = rounding to f16, x' = H(x): outlier columns are those in which |x'| >= threshold > 0 in any row; absmax of a row is that of its elements
-    //   below the threshold, those in outlier columns included; codes = round to even(x' * (127 * (1 / absmax))), 0 in outlier columns;
-    //   y = H(float(sum codes CB) * absmax * SCB * 6.200012e-05 + bias), where a bias is added in a step of its own, H(y + bias), unless dtype is f16;
-    //   then R(R(y) + sum over outlier columns of R(x) * R(CB * SCB / 127)), without outlier columns R(y).
+    // int8, H = rounding to f16, x' = H(x): outlier columns are those in which |x'| >= threshold > 0 in any row; absmax
+    // of a row is that of its elements
+    //   below the threshold, those in outlier columns included; codes = round to even(x' * (127 * (1 / absmax))), 0 in
+    //   outlier columns; y = H(float(sum codes CB) * absmax * SCB * 6.200012e-05 + bias), where a bias is added in a
+    //   step of its own, H(y + bias), unless dtype is f16; then R(R(y) + sum over outlier columns of R(x) * R(CB * SCB
+    //   / 127)), without outlier columns R(y).
   },
-  eagerRope: { // in place on the queries and keys of qkv; fields as in ropeKvWrite
+  eagerRope: {
+    // in place on the queries and keys of qkv; fields as in ropeKvWrite
     qkv: 'tensor', // act [T, rowStride]
     positions: 'tensor',
     sequenceOf: 'tensor',

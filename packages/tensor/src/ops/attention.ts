@@ -5,8 +5,8 @@ import type { Tensor } from '../core/tensor.js';
 import { checkActivation, checkDType, checkIndices, checkShape } from './check.js';
 
 /**
- * The sequences of one forward pass, packed: all tokens of sequence 0, then of sequence 1, and so on. Made by the engine;
- * the index tensors live on the device.
+ * The sequences of one forward pass, packed: all tokens of sequence 0, then of sequence 1, and so on. Made by the
+ * engine; the index tensors live on the device.
  */
 export interface Batch {
   /** Packed tokens T. */
@@ -58,8 +58,15 @@ export function packedQkv(numHeads: number, numKvHeads: number, headDim: number)
   const queries = numHeads * headDim;
   const keys = numKvHeads * headDim;
   return {
-    numHeads, numKvHeads, headDim, qOffset: 0, qGroupStride: (numHeads / numKvHeads) * headDim,
-    kOffset: queries, vOffset: queries + keys, kvStride: headDim, rowStride: queries + 2 * keys,
+    numHeads,
+    numKvHeads,
+    headDim,
+    qOffset: 0,
+    qGroupStride: (numHeads / numKvHeads) * headDim,
+    kOffset: queries,
+    vOffset: queries + keys,
+    kvStride: headDim,
+    rowStride: queries + 2 * keys,
   };
 }
 
@@ -73,8 +80,8 @@ export interface RopeOptions {
 }
 
 /**
- * Rotates queries (in place) and keys by position (Su et al. 2021) and writes keys and values to the cache. Without `rope` it
- * only writes. Afterwards only the queries of `qkv` may be used.
+ * Rotates queries (in place) and keys by position (Su et al. 2021) and writes keys and values to the cache. Without
+ * `rope` it only writes. Afterwards only the queries of `qkv` may be used.
  * @param qkv activations [T, layout.rowStride]
  */
 export function ropeKvWrite(qkv: Tensor, kv: KvLayer, batch: Batch, layout: QkvLayout, rope?: RopeOptions): void {
@@ -87,23 +94,61 @@ export function ropeKvWrite(qkv: Tensor, kv: KvLayer, batch: Batch, layout: QkvL
     checkDType('ropeKvWrite', 'inverseFrequencies', frequencies, 'f32');
     if (perSequence) checkShape('ropeKvWrite', 'inverseFrequencies', frequencies, [batch.sequences, 'rotaryDim / 2']);
     if (frequencies.dim(-1) * 2 > layout.headDim) {
-      throw new ShapeError('ropeKvWrite', 'more frequencies than pairs in a head', { frequencies: frequencies.dim(-1), headDim: layout.headDim });
+      throw new ShapeError('ropeKvWrite', 'more frequencies than pairs in a head', {
+        frequencies: frequencies.dim(-1),
+        headDim: layout.headDim,
+      });
     }
   }
   const { eager } = qkv.backend;
   const rotaryDim = frequencies ? frequencies.dim(-1) * 2 : 0;
   const { numHeads, numKvHeads, headDim, qOffset, qGroupStride, kOffset, vOffset, kvStride, rowStride } = layout;
-  const rotation = { rotaryDim, interleaved: Number(rope?.interleaved ?? false), perSequence: Number(perSequence), ropeScale: rope?.scale ?? 1 };
+  const rotation = {
+    rotaryDim,
+    interleaved: Number(rope?.interleaved ?? false),
+    perSequence: Number(perSequence),
+    ropeScale: rope?.scale ?? 1,
+  };
   if (eager && frequencies) {
     qkv.backend.submit('eagerRope', {
-      qkv: qkv.ref(), positions: batch.positions.ref(), sequenceOf: batch.sequenceOf.ref(), inverseFrequencies: frequencies.ref(), tokens: batch.tokens,
-      numHeads, numKvHeads, headDim, ...rotation, qOffset, qGroupStride, kOffset, kvStride, rowStride, dtype: dtypes[eager].code,
+      qkv: qkv.ref(),
+      positions: batch.positions.ref(),
+      sequenceOf: batch.sequenceOf.ref(),
+      inverseFrequencies: frequencies.ref(),
+      tokens: batch.tokens,
+      numHeads,
+      numKvHeads,
+      headDim,
+      ...rotation,
+      qOffset,
+      qGroupStride,
+      kOffset,
+      kvStride,
+      rowStride,
+      dtype: dtypes[eager].code,
     });
   }
   qkv.backend.submit('ropeKvWrite', {
-    qkv: qkv.ref(), keyCache: kv.keys.ref(), valueCache: kv.values.ref(), positions: batch.positions.ref(), sequenceOf: batch.sequenceOf.ref(),
-    blockTables: batch.blockTables.ref(), inverseFrequencies: eager ? undefined : frequencies?.ref(), tokens: batch.tokens, numHeads, numKvHeads, headDim,
-    ...rotation, qOffset, qGroupStride, kOffset, vOffset, kvStride, rowStride, blockSize, maxBlocks,
+    qkv: qkv.ref(),
+    keyCache: kv.keys.ref(),
+    valueCache: kv.values.ref(),
+    positions: batch.positions.ref(),
+    sequenceOf: batch.sequenceOf.ref(),
+    blockTables: batch.blockTables.ref(),
+    inverseFrequencies: eager ? undefined : frequencies?.ref(),
+    tokens: batch.tokens,
+    numHeads,
+    numKvHeads,
+    headDim,
+    ...rotation,
+    qOffset,
+    qGroupStride,
+    kOffset,
+    vOffset,
+    kvStride,
+    rowStride,
+    blockSize,
+    maxBlocks,
   });
 }
 
@@ -126,7 +171,13 @@ export interface AttentionOptions {
  * Softmax attention of the batch's queries over the paged cache, which already holds this pass's keys and values.
  * @returns activations [T, numHeads · headDim]
  */
-export function attention(qkv: Tensor, kv: KvLayer, batch: Batch, layout: QkvLayout, options: AttentionOptions = {}): Tensor {
+export function attention(
+  qkv: Tensor,
+  kv: KvLayer,
+  batch: Batch,
+  layout: QkvLayout,
+  options: AttentionOptions = {},
+): Tensor {
   const { blockSize, maxBlocks } = checkPaged('attention', qkv, kv, batch, layout);
   const { numHeads, numKvHeads, headDim } = layout;
   const { scale = 1 / Math.sqrt(headDim), causal = true, window = 0, softcap = 0, alibiSlopes, bias } = options;
@@ -140,24 +191,55 @@ export function attention(qkv: Tensor, kv: KvLayer, batch: Batch, layout: QkvLay
     checkDType('attention', 'bias', bias, 'f32');
     checkShape('attention', 'bias', bias, [numHeads, 'query positions', 'key positions']);
     if (bias.dim(1) < batch.maxContext || bias.dim(2) < batch.maxContext) {
-      throw new ShapeError('attention', 'bias does not cover the context', { bias: bias.shape, maxContext: batch.maxContext });
+      throw new ShapeError('attention', 'bias does not cover the context', {
+        bias: bias.shape,
+        maxContext: batch.maxContext,
+      });
     }
   }
   const out = qkv.backend.empty([batch.tokens, numHeads * headDim], qkv.dtype);
   const { eager } = qkv.backend;
   const args: CommandArgs<'attention'> = {
-    qkv: qkv.ref(), keyCache: kv.keys.ref(), valueCache: kv.values.ref(), out: out.ref(), sequenceStarts: batch.sequenceStarts.ref(),
-    contextLengths: batch.contextLengths.ref(), blockTables: batch.blockTables.ref(), alibiSlopes: alibiSlopes?.ref(), bias: bias?.ref(),
-    tokens: batch.tokens, sequences: batch.sequences, maxQuery: batch.maxQuery, maxContext: batch.maxContext, numHeads, numKvHeads, headDim, scale, softcap,
-    causal: Number(causal), window, biasRows: bias?.dim(1) ?? 0, biasColumns: bias?.dim(2) ?? 0, qOffset: layout.qOffset, qGroupStride: layout.qGroupStride,
-    rowStride: layout.rowStride, blockSize, maxBlocks,
+    qkv: qkv.ref(),
+    keyCache: kv.keys.ref(),
+    valueCache: kv.values.ref(),
+    out: out.ref(),
+    sequenceStarts: batch.sequenceStarts.ref(),
+    contextLengths: batch.contextLengths.ref(),
+    blockTables: batch.blockTables.ref(),
+    alibiSlopes: alibiSlopes?.ref(),
+    bias: bias?.ref(),
+    tokens: batch.tokens,
+    sequences: batch.sequences,
+    maxQuery: batch.maxQuery,
+    maxContext: batch.maxContext,
+    numHeads,
+    numKvHeads,
+    headDim,
+    scale,
+    softcap,
+    causal: Number(causal),
+    window,
+    biasRows: bias?.dim(1) ?? 0,
+    biasColumns: bias?.dim(2) ?? 0,
+    qOffset: layout.qOffset,
+    qGroupStride: layout.qGroupStride,
+    rowStride: layout.rowStride,
+    blockSize,
+    maxBlocks,
   };
   if (eager) qkv.backend.submit('eagerAttention', { ...args, dtype: dtypes[eager].code });
   else qkv.backend.submit('attention', args);
   return out;
 }
 
-function checkPaged(op: string, qkv: Tensor, kv: KvLayer, batch: Batch, layout: QkvLayout): { blockSize: number; maxBlocks: number } {
+function checkPaged(
+  op: string,
+  qkv: Tensor,
+  kv: KvLayer,
+  batch: Batch,
+  layout: QkvLayout,
+): { blockSize: number; maxBlocks: number } {
   checkActivation(op, 'qkv', qkv);
   checkShape(op, 'qkv', qkv, [batch.tokens, layout.rowStride]);
   checkShape(op, 'keys', kv.keys, ['blocks', layout.numKvHeads, 'blockSize', layout.headDim]);
@@ -167,7 +249,12 @@ function checkPaged(op: string, qkv: Tensor, kv: KvLayer, batch: Batch, layout: 
   const blockSize = kv.keys.dim(2);
   const maxBlocks = batch.blockTables.dim(1);
   if (maxBlocks * blockSize < batch.maxContext) {
-    throw new ShapeError(op, 'block tables do not cover the batch', { blockTables: batch.blockTables.shape, sequences: batch.sequences, blockSize, maxContext: batch.maxContext });
+    throw new ShapeError(op, 'block tables do not cover the batch', {
+      blockTables: batch.blockTables.shape,
+      sequences: batch.sequences,
+      blockSize,
+      maxContext: batch.maxContext,
+    });
   }
   return { blockSize, maxBlocks };
 }

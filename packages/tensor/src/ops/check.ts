@@ -6,7 +6,9 @@ const wanted = (shape: readonly (number | string)[]) => `[${shape.join(', ')}]`;
 
 /** Checks a shape; strings in `expected` match any length and name the axis in the message. @throws ShapeError */
 export function checkShape(op: string, name: string, tensor: Tensor, expected: readonly (number | string)[]): void {
-  const fits = tensor.shape.length === expected.length && expected.every((size, axis) => typeof size === 'string' || size === tensor.shape[axis]);
+  const fits =
+    tensor.shape.length === expected.length &&
+    expected.every((size, axis) => typeof size === 'string' || size === tensor.shape[axis]);
   if (!fits) throw new ShapeError(op, `${name} has the wrong shape`, { got: tensor.shape, expected: wanted(expected) });
 }
 
@@ -17,7 +19,8 @@ export function checkDType(op: string, name: string, tensor: Tensor, ...expected
 
 /** @throws DTypeError unless the tensor is f32, f16 or bf16. */
 export function checkFloat(op: string, name: string, tensor: Tensor): void {
-  if (!isFloat(tensor.dtype)) throw new DTypeError(op, `${name} is ${tensor.dtype}`, { expected: ['f32', 'f16', 'bf16'] });
+  if (!isFloat(tensor.dtype))
+    throw new DTypeError(op, `${name} is ${tensor.dtype}`, { expected: ['f32', 'f16', 'bf16'] });
 }
 
 /** @throws DTypeError unless the tensor has an activation dtype of its device (f32 on the CPU). */

@@ -1,5 +1,5 @@
-// Linear layers with eager numerics: torch.nn.Linear, and bitsandbytes' Linear8bitLt and Linear4bit (MatMul8bitLt, matmul_4bit) as they run on a
-// GPU. What is fused elsewhere is a step of its own here.
+// Linear layers with eager numerics: torch.nn.Linear, and bitsandbytes' Linear8bitLt and Linear4bit (MatMul8bitLt,
+// matmul_4bit) as they run on a GPU. What is fused elsewhere is a step of its own here.
 import { dtypes, type FloatDType } from '../dtype.js';
 import type { Tensor } from '../core/tensor.js';
 import { dequantizeBnb4 } from '../quant/bnb4.js';
@@ -12,10 +12,17 @@ import { roundInPlace } from './settle.js';
 const fewRows = 4;
 
 /** See `linear`; arguments are checked already. */
-export function eagerLinear(x: Tensor, parts: readonly LinearPart[], { residual, activation = 'none', gated = false }: LinearFusion, dtype: FloatDType): Tensor {
+export function eagerLinear(
+  x: Tensor,
+  parts: readonly LinearPart[],
+  { residual, activation = 'none', gated = false }: LinearFusion,
+  dtype: FloatDType,
+): Tensor {
   const shaped = (y: Tensor) => (activation === 'none' ? y : activate(y, activation));
   return x.backend.scope(() => {
-    const y = gated ? multiply(shaped(products(x, [parts[0]], dtype)), products(x, [parts[1]], dtype)) : shaped(products(x, parts, dtype));
+    const y = gated
+      ? multiply(shaped(products(x, [parts[0]], dtype)), products(x, [parts[1]], dtype))
+      : shaped(products(x, parts, dtype));
     return residual ? add(residual, y) : y;
   });
 }
@@ -23,20 +30,36 @@ export function eagerLinear(x: Tensor, parts: readonly LinearPart[], { residual,
 /** x · Wᵀ + bias side by side, rounded. */
 function products(x: Tensor, parts: readonly LinearPart[], dtype: FloatDType): Tensor {
   const [rows, k] = x.shape;
-  const computed = (weight: Bnb4Weight) => (rows > fewRows || k % weight.blockSize !== 0 ? (weight.computeDtype as FloatDType) : undefined);
-  const dtypesOf = new Set(parts.map(({ weight }) => (weight.kind === 'dense' ? dtype : weight.kind === 'bnb4' ? computed(weight) : undefined)));
+  const computed = (weight: Bnb4Weight) =>
+    rows > fewRows || k % weight.blockSize !== 0 ? (weight.computeDtype as FloatDType) : undefined;
+  const dtypesOf = new Set(
+    parts.map(({ weight }) =>
+      weight.kind === 'dense' ? dtype : weight.kind === 'bnb4' ? computed(weight) : undefined,
+    ),
+  );
   const [compute] = dtypesOf;
   if (dtypesOf.size === 1 && compute) return denseProducts(x, parts, compute, dtype);
   const out = x.backend.empty([rows, outputWidth(parts, false)], x.dtype);
-  x.backend.submit('eagerLinear', { x: x.ref(), out: out.ref(), rows, k, dtype: dtypes[dtype].code, parts: parts.map(partArgs) });
+  x.backend.submit('eagerLinear', {
+    x: x.ref(),
+    out: out.ref(),
+    rows,
+    k,
+    dtype: dtypes[dtype].code,
+    parts: parts.map(partArgs),
+  });
   return out;
 }
 
 /** The products of dense and dequantized weights in the dtype in which they are multiplied. */
 function denseProducts(x: Tensor, parts: readonly LinearPart[], compute: FloatDType, dtype: FloatDType): Tensor {
-  const narrow = (tensor: Tensor) => (compute === dtype || compute === 'f32' ? tensor : cast(cast(tensor, compute), tensor.dtype as FloatDType));
+  const narrow = (tensor: Tensor) =>
+    compute === dtype || compute === 'f32' ? tensor : cast(cast(tensor, compute), tensor.dtype as FloatDType);
   const dense = parts.map(({ weight, bias }) => ({
-    weight: weight.kind === 'bnb4' ? { kind: 'dense' as const, shape: weight.shape, values: dequantizeBnb4(weight, compute) } : weight,
+    weight:
+      weight.kind === 'bnb4'
+        ? { kind: 'dense' as const, shape: weight.shape, values: dequantizeBnb4(weight, compute) }
+        : weight,
     bias: bias && narrow(bias),
   }));
   const out = fusedLinear(narrow(x), dense, {});

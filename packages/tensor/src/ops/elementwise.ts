@@ -10,17 +10,27 @@ export function fill(out: Tensor, value: number): void {
   out.backend.submit('fill', { out: out.ref(), value });
 }
 
-/** Fills with random numbers from a counter-based generator: normal N(0, scale²), uniform (-scale, scale), or random bits. */
-export function fillRandom(out: Tensor, options: { kind: keyof typeof randomKinds; seed: number; scale?: number }): void {
+/**
+ * Fills with random numbers from a counter-based generator: normal N(0, scale²), uniform (-scale, scale), or random
+ * bits.
+ */
+export function fillRandom(
+  out: Tensor,
+  options: { kind: keyof typeof randomKinds; seed: number; scale?: number },
+): void {
   const { kind, seed, scale = 1 } = options;
   if (kind !== 'bits') checkFloat('random', 'out', out);
   out.backend.submit('random', { out: out.ref(), kind: randomKinds[kind], scale, seed });
 }
 
-/** Copies bytes between two tensors of the same dtype and count, on one device or from one to another; see {@link Backend.receive}. */
+/**
+ * Copies bytes between two tensors of the same dtype and count, on one device or from one to another; see {@link
+ * Backend.receive}.
+ */
 export function copy(src: Tensor, out: Tensor): void {
   checkDType('copy', 'out', out, src.dtype);
-  if (src.count !== out.count) throw new ShapeError('copy', 'element counts differ', { src: src.shape, out: out.shape });
+  if (src.count !== out.count)
+    throw new ShapeError('copy', 'element counts differ', { src: src.shape, out: out.shape });
   out.backend.receive(src, out);
 }
 
@@ -43,13 +53,19 @@ export function activation(x: Tensor, kind: ActivationKind, { inPlace = false } 
 /** x [T, 2 width] = gate | up gives kind(gate) · up, [T, width]. */
 export function gatedActivation(x: Tensor, kind: ActivationKind): Tensor {
   checkActivation('gatedActivation', 'x', x);
-  if (x.dim(-1) % 2 !== 0) throw new ShapeError('gatedActivation', 'the last axis must hold gate and up side by side', { got: x.shape });
+  if (x.dim(-1) % 2 !== 0)
+    throw new ShapeError('gatedActivation', 'the last axis must hold gate and up side by side', { got: x.shape });
   const width = x.dim(-1) / 2;
   const out = x.backend.empty([...x.shape.slice(0, -1), width], x.dtype);
   if (x.backend.eager && x.count > 0) {
     const [gate, { offset, bytes, ...up }] = [activation(x, kind), x.ref()];
     const half = width * dtypeBytes(x.dtype);
-    submitProduct(out, gate.ref(), { ...up, offset: offset + half, bytes: bytes - half }, { aStride: 2 * width, bStride: 2 * width });
+    submitProduct(
+      out,
+      gate.ref(),
+      { ...up, offset: offset + half, bytes: bytes - half },
+      { aStride: 2 * width, bStride: 2 * width },
+    );
     gate.dispose();
     return settle(out);
   }
@@ -110,7 +126,13 @@ export function crossEntropy(logits: Tensor, targets: Tensor): Tensor<'f32'> {
   checkShape('crossEntropy', 'logits', logits, ['rows', 'V']);
   checkIndices('crossEntropy', 'targets', targets, [logits.dim(0)]);
   const out = logits.backend.empty([logits.dim(0)], 'f32');
-  logits.backend.submit('crossEntropy', { logits: logits.ref(), targets: targets.ref(), out: out.ref(), rows: logits.dim(0), width: logits.dim(1) });
+  logits.backend.submit('crossEntropy', {
+    logits: logits.ref(),
+    targets: targets.ref(),
+    out: out.ref(),
+    rows: logits.dim(0),
+    width: logits.dim(1),
+  });
   return out;
 }
 
@@ -121,4 +143,3 @@ export function argmax(x: Tensor): Tensor<'i32'> {
   x.backend.submit('argmax', { x: x.ref(), out: out.ref(), rows: x.rows, width: x.dim(-1) });
   return out;
 }
-

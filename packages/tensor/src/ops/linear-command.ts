@@ -23,7 +23,15 @@ export interface LinearFusion {
 type PartArgs = CommandArgs<'linear'>['parts'][number];
 
 const noQuantization = {
-  absmax: undefined, nestedAbsmax: undefined, nestedCode: undefined, offset: undefined, blockSize: 0, nestedBlockSize: 0, quantType: 0, computeDtype: 0, threshold: 0,
+  absmax: undefined,
+  nestedAbsmax: undefined,
+  nestedCode: undefined,
+  offset: undefined,
+  blockSize: 0,
+  nestedBlockSize: 0,
+  quantType: 0,
+  computeDtype: 0,
+  threshold: 0,
 };
 
 export function partArgs({ weight, bias }: LinearPart): PartArgs {
@@ -35,21 +43,37 @@ export function partArgs({ weight, bias }: LinearPart): PartArgs {
       return { ...base, weight: weight.codes.ref(), absmax: weight.absmax.ref(), threshold: weight.threshold };
     case 'bnb4':
       return {
-        ...base, ...absmaxRefs(weight.absmax), weight: weight.codes.ref(), blockSize: weight.blockSize, quantType: quantTypes[weight.quantType],
+        ...base,
+        ...absmaxRefs(weight.absmax),
+        weight: weight.codes.ref(),
+        blockSize: weight.blockSize,
+        quantType: quantTypes[weight.quantType],
         computeDtype: dtypes[weight.computeDtype].code,
       };
   }
 }
 
 /** Columns of the result. */
-export const outputWidth = (parts: readonly LinearPart[], gated: boolean): number => (gated ? parts[0].weight.shape[0] : parts.reduce((sum, { weight }) => sum + weight.shape[0], 0));
+export const outputWidth = (parts: readonly LinearPart[], gated: boolean): number =>
+  gated ? parts[0].weight.shape[0] : parts.reduce((sum, { weight }) => sum + weight.shape[0], 0);
 
 /** The product and what is fused with it as one command; arguments are checked already. */
-export function fusedLinear(x: Tensor, parts: readonly LinearPart[], { residual, activation = 'none', gated = false }: LinearFusion): Tensor {
+export function fusedLinear(
+  x: Tensor,
+  parts: readonly LinearPart[],
+  { residual, activation = 'none', gated = false }: LinearFusion,
+): Tensor {
   const [rows, k] = x.shape;
   const out = x.backend.empty([rows, outputWidth(parts, gated)], x.dtype);
   x.backend.submit('linear', {
-    x: x.ref(), out: out.ref(), residual: residual?.ref(), rows, k, activation: activationKinds[activation], gated: Number(gated), parts: parts.map(partArgs),
+    x: x.ref(),
+    out: out.ref(),
+    residual: residual?.ref(),
+    rows,
+    k,
+    activation: activationKinds[activation],
+    gated: Number(gated),
+    parts: parts.map(partArgs),
   });
   return out;
 }

@@ -18,16 +18,24 @@ export function linear(x: Tensor, parts: readonly LinearPart[], fusion: LinearFu
   checkActivation('linear', 'x', x);
   checkShape('linear', 'x', x, ['T', 'k']);
   const [rows, k] = x.shape;
-  if (parts.length < 1 || parts.length > maxLinearParts) throw new ShapeError('linear', `takes 1 to ${maxLinearParts} weights`, { got: parts.length });
+  if (parts.length < 1 || parts.length > maxLinearParts)
+    throw new ShapeError('linear', `takes 1 to ${maxLinearParts} weights`, { got: parts.length });
   for (const { weight, bias } of parts) {
-    if (weight.shape[1] !== k) throw new ShapeError('linear', 'x does not fit the weight', { got: x.shape, expected: ['T', weight.shape[1]], weight: weight.shape });
+    if (weight.shape[1] !== k)
+      throw new ShapeError('linear', 'x does not fit the weight', {
+        got: x.shape,
+        expected: ['T', weight.shape[1]],
+        weight: weight.shape,
+      });
     if (bias) {
       checkFloat('linear', 'bias', bias);
       checkShape('linear', 'bias', bias, [weight.shape[0]]);
     }
   }
   if (gated && (parts.length !== 2 || parts[0].weight.shape[0] !== parts[1].weight.shape[0])) {
-    throw new ShapeError('linear', 'gate and up must be two weights of one shape', { got: parts.map(({ weight }) => weight.shape) });
+    throw new ShapeError('linear', 'gate and up must be two weights of one shape', {
+      got: parts.map(({ weight }) => weight.shape),
+    });
   }
   if (residual) {
     checkActivation('linear', 'residual', residual);

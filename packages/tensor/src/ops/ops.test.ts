@@ -8,7 +8,19 @@ import { quantizeBnb4 } from '../quant/bnb4.js';
 import { quantizeInt8 } from '../quant/int8.js';
 import type { Weight } from '../quant/weight.js';
 import { attention, packedQkv, ropeKvWrite, type Batch } from './attention.js';
-import { activation, add, argmax, cast, copy, crossEntropy, fillRandom, gatedActivation, multiply, scaleInPlace, softmax } from './elementwise.js';
+import {
+  activation,
+  add,
+  argmax,
+  cast,
+  copy,
+  crossEntropy,
+  fillRandom,
+  gatedActivation,
+  multiply,
+  scaleInPlace,
+  softmax,
+} from './elementwise.js';
 import { linear } from './linear.js';
 import { layerNorm, rmsNorm } from './norm.js';
 import { embedding, scatterRows, selectRows } from './rows.js';
@@ -28,10 +40,23 @@ afterAll(() => backend.close());
 const t = (shape: readonly number[], dtype: DType = 'f32') => backend.empty(shape, dtype);
 const dense = (n: number, k: number): Weight => ({ kind: 'dense', shape: [n, k], values: t([n, k]) });
 const layout = packedQkv(4, 2, 8);
-const kv = (blocks = 2, dtype: DType = 'f32') => ({ keys: t([blocks, 2, 4, 8], dtype), values: t([blocks, 2, 4, 8], dtype) });
+const kv = (blocks = 2, dtype: DType = 'f32') => ({
+  keys: t([blocks, 2, 4, 8], dtype),
+  values: t([blocks, 2, 4, 8], dtype),
+});
 const i32 = (...shape: number[]) => t(shape, 'i32');
 const batch = (change: Partial<Batch> = {}): Batch => ({
-  tokens: 3, sequences: 1, maxQuery: 3, maxContext: 3, tokenIds: i32(3), positions: i32(3), sequenceOf: i32(3), sequenceStarts: i32(2), contextLengths: i32(1), blockTables: i32(1, 1), ...change,
+  tokens: 3,
+  sequences: 1,
+  maxQuery: 3,
+  maxContext: 3,
+  tokenIds: i32(3),
+  positions: i32(3),
+  sequenceOf: i32(3),
+  sequenceStarts: i32(2),
+  contextLengths: i32(1),
+  blockTables: i32(1, 1),
+  ...change,
 });
 const qkv = (dtype: DType = 'f32') => t([3, layout.rowStride], dtype);
 const state = (change = {}) => ({ floats: t([2, 4]), ints: i32(2, 4), counters: i32(2), ...change });
@@ -41,11 +66,27 @@ const shapes: [op: string, what: string, run: () => unknown][] = [
   ['linear', 'x of another width', () => linear(t([2, 7]), [{ weight: dense(3, 8) }])],
   ['linear', 'x of three axes', () => linear(t([1, 2, 8]), [{ weight: dense(3, 8) }])],
   ['linear', 'no weight', () => linear(t([2, 8]), [])],
-  ['linear', 'five weights', () => linear(t([2, 8]), Array.from({ length: 5 }, () => ({ weight: dense(3, 8) })))],
+  [
+    'linear',
+    'five weights',
+    () =>
+      linear(
+        t([2, 8]),
+        Array.from({ length: 5 }, () => ({ weight: dense(3, 8) })),
+      ),
+  ],
   ['linear', 'a bias of another width', () => linear(t([2, 8]), [{ weight: dense(3, 8), bias: t([4]) }])],
-  ['linear', 'gate and up of two sizes', () => linear(t([2, 8]), [{ weight: dense(3, 8) }, { weight: dense(4, 8) }], { gated: true })],
+  [
+    'linear',
+    'gate and up of two sizes',
+    () => linear(t([2, 8]), [{ weight: dense(3, 8) }, { weight: dense(4, 8) }], { gated: true }),
+  ],
   ['linear', 'a gate alone', () => linear(t([2, 8]), [{ weight: dense(3, 8) }], { gated: true })],
-  ['linear', 'a residual of another shape', () => linear(t([2, 8]), [{ weight: dense(3, 8) }], { residual: t([3, 2]) })],
+  [
+    'linear',
+    'a residual of another shape',
+    () => linear(t([2, 8]), [{ weight: dense(3, 8) }], { residual: t([3, 2]) }),
+  ],
   ['embedding', 'a table of one axis', () => embedding(t([8]), i32(2), { dtype: 'f32' })],
   ['embedding', 'ids of two axes', () => embedding(t([4, 8]), i32(1, 2), { dtype: 'f32' })],
   ['selectRows', 'x of one axis', () => selectRows(t([4]), i32(2))],
@@ -67,14 +108,30 @@ const shapes: [op: string, what: string, run: () => unknown][] = [
   ['advance', 'positions of another batch', () => advance(i32(2), target({ positions: i32(3) }), state())],
   ['attention', 'heads that do not divide', () => packedQkv(4, 3, 8)],
   ['attention', 'qkv of another width', () => attention(t([3, 5]), kv(), batch(), layout)],
-  ['attention', 'values unlike keys', () => attention(qkv(), { keys: t([2, 2, 4, 8]), values: t([3, 2, 4, 8]) }, batch(), layout)],
+  [
+    'attention',
+    'values unlike keys',
+    () => attention(qkv(), { keys: t([2, 2, 4, 8]), values: t([3, 2, 4, 8]) }, batch(), layout),
+  ],
   ['attention', 'block tables that are too short', () => attention(qkv(), kv(), batch({ maxContext: 5 }), layout)],
-  ['attention', 'a bias that does not cover the context', () => attention(qkv(), kv(), batch(), layout, { bias: t([4, 2, 3]) })],
+  [
+    'attention',
+    'a bias that does not cover the context',
+    () => attention(qkv(), kv(), batch(), layout, { bias: t([4, 2, 3]) }),
+  ],
   ['attention', 'slopes of another count', () => attention(qkv(), kv(), batch(), layout, { alibiSlopes: t([3]) })],
   ['attention', 'starts of another batch', () => attention(qkv(), kv(), batch({ sequenceStarts: i32(1) }), layout)],
   ['ropeKvWrite', 'positions of another count', () => ropeKvWrite(qkv(), kv(), batch({ positions: i32(2) }), layout)],
-  ['ropeKvWrite', 'more frequencies than pairs', () => ropeKvWrite(qkv(), kv(), batch(), layout, { inverseFrequencies: t([5]) })],
-  ['ropeKvWrite', 'frequencies of another batch', () => ropeKvWrite(qkv(), kv(), batch(), layout, { inverseFrequencies: t([2, 4]) })],
+  [
+    'ropeKvWrite',
+    'more frequencies than pairs',
+    () => ropeKvWrite(qkv(), kv(), batch(), layout, { inverseFrequencies: t([5]) }),
+  ],
+  [
+    'ropeKvWrite',
+    'frequencies of another batch',
+    () => ropeKvWrite(qkv(), kv(), batch(), layout, { inverseFrequencies: t([2, 4]) }),
+  ],
   ['quantize4bit', 'a weight of one axis', () => quantizeBnb4(t([64]), { quantType: 'nf4' })],
   ['quantizeInt8', 'a weight of three axes', () => quantizeInt8(t([2, 2, 2]))],
 ];
@@ -103,14 +160,25 @@ const types: [op: string, what: string, run: () => unknown][] = [
   ['sample', 'options as f16', () => sample(t([2, 8]), state({ floats: t([2, 4], 'f16') }))],
   ['advance', 'sampled tokens as f32', () => advance(t([2]), target(), state())],
   ['attention', 'qkv in f16', () => attention(qkv('f16'), kv(), batch(), layout)],
-  ['attention', 'values in another dtype than keys', () => attention(qkv(), { keys: kv().keys, values: kv(2, 'f16').values }, batch(), layout)],
+  [
+    'attention',
+    'values in another dtype than keys',
+    () => attention(qkv(), { keys: kv().keys, values: kv(2, 'f16').values }, batch(), layout),
+  ],
   ['attention', 'a bias in f16', () => attention(qkv(), kv(), batch(), layout, { bias: t([4, 3, 3], 'f16') })],
-  ['ropeKvWrite', 'frequencies in bf16', () => ropeKvWrite(qkv(), kv(), batch(), layout, { inverseFrequencies: t([4], 'bf16') })],
+  [
+    'ropeKvWrite',
+    'frequencies in bf16',
+    () => ropeKvWrite(qkv(), kv(), batch(), layout, { inverseFrequencies: t([4], 'bf16') }),
+  ],
   ['quantize4bit', 'a weight of bytes', () => quantizeBnb4(t([2, 64], 'u8'), { quantType: 'nf4' })],
   ['quantizeInt8', 'a weight of integers', () => quantizeInt8(t([2, 64], 'i32'))],
 ];
 
-describe.each([['ShapeError', ShapeError, shapes], ['DTypeError', DTypeError, types]] as const)('%s', (_, type, cases) => {
+describe.each([
+  ['ShapeError', ShapeError, shapes],
+  ['DTypeError', DTypeError, types],
+] as const)('%s', (_, type, cases) => {
   it.each(cases)('%s: %s', (op, _what, run) => {
     backend.scope(() => {
       expect(run).toThrow(type);
@@ -123,7 +191,8 @@ describe.each([['ShapeError', ShapeError, shapes], ['DTypeError', DTypeError, ty
 
 it('4-bit block sizes that bitsandbytes does not have are refused', () => {
   backend.scope(() => {
-    for (const blockSize of [0, 32, 96, 8192]) expect(() => quantizeBnb4(t([2, 64]), { quantType: 'nf4', blockSize })).toThrow(ConfigError);
+    for (const blockSize of [0, 32, 96, 8192])
+      expect(() => quantizeBnb4(t([2, 64]), { quantType: 'nf4', blockSize })).toThrow(ConfigError);
   });
 });
 
@@ -132,7 +201,12 @@ it('numerics are eager only where it is asked for', () => {
   const device = openBackend(new CpuLikeDriver());
   device.trace((name) => names.push(name));
   const sum = () => add(device.empty([2], 'f32'), device.empty([2], 'f32')).dispose();
-  expect(() => device.eagerly('f16', () => { sum(); throw new Error('stop'); })).toThrow('stop');
+  expect(() =>
+    device.eagerly('f16', () => {
+      sum();
+      throw new Error('stop');
+    }),
+  ).toThrow('stop');
   expect(device.eager).toBeUndefined();
   sum();
   expect(names).toEqual(['add', 'cast', 'cast', 'add']);

@@ -12,7 +12,11 @@ import { settle } from './settle.js';
  * @param options.dtype dtype of the result, an activation dtype of the device
  * @returns [T, width]
  */
-export function embedding(table: Tensor, ids: Tensor, { dtype, scale = 1 }: { dtype: FloatDType; scale?: number }): Tensor {
+export function embedding(
+  table: Tensor,
+  ids: Tensor,
+  { dtype, scale = 1 }: { dtype: FloatDType; scale?: number },
+): Tensor {
   checkFloat('embedding', 'table', table);
   checkShape('embedding', 'table', table, ['vocab', 'width']);
   checkIndices('embedding', 'ids', ids, ['T']);
@@ -20,7 +24,15 @@ export function embedding(table: Tensor, ids: Tensor, { dtype, scale = 1 }: { dt
   const out = table.backend.empty([ids.count, width], dtype);
   checkActivation('embedding', 'result', out);
   const scaledLater = table.backend.eager !== undefined && scale !== 1;
-  table.backend.submit('embedding', { table: table.ref(), ids: ids.ref(), out: out.ref(), rows: ids.count, width, vocab, scale: scaledLater ? 1 : scale });
+  table.backend.submit('embedding', {
+    table: table.ref(),
+    ids: ids.ref(),
+    out: out.ref(),
+    rows: ids.count,
+    width,
+    vocab,
+    scale: scaledLater ? 1 : scale,
+  });
   settle(out);
   if (scaledLater) scaleInPlace(out, { factor: roundTo(table.backend.eager!, scale) });
   return out;
@@ -41,5 +53,11 @@ export function scatterRows(x: Tensor, indices: Tensor, out: Tensor): void {
   checkShape('scatterRows', 'x', x, ['n', 'width']);
   checkIndices('scatterRows', 'indices', indices, [x.dim(0)]);
   checkShape('scatterRows', 'out', out, ['rows', x.dim(1)]);
-  x.backend.submit('scatterRows', { x: x.ref(), indices: indices.ref(), out: out.ref(), rows: x.dim(0), width: x.dim(1) });
+  x.backend.submit('scatterRows', {
+    x: x.ref(),
+    indices: indices.ref(),
+    out: out.ref(),
+    rows: x.dim(0),
+    width: x.dim(1),
+  });
 }

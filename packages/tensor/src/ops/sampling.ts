@@ -16,8 +16,8 @@ export interface SamplingState {
 }
 
 /**
- * Draws one token per row of logits [B, V]: repetition penalty, then for sampling rows temperature, top-k, top-p and min-p, softmax
- * and inversion with Philox4x32-10 (Salmon et al. 2011); greedy rows take the argmax.
+ * Draws one token per row of logits [B, V]: repetition penalty, then for sampling rows temperature, top-k, top-p and
+ * min-p, softmax and inversion with Philox4x32-10 (Salmon et al. 2011); greedy rows take the argmax.
  * @returns i32 [B]
  */
 export function sample(logits: Tensor, state: SamplingState): Tensor<'i32'> {
@@ -31,21 +31,44 @@ export function sample(logits: Tensor, state: SamplingState): Tensor<'i32'> {
   checkShape('sample', 'ints', state.ints, [rows, 4]);
   const out = logits.backend.empty([rows], 'i32');
   logits.backend.submit('sample', {
-    logits: logits.ref(), out: out.ref(), floats: state.floats.ref(), ints: state.ints.ref(), counters: state.counters.ref(),
-    history: state.history?.ref(), historyLengths: state.historyLengths?.ref(), rows, width, historyCapacity: state.history?.dim(1) ?? 0,
+    logits: logits.ref(),
+    out: out.ref(),
+    floats: state.floats.ref(),
+    ints: state.ints.ref(),
+    counters: state.counters.ref(),
+    history: state.history?.ref(),
+    historyLengths: state.historyLengths?.ref(),
+    rows,
+    width,
+    historyCapacity: state.history?.dim(1) ?? 0,
   });
   return out;
 }
 
-/** Feeds sampled tokens (i32 [B]) back: token ids become them; positions, context lengths and counters grow by one; the history takes them. */
-export function advance(sampled: Tensor, target: { tokenIds: Tensor; positions: Tensor; contextLengths: Tensor }, state: SamplingState): void {
+/**
+ * Feeds sampled tokens (i32 [B]) back: token ids become them; positions, context lengths and counters grow by one; the
+ * history takes them.
+ */
+export function advance(
+  sampled: Tensor,
+  target: { tokenIds: Tensor; positions: Tensor; contextLengths: Tensor },
+  state: SamplingState,
+): void {
   const rows = sampled.count;
   const { tokenIds, positions, contextLengths } = target;
-  for (const [name, tensor] of Object.entries({ sampled, tokenIds, positions, contextLengths })) checkIndices('advance', name, tensor, [rows]);
+  for (const [name, tensor] of Object.entries({ sampled, tokenIds, positions, contextLengths }))
+    checkIndices('advance', name, tensor, [rows]);
   checkState('advance', state, rows);
   sampled.backend.submit('advance', {
-    sampled: sampled.ref(), tokenIds: target.tokenIds.ref(), positions: target.positions.ref(), contextLengths: target.contextLengths.ref(),
-    counters: state.counters.ref(), history: state.history?.ref(), historyLengths: state.historyLengths?.ref(), rows, historyCapacity: state.history?.dim(1) ?? 0,
+    sampled: sampled.ref(),
+    tokenIds: target.tokenIds.ref(),
+    positions: target.positions.ref(),
+    contextLengths: target.contextLengths.ref(),
+    counters: state.counters.ref(),
+    history: state.history?.ref(),
+    historyLengths: state.historyLengths?.ref(),
+    rows,
+    historyCapacity: state.history?.dim(1) ?? 0,
   });
 }
 

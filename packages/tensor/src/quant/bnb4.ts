@@ -24,31 +24,57 @@ export interface Bnb4Options {
 const blocksOf = (count: number, blockSize: number) => Math.ceil(count / blockSize);
 
 /** Exact bytes of a quantized weight of `count` values: codes, absmax and, when nested, its tables. */
-export function bnb4Bytes(count: number, { blockSize = 64, doubleQuant = false }: Pick<Bnb4Options, 'blockSize' | 'doubleQuant'> = {}): number {
+export function bnb4Bytes(
+  count: number,
+  { blockSize = 64, doubleQuant = false }: Pick<Bnb4Options, 'blockSize' | 'doubleQuant'> = {},
+): number {
   const blocks = blocksOf(count, blockSize);
   const codes = Math.ceil(count / 2);
-  return doubleQuant ? codes + blocks + 4 * blocksOf(blocks, nestedBlockSize) + 4 * dynamicMap.length + 4 : codes + 4 * blocks;
+  return doubleQuant
+    ? codes + blocks + 4 * blocksOf(blocks, nestedBlockSize) + 4 * dynamicMap.length + 4
+    : codes + 4 * blocks;
 }
 
 /**
- * Quantizes a float weight [n, k] block by block over the flattened values: absmax of each block, then the nearest code of x / absmax;
- * bit-equal to bitsandbytes' CUDA kernels.
+ * Quantizes a float weight [n, k] block by block over the flattened values: absmax of each block, then the nearest code
+ * of x / absmax; bit-equal to bitsandbytes' CUDA kernels.
  * @throws ConfigError for a block size that bitsandbytes does not have.
  */
-export function quantizeBnb4(weight: Tensor, { quantType, blockSize = 64, doubleQuant = false, computeDtype = 'f32' }: Bnb4Options): Bnb4Weight {
+export function quantizeBnb4(
+  weight: Tensor,
+  { quantType, blockSize = 64, doubleQuant = false, computeDtype = 'f32' }: Bnb4Options,
+): Bnb4Weight {
   checkFloat('quantize4bit', 'weight', weight);
   checkShape('quantize4bit', 'weight', weight, ['n', 'k']);
   if (!(bnb4BlockSizes as readonly number[]).includes(blockSize)) {
-    throw new ConfigError('quantize4bit', `block size ${blockSize} is not supported`, { fix: `use one of ${bnb4BlockSizes.join(', ')}` });
+    throw new ConfigError('quantize4bit', `block size ${blockSize} is not supported`, {
+      fix: `use one of ${bnb4BlockSizes.join(', ')}`,
+    });
   }
   const { backend, count } = weight;
   const blocks = blocksOf(count, blockSize);
   const codes = backend.allocate([Math.ceil(count / 2)], 'u8').keep();
   const absmax = doubleQuant ? backend.empty([blocks], 'f32') : backend.allocate([blocks], 'f32').keep();
-  backend.submit('quantize4bit', { x: weight.ref(), codes: codes.ref(), absmax: absmax.ref(), count, blockSize, quantType: quantTypes[quantType] });
+  backend.submit('quantize4bit', {
+    x: weight.ref(),
+    codes: codes.ref(),
+    absmax: absmax.ref(),
+    count,
+    blockSize,
+    quantType: quantTypes[quantType],
+  });
   const kept = doubleQuant ? quantizeAbsmax(backend, absmax) : absmax;
   if (doubleQuant) absmax.dispose();
-  return { kind: 'bnb4', shape: [weight.dim(0), weight.dim(1)], quantType, blockSize, codes, absmax: kept, dtype: weight.dtype, computeDtype };
+  return {
+    kind: 'bnb4',
+    shape: [weight.dim(0), weight.dim(1)],
+    quantType,
+    blockSize,
+    codes,
+    absmax: kept,
+    dtype: weight.dtype,
+    computeDtype,
+  };
 }
 
 function quantizeAbsmax(backend: Backend, absmax: Tensor): NestedAbsmax {
@@ -58,7 +84,13 @@ function quantizeAbsmax(backend: Backend, absmax: Tensor): NestedAbsmax {
   const codebook = backend.allocate([dynamicMap.length], 'f32').keep();
   backend.assign(codebook, dynamicMap);
   backend.submit('quantizeAbsmax', {
-    x: absmax.ref(), out: codes.ref(), nestedAbsmax: nested.ref(), nestedCode: codebook.ref(), offset: offset.ref(), count: absmax.count, blockSize: nestedBlockSize,
+    x: absmax.ref(),
+    out: codes.ref(),
+    nestedAbsmax: nested.ref(),
+    nestedCode: codebook.ref(),
+    offset: offset.ref(),
+    count: absmax.count,
+    blockSize: nestedBlockSize,
   });
   return { codes, absmax: nested, codebook, offset, blockSize: nestedBlockSize };
 }
@@ -68,7 +100,12 @@ export function dequantizeBnb4(weight: Bnb4Weight, dtype: FloatDType = weight.dt
   const { codes, absmax, shape, blockSize, quantType } = weight;
   const out = codes.backend.empty(shape, dtype);
   codes.backend.submit('dequantize4bit', {
-    codes: codes.ref(), ...absmaxRefs(absmax), out: out.ref(), count: out.count, blockSize, quantType: quantTypes[quantType],
+    codes: codes.ref(),
+    ...absmaxRefs(absmax),
+    out: out.ref(),
+    count: out.count,
+    blockSize,
+    quantType: quantTypes[quantType],
   });
   return out;
 }
@@ -77,7 +114,10 @@ export function dequantizeBnb4(weight: Bnb4Weight, dtype: FloatDType = weight.dt
 export const absmaxRefs = (absmax: Bnb4Weight['absmax']) =>
   'codebook' in absmax
     ? {
-        absmax: absmax.codes.ref(), nestedAbsmax: absmax.absmax.ref(), nestedCode: absmax.codebook.ref(), offset: absmax.offset.ref(),
+        absmax: absmax.codes.ref(),
+        nestedAbsmax: absmax.absmax.ref(),
+        nestedCode: absmax.codebook.ref(),
+        offset: absmax.offset.ref(),
         nestedBlockSize: absmax.blockSize,
       }
     : { absmax: absmax.ref(), nestedAbsmax: undefined, nestedCode: undefined, offset: undefined, nestedBlockSize: 0 };

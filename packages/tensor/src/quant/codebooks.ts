@@ -4,12 +4,18 @@ const round = Math.fround;
 
 /** The 16 values of NormalFloat4 (Dettmers et al. 2023, appendix E), ascending: code i stands for nf4[i]. */
 const nf4 = [
-  -1, -0.6961928009986877, -0.5250730514526367, -0.39491748809814453, -0.28444138169288635, -0.18477343022823334, -0.09105003625154495, 0,
-  0.07958029955625534, 0.16093020141124725, 0.24611230194568634, 0.33791524171829224, 0.44070982933044434, 0.5626170039176941, 0.7229568362236023, 1,
+  -1, -0.6961928009986877, -0.5250730514526367, -0.39491748809814453, -0.28444138169288635, -0.18477343022823334,
+  -0.09105003625154495, 0, 0.07958029955625534, 0.16093020141124725, 0.24611230194568634, 0.33791524171829224,
+  0.44070982933044434, 0.5626170039176941, 0.7229568362236023, 1,
 ];
 
-/** Magnitudes of bitsandbytes' 4-bit float (1 sign, 2 exponent, 1 fraction bit) by its low three bits; bit 3 is the sign. */
-const fp4Magnitudes = [0, 0.0052083334885537624, 0.6666666865348816, 1, 0.3333333432674408, 0.5, 0.1666666716337204, 0.25];
+/**
+ * Magnitudes of bitsandbytes' 4-bit float (1 sign, 2 exponent, 1 fraction bit) by its low three bits; bit 3 is the
+ * sign.
+ */
+const fp4Magnitudes = [
+  0, 0.0052083334885537624, 0.6666666865348816, 1, 0.3333333432674408, 0.5, 0.1666666716337204, 0.25,
+];
 
 /** Value of each 4-bit code, f32 [16]. */
 export const codebooks: Readonly<Record<QuantType, Float32Array>> = {
@@ -18,8 +24,8 @@ export const codebooks: Readonly<Record<QuantType, Float32Array>> = {
 };
 
 /**
- * The 256 values in which bitsandbytes stores nested absmax: its signed dynamic map (Dettmers 2016), ascending. Decade i of 7
- * holds 2^i means of equal parts of [0.1, 1], scaled by 10^(i - 6), with both signs; then 0 and 1.
+ * The 256 values in which bitsandbytes stores nested absmax: its signed dynamic map (Dettmers 2016), ascending. Decade
+ * i of 7 holds 2^i means of equal parts of [0.1, 1], scaled by 10^(i - 6), with both signs; then 0 and 1.
  */
 export const dynamicMap: Float32Array = (() => {
   const values = [0, 1];

@@ -6,7 +6,10 @@ import type { Int8Weight } from './weight.js';
 /** Exact bytes of an LLM.int8 weight [n, k]. */
 export const int8Bytes = (n: number, k: number): number => n * k + 4 * n;
 
-/** Quantizes each row of a float weight [n, k] by its absmax; bit-equal to bitsandbytes, which rounds the weight to f16 first. */
+/**
+ * Quantizes each row of a float weight [n, k] by its absmax; bit-equal to bitsandbytes, which rounds the weight to f16
+ * first.
+ */
 export function quantizeInt8(weight: Tensor, { threshold = 6 }: { threshold?: number } = {}): Int8Weight {
   checkFloat('quantizeInt8', 'weight', weight);
   checkShape('quantizeInt8', 'weight', weight, ['n', 'k']);
@@ -23,6 +26,12 @@ export function dequantizeInt8(weight: Int8Weight, dtype: FloatDType): Tensor {
   const { backend } = weight.codes;
   const [rows, width] = weight.shape;
   const out = backend.empty(weight.shape, dtype);
-  backend.submit('dequantizeInt8', { codes: weight.codes.ref(), absmax: weight.absmax.ref(), out: out.ref(), rows, width });
+  backend.submit('dequantizeInt8', {
+    codes: weight.codes.ref(),
+    absmax: weight.absmax.ref(),
+    out: out.ref(),
+    rows,
+    width,
+  });
   return out;
 }

@@ -43,7 +43,10 @@ export interface Int8Weight {
   readonly shape: readonly [n: number, k: number];
   readonly codes: Tensor;
   readonly absmax: Tensor;
-  /** Elements of the input with |x| at or above it are multiplied unquantized; 0: none. bitsandbytes takes their whole columns, over all rows: a row here never depends on others. */
+  /**
+   * Elements of the input with |x| at or above it are multiplied unquantized; 0: none. bitsandbytes takes their whole
+   * columns, over all rows: a row here never depends on others.
+   */
   readonly threshold: number;
 }
 
@@ -63,7 +66,8 @@ export function weightTensors(weight: Weight): Tensor[] {
   }
 }
 
-export const weightBytes = (weight: Weight): number => weightTensors(weight).reduce((sum, tensor) => sum + tensor.bytes, 0);
+export const weightBytes = (weight: Weight): number =>
+  weightTensors(weight).reduce((sum, tensor) => sum + tensor.bytes, 0);
 
 export function disposeWeight(weight: Weight): void {
   for (const tensor of weightTensors(weight)) tensor.dispose();

@@ -5,18 +5,42 @@ import type { Cells, ReferenceMemory } from './memory.js';
 type Paged = Pick<CommandArgs<'attention'>, 'numKvHeads' | 'blockSize' | 'headDim' | 'maxBlocks'>;
 
 /** Index in a cache tensor of element 0 of head `head` at a position of a sequence. */
-const slot = (tables: Cells, { numKvHeads, blockSize, headDim, maxBlocks }: Paged, sequence: number, position: number, head: number): number => {
+const slot = (
+  tables: Cells,
+  { numKvHeads, blockSize, headDim, maxBlocks }: Paged,
+  sequence: number,
+  position: number,
+  head: number,
+): number => {
   const block = tables.get(sequence * maxBlocks + Math.floor(position / blockSize));
   return ((block * numKvHeads + head) * blockSize + (position % blockSize)) * headDim;
 };
 
-const queryAt = ({ numHeads, numKvHeads, headDim, qOffset, qGroupStride, rowStride }: Pick<CommandArgs<'attention'>, 'numHeads' | 'numKvHeads' | 'headDim' | 'qOffset' | 'qGroupStride' | 'rowStride'>, token: number, head: number): number => {
+const queryAt = (
+  {
+    numHeads,
+    numKvHeads,
+    headDim,
+    qOffset,
+    qGroupStride,
+    rowStride,
+  }: Pick<CommandArgs<'attention'>, 'numHeads' | 'numKvHeads' | 'headDim' | 'qOffset' | 'qGroupStride' | 'rowStride'>,
+  token: number,
+  head: number,
+): number => {
   const group = numHeads / numKvHeads;
   return token * rowStride + qOffset + Math.floor(head / group) * qGroupStride + (head % group) * headDim;
 };
 
 export function ropeKvWrite(args: CommandArgs<'ropeKvWrite'>, memory: ReferenceMemory): void {
-  const [qkv, keys, values, positions, sequenceOf, tables] = [args.qkv, args.keyCache, args.valueCache, args.positions, args.sequenceOf, args.blockTables].map((ref) => memory.cells(ref));
+  const [qkv, keys, values, positions, sequenceOf, tables] = [
+    args.qkv,
+    args.keyCache,
+    args.valueCache,
+    args.positions,
+    args.sequenceOf,
+    args.blockTables,
+  ].map((ref) => memory.cells(ref));
   const frequencies = args.inverseFrequencies && memory.cells(args.inverseFrequencies);
   const half = args.rotaryDim / 2;
   const rotated = (start: number, token: number): number[] => {
@@ -48,9 +72,20 @@ export function ropeKvWrite(args: CommandArgs<'ropeKvWrite'>, memory: ReferenceM
 export function attention(
   args: CommandArgs<'attention'>,
   memory: ReferenceMemory,
-  { mix, round }: { mix: (scores: readonly number[]) => number[]; round: (value: number) => number } = { mix: softmaxOf, round: (value) => value },
+  { mix, round }: { mix: (scores: readonly number[]) => number[]; round: (value: number) => number } = {
+    mix: softmaxOf,
+    round: (value) => value,
+  },
 ): void {
-  const [qkv, keys, values, out, starts, lengths, tables] = [args.qkv, args.keyCache, args.valueCache, args.out, args.sequenceStarts, args.contextLengths, args.blockTables].map((ref) => memory.cells(ref));
+  const [qkv, keys, values, out, starts, lengths, tables] = [
+    args.qkv,
+    args.keyCache,
+    args.valueCache,
+    args.out,
+    args.sequenceStarts,
+    args.contextLengths,
+    args.blockTables,
+  ].map((ref) => memory.cells(ref));
   const slopes = args.alibiSlopes && memory.cells(args.alibiSlopes);
   const bias = args.bias && memory.cells(args.bias);
   const { headDim, numHeads, numKvHeads } = args;
@@ -73,7 +108,10 @@ export function attention(
         const slots = Array.from({ length }, (_, p) => slot(tables, args, sequence, p, kvHead));
         const weights = mix(slots.map((at, p) => scoreOf(queryAt(args, token, head), at, head, position, p)));
         for (let i = 0; i < headDim; i++) {
-          const sum = slots.reduce((total, at, p) => total + (weights[p] === 0 ? 0 : weights[p] * values.get(at + i)), 0);
+          const sum = slots.reduce(
+            (total, at, p) => total + (weights[p] === 0 ? 0 : weights[p] * values.get(at + i)),
+            0,
+          );
           out.set(token * numHeads * headDim + head * headDim + i, round(sum));
         }
       }

@@ -12,7 +12,11 @@ type Reference = { [N in CommandName]: (args: CommandArgs<N>, memory: ReferenceM
 const rowOf = (x: Cells, row: number, width: number) => Array.from({ length: width }, (_, i) => x.get(row * width + i));
 
 /** Adds the residual and writes the sum, then normalises row by row. */
-function norm(args: CommandArgs<'layerNorm'> | CommandArgs<'rmsNorm'>, memory: ReferenceMemory, normalise: (row: number[]) => number[]): void {
+function norm(
+  args: CommandArgs<'layerNorm'> | CommandArgs<'rmsNorm'>,
+  memory: ReferenceMemory,
+  normalise: (row: number[]) => number[],
+): void {
   const [x, out] = [memory.cells(args.x), memory.cells(args.out)];
   const residual = args.residual && memory.cells(args.residual);
   const sum = args.sum && memory.cells(args.sum);
@@ -29,8 +33,16 @@ function norm(args: CommandArgs<'layerNorm'> | CommandArgs<'rmsNorm'>, memory: R
 
 const mean = (values: readonly number[]) => values.reduce((a, b) => a + b, 0) / values.length;
 
-function moveRows(source: Uint8Array, target: Uint8Array, rows: number, rowBytes: number, from: (row: number) => number, to: (row: number) => number): void {
-  for (let row = 0; row < rows; row++) target.set(source.subarray(from(row) * rowBytes, (from(row) + 1) * rowBytes), to(row) * rowBytes);
+function moveRows(
+  source: Uint8Array,
+  target: Uint8Array,
+  rows: number,
+  rowBytes: number,
+  from: (row: number) => number,
+  to: (row: number) => number,
+): void {
+  for (let row = 0; row < rows; row++)
+    target.set(source.subarray(from(row) * rowBytes, (from(row) + 1) * rowBytes), to(row) * rowBytes);
 }
 
 /** Every command as plain loops in double precision; results are rounded once, to the dtype of the output. */
@@ -72,13 +84,27 @@ export const reference: Reference = {
   selectRows({ x, indices, out, rows }, memory) {
     const index = memory.cells(indices);
     const rowBytes = rows === 0 ? 0 : out.bytes / rows;
-    moveRows(memory.bytes(x.buffer, x.offset, x.bytes), memory.bytes(out.buffer, out.offset, out.bytes), rows, rowBytes, (row) => index.get(row), (row) => row);
+    moveRows(
+      memory.bytes(x.buffer, x.offset, x.bytes),
+      memory.bytes(out.buffer, out.offset, out.bytes),
+      rows,
+      rowBytes,
+      (row) => index.get(row),
+      (row) => row,
+    );
   },
 
   scatterRows({ x, indices, out, rows }, memory) {
     const index = memory.cells(indices);
     const rowBytes = rows === 0 ? 0 : x.bytes / rows;
-    moveRows(memory.bytes(x.buffer, x.offset, x.bytes), memory.bytes(out.buffer, out.offset, out.bytes), rows, rowBytes, (row) => row, (row) => index.get(row));
+    moveRows(
+      memory.bytes(x.buffer, x.offset, x.bytes),
+      memory.bytes(out.buffer, out.offset, out.bytes),
+      rows,
+      rowBytes,
+      (row) => row,
+      (row) => index.get(row),
+    );
   },
 
   linear,
@@ -133,7 +159,8 @@ export const reference: Reference = {
 
   softmax({ x, out, rows, width }, memory) {
     const [from, to] = [memory.cells(x), memory.cells(out)];
-    for (let row = 0; row < rows; row++) softmaxOf(rowOf(from, row, width)).forEach((value, i) => to.set(row * width + i, value));
+    for (let row = 0; row < rows; row++)
+      softmaxOf(rowOf(from, row, width)).forEach((value, i) => to.set(row * width + i, value));
   },
 
   crossEntropy({ logits, targets, out, rows, width }, memory) {
@@ -160,7 +187,8 @@ export const reference: Reference = {
   multiply({ a, b, out, rows, width, aStride, bStride }, memory) {
     const [left, right, to] = [memory.cells(a), memory.cells(b), memory.cells(out)];
     for (let row = 0; row < rows; row++) {
-      for (let i = 0; i < width; i++) to.set(row * width + i, left.get(row * aStride + i) * right.get(row * bStride + i));
+      for (let i = 0; i < width; i++)
+        to.set(row * width + i, left.get(row * aStride + i) * right.get(row * bStride + i));
     }
   },
 

@@ -10,12 +10,18 @@ const failure = (code: DriverFailure['code'], message: string, command?: string)
   Object.assign(new Error(message), { code, command }) as DriverFailure;
 
 const info: DriverInfo = {
-  type: 'cpu', index: 0, name: 'TypeScript reference', totalBytes: 2 ** 33, mapsFiles: false, activationDtypes: ['f32', 'f16', 'bf16'], features: {},
+  type: 'cpu',
+  index: 0,
+  name: 'TypeScript reference',
+  totalBytes: 2 ** 33,
+  mapsFiles: false,
+  activationDtypes: ['f32', 'f16', 'bf16'],
+  features: {},
 };
 
 /**
- * The commands as plain loops in double precision: slow and obviously right. It runs each command when it is submitted; the
- * conformance suite compares every other driver with it.
+ * The commands as plain loops in double precision: slow and obviously right. It runs each command when it is submitted;
+ * the conformance suite compares every other driver with it.
  */
 export class ReferenceDriver implements Driver {
   readonly info = info;
@@ -28,7 +34,10 @@ export class ReferenceDriver implements Driver {
 
   alloc(bytes: number): number {
     if (this.#memory.allocatedBytes + bytes > info.totalBytes) {
-      throw Object.assign(failure('out_of_memory', 'out of memory'), { wantedBytes: bytes, freeBytes: info.totalBytes - this.#memory.allocatedBytes });
+      throw Object.assign(failure('out_of_memory', 'out of memory'), {
+        wantedBytes: bytes,
+        freeBytes: info.totalBytes - this.#memory.allocatedBytes,
+      });
     }
     return this.#memory.alloc(bytes);
   }
@@ -74,7 +83,7 @@ export class ReferenceDriver implements Driver {
 
   readFile(file: number, fileOffset: number, buffer: number, offset: number, bytes: number): void {
     const target = this.#memory.bytes(buffer, offset, bytes);
-    for (let done = 0; done < bytes; ) {
+    for (let done = 0; done < bytes;) {
       const got = readSync(this.#files.get(file)!, target, done, bytes - done, fileOffset + done);
       if (got === 0) {
         this.#error ??= failure('file', `the file ends ${bytes - done} bytes early`);
@@ -88,9 +97,17 @@ export class ReferenceDriver implements Driver {
     throw failure('device', 'this driver does not map files');
   }
 
-  copyFrom(source: Driver, sourceBuffer: number, sourceOffset: number, buffer: number, offset: number, bytes: number): boolean {
+  copyFrom(
+    source: Driver,
+    sourceBuffer: number,
+    sourceOffset: number,
+    buffer: number,
+    offset: number,
+    bytes: number,
+  ): boolean {
     if (!(source instanceof ReferenceDriver)) return false;
-    if (this.#recording || source.#recording) throw failure('command', 'copyFrom may not be called between beginCapture and endCapture');
+    if (this.#recording || source.#recording)
+      throw failure('command', 'copyFrom may not be called between beginCapture and endCapture');
     this.write(buffer, offset, source.#memory.bytes(sourceBuffer, sourceOffset, bytes));
     return true;
   }

@@ -31,7 +31,12 @@ function bnb4Part(x: Cells, { rows, k, dtype }: Linear, part: Part, memory: Refe
   const [round, compute] = [roundingTo(dtype), roundingTo(part.computeDtype)];
   const few = rows <= 4 && k % part.blockSize === 0;
   const absmaxOf = absmaxReader({ ...part, absmax: part.absmax! }, memory);
-  const read = bnb4Reader(codes, few ? (block) => compute(absmaxOf(block)) : absmaxOf, part.blockSize, few ? codebookOf(part.quantType).map(compute) : codebookOf(part.quantType));
+  const read = bnb4Reader(
+    codes,
+    few ? (block) => compute(absmaxOf(block)) : absmaxOf,
+    part.blockSize,
+    few ? codebookOf(part.quantType).map(compute) : codebookOf(part.quantType),
+  );
   const product: Round = few ? compute : (value) => value;
   return (row, column) => {
     let sum = bias ? compute(bias.get(column)) : 0;
@@ -42,7 +47,12 @@ function bnb4Part(x: Cells, { rows, k, dtype }: Linear, part: Part, memory: Refe
 
 /** bitsandbytes' MatMul8bitLt without gradients: int8_vectorwise_quant and int8_mixed_scaled_mm. */
 function int8Part(x: Cells, { rows, k, dtype }: Linear, part: Part, memory: ReferenceMemory): Product {
-  const [weight, absmax, bias, round] = [memory.cells(part.weight), memory.cells(part.absmax!), part.bias && memory.cells(part.bias), roundingTo(dtype)];
+  const [weight, absmax, bias, round] = [
+    memory.cells(part.weight),
+    memory.cells(part.absmax!),
+    part.bias && memory.cells(part.bias),
+    roundingTo(dtype),
+  ];
   const fusesBias = dtypeFromCode(dtype) === 'f16';
   const isOutlier = (value: number) => part.threshold > 0 && Math.abs(value) >= part.threshold;
   const at = (row: number, i: number) => toF16(x.get(row * k + i));
@@ -50,7 +60,9 @@ function int8Part(x: Cells, { rows, k, dtype }: Linear, part: Part, memory: Refe
   const columns = Array.from({ length: k }, (_, i) => i);
   const outliers = columns.filter((i) => all.some((row) => isOutlier(at(row, i))));
   const regular = columns.filter((i) => !outliers.includes(i));
-  const largest = all.map((row) => columns.reduce((max, i) => (isOutlier(at(row, i)) ? max : Math.max(max, Math.abs(at(row, i)))), 0));
+  const largest = all.map((row) =>
+    columns.reduce((max, i) => (isOutlier(at(row, i)) ? max : Math.max(max, Math.abs(at(row, i)))), 0),
+  );
   const codes = all.map((row) => regular.map((i) => int8Code(at(row, i), largest[row])));
   return (row, column) => {
     const integer = regular.reduce((sum, i, j) => sum + codes[row][j] * weight.get(column * k + i), 0);
@@ -90,17 +102,27 @@ export function eagerLinear(args: Linear, memory: ReferenceMemory): void {
 }
 
 export function eagerRope(args: CommandArgs<'eagerRope'>, memory: ReferenceMemory): void {
-  const [qkv, positions, sequenceOf, frequencies] = [args.qkv, args.positions, args.sequenceOf, args.inverseFrequencies].map((ref) => memory.cells(ref));
+  const [qkv, positions, sequenceOf, frequencies] = [
+    args.qkv,
+    args.positions,
+    args.sequenceOf,
+    args.inverseFrequencies,
+  ].map((ref) => memory.cells(ref));
   const round = roundingTo(args.dtype);
   const half = args.rotaryDim / 2;
   const group = args.numHeads / args.numKvHeads;
   const starts = [
-    ...Array.from({ length: args.numHeads }, (_, head) => args.qOffset + Math.floor(head / group) * args.qGroupStride + (head % group) * args.headDim),
+    ...Array.from(
+      { length: args.numHeads },
+      (_, head) => args.qOffset + Math.floor(head / group) * args.qGroupStride + (head % group) * args.headDim,
+    ),
     ...Array.from({ length: args.numKvHeads }, (_, head) => args.kOffset + head * args.kvStride),
   ];
   for (let token = 0; token < args.tokens; token++) {
     for (let i = 0; i < half; i++) {
-      const angle = toF32(positions.get(token) * frequencies.get((args.perSequence ? sequenceOf.get(token) * half : 0) + i));
+      const angle = toF32(
+        positions.get(token) * frequencies.get((args.perSequence ? sequenceOf.get(token) * half : 0) + i),
+      );
       const [cos, sin] = [round(Math.cos(angle) * args.ropeScale), round(Math.sin(angle) * args.ropeScale)];
       for (const start of starts) {
         const base = token * args.rowStride + start;

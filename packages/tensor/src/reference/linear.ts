@@ -14,7 +14,9 @@ function floatProduct(x: Cells, k: number, weight: (index: number) => number): P
   };
 }
 
-/** LLM.int8: the row's outliers (|x| >= threshold > 0) times dequantized codes, plus the integer product of the rest. */
+/**
+ * LLM.int8: the row's outliers (|x| >= threshold > 0) times dequantized codes, plus the integer product of the rest.
+ */
 function int8Product(x: Cells, k: number, rows: number, part: Part, memory: ReferenceMemory): Product {
   const [codes, absmax] = [memory.cells(part.weight), memory.cells(part.absmax!)];
   const isOutlier = (value: number) => part.threshold > 0 && Math.abs(value) >= part.threshold;
@@ -55,7 +57,11 @@ export function linear(args: CommandArgs<'linear'>, memory: ReferenceMemory): vo
   const [x, out] = [memory.cells(args.x), memory.cells(args.out)];
   const residual = args.residual && memory.cells(args.residual);
   const act = activations[args.activation];
-  const parts = args.parts.map((part) => ({ n: part.n, bias: part.bias && memory.cells(part.bias), product: productOf(x, args, part, memory) }));
+  const parts = args.parts.map((part) => ({
+    n: part.n,
+    bias: part.bias && memory.cells(part.bias),
+    product: productOf(x, args, part, memory),
+  }));
   const columns = parts.flatMap(({ n, bias, product }) =>
     Array.from({ length: n }, (_, column) => (row: number) => product(row, column) + (bias?.get(column) ?? 0)),
   );

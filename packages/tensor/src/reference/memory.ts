@@ -29,7 +29,8 @@ export class ReferenceMemory {
 
   bytes(id: number, offset: number, bytes: number): Uint8Array {
     const buffer = this.buffers.get(id);
-    if (!buffer || offset + bytes > buffer.byteLength) throw new RangeError(`bytes ${offset}..${offset + bytes} are outside buffer ${id}`);
+    if (!buffer || offset + bytes > buffer.byteLength)
+      throw new RangeError(`bytes ${offset}..${offset + bytes} are outside buffer ${id}`);
     return new Uint8Array(buffer, offset, bytes);
   }
 
@@ -60,7 +61,11 @@ export class ReferenceMemory {
         return typed(new Int32Array(raw.buffer, offset, bytes / 4));
       case 'i64': {
         const array = new BigInt64Array(raw.buffer, offset, bytes / 8);
-        return { length: array.length, get: (i) => Number(array[i]), set: (i, value) => void (array[i] = BigInt(value)) };
+        return {
+          length: array.length,
+          get: (i) => Number(array[i]),
+          set: (i, value) => void (array[i] = BigInt(value)),
+        };
       }
     }
   }

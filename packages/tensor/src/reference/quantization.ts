@@ -33,7 +33,8 @@ export function quantize4bit(args: CommandArgs<'quantize4bit'>, memory: Referenc
     const inverse = round(1 / largest);
     for (let i = start; i < end; i++) {
       const code = table(round(x.get(i) * inverse));
-      if (i % 2 === 0) codes.set(i >> 1, (code << 4) | table(0)); // an odd count ends with the code of 0
+      if (i % 2 === 0)
+        codes.set(i >> 1, (code << 4) | table(0)); // an odd count ends with the code of 0
       else codes.set(i >> 1, (codes.get(i >> 1) & 0xf0) | code);
     }
   }
@@ -44,18 +45,31 @@ const fourBitTable = (quantType: QuantType): ((x: number) => number) =>
   quantType === 'nf4' ? (x) => nearest(nf4Cuts, x) : (x) => fp4Order[nearest(fp4Cuts, Math.abs(x))] | (x < 0 ? 8 : 0);
 
 /** A reader of absmax per block, plain or nested. */
-export function absmaxReader(args: Pick<CommandArgs<'dequantize4bit'>, 'absmax' | 'nestedAbsmax' | 'nestedCode' | 'offset' | 'nestedBlockSize'>, memory: ReferenceMemory): (block: number) => number {
+export function absmaxReader(
+  args: Pick<CommandArgs<'dequantize4bit'>, 'absmax' | 'nestedAbsmax' | 'nestedCode' | 'offset' | 'nestedBlockSize'>,
+  memory: ReferenceMemory,
+): (block: number) => number {
   const absmax = memory.cells(args.absmax);
   if (!args.nestedAbsmax) return (block) => absmax.get(block);
-  const [nested, code, offset] = [memory.cells(args.nestedAbsmax), memory.cells(args.nestedCode!), memory.cells(args.offset!)];
-  return (block) => round(round(code.get(absmax.get(block)) * nested.get(Math.floor(block / args.nestedBlockSize))) + offset.get(0));
+  const [nested, code, offset] = [
+    memory.cells(args.nestedAbsmax),
+    memory.cells(args.nestedCode!),
+    memory.cells(args.offset!),
+  ];
+  return (block) =>
+    round(round(code.get(absmax.get(block)) * nested.get(Math.floor(block / args.nestedBlockSize))) + offset.get(0));
 }
 
 /** The 16 values of a 4-bit type. */
 export const codebookOf = (quantType: number): Float32Array => codebooks[quantTypeOf(quantType)];
 
 /** A reader of dequantized 4-bit values by flat index. */
-export function bnb4Reader(codes: Cells, absmaxOf: (block: number) => number, blockSize: number, book: Float32Array): (index: number) => number {
+export function bnb4Reader(
+  codes: Cells,
+  absmaxOf: (block: number) => number,
+  blockSize: number,
+  book: Float32Array,
+): (index: number) => number {
   return (i) => {
     const byte = codes.get(i >> 1);
     return round(book[i % 2 === 0 ? byte >> 4 : byte & 15] * absmaxOf(Math.floor(i / blockSize)));
@@ -64,13 +78,18 @@ export function bnb4Reader(codes: Cells, absmaxOf: (block: number) => number, bl
 
 export function dequantize4bit(args: CommandArgs<'dequantize4bit'>, memory: ReferenceMemory): void {
   const out = memory.cells(args.out);
-  const value = bnb4Reader(memory.cells(args.codes), absmaxReader(args, memory), args.blockSize, codebookOf(args.quantType));
+  const value = bnb4Reader(
+    memory.cells(args.codes),
+    absmaxReader(args, memory),
+    args.blockSize,
+    codebookOf(args.quantType),
+  );
   for (let i = 0; i < args.count; i++) out.set(i, value(i));
 }
 
 /**
- * The f32 mean, added in the order of torch's CUDA reduction with one block of up to 512 threads, four sums each: the offset of nested
- * absmax is that mean. From 32768 values on the order there depends on the GPU.
+ * The f32 mean, added in the order of torch's CUDA reduction with one block of up to 512 threads, four sums each: the
+ * offset of nested absmax is that mean. From 32768 values on the order there depends on the GPU.
  */
 function meanOf(x: readonly number[]): number {
   const n = x.length;
@@ -95,7 +114,9 @@ function meanOf(x: readonly number[]): number {
 }
 
 export function quantizeAbsmax(args: CommandArgs<'quantizeAbsmax'>, memory: ReferenceMemory): void {
-  const [x, out, nested, code, offset] = [args.x, args.out, args.nestedAbsmax, args.nestedCode, args.offset].map((ref) => memory.cells(ref));
+  const [x, out, nested, code, offset] = [args.x, args.out, args.nestedAbsmax, args.nestedCode, args.offset].map(
+    (ref) => memory.cells(ref),
+  );
   const mean = meanOf(Array.from({ length: args.count }, (_, i) => x.get(i)));
   offset.set(0, mean);
   const book = Array.from({ length: code.length }, (_, i) => code.get(i));
@@ -111,7 +132,8 @@ export function quantizeAbsmax(args: CommandArgs<'quantizeAbsmax'>, memory: Refe
 }
 
 /** Code of x in a row of absmax `largest`. */
-export const int8Code = (x: number, largest: number): number => (largest === 0 ? 0 : roundEven(round(x * round(127 * round(1 / largest)))));
+export const int8Code = (x: number, largest: number): number =>
+  largest === 0 ? 0 : roundEven(round(x * round(127 * round(1 / largest))));
 
 export function quantizeInt8(args: CommandArgs<'quantizeInt8'>, memory: ReferenceMemory): void {
   const [x, codes, absmax] = [memory.cells(args.x), memory.cells(args.codes), memory.cells(args.absmax)];

@@ -2,10 +2,12 @@ import type { CommandArgs } from '../driver/schema.js';
 import { philox, softmaxOf } from './maths.js';
 import type { Cells, ReferenceMemory } from './memory.js';
 
-const rowOf = (cells: Cells, row: number, width: number) => Array.from({ length: width }, (_, i) => cells.get(row * width + i));
+const rowOf = (cells: Cells, row: number, width: number) =>
+  Array.from({ length: width }, (_, i) => cells.get(row * width + i));
 
 /** Lowest index of the largest value. */
-export const argmaxOf = (values: readonly number[]): number => values.reduce((best, value, i) => (value > values[best] ? i : best), 0);
+export const argmaxOf = (values: readonly number[]): number =>
+  values.reduce((best, value, i) => (value > values[best] ? i : best), 0);
 
 function penalise(scores: number[], history: readonly number[], penalty: number): void {
   for (const id of new Set(history)) scores[id] = scores[id] < 0 ? scores[id] * penalty : scores[id] / penalty;
@@ -41,7 +43,10 @@ function minP(scores: number[], p: number): void {
 }
 
 /** Probabilities from which a sampling row draws: for distribution tests of other drivers. */
-export function filteredProbabilities(logits: readonly number[], options: { temperature: number; topK: number; topP: number; minP: number }): number[] {
+export function filteredProbabilities(
+  logits: readonly number[],
+  options: { temperature: number; topK: number; topP: number; minP: number },
+): number[] {
   const scores = logits.map((value) => value / options.temperature);
   topK(scores, options.topK);
   topP(scores, options.topP);
@@ -50,7 +55,9 @@ export function filteredProbabilities(logits: readonly number[], options: { temp
 }
 
 export function sample(args: CommandArgs<'sample'>, memory: ReferenceMemory): void {
-  const [logits, out, floats, ints, counters] = [args.logits, args.out, args.floats, args.ints, args.counters].map((ref) => memory.cells(ref));
+  const [logits, out, floats, ints, counters] = [args.logits, args.out, args.floats, args.ints, args.counters].map(
+    (ref) => memory.cells(ref),
+  );
   const history = args.history && memory.cells(args.history);
   const lengths = args.historyLengths && memory.cells(args.historyLengths);
   for (let row = 0; row < args.rows; row++) {
@@ -81,7 +88,13 @@ export function sample(args: CommandArgs<'sample'>, memory: ReferenceMemory): vo
 }
 
 export function advance(args: CommandArgs<'advance'>, memory: ReferenceMemory): void {
-  const [sampled, ids, positions, lengths, counters] = [args.sampled, args.tokenIds, args.positions, args.contextLengths, args.counters].map((ref) => memory.cells(ref));
+  const [sampled, ids, positions, lengths, counters] = [
+    args.sampled,
+    args.tokenIds,
+    args.positions,
+    args.contextLengths,
+    args.counters,
+  ].map((ref) => memory.cells(ref));
   const history = args.history && memory.cells(args.history);
   const historyLengths = args.historyLengths && memory.cells(args.historyLengths);
   for (let row = 0; row < args.rows; row++) {
