@@ -1,6 +1,10 @@
 import js from '@eslint/js';
+import { builtinRules } from 'eslint/use-at-your-own-risk';
 import tseslint from 'typescript-eslint';
 import { arrows } from './tooling/arrows.js';
+
+const functionLength = (max) => ({ max, skipBlankLines: true, skipComments: true });
+const tests = ['**/*.test.ts', '**/*.bench.ts', '**/conformance/**'];
 
 export default tseslint.config(
   { ignores: ['**/dist/**', '**/build/**', '**/fixtures/**', '**/.turbo/**', '**/coverage/**', '**/*.d.ts'] },
@@ -24,6 +28,17 @@ export default tseslint.config(
       '@typescript-eslint/consistent-type-imports': 'error',
     },
   },
-  { files: ['packages/*/src/**/*.ts'], ignores: ['**/*.test.ts', '**/*.bench.ts'], rules: { 'no-console': 'error' } },
+  {
+    files: ['**/*.{ts,js,mjs}'],
+    ignores: tests,
+    // One rule has one severity; the second name lets functions warn before they fail.
+    plugins: { early: { rules: { 'max-lines-per-function': builtinRules.get('max-lines-per-function') } } },
+    rules: {
+      complexity: ['error', 20],
+      'max-lines-per-function': ['error', functionLength(60)],
+      'early/max-lines-per-function': ['warn', functionLength(40)],
+    },
+  },
+  { files: ['packages/*/src/**/*.ts'], ignores: tests, rules: { 'no-console': 'error' } },
   ...arrows,
 );

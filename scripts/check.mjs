@@ -1,4 +1,5 @@
-// Sets up everything, then checks the format and runs lint, type check, tests and package checks of all packages, one after the other.
+// Sets up everything, then checks the format and runs lint, type check, tests and package checks of all packages, one
+// after the other.
 import { buildEnvironment, setup } from './lib/setup.mjs';
 import { findNvcc } from '../packages/kernels-cuda/scripts/find-nvcc.mjs';
 import { step, turboCommand } from './lib/commands.mjs';

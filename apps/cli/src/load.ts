@@ -1,5 +1,6 @@
 import { AutoModelForCausalLM, type CausalModel } from '@q/transformers';
 import { loadOptions, type ModelFlags } from './flags.js';
+import { note } from './output.js';
 import { progressBar } from './progress.js';
 
 export interface LoadedModel {
@@ -7,7 +8,7 @@ export interface LoadedModel {
   readonly loadMs: number;
 }
 
-/** Loads a model as the flags say, with a progress bar. The caller disposes it. */
+/** Loads a model as the flags say, with a progress bar; its warnings go to stderr. The caller disposes it. */
 export async function loadModel(id: string, flags: ModelFlags, signal: AbortSignal): Promise<LoadedModel> {
   using bar = progressBar('loading', 'bytes');
   const started = performance.now();
@@ -15,7 +16,9 @@ export async function loadModel(id: string, flags: ModelFlags, signal: AbortSign
     ...loadOptions(flags, signal),
     onProgress: (progress) => bar.update(progress.bytes, progress.totalBytes),
   });
-  return { model, loadMs: performance.now() - started };
+  const loadMs = performance.now() - started;
+  for (const line of model.warnings) note(`warning: ${line}`);
+  return { model, loadMs };
 }
 
 /** How the linear layers are kept, in a word: `nf4 double quant`, `int8`, `bf16`. */

@@ -8,14 +8,105 @@ namespace q {
 constexpr const char* kAbi = "ce471223";
 constexpr int kMaxRepeat = 4;
 
-enum class DType : int { f32 = 0, f16 = 1, bf16 = 2, i8 = 3, u8 = 4, i32 = 5, i64 = 6, boolean = 7 };
-enum class WeightKind : int { dense = 0, bnb4 = 1, int8 = 2 };
-enum class QuantType : int { nf4 = 0, fp4 = 1 };
-enum class ActivationKind : int { none = 0, silu = 1, gelu = 2, gelu_tanh = 3, relu = 4, quick_gelu = 5, sigmoid = 6, tanh = 7 };
-enum class RandomKind : int { normal = 0, uniform = 1, bits = 2 };
-enum class Command : int { fill = 0, random = 1, copy = 2, cast = 3, embedding = 4, selectRows = 5, scatterRows = 6, linear = 7, rmsNorm = 8, layerNorm = 9, ropeKvWrite = 10, attention = 11, activation = 12, gatedActivation = 13, add = 14, scale = 15, softmax = 16, crossEntropy = 17, argmax = 18, sample = 19, advance = 20, quantize4bit = 21, dequantize4bit = 22, quantizeAbsmax = 23, quantizeInt8 = 24, dequantizeInt8 = 25, multiply = 26, eagerLinear = 27, eagerRope = 28, eagerAttention = 29 };
+enum class DType : int {
+  f32 = 0,
+  f16 = 1,
+  bf16 = 2,
+  i8 = 3,
+  u8 = 4,
+  i32 = 5,
+  i64 = 6,
+  boolean = 7,
+};
+enum class WeightKind : int {
+  dense = 0,
+  bnb4 = 1,
+  int8 = 2,
+};
+enum class QuantType : int {
+  nf4 = 0,
+  fp4 = 1,
+};
+enum class ActivationKind : int {
+  none = 0,
+  silu = 1,
+  gelu = 2,
+  gelu_tanh = 3,
+  relu = 4,
+  quick_gelu = 5,
+  sigmoid = 6,
+  tanh = 7,
+};
+enum class RandomKind : int {
+  normal = 0,
+  uniform = 1,
+  bits = 2,
+};
+enum class Command : int {
+  fill = 0,
+  random = 1,
+  copy = 2,
+  cast = 3,
+  embedding = 4,
+  selectRows = 5,
+  scatterRows = 6,
+  linear = 7,
+  rmsNorm = 8,
+  layerNorm = 9,
+  ropeKvWrite = 10,
+  attention = 11,
+  activation = 12,
+  gatedActivation = 13,
+  add = 14,
+  scale = 15,
+  softmax = 16,
+  crossEntropy = 17,
+  argmax = 18,
+  sample = 19,
+  advance = 20,
+  quantize4bit = 21,
+  dequantize4bit = 22,
+  quantizeAbsmax = 23,
+  quantizeInt8 = 24,
+  dequantizeInt8 = 25,
+  multiply = 26,
+  eagerLinear = 27,
+  eagerRope = 28,
+  eagerAttention = 29,
+};
 constexpr int kCommandCount = 30;
-constexpr const char* kCommandNames[] = {"fill", "random", "copy", "cast", "embedding", "selectRows", "scatterRows", "linear", "rmsNorm", "layerNorm", "ropeKvWrite", "attention", "activation", "gatedActivation", "add", "scale", "softmax", "crossEntropy", "argmax", "sample", "advance", "quantize4bit", "dequantize4bit", "quantizeAbsmax", "quantizeInt8", "dequantizeInt8", "multiply", "eagerLinear", "eagerRope", "eagerAttention"};
+constexpr const char* kCommandNames[] = {
+  "fill",
+  "random",
+  "copy",
+  "cast",
+  "embedding",
+  "selectRows",
+  "scatterRows",
+  "linear",
+  "rmsNorm",
+  "layerNorm",
+  "ropeKvWrite",
+  "attention",
+  "activation",
+  "gatedActivation",
+  "add",
+  "scale",
+  "softmax",
+  "crossEntropy",
+  "argmax",
+  "sample",
+  "advance",
+  "quantize4bit",
+  "dequantize4bit",
+  "quantizeAbsmax",
+  "quantizeInt8",
+  "dequantizeInt8",
+  "multiply",
+  "eagerLinear",
+  "eagerRope",
+  "eagerAttention",
+};
 
 /// Bytes on the device and how to read them; data is null when an optional tensor is absent.
 struct Tensor {
@@ -183,7 +274,8 @@ struct LinearArgs {
     a.activation = r.integer();
     a.gated = r.integer();
     a.parts_count = r.count(kMaxRepeat);
-    for (int64_t i = 0; i < a.parts_count; ++i) a.parts[i] = std::remove_reference_t<decltype(a.parts[i])>::read(r);
+    for (int64_t i = 0; i < a.parts_count; ++i)
+      a.parts[i] = std::remove_reference_t<decltype(a.parts[i])>::read(r);
     return a;
   }
 };
@@ -686,7 +778,8 @@ struct EagerLinearArgs {
     a.k = r.integer();
     a.dtype = r.integer();
     a.parts_count = r.count(kMaxRepeat);
-    for (int64_t i = 0; i < a.parts_count; ++i) a.parts[i] = std::remove_reference_t<decltype(a.parts[i])>::read(r);
+    for (int64_t i = 0; i < a.parts_count; ++i)
+      a.parts[i] = std::remove_reference_t<decltype(a.parts[i])>::read(r);
     return a;
   }
 };

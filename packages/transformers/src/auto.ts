@@ -99,6 +99,7 @@ async function loadModel(
   options: LoadModelOptions,
 ): Promise<CausalModel> {
   const { signal, loadFormat = 'auto', numerics = 'fused' } = options;
+  const warnings = config.warnings.map(({ message }) => message);
   if (loadFormat !== 'auto' && loadFormat !== 'dummy')
     throw new ConfigError('fromPretrained', `loadFormat is "${String(loadFormat)}"`, { fix: 'use "auto" or "dummy"' });
   if (!numericsModes.includes(numerics))
@@ -139,6 +140,7 @@ async function loadModel(
         ignored: architecture.ignoredTensors,
         signal,
         onProgress: options.onProgress,
+        onWarning: (line) => warnings.push(line),
       });
     }
     const kvDtype = floatDType('kvCacheDtype', options.kvCacheDtype ?? 'auto');
@@ -159,6 +161,7 @@ async function loadModel(
       quantizationConfig: stored ?? wanted,
       engine,
       folder,
+      warnings,
     });
   } catch (error) {
     model.dispose();

@@ -36,6 +36,7 @@ export interface ModelParts {
   readonly engine: EngineOptions;
   /** Folder of the checkpoint, for the files that saving copies; undefined for dummy weights. */
   readonly folder: string | undefined;
+  readonly warnings: readonly string[];
 }
 
 export interface ForwardInput {
@@ -89,6 +90,14 @@ export class CausalModel implements AsyncDisposable {
 
   get quantizationConfig(): QuantizationConfig | undefined {
     return this.#parts.quantizationConfig;
+  }
+
+  /**
+   * What was passed over or mended while loading, a line each: keys of config.json without effect, tensors that the
+   * model does not have, a quantization_config that the weights contradict.
+   */
+  get warnings(): readonly string[] {
+    return this.#parts.warnings;
   }
 
   /** The device it computes on. */

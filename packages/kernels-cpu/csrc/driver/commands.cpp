@@ -1,19 +1,39 @@
 // See commands.h. The only list of commands in native code; a missing kernel is a link error.
 #include "commands.h"
 
-#define Q_COMMANDS(X)                                                                                                 \
-  X(fill, FillArgs)                                                                                                   \
-  X(random, RandomArgs)                                                                                               \
-  X(copy, CopyArgs) X(cast, CastArgs) X(embedding, EmbeddingArgs) X(selectRows, SelectRowsArgs)                       \
-      X(scatterRows, ScatterRowsArgs) X(linear, LinearArgs) X(rmsNorm, RmsNormArgs) X(layerNorm, LayerNormArgs)       \
-          X(ropeKvWrite, RopeKvWriteArgs) X(attention, AttentionArgs) X(activation, ActivationArgs)                   \
-              X(gatedActivation, GatedActivationArgs) X(add, AddArgs) X(scale, ScaleArgs) X(softmax, SoftmaxArgs)     \
-                  X(crossEntropy, CrossEntropyArgs) X(argmax, ArgmaxArgs) X(sample, SampleArgs)                       \
-                      X(advance, AdvanceArgs) X(quantize4bit, Quantize4bitArgs) X(dequantize4bit, Dequantize4bitArgs) \
-                          X(quantizeAbsmax, QuantizeAbsmaxArgs) X(quantizeInt8, QuantizeInt8Args)                     \
-                              X(dequantizeInt8, DequantizeInt8Args) X(multiply, MultiplyArgs)                         \
-                                  X(eagerLinear, EagerLinearArgs) X(eagerRope, EagerRopeArgs)                         \
-                                      X(eagerAttention, EagerAttentionArgs)
+// clang-format off
+#define Q_COMMANDS(X) \
+  X(fill, FillArgs) \
+  X(random, RandomArgs) \
+  X(copy, CopyArgs) \
+  X(cast, CastArgs) \
+  X(embedding, EmbeddingArgs) \
+  X(selectRows, SelectRowsArgs) \
+  X(scatterRows, ScatterRowsArgs) \
+  X(linear, LinearArgs) \
+  X(rmsNorm, RmsNormArgs) \
+  X(layerNorm, LayerNormArgs) \
+  X(ropeKvWrite, RopeKvWriteArgs) \
+  X(attention, AttentionArgs) \
+  X(activation, ActivationArgs) \
+  X(gatedActivation, GatedActivationArgs) \
+  X(add, AddArgs) \
+  X(scale, ScaleArgs) \
+  X(softmax, SoftmaxArgs) \
+  X(crossEntropy, CrossEntropyArgs) \
+  X(argmax, ArgmaxArgs) \
+  X(sample, SampleArgs) \
+  X(advance, AdvanceArgs) \
+  X(quantize4bit, Quantize4bitArgs) \
+  X(dequantize4bit, Dequantize4bitArgs) \
+  X(quantizeAbsmax, QuantizeAbsmaxArgs) \
+  X(quantizeInt8, QuantizeInt8Args) \
+  X(dequantizeInt8, DequantizeInt8Args) \
+  X(multiply, MultiplyArgs) \
+  X(eagerLinear, EagerLinearArgs) \
+  X(eagerRope, EagerRopeArgs) \
+  X(eagerAttention, EagerAttentionArgs)
+// clang-format on
 
 namespace q::cpu {
 

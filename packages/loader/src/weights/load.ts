@@ -45,6 +45,8 @@ export interface LoadOptions {
   readonly ignored?: readonly RegExp[];
   readonly signal?: AbortSignal;
   readonly onProgress?: (progress: LoadProgress) => void;
+  /** Called with a line for what is passed over, or taken otherwise than the config says. */
+  readonly onWarning?: (line: string) => void;
 }
 
 const op = 'load';
@@ -60,6 +62,7 @@ export async function loadParameters(
   slots: readonly ParameterSlot[],
   options: LoadOptions,
 ): Promise<void> {
+  for (const line of checkpoint.warnings) options.onWarning?.(line);
   checkNames(checkpoint, slots, options.ignored ?? []);
   const loading = new Loading(checkpoint, options);
   try {

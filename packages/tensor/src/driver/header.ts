@@ -14,9 +14,11 @@ const pascal = (name: string) => name[0].toUpperCase() + name.slice(1);
 const snake = (name: string) => name.replace(/[A-Z]/g, (c) => `_${c.toLowerCase()}`);
 
 const enumeration = (name: string, values: Record<string, number>) =>
-  `enum class ${name} : int { ${Object.entries(values)
-    .map(([key, value]) => `${key === 'bool' ? 'boolean' : key} = ${value}`)
-    .join(', ')} };`;
+  [
+    `enum class ${name} : int {`,
+    ...Object.entries(values).map(([key, value]) => `  ${key === 'bool' ? 'boolean' : key} = ${value},`),
+    '};',
+  ].join('\n');
 
 const members = (fields: Fields, prefix: string, lines: string[]): string[] =>
   Object.entries(fields).flatMap(([name, type]) => {
@@ -34,7 +36,11 @@ const reads = (fields: Fields): string[] =>
     if (type === 'tensor' || type === 'tensor?') return `    a.${field} = r.tensor(${type === 'tensor'});`;
     if (type === 'int') return `    a.${field} = r.integer();`;
     if (type === 'float') return `    a.${field} = r.number();`;
-    return `    a.${field}_count = r.count(kMaxRepeat);\n    for (int64_t i = 0; i < a.${field}_count; ++i) a.${field}[i] = std::remove_reference_t<decltype(a.${field}[i])>::read(r);`;
+    return [
+      `    a.${field}_count = r.count(kMaxRepeat);`,
+      `    for (int64_t i = 0; i < a.${field}_count; ++i)`,
+      `      a.${field}[i] = std::remove_reference_t<decltype(a.${field}[i])>::read(r);`,
+    ].join('\n');
   });
 
 const structure = (name: string, fields: Fields, before: string[]): string => {
@@ -85,7 +91,9 @@ ${enumeration('ActivationKind', activationKinds)}
 ${enumeration('RandomKind', randomKinds)}
 ${enumeration('Command', codes)}
 constexpr int kCommandCount = ${commandNames.length};
-constexpr const char* kCommandNames[] = {${commandNames.map((name) => `"${name}"`).join(', ')}};
+constexpr const char* kCommandNames[] = {
+${commandNames.map((name) => `  "${name}",`).join('\n')}
+};
 
 /// Bytes on the device and how to read them; data is null when an optional tensor is absent.
 struct Tensor {
