@@ -44,7 +44,11 @@ export interface ConfigObject {
   toText(): string;
 }
 
-const show = (value: unknown): string => (value === undefined ? 'missing' : (JSON.stringify(value) ?? String(value)));
+/** A value in a message; files may hold long ones. */
+export function show(value: unknown): string {
+  const text = value === undefined ? 'missing' : (JSON.stringify(value) ?? String(value));
+  return text.length > 100 ? `${text.slice(0, 97)}...` : text;
+}
 
 /** Runs a zod schema; the first issue becomes a ConfigError naming field, value and rule. */
 export function validate<T>(

@@ -1,7 +1,7 @@
 // Source followed: the attributes of transformers 5.17's GenerationConfig. All of them are unset (null) until a file or
 // a caller sets them.
 import { z } from 'zod';
-import { idOrIds, ids, integer, nullable, real, record, text, texts } from './schema.js';
+import { idOrIds, ids, integer, listOf, nullable, real, record, text, texts } from './schema.js';
 
 const bool = nullable(z.boolean({ error: 'must be true or false' }));
 const count = nullable(integer.min(0, { error: 'must be 0 or more' }));
@@ -10,7 +10,7 @@ const number = nullable(real);
 const unit = nullable(real.min(0, { error: 'must be in [0, 1]' }).max(1, { error: 'must be in [0, 1]' }));
 const above0 = nullable(real.gt(0, { error: 'must be greater than 0' }));
 const share = nullable(real.gt(0, { error: 'must be in (0, 1]' }).max(1, { error: 'must be in (0, 1]' }));
-const wordLists = nullable(z.array(ids, { error: 'must be a list of lists of token ids' }));
+const wordLists = nullable(listOf(ids, 'must be a list of lists of token ids'));
 const CACHES = [
   'dynamic',
   'dynamic_full',
@@ -66,7 +66,7 @@ export const generationSchema = z.object({
   exponentialDecayLengthPenalty: nullable(z.tuple([integer, real], { error: 'must be [start, factor]' })),
   suppressTokens: nullable(ids),
   beginSuppressTokens: nullable(ids),
-  sequenceBias: nullable(z.array(z.tuple([ids, real]), { error: 'must be a list of [token ids, bias]' })),
+  sequenceBias: nullable(listOf(z.tuple([ids, real]), 'must be a list of [token ids, bias]')),
   tokenHealing: bool,
   guidanceScale: number,
   watermarkingConfig: nullable(record),
@@ -110,7 +110,7 @@ export const generationSchema = z.object({
   diversityPenalty: number,
   numBeamGroups: positive,
   constraints: nullable(z.array(z.json())),
-  forceWordsIds: nullable(z.array(z.array(z.union([integer, ids])), { error: 'must be a list of lists of token ids' })),
+  forceWordsIds: nullable(listOf(listOf(z.union([integer, ids]), ''), 'must be a list of lists of token ids')),
 });
 
 /** Every generation option; null means unset. */

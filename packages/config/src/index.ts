@@ -1,7 +1,9 @@
 export * from './errors.js';
+export * from './limits.js';
 export { assertKnownKeys, didYouMean, nearest } from './names.js';
 export { DTYPE_NAMES, dtypeBytes, isDTypeName, parseDType, type DTypeName } from './dtype.js';
 export {
+  parseJsonText,
   toPythonJson,
   type ConfigWarning,
   type JsonObject,
@@ -21,7 +23,7 @@ export {
   type GenerationOptions,
   type ResolvedGenerationOptions,
 } from './generation-fields.js';
-export { ROPE_TYPES, type RopeConfig, type RopeType } from './rope.js';
+export { maxContext, ROPE_TYPES, type RopeConfig, type RopeType } from './rope.js';
 export type { Activation, DecoderConfig, LayerType } from './models/definition.js';
 export {
   MODEL_TYPES,
