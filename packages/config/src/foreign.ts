@@ -58,8 +58,8 @@ export function foreignMethod(method: unknown): string | undefined {
   );
 }
 
-// Keys that give away who wrote settings that name no method; the first row whose keys are all there decides. null: read
-// elsewhere (GPTQ).
+// Keys that give away who wrote settings that name no method; the first row whose keys are all there decides. null is
+// GPTQ, which is read elsewhere.
 const SHAPES: readonly (readonly [keys: readonly string[], name: string | null])[] = [
   [['quant_algo'], 'NVIDIA ModelOpt'],
   [['kv_cache_quant_algo'], 'NVIDIA ModelOpt'],

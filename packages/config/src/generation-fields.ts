@@ -165,14 +165,57 @@ export type ResolvedGenerationOptions = {
   readonly [K in GenerationOptionName]: K extends Defaulted ? NonNullable<GenerationOptions[K]> : GenerationOptions[K];
 };
 
-/** Arguments of Python's generate() that are no options; a file that holds one is wrong. */
-export const GENERATE_ARGUMENTS = Object.freeze([
-  'logits_processor',
-  'stopping_criteria',
-  'prefix_allowed_tokens_fn',
-  'synced_gpus',
-  'assistant_model',
-  'streamer',
-  'negative_prompt_ids',
-  'negative_prompt_attention_mask',
-]);
+/** What acts only when sampling, with the value that does nothing even then. */
+export const SAMPLING_OPTIONS = Object.freeze({
+  temperature: 1,
+  topP: 1,
+  minP: null,
+  topH: null,
+  typicalP: 1,
+  topK: 50,
+  epsilonCutoff: 0,
+  etaCutoff: 0,
+}) satisfies Partial<Record<GenerationOptionName, unknown>>;
+
+/** What acts only with beams, with the value that does nothing even then. */
+export const BEAM_OPTIONS = Object.freeze({
+  earlyStopping: false,
+  lengthPenalty: 1,
+  numBeamGroups: 1,
+  diversityPenalty: 0,
+}) satisfies Partial<Record<GenerationOptionName, unknown>>;
+
+/**
+ * Options that change no token: how keys and values are kept, what is returned beside the tokens, how speculation and
+ * compilation speed things up. In a model's own file they are passed over.
+ */
+export const TOKEN_NEUTRAL_OPTIONS: ReadonlySet<GenerationOptionName> = new Set([
+  'useCache',
+  'useMtp',
+  'cacheImplementation',
+  'cacheConfig',
+  'maxCacheLen',
+  'renormalizeLogits',
+  'removeInvalidValues',
+  'outputAttentions',
+  'outputHiddenStates',
+  'outputScores',
+  'outputLogits',
+  'returnDictInGenerate',
+  'isAssistant',
+  'numAssistantTokens',
+  'numAssistantTokensSchedule',
+  'assistantConfidenceThreshold',
+  'promptLookupNumTokens',
+  'maxMatchingNgramSize',
+  'assistantEarlyExit',
+  'assistantLookbehind',
+  'targetLookbehind',
+  'assistantEnsembleWeight',
+  'speculationType',
+  'compileConfig',
+  'disableCompile',
+  'prefillChunkSize',
+  'continuousBatchingConfig',
+  'lowMemory',
+] as const);

@@ -11,14 +11,19 @@ export {
   type ReadOptions,
   type TextOptions,
 } from './json.js';
-export type { ConfigObject } from './fields.js';
+export type { ConfigObject, OptionSource } from './fields.js';
+export { skipRule, unmatchedLine, type SkipRule } from './skip.js';
 export { BitsAndBytesConfig, type BitsAndBytesOptions, type ComputeDType, type QuantStorage } from './bitsandbytes.js';
 export { GPTQConfig, type GPTQOptions } from './gptq.js';
 export { parseQuantizationConfig, QUANT_METHODS, type QuantizationConfig } from './quantization.js';
 export { GenerationConfig, mergeGenerationConfig } from './generation.js';
+export { DEFAULT_NEW_TOKENS, newTokensFor, type LengthLimit } from './generation-length.js';
 export {
+  BEAM_OPTIONS,
   GENERATION_DEFAULTS,
   GENERATION_OPTION_NAMES,
+  SAMPLING_OPTIONS,
+  TOKEN_NEUTRAL_OPTIONS,
   type GenerationOptionName,
   type GenerationOptions,
   type ResolvedGenerationOptions,

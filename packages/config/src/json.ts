@@ -8,7 +8,7 @@ export interface JsonObject {
 
 /** Something odd that does not stop the work: an unknown key that was kept, an option that has no effect. */
 export interface ConfigWarning {
-  readonly code: 'unknown_key' | 'ignored' | 'changed' | 'deprecated' | 'mismatch';
+  readonly code: 'unknown_key' | 'ignored' | 'changed' | 'deprecated' | 'mismatch' | 'invalid';
   /** The key or option meant, spelled as in its source. */
   readonly field: string;
   readonly message: string;
