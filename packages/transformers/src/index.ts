@@ -14,6 +14,7 @@ export { cudaCompiler, freeMemory, listDevices, measureCpuCeilings, openDevice, 
 export { modelFolder, type HubOptions } from './files.js';
 export { planFor, type PlanOptions } from './placement.js';
 export {
+  describeMessage,
   formatSize,
   parseSize,
   planPlacement,
