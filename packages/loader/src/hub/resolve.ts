@@ -96,9 +96,8 @@ async function localFolder(id: string | URL): Promise<string | undefined> {
  */
 export async function resolveModelFolder(idOrPath: string | URL, options: ResolveModelOptions = {}): Promise<string> {
   const { revision = 'main', signal, files = 'model' } = options;
+  checkArguments(idOrPath, options);
   signal?.throwIfAborted();
-  if (!modelFileSets.includes(files))
-    throw new ConfigError(op, 'files is none of the sets', { files, fix: `use ${modelFileSets.join(', ')}` });
   const environment = hubEnvironment();
   const { metadataTimeoutMs, downloadTimeoutMs } = environment;
   const limits = limitsWith(options.limits, { ...hubLimits, metadataTimeoutMs, downloadTimeoutMs });
@@ -119,6 +118,31 @@ export async function resolveModelFolder(idOrPath: string | URL, options: Resolv
     throw await notCached(wanted, cached?.missing.required, `${why} is set`);
   }
   return askHub(wanted, cached, limits, options);
+}
+
+/** Throws ConfigError for what has a wrong type: a plain JavaScript caller has no other warning. */
+function checkArguments(idOrPath: unknown, options: ResolveModelOptions): void {
+  if (typeof idOrPath !== 'string' && !(idOrPath instanceof URL))
+    throw new ConfigError(op, 'a model is named by a string', { got: idOrPath === null ? 'null' : typeof idOrPath });
+  const wanted = {
+    revision: 'string',
+    cacheDir: 'string',
+    localFilesOnly: 'boolean',
+    fetch: 'function',
+    onProgress: 'function',
+    onWarning: 'function',
+  } as const;
+  for (const [name, type] of Object.entries(wanted)) {
+    const value: unknown = options[name as keyof typeof wanted];
+    if (value !== undefined && typeof value !== type)
+      throw new ConfigError(op, `${name} must be a ${type}`, { got: value === null ? 'null' : typeof value });
+  }
+  if (options.cacheDir?.trim() === '') throw new ConfigError(op, 'cacheDir is empty', { fix: 'give a folder' });
+  if (!modelFileSets.includes(options.files ?? 'model'))
+    throw new ConfigError(op, 'files is none of the sets', {
+      files: options.files,
+      fix: `use ${modelFileSets.join(', ')}`,
+    });
 }
 
 async function askHub(
