@@ -86,7 +86,10 @@ export const AutoModelForCausalLM = {
     const folder = await modelFolder(idOrPath, {
       ...options,
       files: options.loadFormat === 'dummy' ? 'settings' : 'model',
-      onWarning: (line) => warnings.push(line),
+      onWarning: (line) => {
+        warnings.push(line);
+        options.onWarning?.(line);
+      },
     });
     return loadModel(await configOf(folder, options.ignoreConfigKeys), folder, options, warnings);
   },

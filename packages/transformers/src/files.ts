@@ -1,6 +1,6 @@
 import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { CheckpointError } from '@q/config';
+import { CheckpointError, ConfigError } from '@q/config';
 import { resolveModelFolder, type DownloadProgress, type HubLimits, type ModelFiles } from '@q/loader';
 import { nanoFolder } from '@q/nano';
 
@@ -20,6 +20,8 @@ export interface HubOptions {
   readonly hubLimits?: Partial<HubLimits>;
   /** Told how far downloads are. */
   readonly onDownload?: (progress: DownloadProgress) => void;
+  /** Told, in a line each, what is used in place of what was asked for, such as a cached snapshot. */
+  readonly onWarning?: (line: string) => void;
   readonly signal?: AbortSignal;
 }
 
@@ -31,20 +33,21 @@ export const hubOptionNames = [
   'fetch',
   'hubLimits',
   'onDownload',
+  'onWarning',
   'signal',
 ] as const;
 
 export interface ModelFolderOptions extends HubOptions {
   /** What is needed: `model`, `settings` (a model without its weights), `tokenizer` or `config`. Default `model`. */
   readonly files?: ModelFiles;
-  /** Told, in a line each, what is used in place of what was asked for. */
-  readonly onWarning?: (line: string) => void;
 }
 
 /** The folder of a model: a local path, `@q/nano`, or a Hub id (from the cache, else downloaded). */
 export async function modelFolder(idOrPath: string, options: ModelFolderOptions = {}): Promise<string> {
   if (idOrPath === '@q/nano') return nanoFolder();
   const { revision, cacheDir, localFilesOnly, token, fetch, hubLimits, onDownload, signal, files, onWarning } = options;
+  if (onDownload !== undefined && typeof onDownload !== 'function')
+    throw new ConfigError('fromPretrained', 'onDownload must be a function', { got: typeof onDownload });
   return resolveModelFolder(idOrPath, {
     revision,
     cacheDir,

@@ -60,14 +60,14 @@ export async function cachedCommit(repo: string, revision: string): Promise<stri
   return matches[0];
 }
 
-/** Notes that a file does not exist at a commit, where and how huggingface_hub does; a cache that is read-only stays as it is. */
+/** Notes that a file does not exist at a commit, where and how huggingface_hub does. */
 export async function markAbsent(repo: string, commit: string, name: string): Promise<void> {
   const mark = join(repo, '.no_exist', commit, name);
   try {
     await mkdir(dirname(mark), { recursive: true });
     await writeFile(mark, '', { flag: 'a' });
-  } catch (error) {
-    if (!isReadOnly(error)) throw error;
+  } catch {
+    // The note only saves the next one a question; a cache that takes none is as good.
   }
 }
 

@@ -1,4 +1,5 @@
 import { mkdtemp, readdir, readFile, stat, truncate, writeFile } from 'node:fs/promises';
+import type { ServerResponse } from 'node:http';
 import { join } from 'node:path';
 import { gzipSync } from 'node:zlib';
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
@@ -148,8 +149,8 @@ describe('the access token', () => {
 describe('a hub in trouble', () => {
   it('is asked again after 429 with Retry-After, 503 and a reset', async () => {
     const troubles = [
-      (response: import('node:http').ServerResponse) => response.writeHead(429, { 'retry-after': '0' }).end(),
-      (response: import('node:http').ServerResponse) => response.socket?.resetAndDestroy(),
+      (response: ServerResponse) => response.writeHead(429, { 'retry-after': '0' }).end(),
+      (response: ServerResponse) => response.socket?.resetAndDestroy(),
     ];
     hub.hook = (path, _, response) => {
       if (path.includes('/api/') && troubles.length > 0) return (troubles.shift()!(response), true);
