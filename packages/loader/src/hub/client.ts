@@ -48,16 +48,16 @@ export class HubClient {
 
   /** The headers of an answer to a request for a file; its body is still to come. Accepts status 200, 206 and 416. */
   async open(url: string, headers: Record<string, string>, watch: Watch): Promise<Response> {
-    const response = await this.#follow(url, headers, watch);
-    if (![200, 206, 416].includes(response.status)) throw await this.#refused(response, watch);
+    const { response, elsewhere } = await this.#follow(url, headers, watch);
+    if (![200, 206, 416].includes(response.status)) throw await this.#refused(response, watch, elsewhere);
     return response;
   }
 
   async #whole(url: string, limit: number): Promise<{ body: Uint8Array<ArrayBuffer>; response: Response }> {
     const { metadataTimeoutMs: idleMs, minProgressBytes: minBytes, metadataTotalMs: totalMs } = this.options.limits;
     using watch = new Watch({ idleMs, minBytes, totalMs }, this.options.signal);
-    const response = await this.#follow(url, { accept: 'application/json' }, watch);
-    if (response.status !== 200) throw await this.#refused(response, watch);
+    const { response, elsewhere } = await this.#follow(url, { accept: 'application/json' }, watch);
+    if (response.status !== 200) throw await this.#refused(response, watch, elsewhere);
     const { bytes: body, more } = await readUpTo(response, limit, watch);
     if (more) throw new HubFailure('answer', `the answer is longer than ${limit} bytes`);
     return { body, response };
@@ -67,7 +67,11 @@ export class HubClient {
    * Follows redirects by hand: `fetch` alone would carry other headers along, and from https to http too. Once a
    * redirect has left the endpoint's origin the token stays at home.
    */
-  async #follow(start: string, headers: Record<string, string>, watch: Watch): Promise<Response> {
+  async #follow(
+    start: string,
+    headers: Record<string, string>,
+    watch: Watch,
+  ): Promise<{ response: Response; elsewhere: string | undefined }> {
     const { fetch, token, limits } = this.options;
     let url = new URL(start);
     let atHome = true;
@@ -75,7 +79,8 @@ export class HubClient {
       atHome &&= url.origin === this.#origin;
       const sent = atHome && token !== undefined ? { ...headers, authorization: `Bearer ${token}` } : headers;
       const response = await request(fetch, url, sent, watch);
-      if (!isRedirect(response.status)) return response;
+      const elsewhere = url.origin === this.#origin ? undefined : url.host;
+      if (!isRedirect(response.status)) return { response, elsewhere };
       discard(response);
       url = nextUrl(response, url);
       watch.touch();
@@ -84,16 +89,20 @@ export class HubClient {
   }
 
   /** What an answer that is no success means. */
-  async #refused(response: Response, watch: Watch): Promise<HubFailure> {
+  async #refused(response: Response, watch: Watch, elsewhere: string | undefined): Promise<HubFailure> {
     const { status, headers } = response;
     if (status < 400) {
       discard(response);
       return new HubFailure('answer', `the hub answers with status ${status}, which says nothing here`);
     }
-    const transient = status === 408 || status === 429 || [500, 502, 503, 504].includes(status);
+    // A signed address of storage may have run out; the hub gives a new one.
+    const ranOut = elsewhere !== undefined && status === 403;
+    const transient = ranOut || [408, 429, 500, 502, 503, 504].includes(status);
     return new HubFailure('status', await errorText(response, this.options.limits.maxErrorBytes, watch), {
       status,
       transient,
+      elsewhere,
+      code: headers.get('x-error-code'),
       retryAfterMs: transient ? retryAfter(headers.get('retry-after')) : undefined,
     });
   }

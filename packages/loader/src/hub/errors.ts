@@ -56,6 +56,7 @@ function ofFailure(failure: HubFailure, place: ErrorPlace, token: string | undef
   const detail = {
     ...place,
     ...(status !== undefined && { status }),
+    ...(failure.elsewhere !== undefined && { answeredBy: failure.elsewhere }),
     ...(retryAfterMs !== undefined && { retryAfterSeconds: Math.ceil(retryAfterMs / 1000) }),
     cause: new Error(said),
   };
@@ -72,14 +73,14 @@ function ofFailure(failure: HubFailure, place: ErrorPlace, token: string | undef
 
 function ofStatus(status: number, said: string, detail: ErrorDetail, hasToken: boolean): CheckpointError {
   const page = `${String(detail.endpoint)}/${String(detail.id)}`;
-  if (status === 401 || status === 403) {
+  if ((status === 401 || status === 403) && detail.answeredBy === undefined) {
     const fix = hasToken
       ? `open ${page} in a browser, accept its conditions, and check that the token may read it`
       : `set HF_TOKEN (or the token option), after accepting the conditions on ${page}; check the spelling of the id`;
     const what = hasToken ? 'the token may not read this model' : 'the model is gated, private or does not exist';
     return new CheckpointError(op, what, { ...detail, fix });
   }
-  if (status === 404) {
+  if (status === 404 && detail.answeredBy === undefined) {
     const fix = 'check the spelling of id and revision; a private model needs HF_TOKEN';
     return new CheckpointError(op, 'the hub has no such model, revision or file', { ...detail, fix });
   }

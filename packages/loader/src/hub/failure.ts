@@ -11,23 +11,39 @@ export class HubFailure extends Error {
   readonly retryAfterMs?: number;
   /** Whether the same request may well succeed soon. */
   readonly transient: boolean;
+  /** The hub's word for it, such as `RepoNotFound`. */
+  readonly code?: string;
+  /** The host that answered, where it was not the hub's own but one that it named. */
+  readonly elsewhere?: string;
 
   constructor(
     readonly kind: FailureKind,
     message: string,
-    more: { status?: number; retryAfterMs?: number; transient?: boolean } = {},
+    more: {
+      status?: number;
+      retryAfterMs?: number;
+      transient?: boolean;
+      code?: string | null;
+      elsewhere?: string;
+    } = {},
   ) {
     super(message);
     this.name = 'HubFailure';
     this.status = more.status;
     this.retryAfterMs = more.retryAfterMs;
     this.transient = more.transient ?? false;
+    this.code = more.code ?? undefined;
+    this.elsewhere = more.elsewhere;
   }
 }
 
-/** Whether what is wholly in the cache may stand in: the hub is away, or does not say what it has. */
+/**
+ * Whether what is wholly in the cache may stand in: the hub is away, or does not say what it has. As in Python a
+ * repository that is not there any more does no harm to what was downloaded, a revision that does not exist is an error.
+ */
 export const mayUseCache = (cause: unknown): boolean =>
-  cause instanceof HubFailure && (cause.kind !== 'status' || standInStatus(cause.status ?? 0));
+  cause instanceof HubFailure &&
+  (cause.kind !== 'status' || cause.code === 'RepoNotFound' || standInStatus(cause.status ?? 0));
 
 const standInStatus = (status: number) => [401, 403, 407, 408, 429].includes(status) || status >= 500;
 

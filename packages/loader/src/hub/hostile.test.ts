@@ -76,31 +76,46 @@ describe('the access token', () => {
     expect(storage.seen[0].authorization).toBeUndefined();
   });
 
+  it('asks for a new address when that of the storage has run out, and names the storage that refuses', async () => {
+    let refusals = 1;
+    const storage = await start(
+      serve((_, request, response) => {
+        if (refusals-- > 0) return response.writeHead(403).end('<Error>Request has expired</Error>');
+        return sendFile(request, response, big);
+      }),
+    );
+    hub.hook = (path, _, response) =>
+      isWeights(path) && (response.writeHead(302, { location: `${storage.endpoint}/blob?sig=1` }).end(), true);
+    await arrived(await resolve());
+    cacheDir = await mkdtemp(join(temp.path, 'cache-'));
+    refusals = Infinity;
+    const { host } = new URL(storage.endpoint);
+    expect((await failure()).message).toMatch(new RegExp(`reports an error.*403, answeredBy ${host}`));
+  });
+
   it('counts another name of the same machine as another host, and stays away once a redirect left', async () => {
-    const { port } = new URL(hub.endpoint);
-    hub.hook = (path, { headers }, response) => {
+    const { port, host } = new URL(hub.endpoint);
+    const back = `${hub.endpoint}/back/model.safetensors`;
+    hub.hook = (path, request, response) => {
       if (!isWeights(path)) return false;
-      if (path.startsWith('/away')) return sendFile({ headers } as never, response, big);
-      const away = headers.host?.startsWith('localhost');
-      const location = away ? `${hub.endpoint}/away/model.safetensors` : `http://localhost:${port}${path}`;
-      response.writeHead(307, { location }).end();
+      if (path.startsWith('/back')) return sendFile(request, response, big);
+      response.writeHead(307, { location: `http://localhost:${port}${path}` }).end();
       return true;
     };
-    // The name localhost, whatever this machine says it is.
-    const local: typeof fetch = (url, init) => {
-      const { host } = new URL(String(url));
-      const named = host.startsWith('localhost') ? String(url).replace('localhost', '127.0.0.1') : String(url);
-      seenHosts.push([host, new Headers(init?.headers).get('authorization')]);
-      if (!host.startsWith('localhost')) return fetch(named, init);
-      const location = `${hub.endpoint}/away/model.safetensors`;
-      return Promise.resolve(new Response(null, { status: 307, headers: { location } }));
+    const sent: [string, string | null][] = [];
+    // The name localhost may mean anything on this machine: it is answered here.
+    const send: typeof fetch = (url, init) => {
+      const asked = new URL(String(url)).host;
+      sent.push([asked, new Headers(init?.headers).get('authorization')]);
+      if (asked === host) return fetch(url, init);
+      return Promise.resolve(new Response(null, { status: 307, headers: { location: back } }));
     };
-    const seenHosts: [string, string | null][] = [];
-    await arrived(await resolve({ fetch: local }));
-    const [first, second, third] = seenHosts.slice(-3);
-    expect(first).toEqual([new URL(hub.endpoint).host, `Bearer ${secret}`]);
-    expect(second).toEqual([`localhost:${port}`, null]);
-    expect(third).toEqual([new URL(hub.endpoint).host, null]);
+    await arrived(await resolve({ fetch: send }));
+    expect(sent.slice(-3)).toEqual([
+      [host, `Bearer ${secret}`],
+      [`localhost:${port}`, null],
+      [host, null],
+    ]);
   });
 
   it('does not follow the next page of a list to another host', async () => {

@@ -206,6 +206,14 @@ describe('a whole snapshot', () => {
     expect(await readFile(join(cacheDir, 'models--org--model', 'refs', 'main'), 'utf8')).toBe(older);
   });
 
+  it('is used when the repository was deleted, as in Python', async () => {
+    const folder = await cached(whole);
+    hub.hook = (_, __, response) =>
+      sendJson(response, { error: 'Repository not found' }, 404, { 'x-error-code': 'RepoNotFound' });
+    expect(await resolve()).toBe(folder);
+    expect(warnings).toHaveLength(1);
+  });
+
   it('is used when something else answers in place of the hub', async () => {
     const folder = await cached(whole);
     hub.hook = (_, __, response) => (response.end('<html>hotel wifi</html>'), true);
@@ -213,10 +221,12 @@ describe('a whole snapshot', () => {
     expect(warnings).toEqual([expect.stringMatching(/makes no sense/)]);
   });
 
-  it('is not used when the hub says that there is no such model, or sends something wrong', async () => {
+  it('is not used when the hub says that there is no such revision, or sends something wrong', async () => {
     await cached(whole, { at: older });
-    hub.hook = (_, __, response) => sendJson(response, { error: 'Repository not found' }, 404);
-    await expect(resolve()).rejects.toThrow(/no such model/);
+    for (const headers of [{}, { 'x-error-code': 'RevisionNotFound' }]) {
+      hub.hook = (_, __, response) => sendJson(response, { error: 'not found' }, 404, headers);
+      await expect(resolve()).rejects.toThrow(/no such model/);
+    }
     hub.hook = (path, _, response) => path.endsWith('.safetensors') && (response.end(weights(300, 9)), true);
     await expect(resolve()).rejects.toThrow(/damaged/);
   });
