@@ -72,7 +72,7 @@ export const AutoConfig = {
     options: HubOptions & { readonly ignoreConfigKeys?: readonly string[] } = {},
   ): Promise<ModelConfig> {
     assertKnownKeys('AutoConfig.fromPretrained', options, [...hubOptionNames, 'ignoreConfigKeys']);
-    return configOf(await modelFolder(idOrPath, options), options.ignoreConfigKeys);
+    return configOf(await modelFolder(idOrPath, { ...options, files: 'config' }), options.ignoreConfigKeys);
   },
 };
 
@@ -90,8 +90,16 @@ export const AutoModelForCausalLM = {
    */
   async fromPretrained(idOrPath: string, options: LoadModelOptions = {}): Promise<CausalModel> {
     assertKnownKeys('AutoModelForCausalLM.fromPretrained', options, loadOptionNames);
-    const folder = await modelFolder(idOrPath, options);
-    return loadModel(await configOf(folder, options.ignoreConfigKeys), folder, options);
+    const warnings: string[] = [];
+    const folder = await modelFolder(idOrPath, {
+      ...options,
+      files: options.loadFormat === 'dummy' ? 'settings' : 'model',
+      onWarning: (line) => {
+        warnings.push(line);
+        options.onWarning?.(line);
+      },
+    });
+    return loadModel(await configOf(folder, options.ignoreConfigKeys), folder, options, warnings);
   },
 
   /** A model of a config with random weights (`loadFormat: 'dummy'`), for measuring. */
@@ -105,9 +113,10 @@ async function loadModel(
   config: ModelConfig,
   folder: string | undefined,
   options: LoadModelOptions,
+  warningsOfHub: readonly string[] = [],
 ): Promise<CausalModel> {
   const { signal, loadFormat = 'auto', numerics = 'fused' } = options;
-  const warnings = config.warnings.map(({ message }) => message);
+  const warnings = [...warningsOfHub, ...config.warnings.map(({ message }) => message)];
   if (loadFormat !== 'auto' && loadFormat !== 'dummy')
     throw new ConfigError('fromPretrained', `loadFormat is "${String(loadFormat)}"`, { fix: 'use "auto" or "dummy"' });
   if (!numericsModes.includes(numerics))

@@ -270,7 +270,7 @@ export const AutoTokenizer = {
    */
   async fromPretrained(idOrPath: string, options: HubOptions = {}): Promise<Tokenizer> {
     assertKnownKeys('AutoTokenizer.fromPretrained', options, hubOptionNames);
-    const folder = await modelFolder(idOrPath, options);
+    const folder = await modelFolder(idOrPath, { ...options, files: 'tokenizer' });
     const tokenizer = await optionalTokenizer(folder);
     if (!tokenizer) throw missingFile(folder, 'tokenizer.json');
     return tokenizer;
