@@ -9,7 +9,7 @@
 
 namespace q {
 
-constexpr const char* kAbi = "1fe29eec";
+constexpr const char* kAbi = "35c65ada";
 constexpr int kMaxRepeat = 4;
 
 enum class DType : int {
@@ -1189,6 +1189,7 @@ inline void check(const LinearArgs& a, Check& c) {
     if (Size{item.kind}.value == Size{2}.value) {
       c.tensor("weight", item.weight, Kind::i8, (Size{item.n} * Size{a.k}), true);
       c.tensor("absmax", item.absmax, Kind::f32, Size{item.n}, true);
+      c.where(Size{a.k}.value <= Size{133152}.value, "weight is int8, and its sums over more than 133152 values may leave 32 bits");
     }
     c.leave();
   }
@@ -1262,7 +1263,7 @@ inline void check(const RopeKvWriteArgs& a, Check& c) {
   c.integer("blockSize", a.block_size, 1, 2147483647);
   c.integer("maxBlocks", a.max_blocks, 1, 2147483647);
   c.tensor("qkv", a.qkv, Kind::act, (Size{a.tokens} * Size{a.row_stride}), false);
-  c.tensor("keyCache", a.key_cache, Kind::floating, Size{0}, false);
+  c.tensor("keyCache", a.key_cache, Kind::floating, ((Size{a.num_kv_heads} * Size{a.block_size}) * Size{a.head_dim}), false);
   c.tensor("valueCache", a.value_cache, Kind::floating, Size{0}, false);
   c.tensor("positions", a.positions, Kind::i32, Size{a.tokens}, false);
   c.tensor("sequenceOf", a.sequence_of, Kind::i32, Size{a.tokens}, false);
@@ -1312,7 +1313,7 @@ inline void check(const AttentionArgs& a, Check& c) {
   c.integer("blockSize", a.block_size, 1, 2147483647);
   c.integer("maxBlocks", a.max_blocks, 1, 2147483647);
   c.tensor("qkv", a.qkv, Kind::act, (Size{a.tokens} * Size{a.row_stride}), false);
-  c.tensor("keyCache", a.key_cache, Kind::floating, Size{0}, false);
+  c.tensor("keyCache", a.key_cache, Kind::floating, ((Size{a.num_kv_heads} * Size{a.block_size}) * Size{a.head_dim}), false);
   c.tensor("valueCache", a.value_cache, Kind::floating, Size{0}, false);
   c.tensor("out", a.out, Kind::act, ((Size{a.tokens} * Size{a.num_heads}) * Size{a.head_dim}), false);
   c.tensor("sequenceStarts", a.sequence_starts, Kind::i32, (Size{a.sequences} + Size{1}), false);
@@ -1598,6 +1599,7 @@ inline void check(const EagerLinearArgs& a, Check& c) {
     if (Size{item.kind}.value == Size{2}.value) {
       c.tensor("weight", item.weight, Kind::i8, (Size{item.n} * Size{a.k}), true);
       c.tensor("absmax", item.absmax, Kind::f32, Size{item.n}, true);
+      c.where(Size{a.k}.value <= Size{133152}.value, "weight is int8, and its sums over more than 133152 values may leave 32 bits");
     }
     c.leave();
   }
@@ -1658,7 +1660,7 @@ inline void check(const EagerAttentionArgs& a, Check& c) {
   c.integer("maxBlocks", a.max_blocks, 1, 2147483647);
   c.integer("dtype", a.dtype, 0, 2);
   c.tensor("qkv", a.qkv, Kind::act, (Size{a.tokens} * Size{a.row_stride}), false);
-  c.tensor("keyCache", a.key_cache, Kind::floating, Size{0}, false);
+  c.tensor("keyCache", a.key_cache, Kind::floating, ((Size{a.num_kv_heads} * Size{a.block_size}) * Size{a.head_dim}), false);
   c.tensor("valueCache", a.value_cache, Kind::floating, Size{0}, false);
   c.tensor("out", a.out, Kind::act, ((Size{a.tokens} * Size{a.num_heads}) * Size{a.head_dim}), false);
   c.tensor("sequenceStarts", a.sequence_starts, Kind::i32, (Size{a.sequences} + Size{1}), false);

@@ -98,7 +98,12 @@ const part: Rules = {
   cases: [
     { when: 'kind == 0', tensors: { weight: ['float', 'n * k'] } },
     ...bnb4('n * k', 'weight'),
-    { when: 'kind == 2', tensors: { weight: ['i8', 'n * k'], absmax: ['f32', 'n'] } },
+    {
+      when: 'kind == 2',
+      tensors: { weight: ['i8', 'n * k'], absmax: ['f32', 'n'] },
+      // 127 * 127 * k below 2^31
+      where: [['k <= 133152', 'weight is int8, and its sums over more than 133152 values may leave 32 bits']],
+    },
   ],
 };
 
@@ -137,7 +142,7 @@ const attention: Rules = {
   integers: paged,
   tensors: {
     qkv: ['act', 'tokens * rowStride'],
-    keyCache: ['float'],
+    keyCache: ['float', 'numKvHeads * blockSize * headDim'],
     valueCache: ['float'],
     out: ['act', 'tokens * numHeads * headDim'],
     sequenceStarts: ['i32', 'sequences + 1'],
@@ -243,7 +248,7 @@ export const rules: Readonly<Record<CommandName, Rules>> = {
     integers: paged,
     tensors: {
       qkv: ['act', 'tokens * rowStride'],
-      keyCache: ['float'],
+      keyCache: ['float', 'numKvHeads * blockSize * headDim'],
       valueCache: ['float'],
       positions: ['i32', 'tokens'],
       sequenceOf: ['i32', 'tokens'],
