@@ -27,6 +27,8 @@ export interface TextPart {
   readonly id?: number;
   /** Where it begins in the text that was searched. */
   readonly start: number;
+  /** How many of its first UTF-16 units stem from the first character of the caller's text. */
+  readonly fromOrigin: number;
 }
 
 export const addedTokenOf = (section: Section, special = section.boolean('special', false)): AddedToken => ({
@@ -66,8 +68,9 @@ class Finder {
   readonly #firstUnits = new Uint8Array(1 << 16);
   #empty = true;
 
+  /** Of equal texts the first counts. */
   add(text: string, id: number): void {
-    if (text === '') return;
+    if (text === '' || this.#trie.get(text) >= 0) return;
     this.#trie.set(text, id);
     this.#firstUnits[text.charCodeAt(0)] = 1;
     this.#empty = false;
@@ -98,6 +101,8 @@ class Finder {
 export class AddedTokens {
   readonly #ids = new Map<string, number>();
   readonly #tokens = new Map<number, AddedToken>();
+  /** What each is in a decoded text: those that are looked for in normalized text have been normalized themselves. */
+  readonly #texts = new Map<number, string>();
   readonly #special = new Set<string>();
   #highest = -1;
   #asIs = new Finder();
@@ -134,8 +139,9 @@ export class AddedTokens {
     this.#asIs = new Finder();
     this.#normalized = new Finder();
     for (const [id, { content, normalized }] of this.#tokens) {
-      if (normalized) this.#normalized.add(this.normalizer?.normalize(content) ?? content, id);
-      else this.#asIs.add(content, id);
+      const text = normalized ? (this.normalizer?.normalize(content) ?? content) : content;
+      this.#texts.set(id, text);
+      (normalized ? this.#normalized : this.#asIs).add(text, id);
     }
   }
 
@@ -144,7 +150,7 @@ export class AddedTokens {
   }
 
   textOf(id: number): string | undefined {
-    return this.#tokens.get(id)?.content ?? this.vocabulary.textOf(id);
+    return this.#texts.get(id) ?? this.vocabulary.textOf(id);
   }
 
   isSpecial(content: string): boolean {
@@ -170,17 +176,27 @@ export class AddedTokens {
       if (part.id !== undefined) parts.push(part);
       else {
         const normalized = this.normalizer?.normalize(part.text) ?? part.text;
-        const moved = startMoves(part.text, normalized) ? 1 : 0;
+        const fromOrigin = part.start === 0 ? this.#unitsOfFirst(part.text, normalized) : 0;
         for (const inner of this.#splitBy(this.#normalized, normalized))
-          parts.push({ ...inner, start: part.start + inner.start + moved });
+          parts.push({ ...inner, fromOrigin: Math.max(0, fromOrigin - inner.start) });
       }
     }
     return parts;
   }
 
+  /** How many units of a normalized text stem from the first character of the text: none when that was dropped. */
+  #unitsOfFirst(text: string, normalized: string): number {
+    const first = String.fromCodePoint(text.codePointAt(0)!);
+    const own = this.normalizer?.normalize(first) ?? first;
+    if (own === '') return this.normalizer?.keepsOrigin ? 1 : 0;
+    let common = 0;
+    while (common < own.length && own[common] === normalized[common]) common++;
+    return Math.max(1, common);
+  }
+
   #splitBy(finder: Finder, text: string): TextPart[] {
     const found = finder.find(text);
-    if (found.length === 0) return text === '' ? [] : [{ text, start: 0 }];
+    if (found.length === 0) return text === '' ? [] : [{ text, start: 0, fromOrigin: 0 }];
     const parts: TextPart[] = [];
     let last = 0;
     for (let i = 0; i < found.length; i += 3) {
@@ -189,11 +205,11 @@ export class AddedTokens {
       const bounds = boundsOf(token, text, found[i], found[i + 1], last);
       if (!bounds) continue;
       const [start, end] = bounds;
-      if (last < start) parts.push({ text: text.slice(last, start), start: last });
-      parts.push({ text: text.slice(start, end), id, start });
+      if (last < start) parts.push({ text: text.slice(last, start), start: last, fromOrigin: 0 });
+      parts.push({ text: text.slice(start, end), id, start, fromOrigin: 0 });
       last = end;
     }
-    if (last < text.length) parts.push({ text: text.slice(last), start: last });
+    if (last < text.length) parts.push({ text: text.slice(last), start: last, fromOrigin: 0 });
     return parts;
   }
 }
@@ -216,10 +232,6 @@ function boundsOf(
   if (token.rstrip) while (end < text.length && isSpace.test(text[end])) end++;
   return [start, end];
 }
-
-/** Whether a normalizer took away the first character, so that what is left begins later in the caller's text. */
-const startMoves = (text: string, normalized: string): boolean =>
-  text !== normalized && isSpace.test(text[0] ?? '') && !isSpace.test(normalized[0] ?? '') && normalized !== '' && !normalized.startsWith('\u2581');
 
 /** @throws CheckpointError for more tokens than a vocabulary may have. */
 export function addedTokensOf(root: Section): AddedToken[] {

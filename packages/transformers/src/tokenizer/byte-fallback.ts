@@ -14,7 +14,7 @@ export function joinByteRuns(tokens: readonly string[]): string[] {
   const joined: string[] = [];
   let run: number[] = [];
   const endRun = () => {
-    if (run.length > 0) joined.push(textOf(run));
+    if (run.length > 0) joined.push(...textsOf(run));
     run = [];
   };
   for (const token of tokens) {
@@ -29,10 +29,10 @@ export function joinByteRuns(tokens: readonly string[]): string[] {
   return joined;
 }
 
-function textOf(bytes: readonly number[]): string {
+function textsOf(bytes: readonly number[]): string[] {
   try {
-    return new TextDecoder('utf-8', { fatal: true, ignoreBOM: true }).decode(Uint8Array.from(bytes));
+    return [new TextDecoder('utf-8', { fatal: true, ignoreBOM: true }).decode(Uint8Array.from(bytes))];
   } catch {
-    return '\ufffd'.repeat(bytes.length); // not UTF-8: the only way that a fatal TextDecoder fails
+    return bytes.map(() => '\ufffd'); // not UTF-8: the only way that a fatal TextDecoder fails
   }
 }

@@ -11,6 +11,8 @@ export interface Normalizer {
   normalize(text: string): string;
   /** Has a regular expression that may take long. */
   readonly costly?: boolean;
+  /** What it drops from the start of a text still counts as the start, as the library has it for character maps. */
+  readonly keepsOrigin?: boolean;
 }
 
 /** Lower case of each character by itself: a final sigma stays one, as in Rust. */
@@ -86,6 +88,7 @@ function sequenceNormalizer(section: Section): Normalizer {
   const steps = section.sections('normalizers').map(normalizerOf);
   return {
     costly: steps.some(({ costly }) => costly),
+    keepsOrigin: steps.some(({ keepsOrigin }) => keepsOrigin),
     normalize: (text) => steps.reduce((out, step) => bounded(step.normalize(out), text), text),
   };
 }
@@ -110,7 +113,7 @@ const kinds: Readonly<Record<string, (section: Section) => Normalizer>> = {
   Nmt: () => ({ normalize: (text) => text.replace(nmtDropped, '').replace(nmtSpaces, ' ') }),
   Precompiled: (section) => {
     const map = CharacterMap.of(section);
-    return { normalize: (text) => map.normalize(text) };
+    return { keepsOrigin: true, normalize: (text) => map.normalize(text) };
   },
   Prepend: (section) => {
     const prefix = section.string('prepend');

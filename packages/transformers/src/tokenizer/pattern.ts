@@ -42,6 +42,30 @@ export function textPattern(wanted: string): Pattern {
   };
 }
 
+const wordClass = String.raw`\p{Alphabetic}\p{M}\p{Nd}\p{Pc}`;
+/** Outside of brackets Oniguruma takes six Latin-1 numbers for parts of words too. */
+const word = String.raw`[${wordClass}\u00b2\u00b3\u00b9\u00bc-\u00be]`;
+const notWord = word.replace('[', '[^');
+
+const outsideBrackets: Readonly<Record<string, string>> = {
+  w: word,
+  W: notWord,
+  b: `(?:(?<!${word})(?=${word})|(?<=${word})(?!${word}))`,
+  B: `(?:(?<!${word})(?!${word})|(?<=${word})(?=${word}))`,
+};
+const insideBrackets: Readonly<Record<string, string>> = { w: wordClass, W: `[^${wordClass}]` };
+
+/** The source with what Oniguruma takes for words written out; the translation takes all numbers for them. */
+function withWords(source: string): string {
+  let depth = 0;
+  return source.replace(/\\(\P{Cs})|[[\]]/gsu, (text: string, escaped: string | undefined) => {
+    if (text === '[') depth++;
+    else if (text === ']') depth = Math.max(0, depth - 1);
+    else return (depth > 0 ? insideBrackets : outsideBrackets)[escaped!] ?? text;
+    return text;
+  });
+}
+
 /**
  * The `pattern` of a section: `{ "String": ... }` or `{ "Regex": ... }`.
  * @throws CheckpointError for an expression that cannot be read.
@@ -56,7 +80,7 @@ export function patternOf(section: Section, key = 'pattern'): Pattern {
   if (source.length > tokenizerLimits.patternLength)
     pattern.fail('Regex', `has ${source.length} characters, more than ${tokenizerLimits.patternLength}`);
   try {
-    return regExpPattern(toRegExp(source, { global: true, target: 'ES2018', lazyCompileLength: Infinity }), !backtracksLittle(source));
+    return regExpPattern(toRegExp(withWords(source), { global: true, target: 'ES2024', lazyCompileLength: Infinity }), !backtracksLittle(source));
   } catch (cause) {
     return pattern.fail('Regex', `is not an expression that can be used: ${(cause as Error).message}`);
   }

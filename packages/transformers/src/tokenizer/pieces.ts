@@ -4,8 +4,11 @@ import type { Pattern } from './pattern.js';
 /** Parts of a text on the way to the model. Empty parts are dropped. */
 export interface Pieces {
   readonly texts: readonly string[];
-  /** Whether the first part begins where the text of the caller began, which Metaspace's `first` asks. */
-  readonly atOrigin: boolean;
+  /**
+   * For each part, how many of its first UTF-16 units stem from the first character of the caller's text; missing ones
+   * are 0. Metaspace's `first` asks for it.
+   */
+  readonly atOrigin: readonly number[];
 }
 
 export const splitBehaviors = [
@@ -65,23 +68,28 @@ function boundsOf(text: string, matches: readonly number[], behavior: SplitBehav
   return bounds;
 }
 
-/** Splits each part by a pattern. */
-export function splitPieces(pieces: Pieces, pattern: Pattern, behavior: SplitBehavior, invert = false): Pieces {
+/** Cuts each part at bounds ([start, end, start, end ...]). */
+export function cutPieces(pieces: Pieces, boundsOfText: (text: string) => readonly number[]): Pieces {
   const texts: string[] = [];
-  let atOrigin = false;
+  const atOrigin: number[] = [];
   pieces.texts.forEach((text, index) => {
-    const bounds = boundsOf(text, pattern.find(text), behavior, invert);
+    const fromOrigin = pieces.atOrigin[index] ?? 0;
+    const bounds = boundsOfText(text);
     for (let i = 0; i < bounds.length; i += 2) {
       if (bounds[i] === bounds[i + 1]) continue;
-      if (texts.length === 0) atOrigin = pieces.atOrigin && index === 0 && bounds[i] === 0;
+      if (bounds[i] < fromOrigin) atOrigin[texts.length] = fromOrigin - bounds[i];
       texts.push(text.slice(bounds[i], bounds[i + 1]));
     }
   });
   return { texts, atOrigin };
 }
 
-/** Changes each part. */
-export const mapPieces = (pieces: Pieces, change: (text: string) => string): Pieces => ({
-  texts: pieces.texts.map(change).filter((text) => text !== ''),
-  atOrigin: pieces.atOrigin,
+/** Splits each part by a pattern. */
+export const splitPieces = (pieces: Pieces, pattern: Pattern, behavior: SplitBehavior, invert = false): Pieces =>
+  cutPieces(pieces, (text) => boundsOf(text, pattern.find(text), behavior, invert));
+
+/** Changes each part, which must not become empty. */
+export const mapPieces = ({ texts, atOrigin }: Pieces, change: (text: string) => string): Pieces => ({
+  texts: texts.map(change),
+  atOrigin: atOrigin.map((units, i) => (units === 0 ? 0 : change(texts[i].slice(0, units)).length)),
 });

@@ -89,8 +89,10 @@ export class Pipeline {
   }
 
   /** Checks what refers to tokens, once all are there. @throws CheckpointError for ids that no token has. */
-  finish(): this {
-    const section = this.#root.optionalSection('post_processor');
+  finish(postProcessor?: Json): this {
+    const section = postProcessor
+      ? new Section(this.#root.file, 'post_processor', postProcessor)
+      : this.#root.optionalSection('post_processor');
     this.#postProcessor = section && postProcessorOf(section, (id) => this.added.textOf(id) !== undefined);
     return this;
   }
@@ -126,7 +128,7 @@ export class Pipeline {
         ids.push(part.id);
         continue;
       }
-      const pieces = { texts: [part.text], atOrigin: part.start === 0 };
+      const pieces = { texts: [part.text], atOrigin: [part.fromOrigin] };
       const { texts } = this.#preTokenizer?.split(pieces) ?? pieces;
       for (const piece of texts) this.#model.encode(piece, ids);
     }

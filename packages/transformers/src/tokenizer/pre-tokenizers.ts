@@ -2,7 +2,7 @@
 // component of the tokenizers library of the same name does.
 import { toByteChars } from './bytes.js';
 import { patternOf, regExpPattern, textPattern, type Pattern } from './pattern.js';
-import { mapPieces, splitBehaviors, splitPieces, type Pieces } from './pieces.js';
+import { cutPieces, mapPieces, splitBehaviors, splitPieces, type Pieces } from './pieces.js';
 import type { Section } from './section.js';
 
 export interface PreTokenizer {
@@ -51,13 +51,16 @@ function metaspace(section: Section): PreTokenizer {
   const splits = section.boolean('split', true);
   const marks = textPattern(mark);
   return {
-    split({ texts, atOrigin }) {
-      const marked = texts.map((text, i) => {
-        const out = text.replaceAll(' ', mark);
-        const wanted = scheme === 'always' || (scheme === 'first' && atOrigin && i === 0);
-        return wanted && !out.startsWith(mark) ? mark + out : out;
+    split(pieces) {
+      const marked = mapPieces(pieces, (text) => text.replaceAll(' ', mark));
+      const atOrigin = [...marked.atOrigin];
+      const texts = marked.texts.map((text, i) => {
+        const isFirst = (atOrigin[i] ?? 0) > 0;
+        if (text.startsWith(mark) || scheme === 'never' || (scheme === 'first' && !isFirst)) return text;
+        if (isFirst) atOrigin[i] += mark.length;
+        return mark + text;
       });
-      return splits ? splitPieces({ texts: marked, atOrigin }, marks, 'MergedWithNext') : { texts: marked, atOrigin };
+      return splits ? splitPieces({ texts, atOrigin }, marks, 'MergedWithNext') : { texts, atOrigin };
     },
   };
 }
@@ -65,15 +68,18 @@ function metaspace(section: Section): PreTokenizer {
 function fixedLength(section: Section): PreTokenizer {
   const length = section.integer('length', 5, 1);
   return {
-    split: ({ texts, atOrigin }) => ({
-      atOrigin,
-      texts: texts.flatMap((text) => {
-        const chars = [...text];
-        return Array.from({ length: Math.ceil(chars.length / length) }, (_, i) =>
-          chars.slice(i * length, (i + 1) * length).join(''),
-        );
+    split: (pieces) =>
+      cutPieces(pieces, (text) => {
+        const bounds: number[] = [];
+        let [start, end, count] = [0, 0, 0];
+        for (const char of text) {
+          end += char.length;
+          if (++count % length !== 0 && end < text.length) continue;
+          bounds.push(start, end);
+          start = end;
+        }
+        return bounds;
       }),
-    }),
   };
 }
 

@@ -30,6 +30,8 @@ export interface SpecialTokenFiles {
   readonly defaults?: Readonly<Record<string, string | AddedToken | null>>;
   /** Further tokens of the vocabulary file (SentencePiece's control and user symbols). */
   readonly further?: readonly AddedToken[];
+  /** Whether a mask token given as a text takes the space before it. */
+  readonly stripsMask?: boolean;
   /** Padding token of tokenizer.json's `padding`. */
   readonly padding?: string;
 }
@@ -119,7 +121,7 @@ export function specialTokensOf(files: SpecialTokenFiles): SpecialTokens {
 
 type Settings = ReadonlyMap<string, { value: unknown; file: string }>;
 
-function namedTokens({ defaults = {}, padding }: SpecialTokenFiles, settings: Settings): Map<string, AddedToken> {
+function namedTokens({ defaults = {}, padding, stripsMask = false }: SpecialTokenFiles, settings: Settings): Map<string, AddedToken> {
   const named = new Map<string, AddedToken>();
   const set = (name: string, value: unknown, file: string) => {
     const token = tokenOf(value, file, name, file === mapFile);
@@ -134,6 +136,9 @@ function namedTokens({ defaults = {}, padding }: SpecialTokenFiles, settings: Se
       if (value !== null) named.set(name, typeof value === 'string' ? specialToken(value) : value);
     }
   }
+  const mask = named.get('mask_token');
+  if (mask && stripsMask && typeof (settings.get('mask_token')?.value ?? '') === 'string')
+    named.set('mask_token', { ...mask, lstrip: true });
   for (const [name, { value, file }] of settings) {
     const own = name.endsWith('_token') && !(specialTokenNames as readonly string[]).includes(name);
     if (own && (typeof value === 'string' || isToken(value))) set(name, value, file);

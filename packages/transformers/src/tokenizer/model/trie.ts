@@ -15,6 +15,13 @@ export class Trie {
     this.#values[node] = value;
   }
 
+  /** Value of a text, -1 for none. */
+  get(text: string): number {
+    let node = 0;
+    for (let i = 0; i < text.length && node >= 0; i++) node = this.child(node, text.charCodeAt(i));
+    return node < 0 ? -1 : this.#values[node];
+  }
+
   /** The child of a node, or -1. */
   child(node: number, unit: number): number {
     const key = node * 65536 + unit + 1;

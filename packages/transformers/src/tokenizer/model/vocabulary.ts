@@ -6,6 +6,7 @@ export class Vocabulary {
   readonly #ids = new Map<string, number>();
   readonly #texts: string[] = [];
   #highest = -1;
+  #pieces: number | undefined;
 
   /** @param section the model, for errors */
   readonly section: Section;
@@ -37,6 +38,7 @@ export class Vocabulary {
     this.#ids.set(token, id);
     this.#texts[id] = token;
     this.#highest = Math.max(this.#highest, id);
+    this.#pieces = id + 1;
   }
 
   idOf(token: string): number | undefined {
@@ -47,8 +49,9 @@ export class Vocabulary {
     return this.#texts[id];
   }
 
+  /** Tokens; for a list of pieces its length. */
   get size(): number {
-    return this.#ids.size;
+    return this.#pieces ?? this.#ids.size;
   }
 
   /** Highest id, -1 without tokens. */
