@@ -19,6 +19,8 @@ const qwen2: Defaults = { bos_token: null, eos_token: '<|endoftext|>', unk_token
 const gemma: Defaults = { bos_token: '<bos>', eos_token: '<eos>', unk_token: '<unk>', pad_token: '<pad>', mask_token: '<mask>' };
 const deberta: Defaults = { bos_token: '[CLS]', eos_token: '[SEP]', unk_token: '[UNK]', sep_token: '[SEP]', pad_token: '[PAD]', cls_token: '[CLS]', mask_token: '[MASK]' };
 
+const gpt2: Defaults = { bos_token: '<|endoftext|>', eos_token: '<|endoftext|>', unk_token: '<|endoftext|>', pad_token: null };
+
 const classes: Readonly<Record<string, TokenizerClass>> = {
   AlbertTokenizer: { defaults: albert, types: 'albert yoso' },
   BartTokenizer: { defaults: roberta, types: 'florence2' },
@@ -28,7 +30,7 @@ const classes: Readonly<Record<string, TokenizerClass>> = {
   BlenderbotTokenizer: { defaults: roberta, types: 'blenderbot' },
   CLIPTokenizer: { defaults: { bos_token: '<|startoftext|>', eos_token: '<|endoftext|>', unk_token: '<|endoftext|>', pad_token: '<|endoftext|>' }, types: 'aimv2 clip clipseg groupvit omdet-turbo oneformer owlv2 owlvit sam3 sam3_video xclip' },
   CamembertTokenizer: { defaults: roberta, types: 'camembert' },
-  CodeLlamaTokenizer: { defaults: { bos_token: '<s>', eos_token: '</s>', unk_token: '<unk>' }, paddingSide: 'left', types: 'code_llama' },
+  CodeLlamaTokenizer: { defaults: { bos_token: '<s>', eos_token: '</s>', unk_token: '<unk>', prefix_token: '\u2581<PRE>', middle_token: '\u2581<MID>', suffix_token: '\u2581<SUF>', eot_token: '\u2581<EOT>', fill_token: '<FILL_ME>' }, paddingSide: 'left', types: 'code_llama' },
   CohereTokenizer: { defaults: { bos_token: '<BOS_TOKEN>', eos_token: '<|END_OF_TURN_TOKEN|>', unk_token: '<UNK>', sep_token: '<SEP>', pad_token: '<PAD>', cls_token: '<CLS>', mask_token: '<MASK_TOKEN>' }, paddingSide: 'left', types: 'aya_vision cohere cohere2' },
   DPRQuestionEncoderTokenizer: { types: 'dpr' },
   DebertaTokenizer: { defaults: deberta, types: 'deberta' },
@@ -36,7 +38,7 @@ const classes: Readonly<Record<string, TokenizerClass>> = {
   EsmcTokenizer: { defaults: { bos_token: null, eos_token: '<eos>', unk_token: '<unk>', pad_token: '<pad>', cls_token: '<cls>', mask_token: '<mask>' }, types: 'esmc esmfold2' },
   FNetTokenizer: { defaults: albert, types: 'fnet' },
   FunnelTokenizer: { defaults: { bos_token: '<s>', eos_token: '</s>', unk_token: '<unk>', sep_token: '<sep>', pad_token: '<pad>', cls_token: '<cls>', mask_token: '<mask>' }, types: 'funnel' },
-  GPT2Tokenizer: { defaults: { bos_token: '<|endoftext|>', eos_token: '<|endoftext|>', unk_token: '<|endoftext|>', pad_token: null }, types: 'blip-2 codegen dbrx emu3 gpt2 gpt_neo gptj instructblip instructblipvideo jais2 opt phi starcoder2' },
+  GPT2Tokenizer: { defaults: gpt2, types: 'blip-2 codegen dbrx emu3 gpt2 gpt_neo gptj instructblip instructblipvideo jais2 opt phi starcoder2' },
   GPTNeoXTokenizer: { defaults: { bos_token: '<|endoftext|>', eos_token: '<|endoftext|>', unk_token: '<|endoftext|>', pad_token: '<|padding|>' }, types: 'falcon_mamba gpt_neox mamba mamba2 mpt olmo olmoe rwkv xlstm' },
   GemmaTokenizer: { defaults: gemma, paddingSide: 'left', types: 'diffusion_gemma gemma gemma2 gemma3 gemma3_text gemma3n gemma3n_text recurrent_gemma shieldgemma2 t5gemma zaya' },
   HerbertTokenizer: { defaults: { unk_token: '<unk>', sep_token: '</s>', pad_token: '<pad>', cls_token: '<s>', mask_token: '<mask>' }, types: 'herbert' },
@@ -77,6 +79,14 @@ const classes: Readonly<Record<string, TokenizerClass>> = {
   XGLMTokenizer: { defaults: { bos_token: '<s>', eos_token: '</s>', unk_token: '<unk>', sep_token: '</s>', pad_token: '<pad>', cls_token: '<s>' }, types: 'xglm' },
   XLMRobertaTokenizer: { defaults: roberta, types: 'jina_embeddings_v3 metaclip_2 trocr xlm-roberta xmod' },
   XLNetTokenizer: { defaults: { bos_token: '<s>', eos_token: '</s>', unk_token: '<unk>', sep_token: '<sep>', pad_token: '<pad>', cls_token: '<cls>', mask_token: '<mask>' }, paddingSide: 'left', types: 'xlnet' },
+  CodeGenTokenizer: { defaults: gpt2 },
+  DistilBertTokenizer: { defaults: bert },
+  ElectraTokenizer: { defaults: bert },
+  ConvBertTokenizer: { defaults: bert },
+  LayoutLMTokenizer: { defaults: bert },
+  RetriBertTokenizer: { defaults: bert },
+  SqueezeBertTokenizer: { defaults: bert },
+  LongformerTokenizer: { defaults: roberta },
 };
 
 /** Kinds of models whose repositories name a class that is not theirs. */
@@ -85,7 +95,7 @@ const misnamed = new Set(
 );
 
 const classOfType: ReadonlyMap<string, string> = new Map(
-  Object.entries(classes).flatMap(([name, { types = '' }]) => types.split(' ').map((type) => [type, name] as const)),
+  Object.entries(classes).flatMap(([name, { types = '' }]) => types.split(' ').filter((type) => type !== '').map((type) => [type, name] as const)),
 );
 
 /** The class that takes everything from tokenizer.json. */

@@ -136,6 +136,8 @@ function namedTokens({ defaults = {}, padding, stripsMask = false }: SpecialToke
       if (value !== null) named.set(name, typeof value === 'string' ? specialToken(value) : value);
     }
   }
+  for (const [name, token] of Object.entries(defaults))
+    if (typeof token === 'string' && !settings.has(name) && !named.has(name)) named.set(name, specialToken(token));
   const mask = named.get('mask_token');
   if (mask && stripsMask && typeof (settings.get('mask_token')?.value ?? '') === 'string')
     named.set('mask_token', { ...mask, lstrip: true });
