@@ -15,7 +15,7 @@ import { hubOptionNames, modelFolder, readOptional, readRequired, type HubOption
 import { CausalModel } from './model.js';
 import { placeOnOne, type PlacementOptions } from './placement.js';
 import { quantizationFor, type QuantizationOptions } from './quantization.js';
-import { optionalTokenizer } from './tokenizer.js';
+import { optionalTokenizer } from './tokenizer/load.js';
 
 /** How intermediate results are rounded. */
 export const numericsModes = ['fused', 'eager'] as const;

@@ -8,7 +8,7 @@ import {
   type ResolvedGenerationOptions,
 } from '@q/config';
 import type { FinishReason, GenerationRequest, GenerationStats, GenerationStep } from '@q/generate';
-import type { Tokenizer } from './tokenizer.js';
+import type { Tokenizer } from './tokenizer/tokenizer.js';
 
 /** What to continue: ids (padded with `attentionMask`, or of any lengths without), one prompt, or several. */
 export interface GenerateInput {

@@ -21,7 +21,7 @@ import {
   type Tensor,
 } from '@q/tensor';
 import { Generation, generateInputNames, requestsFor, withoutPadding, type GenerateOptions } from './generation.js';
-import type { Tokenizer } from './tokenizer.js';
+import type { Tokenizer } from './tokenizer/tokenizer.js';
 
 /** What a loaded model is made of; `fromPretrained` puts it together. */
 export interface ModelParts {
