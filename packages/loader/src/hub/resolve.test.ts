@@ -2,12 +2,14 @@ import { createHash } from 'node:crypto';
 import { mkdir, mkdtemp, readFile, readdir, readlink, rm, symlink, writeFile } from 'node:fs/promises';
 import { createServer, type Server } from 'node:http';
 import type { AddressInfo } from 'node:net';
+import { homedir } from 'node:os';
 import { join, resolve } from 'node:path';
 import { pathToFileURL } from 'node:url';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it, vi } from 'vitest';
 import { CheckpointError, ConfigError, UnsupportedError } from '@q/config';
 import { openCheckpoint } from '../checkpoint.js';
 import { fileOf, temporary } from '../testing.js';
+import { retryAfter } from './client.js';
 import type { DownloadProgress } from './download.js';
 import { hubEnvironment, hubToken } from './env.js';
 import { resolveModelFolder } from './resolve.js';
@@ -325,5 +327,34 @@ describe('environment', () => {
     expect(await hubToken({ HF_HOME: folder, HF_TOKEN: 'hf_b' })).toBe('hf_b');
     expect(await hubToken({ HF_HOME: folder, HF_HUB_DISABLE_IMPLICIT_TOKEN: '1' })).toBeUndefined();
     expect(await hubToken({ HF_HOME: '/nowhere' })).toBeUndefined();
+  });
+
+  it('fills in ~, $NAME and ${NAME}, and leaves what is not set', () => {
+    const cache = (env: Record<string, string>) => hubEnvironment({ DATA: '/data', X_1: 'a/b', ...env }).cacheDir;
+    expect(cache({ HF_HOME: '$DATA/hf' })).toBe(resolve('/data/hf/hub'));
+    expect(cache({ HF_HUB_CACHE: '${DATA}/$X_1/c' })).toBe(resolve('/data/a/b/c'));
+    expect(cache({ HUGGINGFACE_HUB_CACHE: '~/$X_1' })).toBe(join(homedir(), 'a', 'b'));
+    expect(cache({ XDG_CACHE_HOME: '$DATA' })).toBe(resolve('/data/huggingface/hub'));
+    expect(cache({ HF_HUB_CACHE: '/x/$NOT_SET/${NOR_THIS}/$' })).toBe(resolve('/x/$NOT_SET/${NOR_THIS}/$'));
+    expect(cache({ HF_HUB_CACHE: '/x/~/y' })).toBe(resolve('/x/~/y'));
+  });
+
+  it('sets timeouts, and an endpoint without password', async () => {
+    expect(hubEnvironment({ HF_HUB_ETAG_TIMEOUT: '0.5', HF_HUB_DOWNLOAD_TIMEOUT: '60' })).toMatchObject({
+      metadataTimeoutMs: 500,
+      downloadTimeoutMs: 60_000,
+    });
+    for (const endpoint of ['https://me:secret@hub', 'hub.example', 'file:///x', 'https://hub/?token=secret']) {
+      vi.stubEnv('HF_ENDPOINT', endpoint);
+      await expect(resolveModelFolder('org/single', { cacheDir })).rejects.toThrow(/^(?!.*secret).*HF_ENDPOINT/);
+    }
+  });
+
+  it('reads Retry-After as seconds or a date', () => {
+    const now = Date.UTC(2026, 0, 1, 12);
+    expect(retryAfter('2', now)).toBe(2000);
+    expect(retryAfter('Thu, 01 Jan 2026 12:00:30 GMT', now)).toBe(30_000);
+    expect(retryAfter('Thu, 01 Jan 2026 11:00:00 GMT', now)).toBe(0);
+    for (const none of [null, '', 'soon', '-']) expect(retryAfter(none, now)).toBeUndefined();
   });
 });
