@@ -15,7 +15,7 @@ import { hubOptionNames, modelFolder, readOptional, readRequired, type HubOption
 import { CausalModel } from './model.js';
 import { placeOnOne, type PlacementOptions } from './placement.js';
 import { quantizationFor, type QuantizationOptions } from './quantization.js';
-import { optionalTokenizer } from './tokenizer/load.js';
+import { tokenizerOfModel } from './tokenizer/load.js';
 
 /** How intermediate results are rounded. */
 export const numericsModes = ['fused', 'eager'] as const;
@@ -126,7 +126,7 @@ async function loadModel(
   const { stored, wanted, ...quantization } = quantizationFor(config, options);
   warnings.push(...quantization.warnings);
   const architecture = architectureOf(config.modelType);
-  const tokenizer = folder === undefined ? undefined : await optionalTokenizer(folder);
+  const { tokenizer, problem } = await tokenizerOfModel(folder, warnings, { signal });
   const generationConfig = await generationConfigOf(folder, config);
   warnings.push(...generationWarnings(generationConfig));
   const dtype = floatDType('torchDtype', options.torchDtype ?? 'auto');
@@ -177,6 +177,7 @@ async function loadModel(
       config,
       generationConfig,
       tokenizer,
+      tokenizerProblem: problem,
       backend,
       model,
       slots,

@@ -28,6 +28,8 @@ export interface ModelParts {
   readonly config: ModelConfig;
   readonly generationConfig: GenerationConfig;
   readonly tokenizer: Tokenizer | undefined;
+  /** Why there is no tokenizer although the folder has files for one; thrown when one is needed. */
+  readonly tokenizerProblem?: Error;
   readonly backend: Backend;
   readonly model: CausalLM;
   readonly slots: readonly ParameterSlot[];
@@ -151,10 +153,17 @@ export class CausalModel implements AsyncDisposable {
    */
   generate(options: GenerateOptions): Generation {
     assertKnownKeys('generate', options, [...generateInputNames, ...GENERATION_OPTION_NAMES]);
-    const requests = requestsFor(options, this.generationConfig, this.tokenizer);
+    const requests = requestsFor(options, this.generationConfig, this.#tokenizerFor(options));
     return new Generation(requests, () =>
       this.#engine.run(requests, { decoder: this.tokenizer, signal: options.signal }),
     );
+  }
+
+  /** @throws what was wrong with the tokenizer's files, when the prompt needs one. */
+  #tokenizerFor({ inputIds }: GenerateOptions): Tokenizer | undefined {
+    const { tokenizer, tokenizerProblem } = this.#parts;
+    if (tokenizerProblem && inputIds === undefined) throw tokenizerProblem;
+    return tokenizer;
   }
 
   /** Mean negative log likelihood of tokens 1.. of each window; exp of their mean is the perplexity. */

@@ -1,5 +1,6 @@
 // The tokenizer of a folder, from whatever files it has.
-import { assertKnownKeys } from '@q/config';
+import { readdir } from 'node:fs/promises';
+import { assertKnownKeys, QError } from '@q/config';
 import { hubOptionNames, missingFile, modelFolder, type HubOptions } from '../files.js';
 import { tokenizerLimits } from '../limits.js';
 import type { AddedToken } from './added-tokens.js';
@@ -94,6 +95,29 @@ export async function optionalTokenizer(folder: string, options: ParseOptions = 
     paddingSide: own.direction === 'Left' ? 'left' : own.direction === 'Right' ? 'right' : paddingSide,
     warnings,
   });
+}
+
+/**
+ * The tokenizer for a model, which can be used without one: a damaged tokenizer.json is an error at once, other
+ * vocabulary files that Q cannot read are a problem only when a text is to be encoded.
+ * @param warnings gets what was found, a line each
+ */
+export async function tokenizerOfModel(
+  folder: string | undefined,
+  warnings: string[],
+  options: ParseOptions = {},
+): Promise<{ tokenizer?: Tokenizer; problem?: QError }> {
+  if (folder === undefined) return {};
+  try {
+    const tokenizer = await optionalTokenizer(folder, options);
+    warnings.push(...(tokenizer?.warnings ?? []));
+    return { tokenizer };
+  } catch (error) {
+    const names = await readdir(folder);
+    if (!(error instanceof QError) || names.includes('tokenizer.json')) throw error;
+    warnings.push(error.message);
+    return { problem: error };
+  }
 }
 
 /** Added tokens whose id in the file is not the one that the tokenizers library gives them. */

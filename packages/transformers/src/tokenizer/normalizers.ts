@@ -59,6 +59,7 @@ export function replaceMatches(text: string, matches: readonly number[], content
   return out + text.slice(last);
 }
 
+// eslint-disable-next-line no-control-regex -- control characters are what it drops
 const nmtDropped = /[\u0001-\u0008\u000b\u000e-\u001f\u007f\u008f\u009f]/g;
 const nmtSpaces = /[\t\n\f\r\u1680\u200b-\u200f\u2028\u2029\u2581\ufeff\ufffd]/g;
 

@@ -27,7 +27,7 @@ export interface SpecialTokenFiles {
   /** `added_tokens` of tokenizer.json by id, when there is one. */
   readonly own?: ReadonlyMap<number, AddedToken>;
   /** What the Python class takes for names that no file mentions. */
-  readonly defaults?: Readonly<Record<string, string | AddedToken | null>>;
+  readonly defaults?: Readonly<Record<string, string | null>>;
   /** Further tokens of the vocabulary file (SentencePiece's control and user symbols). */
   readonly further?: readonly AddedToken[];
   /** Whether a mask token given as a text takes the space before it. */
@@ -128,29 +128,30 @@ function namedTokens({ defaults = {}, padding, stripsMask = false }: SpecialToke
     if (token) named.set(name, token);
   };
   for (const name of specialTokenNames) {
-    const setting = settings.get(name);
-    if (setting) set(name, setting.value, setting.file);
-    else if (name === 'pad_token' && padding !== undefined) named.set(name, specialToken(padding));
-    else if (Object.hasOwn(defaults, name)) {
-      const value = defaults[name];
-      if (value !== null) named.set(name, typeof value === 'string' ? specialToken(value) : value);
-    }
+    const setting = settings.get(name) ?? { value: defaultOf(name, defaults, padding), file: configFile };
+    set(name, setting.value, setting.file);
   }
-  for (const [name, token] of Object.entries(defaults))
-    if (typeof token === 'string' && !settings.has(name) && !named.has(name)) named.set(name, specialToken(token));
   const mask = named.get('mask_token');
-  if (mask && stripsMask && typeof (settings.get('mask_token')?.value ?? '') === 'string')
+  if (mask && stripsMask && !isObject(settings.get('mask_token')?.value))
     named.set('mask_token', { ...mask, lstrip: true });
-  for (const [name, { value, file }] of settings) {
-    const own = name.endsWith('_token') && !(specialTokenNames as readonly string[]).includes(name);
-    if (own && (typeof value === 'string' || isToken(value))) set(name, value, file);
-  }
+  for (const [name, { value, file }] of settings) if (isOwnName(name) && isToken(value)) set(name, value, file);
+  for (const [name, value] of Object.entries(defaults)) if (isOwnName(name) && !named.has(name)) set(name, value, configFile);
   const extra = settings.get('extra_special_tokens');
-  if (extra && isObject(extra.value)) for (const [name, value] of Object.entries(extra.value)) set(name, value, extra.file);
+  if (isObject(extra?.value)) for (const [name, value] of Object.entries(extra.value)) set(name, value, extra.file);
   return named;
 }
 
-const isToken = (value: unknown): boolean => isObject(value) && typeof value.content === 'string';
+type Defaults = NonNullable<SpecialTokenFiles['defaults']>;
+
+const defaultOf = (name: string, defaults: Defaults, padding: string | undefined): string | null | undefined =>
+  name === 'pad_token' && padding !== undefined ? padding : Object.hasOwn(defaults, name) ? defaults[name] : undefined;
+
+/** Whether a setting is a special token of the model's own, such as `image_token`. */
+const isOwnName = (name: string): boolean =>
+  name.endsWith('_token') && !(specialTokenNames as readonly string[]).includes(name);
+
+const isToken = (value: unknown): boolean =>
+  typeof value === 'string' || (isObject(value) && typeof value.content === 'string');
 
 function extraTokens({ further = [] }: SpecialTokenFiles, settings: Settings): AddedToken[] {
   const extra = settings.get('extra_special_tokens');

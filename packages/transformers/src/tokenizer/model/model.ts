@@ -1,6 +1,6 @@
 import { CheckpointError } from '@q/config';
 import type { Section } from '../section.js';
-import { Vocabulary } from './vocabulary.js';
+import type { Vocabulary } from './vocabulary.js';
 
 /** Turns parts of a text into ids: BPE, Unigram, WordPiece or WordLevel. */
 export interface Model {
