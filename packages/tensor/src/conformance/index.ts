@@ -11,6 +11,7 @@ import { linearCases } from './linear.js';
 import { refusalCases } from './refusals.js';
 
 export { assertClose, assertEqual, Conformance, numbers, relativeError, type ConformanceCase } from './harness.js';
+export { fuzzNative, type Random } from '../testing/fuzz-native.js';
 export { runTransfers, transferCases, type Pair, type TransferCase } from './transfer.js';
 
 /** What every backend must do, for every activation dtype that it takes. */
