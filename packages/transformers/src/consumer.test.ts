@@ -94,7 +94,10 @@ it.each(settings)('%s, .%s', async (resolution, extension, options) => {
   const every = [...names.map((name) => `@q/${name}`), '@q/tensor/conformance']
     .map((from, index) => `${imported(`p${index}`, from)}\nexport type T${index} = keyof typeof p${index};\n`)
     .join('');
-  const files = { [`main.${extension}`]: `${imported('q', '@q/transformers')}\n${program}`, [`all.${extension}`]: every };
+  const files = {
+    [`main.${extension}`]: `${imported('q', '@q/transformers')}\n${program}`,
+    [`all.${extension}`]: every,
+  };
   const paths = Object.keys(files).map((name) => join(folder, `${resolution}-${name}`));
   for (const [index, text] of Object.values(files).entries()) await writeFile(paths[index], text);
   expect(compile(paths, { ...strict, ...options })).toEqual([]);
