@@ -27,6 +27,10 @@ export function createProgram(signal: AbortSignal, { json = false } = {}): Comma
     .helpOption('-h, --help', 'show help')
     .helpCommand('help [command]', 'show help of a command')
     .showSuggestionAfterError()
+    .addHelpText(
+      'after',
+      '\nIn the repository: npm run q -- COMMAND; npm run -s q -- COMMAND prints only what the command does.',
+    )
     .configureOutput({ writeErr: (text) => void (json || process.stderr.write(visibleText(text))) })
     .exitOverride();
   const context: Context = { signal };

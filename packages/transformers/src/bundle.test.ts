@@ -55,7 +55,7 @@ describe.each(['esm', 'cjs'] as const)('%s', (format) => {
     ['all but the native packages in the bundle', { external: native }],
   ])('%s', async (_, options) => {
     expect(await run(format, options)).toMatch(/^\[\[\d+,\d+,\d+,\d+\]\]\n$/);
-  });
+  }, 120_000);
 });
 
 it('says what to leave out of a bundle that holds the CPU device', async () => {

@@ -23,6 +23,11 @@ afterAll(() => rm(folder, { recursive: true, force: true }));
 
 /** What a program does with the umbrella package. */
 const program = `
+export async function scoped(): Promise<readonly string[]> {
+  await using model = await q.AutoModelForCausalLM.fromPretrained('@q/nano', { loadIn8bit: true });
+  using logits = model.forward({ inputIds: [[1, 2]] });
+  return [...model.warnings, String(logits.shape)];
+}
 export async function main(signal: AbortSignal): Promise<string> {
   const quantizationConfig = new q.BitsAndBytesConfig({ loadIn4bit: true, bnb4bitQuantType: 'nf4' });
   const model: q.CausalModel = await q.AutoModelForCausalLM.fromPretrained('@q/nano', { quantizationConfig, signal });
@@ -101,7 +106,7 @@ it.each(settings)('%s, .%s', async (resolution, extension, options) => {
   const paths = Object.keys(files).map((name) => join(folder, `${resolution}-${name}`));
   for (const [index, text] of Object.values(files).entries()) await writeFile(paths[index], text);
   expect(compile(paths, { ...strict, ...options })).toEqual([]);
-});
+}, 240_000);
 
 it('public declarations name only packages that have good ones', async () => {
   const known = /^(\.{1,2}\/|node:|@q\/|zod$)/;

@@ -11,7 +11,7 @@ import * as tensor from '@q/tensor';
 import ts from 'typescript';
 import * as transformers from './index.js';
 
-// Runs every TypeScript snippet of the READMEs that have no test of their own, in a temporary folder.
+// Runs every TypeScript and JavaScript snippet of the READMEs that have no test of their own, in a temporary folder.
 const packages: Readonly<Record<string, unknown>> = {
   '@q/config': config,
   '@q/kernels-cpu': kernelsCpu,
@@ -38,7 +38,7 @@ const AsyncFunction = (async () => {}).constructor as new (
 
 async function runSnippets(path: string): Promise<{ snippets: number; printed: string }> {
   const readme = await readFile(new URL(`../../../${path}`, import.meta.url), 'utf8');
-  const snippets = [...readme.matchAll(/```ts\n([\s\S]*?)```/g)].map(([, code]) => code);
+  const snippets = [...readme.matchAll(/```[tj]s\n([\s\S]*?)```/g)].map(([, code]) => code);
   let printed = '';
   const print = vi.fn(
     (...values: unknown[]) =>
@@ -60,7 +60,7 @@ async function runSnippets(path: string): Promise<{ snippets: number; printed: s
 }
 
 it.each([
-  ['README.md', 2],
+  ['README.md', 3],
   ['packages/transformers/README.md', 2],
   ['packages/models/README.md', 1],
   ['packages/tensor/README.md', 1],
