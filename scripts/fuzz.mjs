@@ -59,10 +59,12 @@ for (const name of only) {
   const started = performance.now();
   const onFault = ({ index, kind, text, saved }) =>
     say(`${name} ${index}: ${kind}\n${text.split('\n').slice(0, 6).join('\n')}\n  saved in ${saved}`);
-  const { inputs, faults } = await fuzz(name, { ...options, onFault });
+  const { inputs, accepted, faults } = await fuzz(name, { ...options, onFault });
   const count = faults.reduce((sum, fault) => sum + fault.count, 0);
   const took = ((performance.now() - started) / 1000).toFixed(1);
-  say(`${name}: ${inputs} inputs, ${count} faults${count > 0 ? ` of ${faults.length} kinds` : ''}, ${took} s`);
+  say(
+    `${name}: ${inputs} inputs (${accepted} accepted), ${count} faults${count > 0 ? ` of ${faults.length} kinds` : ''}, ${took} s`,
+  );
   total = { inputs: total.inputs + inputs, faults: total.faults + count };
 }
 say(`${total.inputs} inputs, ${total.faults} faults`);

@@ -72,6 +72,7 @@ async function runOne(input, state) {
   const late = new Promise((resolve) => (timer = setTimeout(resolve, deadlineMs, 'late')));
   try {
     if ((await Promise.race([fuzzer.run(input, state), late])) === 'late') report('hang', 'the promise never settles');
+    else process.send({ accepted: true });
   } catch (error) {
     if (!isExpected(error)) report('untyped error', textOf(error));
   } finally {

@@ -46,7 +46,8 @@ async function runBatch({ deadlineMs, ...input }) {
   });
   let stderr = '';
   process_.stderr.on('data', (text) => (stderr = `${stderr}${text}`.slice(-4000)));
-  process_.on('message', (fault) => faults.push(fault));
+  let accepted = 0;
+  process_.on('message', (message) => (message.accepted ? (accepted += 1) : faults.push(message)));
   let stopped;
   let [last, since] = [-1, Date.now()];
   const watch = setInterval(() => {
@@ -62,7 +63,7 @@ async function runBatch({ deadlineMs, ...input }) {
   if (stopped) faults.push({ index, kind: stopped, text: 'the process was stopped' });
   else if (code !== 0) faults.push({ index, kind: 'crash', text: `${signal ?? `exit code ${code}`}\n${stderr}` });
   const finished = index >= first + count;
-  return { faults, next: finished ? index : index + 1 };
+  return { faults, accepted, next: finished ? index : index + 1 };
 }
 
 /** What makes two faults the same: kind, class of the error and place. */
@@ -79,7 +80,7 @@ function signature({ kind, text }) {
  * @param limits `{ seconds, inputs }`, whichever ends first
  * @param faultsFolder where inputs with a fault are saved; nothing is created without one
  * @param options.fuzzers URL of the folder with the fuzzers
- * @returns inputs run, and faults by signature
+ * @returns inputs run, how many of them were accepted, and faults by signature
  */
 export async function fuzz(name, options) {
   const { seed, seconds, inputs = Infinity, first = 0, faultsFolder, onFault } = options;
@@ -89,11 +90,13 @@ export async function fuzz(name, options) {
   const found = new Map();
   const end = Date.now() + seconds * 1000;
   let next = first;
+  let accepted = 0;
   try {
     while (Date.now() < end && next < first + inputs) {
       const count = Math.min(fuzzer.batch ?? batch, first + inputs - next);
       const { deadlineMs = 10_000 } = fuzzer;
       const result = await runBatch({ name, seed, first: next, count, folder, deadlineMs, fuzzers: fuzzers.href });
+      accepted += result.accepted;
       for (const fault of result.faults) {
         const key = signature(fault);
         if (found.has(key)) found.get(key).count += 1;
@@ -109,7 +112,7 @@ export async function fuzz(name, options) {
   } finally {
     rmSync(folder, { recursive: true, force: true });
   }
-  return { inputs: next - first, faults: [...found.values()] };
+  return { inputs: next - first, accepted, faults: [...found.values()] };
 }
 
 function save({ index, kind, text }, { name, seed, folder, faultsFolder }) {
