@@ -1,4 +1,4 @@
-import { mkdtemp, readFile, rm, stat } from 'node:fs/promises';
+import { mkdtemp, readdir, readFile, rm, stat } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, expect, it, vi } from 'vitest';
@@ -74,4 +74,25 @@ it.each([
 
 it('the quick start wrote a model', async () => {
   expect((await stat(join(folder, 'nano-nf4', 'model.safetensors'))).size).toBeLessThan(6e6);
+});
+
+it('docs/security.md has every limit', async () => {
+  const root = new URL('../../../', import.meta.url);
+  const document = await readFile(new URL('docs/security.md', root), 'utf8');
+  const files: string[] = [];
+  for (const name of await readdir(new URL('packages', root)))
+    for (const path of await readdir(new URL(`packages/${name}/src`, root), { recursive: true }))
+      if (path.endsWith('limits.ts')) files.push(`${name}/src/${path}`);
+  expect(files.length).toBeGreaterThan(1);
+  const missing: string[] = [];
+  for (const file of files) {
+    const source = (await readFile(new URL(`packages/${file}`, root), 'utf8')).replace(
+      /^export interface .*?^}/gms,
+      '',
+    );
+    // Constants, and the entries of an object of them.
+    for (const [, name] of source.matchAll(/^(?:export const|  (?=\w+: [\d(]))\s*(\w+)(?::| =)/gm))
+      if (!document.includes(`\`${name}\``) && !document.includes(`of \`${name}\``)) missing.push(`${file}: ${name}`);
+  }
+  expect(missing.filter((name) => !/: (hubLimits|TEMPLATE_LIMITS|loaderLimits)$/.test(name))).toEqual([]);
 });

@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import { cpuAddon } from '../../../packages/kernels-cpu/dist/index.js';
 import { commandCodes, commandNames, commands, encode } from '../../../packages/tensor/dist/index.js';
 
-const sizes = [64, 256, 4096, 65_536, 1 << 20];
+const sizes = [...Array(14).fill(65_536), 64, 4096];
 const hugeNumbers = [
   0,
   -1,
@@ -26,37 +26,36 @@ const hugeNumbers = [
 const failures = ['out_of_memory', 'file', 'command', 'closed', 'device'];
 
 const integer = (random) => {
-  if (random.chance(0.08)) return random.pick(hugeNumbers);
+  if (random.chance(0.03)) return random.pick(hugeNumbers);
   return random.chance(0.5) ? random.int(0, 4) : random.pick([1, 2, 8, 16, 32, 64, 128, 256]);
 };
 const float = (random) => (random.chance(0.2) ? random.pick(hugeNumbers) : random.next() * 4 - 1);
 
-/** A reference to one of the buffers, mostly inside it. */
-function tensor(random) {
-  const buffer = random.chance(0.96) ? random.int(0, sizes.length - 1) : random.pick([-1, 99]);
-  const whole = sizes[buffer] ?? 64;
-  const offset = random.chance(0.85) ? 0 : random.pick([4, 64, whole, whole - 4, ...hugeNumbers]);
-  const bytes = random.chance(0.7)
-    ? whole - (offset >= 0 && offset < whole ? offset : 0)
-    : random.pick([0, 4, 64, 1024, 2 * whole, ...hugeNumbers]);
+/** A reference to one of the buffers, mostly to all of one that no other argument has. */
+function tensor(random, own) {
+  if (random.chance(0.85)) {
+    const dtypeCode = random.chance(0.6) ? 0 : random.int(1, 6);
+    return { index: own, offset: 0, bytes: sizes[own], dtypeCode };
+  }
+  const index = random.chance(0.8) ? random.int(0, sizes.length - 1) : random.pick([-1, 99]);
+  const whole = sizes[index] ?? 64;
   return {
-    index: buffer,
-    offset,
-    bytes,
-    dtypeCode: random.chance(0.95) ? random.int(0, 8) : random.pick([99, -1, 0.5]),
+    index,
+    offset: random.chance(0.5) ? 0 : random.pick([4, 64, whole, whole - 4, ...hugeNumbers]),
+    bytes: random.chance(0.5) ? whole : random.pick([0, 4, 64, 1024, 2 * whole, ...hugeNumbers]),
+    dtypeCode: random.chance(0.8) ? random.int(0, 8) : random.pick([99, -1, 0.5]),
   };
 }
 
-function args(random, fields) {
-  return Object.fromEntries(
-    Object.entries(fields).map(([name, type]) => {
-      if (type === 'int') return [name, integer(random)];
-      if (type === 'float') return [name, float(random)];
-      if (type === 'tensor') return [name, tensor(random)];
-      if (type === 'tensor?') return [name, random.chance(0.6) ? undefined : tensor(random)];
-      return [name, Array.from({ length: random.int(1, 4) }, () => args(random, type.repeat))];
-    }),
-  );
+function args(random, fields, next = { tensor: 0 }) {
+  const valueOf = (type) => {
+    if (type === 'int') return integer(random);
+    if (type === 'float') return float(random);
+    if (type === 'tensor') return tensor(random, next.tensor++ % sizes.length);
+    if (type === 'tensor?') return random.chance(0.6) ? undefined : tensor(random, next.tensor++ % sizes.length);
+    return Array.from({ length: random.int(1, 2) }, () => args(random, type.repeat, next));
+  };
+  return Object.fromEntries(Object.entries(fields).map(([name, type]) => [name, valueOf(type)]));
 }
 
 /** The buffers' numbers in place of their indices. */
