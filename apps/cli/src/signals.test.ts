@@ -47,7 +47,7 @@ it('ends while it waits for a prompt', async () => {
     input: 'open',
     onStart: (child) => {
       child.stdin!.write('half a prompt');
-      setTimeout(() => child.kill('SIGTERM'), 1500);
+      setTimeout(() => child.kill('SIGTERM'), 3000);
     },
   });
   expect(code).toBe(143);

@@ -53,9 +53,13 @@ describe.each(['esm', 'cjs'] as const)('%s', (format) => {
     ['every package external', { packages: 'external' as const }],
     ['@q/* external', { external: ['@q/*'] }],
     ['all but the native packages in the bundle', { external: native }],
-  ])('%s', async (_, options) => {
-    expect(await run(format, options)).toMatch(/^\[\[\d+,\d+,\d+,\d+\]\]\n$/);
-  }, 120_000);
+  ])(
+    '%s',
+    async (_, options) => {
+      expect(await run(format, options)).toMatch(/^\[\[\d+,\d+,\d+,\d+\]\]\n$/);
+    },
+    120_000,
+  );
 });
 
 it('says what to leave out of a bundle that holds the CPU device', async () => {

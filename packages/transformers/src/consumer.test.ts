@@ -92,21 +92,25 @@ function compile(files: readonly string[], options: ts.CompilerOptions): string[
     .map((diagnostic) => ts.formatDiagnostic(diagnostic, host).trim());
 }
 
-it.each(settings)('%s, .%s', async (resolution, extension, options) => {
-  const commonJs = extension === 'cts';
-  const imported = (name: string, from: string) =>
-    commonJs ? `import ${name} = require('${from}');` : `import * as ${name} from '${from}';`;
-  const every = [...names.map((name) => `@q/${name}`), '@q/tensor/conformance']
-    .map((from, index) => `${imported(`p${index}`, from)}\nexport type T${index} = keyof typeof p${index};\n`)
-    .join('');
-  const files = {
-    [`main.${extension}`]: `${imported('q', '@q/transformers')}\n${program}`,
-    [`all.${extension}`]: every,
-  };
-  const paths = Object.keys(files).map((name) => join(folder, `${resolution}-${name}`));
-  for (const [index, text] of Object.values(files).entries()) await writeFile(paths[index], text);
-  expect(compile(paths, { ...strict, ...options })).toEqual([]);
-}, 240_000);
+it.each(settings)(
+  '%s, .%s',
+  async (resolution, extension, options) => {
+    const commonJs = extension === 'cts';
+    const imported = (name: string, from: string) =>
+      commonJs ? `import ${name} = require('${from}');` : `import * as ${name} from '${from}';`;
+    const every = [...names.map((name) => `@q/${name}`), '@q/tensor/conformance']
+      .map((from, index) => `${imported(`p${index}`, from)}\nexport type T${index} = keyof typeof p${index};\n`)
+      .join('');
+    const files = {
+      [`main.${extension}`]: `${imported('q', '@q/transformers')}\n${program}`,
+      [`all.${extension}`]: every,
+    };
+    const paths = Object.keys(files).map((name) => join(folder, `${resolution}-${name}`));
+    for (const [index, text] of Object.values(files).entries()) await writeFile(paths[index], text);
+    expect(compile(paths, { ...strict, ...options })).toEqual([]);
+  },
+  240_000,
+);
 
 it('public declarations name only packages that have good ones', async () => {
   const known = /^(\.{1,2}\/|node:|@q\/|zod$)/;

@@ -91,7 +91,7 @@ it('docs/security.md has every limit', async () => {
       '',
     );
     // Constants, and the entries of an object of them.
-    for (const [, name] of source.matchAll(/^(?:export const|  (?=\w+: [\d(]))\s*(\w+)(?::| =)/gm))
+    for (const [, name] of source.matchAll(/^(?:export const| {2}(?=\w+: [\d(]))\s*(\w+)(?::| =)/gm))
       if (!document.includes(`\`${name}\``) && !document.includes(`of \`${name}\``)) missing.push(`${file}: ${name}`);
   }
   expect(missing.filter((name) => !/: (hubLimits|TEMPLATE_LIMITS|loaderLimits)$/.test(name))).toEqual([]);
