@@ -1,6 +1,6 @@
 import { AutoModelForCausalLM, type CausalModel } from '@q/transformers';
 import { loadOptions, type ModelFlags } from './flags.js';
-import { note } from './output.js';
+import { warn } from './output.js';
 import { progressBar } from './progress.js';
 
 export interface LoadedModel {
@@ -22,7 +22,7 @@ export async function loadModel(id: string, flags: ModelFlags, signal: AbortSign
     },
   });
   const loadMs = performance.now() - started;
-  for (const line of model.warnings) note(`warning: ${line}`);
+  for (const line of model.warnings) warn(line, flags);
   return { model, loadMs };
 }
 

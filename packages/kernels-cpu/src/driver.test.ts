@@ -1,5 +1,5 @@
-import { spawnSync } from 'node:child_process';
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { execFileSync, spawnSync } from 'node:child_process';
+import { existsSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { monitorEventLoopDelay } from 'node:perf_hooks';
@@ -314,7 +314,21 @@ describe('event loop', () => {
 describe('loading', () => {
   it('lists what was tried', () => {
     expect(addonCandidates()).toHaveLength(2);
-    expect(() => loadAddon(['/nowhere/q_cpu.node'])).toThrow(/no native addon.*nowhere.*pnpm build/s);
+    expect(() => loadAddon(['/nowhere/q_cpu.node'])).toThrow(/no native addon.*nowhere.*build it/s);
+  });
+
+  it('gives a command that a shell takes, wherever a package manager put the package', () => {
+    const failed = (() => {
+      try {
+        return loadAddon(['/nowhere/q_cpu.node']);
+      } catch (error) {
+        return (error as Error).message;
+      }
+    })();
+    const [, script] = /: node (".*")$/.exec(failed as string)!;
+    const path = execFileSync('sh', ['-c', `printf %s ${script}`], { encoding: 'utf8' });
+    expect(existsSync(path), path).toBe(true);
+    expect(path).toMatch(/kernels-cpu.scripts.build-native\.mjs$/);
   });
 
   it('refuses options that it does not know', () => {

@@ -19,7 +19,8 @@ import {
 } from '@q/transformers';
 import { Option, type Command } from 'commander';
 import { addHubFlags, addOutputFlags, ignoreConfigKeyOption, quantizationOf, type ModelFlags } from '../flags.js';
-import { note, print, printJson } from '../output.js';
+import { visible } from '../escape.js';
+import { noteText, print, printJson, printText, warn } from '../output.js';
 import { positiveInteger } from '../parse.js';
 import type { Context } from '../program.js';
 
@@ -86,7 +87,7 @@ export function addPlan(program: Command, { signal }: Context): void {
     try {
       show(await planOf(model, flags, signal), flags);
     } catch (error) {
-      if (error instanceof PlanRefusedError && !flags.json) note(renderBars(error.plan));
+      if (error instanceof PlanRefusedError && !flags.json) noteText(renderBars(error.plan));
       throw inFlags(error);
     }
   });
@@ -123,15 +124,15 @@ async function planOf(model: string, flags: PlanFlags, signal: AbortSignal): Pro
     const text = await readText(model);
     const json = parseJsonText(text, 'plan');
     if (isTree(json)) return planTreeOf(json, options, quantization);
-    return planOfConfig(parseModelConfig(text, { ignoreConfigKeys: flags.ignoreConfigKey }), options);
+    return planOfConfig(parseModelConfig(text, { ignoreConfigKeys: flags.ignoreConfigKey }), options, flags);
   }
   const { revision, localFilesOnly, ignoreConfigKey: ignoreConfigKeys } = flags;
   const config = await AutoConfig.fromPretrained(model, { revision, localFilesOnly, ignoreConfigKeys, signal });
-  return planOfConfig(config, options);
+  return planOfConfig(config, options, flags);
 }
 
-function planOfConfig(config: ModelConfig, options: PlanOptions): Promise<Plan> {
-  for (const { message } of config.warnings) note(`warning: ${message}`);
+function planOfConfig(config: ModelConfig, options: PlanOptions, flags: PlanFlags): Promise<Plan> {
+  for (const { message } of config.warnings) warn(message, flags);
   return planFor(config, options);
 }
 
@@ -221,10 +222,17 @@ function show(plan: Plan, { json, explain }: PlanFlags): void {
       adjusted,
       ...(explain && { placements: plan.explain().placements }),
     });
-  for (const message of messages) if (message.level === 'warning') note(`warning: ${describeMessage(message)}`);
-  print(renderBars(plan, { width: process.stdout.columns ?? 100 }));
+  for (const message of messages) if (message.level === 'warning') warn(describeMessage(message));
+  printText(renderBars(plan, { width: process.stdout.columns ?? 100 }));
   print();
-  if (explain) print(plan.explain().table);
+  if (explain) printText(tableOf(plan));
   else
     for (const [module, device] of Object.entries(deviceMap)) print(`${String(device).padEnd(5)} ${module || '(all)'}`);
+}
+
+/** The table of explanations. A module tree may name its modules in any way, also over several lines. */
+function tableOf(plan: Plan): string {
+  const { table, placements } = plan.explain();
+  const hostile = placements.map(({ module }) => module).filter((module) => visible(module) !== module);
+  return hostile.reduce((text, module) => text.replaceAll(module, () => visible(module)), table);
 }
