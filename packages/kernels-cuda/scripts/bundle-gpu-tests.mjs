@@ -11,7 +11,10 @@ const { build } = await import(createRequire(require.resolve('tsup/package.json'
 const tests = readdirSync(join(root, 'test')).filter((name) => name.endsWith('.gpu.ts'));
 const packages = dirname(root.replace(/\/$/, ''));
 const alias = Object.fromEntries(
-  ['config', 'tensor'].map((name) => [`@q/${name}`, join(packages, name, 'src', 'index.ts')]),
+  ['config', 'tensor', 'tensor/conformance'].map((name) => {
+    const [folder, entry = ''] = name.split('/');
+    return [`@q/${name}`, join(packages, folder, 'src', entry, 'index.ts')];
+  }),
 );
 await build({
   entryPoints: tests.map((name) => join(root, 'test', name)),

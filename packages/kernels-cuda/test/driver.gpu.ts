@@ -4,6 +4,7 @@ import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { monitorEventLoopDelay, performance } from 'node:perf_hooks';
+import { Worker } from 'node:worker_threads';
 import {
   commandCodes,
   encode,
@@ -13,6 +14,7 @@ import {
   type DriverFailure,
   type TensorRef,
 } from '@q/tensor';
+import { fuzzNative, numbers } from '@q/tensor/conformance';
 import { loadCuda } from '../src/index.js';
 
 let failed = 0;
@@ -81,7 +83,20 @@ async function data(driver: Driver) {
     { queued, flushed, total: performance.now() - start },
   );
   check((await floats(driver, small, 1))[0] === 7, 'a small write behind a large one');
+  await files(driver, large, source);
+  await new Promise((done) => setTimeout(done, 20));
+  delay.disable();
+  console.log(
+    'event loop delay ms, 99 % and most (host-side array checks included):',
+    delay.percentile(99) / 1e6,
+    delay.max / 1e6,
+  );
+  driver.release(large);
+  driver.release(small);
+}
 
+async function files(driver: Driver, large: number, source: Float32Array) {
+  const count = source.length;
   const dir = mkdtempSync(join(tmpdir(), 'q-'));
   const path = join(dir, 'data');
   writeFileSync(path, bytesOf(source));
@@ -101,15 +116,6 @@ async function data(driver: Driver) {
   driver.closeFile(file);
   rmSync(dir, { recursive: true });
   check(thrown(() => driver.openFile('/nowhere'))?.code === 'file', 'a file that is not there');
-  await new Promise((done) => setTimeout(done, 20));
-  delay.disable();
-  console.log(
-    'event loop delay ms, 99 % and most (host-side array checks included):',
-    delay.percentile(99) / 1e6,
-    delay.max / 1e6,
-  );
-  driver.release(large);
-  driver.release(small);
 }
 
 async function errors(driver: Driver) {
@@ -205,6 +211,49 @@ async function programs(driver: Driver) {
   await driver.flush();
 }
 
+/** Groups that are called off while a large write keeps them waiting; arguments that reach nowhere; hostile calls. */
+async function endings(driver: Driver) {
+  const count = 20_000_000;
+  const [x, y] = [driver.alloc(4 * count), driver.alloc(4096)];
+  submit(driver, 'fill', { out: tensor(y, 4096), value: 1 });
+  driver.write(x, 0, bytesOf(new Float32Array(count)));
+  driver.group(1);
+  submit(driver, 'fill', { out: tensor(y, 4096), value: 2 });
+  driver.group(0);
+  driver.cancel(1);
+  check((await floats(driver, y, 1))[0] === 1, 'a command that was called off behind a write is skipped');
+  driver.group(1);
+  submit(driver, 'fill', { out: tensor(y, 4096), value: 3 });
+  driver.group(0);
+  check((await floats(driver, y, 1))[0] === 3, 'a later one of the same group runs');
+  for (const [what, run] of Object.entries({
+    'half an offset': () => driver.write(y, 0.5, new Uint8Array(4)),
+    'a negative size': () => driver.alloc(-1),
+    'words that are no float64': () => driver.submit(0, new Uint8Array(8) as unknown as Float64Array),
+  }))
+    check(thrown(run)?.code === 'command', what);
+  for (const buffer of [x, y]) driver.release(buffer);
+  let ran = 0;
+  for (let seed = 0; seed < 2000; seed++) if ((await fuzzNative(driver, numbers(seed).uniform)) === undefined) ran++;
+  check(driver.memory().allocatedBytes === 0, '2000 calls with hostile arguments', { ran });
+}
+
+/** Terminates threads with promises under way. */
+async function threads(path: string) {
+  const source = `
+    const driver = require(${JSON.stringify(path)}).open(0);
+    const x = driver.alloc(1 << 20);
+    const round = () => { driver.submit(0, Float64Array.from([x, 0, 0, 1 << 20, 1])); return Promise.all([driver.flush(), driver.read(x, 0, 1 << 20)]); };
+    (async () => { for (;;) await round(); })();
+    require('node:worker_threads').parentPort.postMessage('busy');`;
+  for (let i = 0; i < 10; i++) {
+    const worker = new Worker(source, { eval: true });
+    await new Promise((resolve) => worker.once('message', resolve));
+    await worker.terminate();
+  }
+  check(true, '10 busy threads were terminated');
+}
+
 async function leaks(driver: Driver) {
   await driver.flush();
   const before = driver.memory();
@@ -239,6 +288,8 @@ await data(driver);
 await errors(driver);
 await programs(driver);
 await leaks(driver);
+await endings(driver);
+if (process.argv[2]) await threads(process.argv[2]);
 check(driver.memory().allocatedBytes === 0, 'everything given back', { empty, now: driver.memory() });
 await driver.close();
 check(thrown(() => driver.alloc(1))?.code === 'closed', 'a closed driver');

@@ -1,8 +1,8 @@
 // What a CPU kernel is given: threads to run on and scratch memory. Every command X of native/q_ops.h is implemented by
 //   void run(const XArgs& args, Context& context);
-// in csrc/<family>/. Its arguments have passed the rules of the command table (`check` in q_ops.h): every tensor holds the
-// elements that the sizes say, in a dtype that the table names, and what is written lies apart from what is read. What
-// depends on the content of tensors, such as indices, is checked by the kernel, which throws CommandError.
+// in csrc/<family>/. Its arguments have passed the rules of the command table (`check` in q_ops.h): every tensor holds
+// the elements that the sizes say, in a dtype that the table names, and what is written lies apart from what is read.
+// What depends on the content of tensors, such as indices, is checked by the kernel, which throws CommandError.
 #pragma once
 #include <cstddef>
 #include <cstdint>

@@ -1,6 +1,6 @@
 // Flat f32 loops. floor: 4 bytes per element read and written. accuracy: vmath.h.
 // softmax      exp(x - max) / sum; minus infinity gives 0       exact  the order of the sum depends on n only
-// argmax       lowest index of the maximum, -1 for broken rows                      ref    tensor/src/reference/commands.ts
+// argmax       lowest index of the maximum, -1 for a broken row       ref    tensor/src/reference/commands.ts
 #include <cmath>
 #include "elementwise.h"
 #include "../common/vmath.h"

@@ -108,8 +108,8 @@ __device__ __forceinline__ void combine(const float2* statistics, const float* p
 }
 
 /// Starts copying 16 rows of keys or values, of which those from `hidden` to `valid` are seen; the others become zeros,
-/// whatever they hold. `slot`: where row i starts, in lanes i and i + 16; when the rows lie in a row, where the first starts (any valid place when there
-/// is none).
+/// whatever they hold. `slot`: where row i starts, in lanes i and i + 16; when the rows lie in a row, where the first
+/// starts (any valid place when there is none).
 template <class T, int D>
 __device__ __forceinline__ void copy_rows(const AttentionParams& p, const DecodeWork& work, const void* cache,
                                           long long slot, int hidden, int valid, uint32_t to) {

@@ -1,4 +1,5 @@
-// sample: one token per row, -1 for one with NaN or plus infinity or of minus infinity alone. Penalty, temperature, topK, topP, minP and the draw as the command table orders them.
+// sample: one token per row, -1 for one with NaN or plus infinity or of minus infinity alone. Penalty, temperature,
+// topK, topP, minP and the draw as the command table orders them.
 //
 // A row's scores (after penalty and temperature) are written to the workspace in f32 and read from L2 by each step.
 // topK and topP are the same search: keep x when W{y > x} < target, where W counts (target k) or adds up probability

@@ -19,8 +19,8 @@ class Worker {
   ~Worker() { stop(); }
   /// True when every task pushed so far has ended: the caller may then do its work itself.
   bool idle() const { return left_.load(std::memory_order_acquire) == 0; }
-  /// Tasks do not throw. `group`: that `cancel` skips the task with; 0: none. Throws Failure 'out_of_memory', with nothing
-  /// pushed, when the thread cannot be started.
+  /// Tasks do not throw. `group`: that `cancel` skips the task with; 0: none. Throws Failure 'out_of_memory', with
+  /// nothing pushed, when the thread cannot be started.
   void push(std::function<void()> task, int64_t group = 0);
   /// Skips the tasks of a group that have not begun.
   void cancel(int64_t group);

@@ -28,9 +28,9 @@ export interface Driver {
   /** Gives a buffer back once all commands queued before this call are done. */
   release(buffer: number): void;
   /**
-   * Queues a command: code from `commandCodes`, arguments from `encode` (copied before this returns). Arguments that the
-   * table of rules (rules.ts) refuses are a failure 'command' of the queue, or of this call, whose message begins with
-   * the field: no arguments whatever reach memory that they do not name.
+   * Queues a command: code from `commandCodes`, arguments from `encode` (copied before this returns). Arguments that
+   * the table of rules (rules.ts) refuses are a failure 'command' of the queue, or of this call, whose message begins
+   * with the field: no arguments whatever reach memory that they do not name.
    */
   submit(code: number, words: Float64Array): void;
   /**

@@ -3,7 +3,7 @@
 //
 //   rows * width          + * / (rounds down) % of non-negative integers; C++ stops at the largest integer, never wraps
 //   rows == 1 && bias     == != <= >= < > && || !; a tensor as a condition: whether it is there
-//   ceil(n, 64)           n / 64, rounded up             strided(rows, stride, width)  what rows apart by stride take up
+//   ceil(n, 64)           n / 64, rounded up       strided(rows, stride, width)  what rows apart by stride take up
 //   sum(parts.n)          over a list of parts           first(parts.n), last(parts.n), length(parts)
 //   count(x), bytes(x), dtype(x), i32                    elements, bytes and dtype code of a tensor; code of a dtype
 import { dtypes, type DType } from '../dtype.js';

@@ -186,7 +186,8 @@ export const commands = {
     historyCapacity: 'int',
     // Order: repetition penalty, then (doSample) temperature, topK (ties with the k-th kept), topP, minP, softmax, and
     // the first index in vocabulary order whose cumulative probability exceeds u. doSample 0: argmax. Broken rows
-    // give -1 as there; a temperature that takes the largest score out of f32 gives argmax. A -1 in history is passed over.
+    // give -1 as there; a temperature that takes the largest score out of f32 gives argmax. A -1 in history is passed
+    // over.
   },
   advance: {
     sampled: 'tensor', // i32 [B]
