@@ -50,6 +50,34 @@ describe('q plan', () => {
     expect(plan.usage[0].kvCache).toBe(2 * 32 * 128 * 2 * 32 * 4096 * 4);
   });
 
+  it("plans with the checkpoint's own quantization, and refuses a context that the model does not reach", async () => {
+    const stored = join(folder, 'nf4.json');
+    const quantization_config = { quant_method: 'bitsandbytes', load_in_4bit: true, bnb_4bit_quant_type: 'nf4' };
+    await writeFile(stored, JSON.stringify({ ...llama7b, quantization_config }));
+    const budget = ['--max-memory', '0=40GiB'];
+    const plan = await qJson<PlanJson>('plan', stored, ...budget);
+    expect(plan.size).toBe((await qJson<PlanJson>('plan', config, '--load-in-4bit', ...budget)).size);
+    expect((await q(['plan', stored, '--load-in-8bit', ...budget])).stderr).toMatch(/quantized already, with nf4/);
+    expect((await q(['plan', config, '--skip-modules', 'lm_head', ...budget])).stderr).toMatch(
+      /--skip-modules without/,
+    );
+    expect((await q(['plan', config, '--context', '4097', ...budget])).stderr).toMatch(/the model reaches 4096 tokens/);
+    const unmatched = await q(['plan', config, '--load-in-4bit', '--skip-modules', 'mlp', ...budget]);
+    expect([unmatched.code, unmatched.stderr]).toEqual([0, expect.stringMatching(/warning: .*mlp matches no linear/)]);
+  });
+
+  it('--ignore-config-key reads config.json without a key', async () => {
+    const odd = join(folder, 'odd.json');
+    const rope_scaling = { type: 'dynamic', factor: 2, alpha: 3 };
+    await writeFile(odd, JSON.stringify({ ...llama7b, logit_scale: 2, rope_scaling }));
+    const args = ['plan', odd, '--max-memory', '0=40GiB'];
+    const refused = await q(args);
+    expect([refused.code, refused.stderr]).toEqual([1, expect.stringMatching(/logit_scale.*--ignore-config-key/)]);
+    const keys = ['--ignore-config-key', 'logit_scale', '--ignore-config-key', 'rope_scaling.alpha'];
+    const { code, stderr } = await q([...args, ...keys]);
+    expect([code, stderr]).toEqual([0, expect.stringMatching(/warning: .*logit_scale is ignored/)]);
+  });
+
   it('refuses 8-bit modules on the cpu unless --offload allows them, and draws the plan it refuses', async () => {
     const args = ['plan', config, '--load-in-8bit', '--max-memory', '0=4GB,cpu=30GiB'];
     const refused = await q(args);
