@@ -1,4 +1,5 @@
 export * from './errors.js';
+export { assertInteger, assertSignal, describeValue } from './checks.js';
 export { assertKnownKeys, didYouMean, nearest } from './names.js';
 export { DTYPE_NAMES, dtypeBytes, isDTypeName, parseDType, type DTypeName } from './dtype.js';
 export {
@@ -21,6 +22,7 @@ export {
   type GenerationOptions,
   type ResolvedGenerationOptions,
 } from './generation-fields.js';
+export { maxContext } from './max-context.js';
 export { ROPE_TYPES, type RopeConfig, type RopeType } from './rope.js';
 export type { Activation, DecoderConfig, LayerType } from './models/definition.js';
 export {
