@@ -5,7 +5,13 @@ import type { RopeConfig } from './rope.js';
  * and `longrope` reach `factor` times the original length; `linear` and `dynamic` files keep the trained length in
  * `max_position_embeddings`, and reach `factor` times that.
  */
-export function maxContext({ maxPositionEmbeddings, rope }: { maxPositionEmbeddings: number; rope: RopeConfig }): number {
+export function maxContext({
+  maxPositionEmbeddings,
+  rope,
+}: {
+  maxPositionEmbeddings: number;
+  rope: RopeConfig;
+}): number {
   switch (rope.type) {
     case 'default':
     case 'llama3': // max_position_embeddings is the extended length already

@@ -25,7 +25,12 @@ export function assertTokenIds(
 }
 
 /** @throws ConfigError when so many tokens are more than the model's positions reach. */
-export function assertFits(op: string, name: string, tokens: number, { maxContext }: Pick<CausalLM, 'maxContext'>): void {
+export function assertFits(
+  op: string,
+  name: string,
+  tokens: number,
+  { maxContext }: Pick<CausalLM, 'maxContext'>,
+): void {
   if (tokens <= maxContext) return;
   throw new ConfigError(op, `${name} has ${tokens} tokens`, {
     why: `the context of this model has ${maxContext}`,
@@ -45,7 +50,9 @@ export function checkRequests(requests: readonly GenerationRequest[], model: Cau
     assertInteger('generate', 'maxNewTokens', maxNewTokens);
     assertInteger('generate', 'seed', sampling.seed, { min: 0 });
     if (stopStrings.includes(''))
-      throw new ConfigError('generate', 'stopStrings holds an empty text', { why: 'it would stop before the first token' });
+      throw new ConfigError('generate', 'stopStrings holds an empty text', {
+        why: 'it would stop before the first token',
+      });
     checkContext(ids.length, maxNewTokens, model.maxContext);
   }
 }

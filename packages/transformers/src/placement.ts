@@ -1,4 +1,13 @@
-import { UnsupportedError, type BitsAndBytesConfig, type ModelConfig, type QuantizationConfig } from '@q/config';
+import {
+  assertInteger,
+  assertKnownKeys,
+  ConfigError,
+  describeValue,
+  UnsupportedError,
+  type BitsAndBytesConfig,
+  type ModelConfig,
+  type QuantizationConfig,
+} from '@q/config';
 import {
   isStrategy,
   normalizeDeviceMap,
@@ -48,11 +57,34 @@ const bitsOf = (config: QuantizationConfig): 4 | 8 => {
   return bnb.loadIn8bit ? 8 : 4;
 };
 
+const planOptionNames = [
+  'deviceMap',
+  'maxMemory',
+  'torchDtype',
+  'quantizationConfig',
+  'quantizedOffload',
+  'context',
+  'batch',
+  'kvDtype',
+  'wiring',
+  'devices',
+] as const;
+
+/** @throws ConfigError unless it is what AutoConfig gives */
+export function assertModelConfig(op: string, config: unknown): asserts config is ModelConfig {
+  if (typeof (config as Partial<ModelConfig> | null | undefined)?.modelType === 'string') return;
+  throw new ConfigError(op, `the config is ${describeValue(config)}`, {
+    fix: 'give what AutoConfig.fromPretrained() or parseModelConfig() returns',
+  });
+}
+
 /**
  * Where the modules of a config's model would go, without weights: sizes follow from the config alone.
  * @throws PlanRefusedError, ConfigError, UnsupportedError
  */
 export async function planFor(config: ModelConfig, options: PlanOptions = {}): Promise<Plan> {
+  assertModelConfig('planFor', config);
+  assertKnownKeys('planFor', options, planOptionNames);
   const {
     deviceMap = 'auto',
     maxMemory,
@@ -65,6 +97,8 @@ export async function planFor(config: ModelConfig, options: PlanOptions = {}): P
     wiring,
     devices,
   } = options;
+  if (context !== undefined) assertInteger('planFor', 'context', context);
+  assertInteger('planFor', 'batch', batch);
   const dtype = !torchDtype || torchDtype === 'auto' ? (config.dtype ?? 'float32') : torchDtype;
   const bnb = quantizationConfig as BitsAndBytesConfig | undefined;
   return planPlacement({

@@ -20,8 +20,7 @@ export class Linear extends Module {
 
   /** @throws CheckpointError before loading, DisposedError after {@link dispose} */
   get weight(): Weight {
-    if (!this.#weight)
-      throw unavailable(`a linear layer [${this.outFeatures}, ${this.inFeatures}]`, this.#disposed);
+    if (!this.#weight) throw unavailable(`a linear layer [${this.outFeatures}, ${this.inFeatures}]`, this.#disposed);
     return this.#weight;
   }
 
