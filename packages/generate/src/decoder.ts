@@ -13,8 +13,8 @@ import type { KvCache } from './cache.js';
 import type { Sequence } from './sequence.js';
 
 /**
- * Below this temperature a row takes the likeliest token: dividing by less would outgrow float32, and logits that differ
- * by more than rounding are decided already.
+ * Below this temperature a row takes the likeliest token: dividing by less would outgrow float32, and logits that
+ * differ by more than rounding are decided already.
  */
 const greedyTemperature = 1e-5;
 

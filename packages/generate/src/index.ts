@@ -4,3 +4,4 @@ export * from './engine.js';
 export * from './forward.js';
 export { StopStrings, TextStream } from './text.js';
 export { assertFits, assertTokenIds } from './requests.js';
+export { StepReader } from './steps.js';

@@ -26,7 +26,7 @@ export class Job implements Readable {
   stop(error?: unknown): void {
     if (this.#stopped) return;
     this.#stopped = { error };
-    this.channel.hurry();
+    this.channel.discard();
     this.listener.onStop(this);
   }
 

@@ -22,11 +22,13 @@ export class StepChannel {
   #end: { readonly error?: unknown } | undefined;
   #wake: (() => void) | undefined;
   #hurried = false;
+  #discards = false;
 
   /** @param onDrained is called once, when the reader has all that there will be */
   constructor(private readonly onDrained: () => void) {}
 
   push(step: GenerationStep): void {
+    if (this.#discards) return;
     const reader = this.#waiting.shift();
     if (reader) reader.resolve({ done: false, value: step });
     else this.#steps.push(step);
@@ -40,10 +42,16 @@ export class StepChannel {
     this.#settle();
   }
 
-  /** No more steps, not even those that are there. An error is what the reader gets instead. */
-  cut(error?: unknown): void {
+  /** The reader gets no more steps, not even those that are there; {@link cut} says when it ends. */
+  discard(): void {
     if (this.#end && this.#steps.length === 0) return;
-    this.#steps = [];
+    [this.#steps, this.#end, this.#discards] = [[], undefined, true];
+    this.hurry();
+  }
+
+  /** The end of what {@link discard} broke off. An error is what the reader gets. */
+  cut(error?: unknown): void {
+    if (!this.#discards || this.#end) return;
     this.#end = { error };
     this.onDrained();
     this.#settle();
@@ -62,7 +70,7 @@ export class StepChannel {
     });
   }
 
-  /** From now on the engine does not wait for this reader: somebody waits behind him, or the generation was stopped. */
+  /** From now on the engine does not wait for this reader: somebody waits behind him. */
   hurry(): void {
     this.#hurried = true;
     this.#wake?.();

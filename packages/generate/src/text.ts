@@ -98,7 +98,7 @@ export class TextStream {
     return text.endsWith(incomplete) ? text.length - 1 : text.length;
   }
 
-  /** Whether the bytes at the end are no text even without the last three, which may wait for the rest of a character. */
+  /** Whether the bytes at the end are no text even without the last three, which may wait for more of a character. */
   #isBroken(): boolean {
     let start = this.#window.length;
     while (start > 0 && this.decoder.isPartial?.(this.#window[start - 1])) start -= 1;

@@ -27,8 +27,8 @@ export interface GenerateInput extends PromptInput {
 }
 
 /**
- * Options of a call. `temperature`, `topK`, `topP` and `minP` imply `doSample: true`, but for `temperature: 0`, which is
- * greedy decoding; beside `doSample: false` they are refused.
+ * Options of a call. `temperature`, `topK`, `topP` and `minP` imply `doSample: true`, but for `temperature: 0`, which
+ * is greedy decoding; beside `doSample: false` they are refused.
  */
 export type GenerateOptions = GenerateInput & Partial<GenerationOptions>;
 

@@ -1,5 +1,11 @@
 import { ConfigError } from '@q/config';
-import type { FinishReason, GenerationRequest, GenerationStats, GenerationStep } from '@q/generate';
+import {
+  StepReader,
+  type FinishReason,
+  type GenerationRequest,
+  type GenerationStats,
+  type GenerationStep,
+} from '@q/generate';
 
 /** The finished result of {@link Generation}. */
 export interface GenerationResult {
@@ -73,7 +79,10 @@ export class Generation extends Promise<GenerationResult> implements AsyncIterab
       if (once) return this.#plan();
       throw new ConfigError('generate', 'this generation was already started', { fix: 'call generate() again' });
     } catch (error) {
-      return { requests: [], run: () => failing(error) };
+      const fail = () => {
+        throw error;
+      };
+      return { requests: [], run: () => new StepReader(fail) };
     }
   }
 
@@ -99,8 +108,4 @@ export class Generation extends Promise<GenerationResult> implements AsyncIterab
       stats: stats!,
     };
   }
-}
-
-async function* failing(error: unknown): Steps {
-  throw error;
 }

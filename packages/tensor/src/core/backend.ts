@@ -65,7 +65,7 @@ export class Backend {
   #onCommand: ((name: CommandName, args: unknown) => void) | undefined;
 
   /**
-   * Whether models look at the result of every layer and report the first that is not finite: for finding a fault, slow.
+   * Whether models look at the result of every layer and report the first that is not finite: slow, to find a fault.
    */
   readonly checksFinite: boolean;
 
@@ -158,8 +158,8 @@ export class Backend {
   }
 
   /**
-   * Queues a look at a small tensor: what `check` throws rejects this backend's next promise, as what fails on the queue
-   * does. The tensor may be disposed at once.
+   * Queues a look at a small tensor: what `check` throws rejects this backend's next promise, as what fails on the
+   * queue does. The tensor may be disposed at once.
    */
   inspect<D extends DType>(tensor: Tensor<D>, check: (data: TensorData<D>) => void): void {
     const { buffer, offset, bytes } = tensor.ref();

@@ -5,7 +5,7 @@ import { linear } from './linear.js';
 import { activations, philox, softmaxOf } from './maths.js';
 import type { Cells, ReferenceMemory } from './memory.js';
 import { dequantize4bit, dequantizeInt8, quantize4bit, quantizeAbsmax, quantizeInt8 } from './quantization.js';
-import { advance, argmaxOf, sample } from './sampling.js';
+import { advance, argmaxOf, noToken, sample } from './sampling.js';
 
 type Reference = { [N in CommandName]: (args: CommandArgs<N>, memory: ReferenceMemory) => void };
 
@@ -76,8 +76,10 @@ export const reference: Reference = {
     const [table, ids, out] = [memory.cells(args.table), memory.cells(args.ids), memory.cells(args.out)];
     for (let row = 0; row < args.rows; row++) {
       const id = ids.get(row);
-      if (id < 0 || id >= args.vocab) throw new Error(`token id ${id} is outside the table of ${args.vocab} rows`);
-      for (let i = 0; i < args.width; i++) out.set(row * args.width + i, table.get(id * args.width + i) * args.scale);
+      if (id < noToken || id >= args.vocab)
+        throw new Error(`token id ${id} is outside the table of ${args.vocab} rows`);
+      for (let i = 0; i < args.width; i++)
+        out.set(row * args.width + i, id === noToken ? 0 : table.get(id * args.width + i) * args.scale);
     }
   },
 

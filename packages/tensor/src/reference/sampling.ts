@@ -5,12 +5,18 @@ import type { Cells, ReferenceMemory } from './memory.js';
 const rowOf = (cells: Cells, row: number, width: number) =>
   Array.from({ length: width }, (_, i) => cells.get(row * width + i));
 
-/** Lowest index of the largest value. */
-export const argmaxOf = (values: readonly number[]): number =>
-  values.reduce((best, value, i) => (value > values[best] ? i : best), 0);
+/** What a row of broken logits gives instead of a token; embedding makes zeros of it. */
+export const noToken = -1;
+
+/** Lowest index of the largest value; {@link noToken} when one is NaN or infinite, or all are minus infinity. */
+export function argmaxOf(values: readonly number[]): number {
+  const best = values.reduce((most, value, i) => (value > values[most] ? i : most), 0);
+  return Number.isFinite(values[best]) && !values.some(Number.isNaN) ? best : noToken;
+}
 
 function penalise(scores: number[], history: readonly number[], penalty: number): void {
-  for (const id of new Set(history)) scores[id] = scores[id] < 0 ? scores[id] * penalty : scores[id] / penalty;
+  for (const id of new Set(history))
+    if (id !== noToken) scores[id] = scores[id] < 0 ? scores[id] * penalty : scores[id] / penalty;
 }
 
 /** The smallest score kept by top-k; ties with it stay. */
@@ -68,14 +74,18 @@ export function sample(args: CommandArgs<'sample'>, memory: ReferenceMemory): vo
       const length = Math.min(lengths.get(row), args.historyCapacity);
       penalise(scores, rowOf(history, row, args.historyCapacity).slice(0, length), penalty);
     }
-    if (!doSample) {
-      out.set(row, argmaxOf(scores));
+    const best = argmaxOf(scores);
+    // A temperature so small that scores leave f32 puts all the mass on the largest.
+    const flat = (value: number) => Number.isFinite(Math.fround(value));
+    const sharp = temperature > 0 && flat(1 / temperature) && flat(scores[best] / temperature);
+    if (!doSample || best === noToken || !sharp) {
+      out.set(row, best);
       continue;
     }
     const probabilities = filteredProbabilities(scores, { temperature, topK: k, topP: topPOf, minP: minPOf });
     const u = (philox([counters.get(row), 0, 0, 0], [seedLow, seedHigh])[0] + 0.5) / 2 ** 32;
     let cumulative = 0;
-    let chosen = argmaxOf(probabilities);
+    let chosen = best;
     for (let i = 0; i < probabilities.length; i++) {
       cumulative += probabilities[i];
       if (cumulative > u) {
