@@ -63,8 +63,13 @@ describe('greedy generation as transformers', () => {
     expect(result.newTokens.some((row, i) => row.length === test.new_tokens[i].length)).toBe(true);
     const stops = [test.generate.stop_strings ?? []].flat() as string[];
     result.texts.forEach((text, i) => {
-      const whole = model.tokenizer!.decode(result.newTokens[i], { skipSpecialTokens: true });
-      if (trimmed[i].length === test.new_tokens[i].length) expect(whole).toBe(test.text[i]);
+      const skip = { skipSpecialTokens: true };
+      const alone = model.tokenizer!.decode(result.newTokens[i], skip);
+      if (trimmed[i].length === test.new_tokens[i].length) expect(alone).toBe(test.text[i]);
+      const prompt = result.sequences[i].slice(0, -result.newTokens[i].length);
+      const whole = model
+        .tokenizer!.decode(result.sequences[i], skip)
+        .slice(model.tokenizer!.decode(prompt, skip).length);
       // Python keeps a stop string in the text, Q ends before it.
       if (result.finishReasons[i] === 'stop') expect(stops.some((stop) => whole.startsWith(text + stop))).toBe(true);
       else expect(text).toBe(whole);

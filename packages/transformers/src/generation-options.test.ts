@@ -196,7 +196,7 @@ describe('inputs', () => {
     [{ inputIds: [[-1]] }, /-1 is no token id/],
     [{ inputIds: [['1']] }, /"1" is no token id/],
     [{ inputIds: [Array(3)] }, /undefined is no token id/],
-    [{ inputIds: [new Int32Array([1, 2])] }, /inputIds\[0\] is a Int32Array/],
+    [{ inputIds: [new Int32Array([1, 2])] }, /inputIds\[0\] is an Int32Array/],
     [{ inputIds: [[1, 2]], attentionMask: [[1]] }, /attentionMask/],
     [{ inputIds: [[1, 2]], attentionMask: [1, 1] }, /attentionMask/],
     [{ inputIds: [[1, 2]], attentionMask: 1 }, /attentionMask/],
