@@ -1,8 +1,8 @@
 // Source followed: transformers 5.17 BitsAndBytesConfig (fields, defaults, checks, JSON form).
 import { z } from 'zod';
 import { ConfigError } from './errors.js';
-import type { Spec } from './fields.js';
-import { changed, configClass, decode } from './fields.js';
+import type { OptionSource, Spec } from './fields.js';
+import { changed, configClass, decode, sourceOf } from './fields.js';
 import type { ReadOptions } from './json.js';
 import { dtype, flag, nullable, orElse, real, texts } from './schema.js';
 
@@ -101,7 +101,7 @@ export class BitsAndBytesConfig extends configClass(SPEC) {
   /** Reads a `quantization_config` object or its text. @throws ConfigError */
   static fromJSON(json: unknown, options?: ReadOptions): BitsAndBytesConfig {
     const decoded = decode(SPEC, json, options);
-    const method = decoded.raw.quant_method;
+    const method = decoded.source?.raw.quant_method ?? undefined;
     if (method !== undefined && method !== 'bitsandbytes') {
       throw new ConfigError('BitsAndBytesConfig', `quant_method is ${JSON.stringify(method)}`, {
         why: 'must be bitsandbytes',
@@ -113,6 +113,16 @@ export class BitsAndBytesConfig extends configClass(SPEC) {
   /** A copy with some options changed; unknown keys of the file it came from stay. @throws ConfigError */
   with(changes: Partial<BitsAndBytesOptions>): BitsAndBytesConfig {
     return new BitsAndBytesConfig(changed(SPEC, this, changes));
+  }
+
+  /** A copy with other defaults: options that nobody has set, and that count as not set. @throws ConfigError */
+  withDefaults(defaults: Partial<BitsAndBytesOptions>): BitsAndBytesConfig {
+    return new BitsAndBytesConfig(changed(SPEC, this, defaults, 'default'));
+  }
+
+  /** Who set an option. A value that is the default because nobody set it contradicts nothing. */
+  sourceOf(option: keyof BitsAndBytesOptions): OptionSource {
+    return sourceOf(this, option);
   }
 
   /** Whether it quantizes anything. */

@@ -28,7 +28,8 @@ interface Source {
   readonly raw: JsonObject;
   /** How the text was written, when it came as text. */
   readonly style?: Pick<ParsedText, 'floats' | 'indent'>;
-  readonly initial: Readonly<Record<string, unknown>>;
+  /** The options as they were read; absent until the object exists. */
+  readonly initial?: Readonly<Record<string, unknown>>;
 }
 
 /** What every configuration object can do besides holding its fields. */
@@ -44,7 +45,11 @@ export interface ConfigObject {
   toText(): string;
 }
 
-const show = (value: unknown): string => (value === undefined ? 'missing' : (JSON.stringify(value) ?? String(value)));
+/** A value in a message; files may hold long ones. */
+export function show(value: unknown): string {
+  const text = value === undefined ? 'missing' : (JSON.stringify(value) ?? String(value));
+  return text.length > 100 ? `${text.slice(0, 97)}...` : text;
+}
 
 /** Runs a zod schema; the first issue becomes a ConfigError naming field, value and rule. */
 export function validate<T>(
@@ -77,7 +82,7 @@ function encode<T extends object>(spec: Spec<T>, self: T): JsonObject {
   for (const [key, field] of Object.entries(spec.twins ?? {})) fieldOf.set(key, field);
   for (const [key, rawValue] of Object.entries(source?.raw ?? {})) {
     const field = fieldOf.get(key);
-    const kept = field === undefined || jsonEqual(values[field], source?.initial[field]);
+    const kept = field === undefined || jsonEqual(values[field], source?.initial?.[field]);
     define(out, key, kept ? rawValue : toJson(values[field]));
   }
   const omit = (field: string): boolean =>
@@ -87,26 +92,44 @@ function encode<T extends object>(spec: Spec<T>, self: T): JsonObject {
   for (const [key, value] of fresh) define(out, key, value);
   for (const [key, field] of fieldOf) {
     if (Object.hasOwn(out, key)) continue;
-    const wanted = source ? !jsonEqual(values[field], source.initial[field]) : !omit(field);
+    const wanted = source ? !jsonEqual(values[field], source.initial?.[field]) : !omit(field);
     if (wanted) define(out, key, toJson(values[field]));
   }
   if (source) return out;
   return Object.fromEntries(Object.entries(out).sort(([a], [b]) => (a < b ? -1 : 1)));
 }
 
-const isSource = (value: unknown): value is Decoded => value instanceof Decoded;
+/** Who set an option: the caller, a file, or nobody (then it is the default of the class). */
+export type OptionSource = 'caller' | 'file' | 'default';
+type Origins = ReadonlyMap<string, Exclude<OptionSource, 'default'>>;
 
-/** Options read from JSON, on their way into a constructor. */
-class Decoded {
+const origins = new WeakMap<object, Origins>();
+
+/** Who set an option of a configuration object. */
+export const sourceOf = (config: object, field: string): OptionSource => origins.get(config)?.get(field) ?? 'default';
+
+/** Options on their way into a constructor: read from JSON, or taken over from another object. */
+export class Decoded {
   constructor(
-    readonly options: object,
-    readonly raw: JsonObject,
-    readonly style: Source['style'],
-    readonly warnings: readonly ConfigWarning[],
+    readonly options: Readonly<Record<string, unknown>>,
+    readonly origins: Origins,
+    /** The file that the object remembers. */
+    readonly source?: Source,
+    readonly warnings: readonly ConfigWarning[] = [],
     readonly onWarning?: ReadOptions['onWarning'],
-    readonly initial?: Readonly<Record<string, unknown>>,
   ) {}
+
+  /** The same without some options, and with more warnings. */
+  without(fields: ReadonlySet<string>, warnings: readonly ConfigWarning[]): Decoded {
+    const options = Object.fromEntries(Object.entries(this.options).filter(([field]) => !fields.has(field)));
+    return new Decoded(options, this.origins, this.source, [...this.warnings, ...warnings], this.onWarning);
+  }
 }
+
+const given = (options: object): string[] =>
+  Object.entries(options)
+    .filter(([, value]) => value !== undefined)
+    .map(([field]) => field);
 
 /** Reads the JSON form (an object or the text of a file) for a class made by `configClass`. */
 export function decode<T extends object>(spec: Spec<T>, input: unknown, { onWarning }: ReadOptions = {}): Decoded {
@@ -122,10 +145,11 @@ export function decode<T extends object>(spec: Spec<T>, input: unknown, { onWarn
   ]);
   for (const [field, key] of Object.entries<string>(spec.keys)) {
     known.add(key);
-    if (Object.hasOwn(raw, key)) options[field] = raw[key];
+    // null is Python's None: not set, whatever the default is.
+    if (Object.hasOwn(raw, key) && raw[key] !== null) options[field] = raw[key];
   }
   for (const [key, field] of Object.entries<string>(spec.twins ?? {})) {
-    if (!Object.hasOwn(raw, key)) continue;
+    if (!Object.hasOwn(raw, key) || raw[key] === null) continue;
     if (options[field] === undefined) options[field] = raw[key];
     else if (options[field] !== raw[key])
       throw new ConfigError(
@@ -144,7 +168,8 @@ export function decode<T extends object>(spec: Spec<T>, input: unknown, { onWarn
     });
   }
   const style = parsed.floats && { floats: parsed.floats, indent: parsed.indent ?? 2 };
-  return new Decoded(options, raw, style, warnings, onWarning);
+  const read = new Map(Object.keys(options).map((field) => [field, 'file' as const]));
+  return new Decoded(options, read, { raw, style }, warnings, onWarning);
 }
 
 type Fields<T> = { readonly [K in keyof T]: T[K] };
@@ -153,28 +178,24 @@ type Fields<T> = { readonly [K in keyof T]: T[K] };
 export function configClass<T extends object>(
   spec: Spec<T>,
 ): new (options?: Partial<T> | Decoded) => Fields<T> & ConfigObject {
+  const keys = spec.keys as Readonly<Record<string, string>>;
   class Config {
-    constructor(given: Partial<T> | Decoded = {}) {
-      const decoded = isSource(given) ? given : undefined;
-      const options = decoded ? decoded.options : (given as object);
-      if (!decoded) assertKnownKeys(spec.op, options, Object.keys(spec.keys));
-      const warnings = [...(decoded?.warnings ?? [])];
+    constructor(input: Partial<T> | Decoded = {}) {
+      if (!(input instanceof Decoded)) assertKnownKeys(spec.op, input, Object.keys(keys));
+      const { options, source, onWarning, ...decoded } = input instanceof Decoded ? input : fresh(input);
+      const warnings = [...decoded.warnings];
       const checked = validate(spec.op, spec.schema, options, (field) =>
-        decoded ? ((spec.keys as Record<string, string>)[field] ?? field) : field,
+        decoded.origins.get(field) === 'file' ? (keys[field] ?? field) : field,
       );
       const values = spec.check ? spec.check(checked, (warning) => warnings.push(warning)) : checked;
-      for (const field of Object.keys(spec.keys))
+      for (const field of Object.keys(keys))
         define(this, field, frozenCopy((values as Record<string, unknown>)[field] ?? null));
       Object.defineProperty(this, 'warnings', {
         value: Object.freeze(warnings.map((warning) => Object.freeze(warning))),
       });
-      if (decoded)
-        sources.set(this, {
-          raw: decoded.raw,
-          style: decoded.style,
-          initial: decoded.initial ?? ({ ...this } as Record<string, unknown>),
-        });
-      for (const warning of decoded?.onWarning ? warnings : []) decoded?.onWarning?.(warning);
+      origins.set(this, decoded.origins);
+      if (source) sources.set(this, { ...source, initial: source.initial ?? ({ ...this } as Record<string, unknown>) });
+      for (const warning of warnings) onWarning?.(warning);
       Object.freeze(this);
     }
 
@@ -195,15 +216,29 @@ export function configClass<T extends object>(
   return Config as unknown as new (options?: Partial<T> | Decoded) => Fields<T> & ConfigObject;
 }
 
-/** Options for a changed copy that still remembers the file the original was read from. */
-export function changed<T extends object>(spec: Spec<T>, self: T, changes: Partial<T>): Partial<T> | Decoded {
+const fresh = (options: object): Decoded =>
+  new Decoded(options as Record<string, unknown>, new Map(given(options).map((field) => [field, 'caller'])));
+
+/**
+ * Options for a changed copy that still remembers the file the original was read from.
+ * @param who sets them; a change by nobody replaces only what nobody has set
+ */
+export function changed<T extends object>(
+  spec: Spec<T>,
+  self: T,
+  changes: Partial<T>,
+  who: 'caller' | 'default' = 'caller',
+): Decoded {
   assertKnownKeys(spec.op, changes, Object.keys(spec.keys));
   const options = { ...self } as Record<string, unknown>;
-  for (const [field, value] of Object.entries(changes)) if (value !== undefined) options[field] = value;
-  const source = sources.get(self);
-  return source
-    ? new Decoded(options, source.raw, source.style, [], undefined, source.initial)
-    : (options as Partial<T>);
+  const known = new Map(origins.get(self));
+  for (const field of given(changes)) {
+    if (who === 'default' && known.has(field)) continue;
+    options[field] = (changes as Record<string, unknown>)[field];
+    if (who === 'caller') known.set(field, 'caller');
+  }
+  return new Decoded(options, known, sources.get(self));
 }
 
-export type { Decoded };
+/** Whether a configuration was read from a file, or is a copy of one that was. */
+export const isFromFile = (config: object): boolean => sources.has(config);

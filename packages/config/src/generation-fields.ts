@@ -1,7 +1,7 @@
 // Source followed: the attributes of transformers 5.17's GenerationConfig. All of them are unset (null) until a file or
 // a caller sets them.
 import { z } from 'zod';
-import { idOrIds, ids, integer, nullable, real, record, text, texts } from './schema.js';
+import { idOrIds, ids, integer, listOf, nullable, real, record, text, texts } from './schema.js';
 
 const bool = nullable(z.boolean({ error: 'must be true or false' }));
 const count = nullable(integer.min(0, { error: 'must be 0 or more' }));
@@ -10,7 +10,7 @@ const number = nullable(real);
 const unit = nullable(real.min(0, { error: 'must be in [0, 1]' }).max(1, { error: 'must be in [0, 1]' }));
 const above0 = nullable(real.gt(0, { error: 'must be greater than 0' }));
 const share = nullable(real.gt(0, { error: 'must be in (0, 1]' }).max(1, { error: 'must be in (0, 1]' }));
-const wordLists = nullable(z.array(ids, { error: 'must be a list of lists of token ids' }));
+const wordLists = nullable(listOf(ids, 'must be a list of lists of token ids'));
 const CACHES = [
   'dynamic',
   'dynamic_full',
@@ -66,7 +66,7 @@ export const generationSchema = z.object({
   exponentialDecayLengthPenalty: nullable(z.tuple([integer, real], { error: 'must be [start, factor]' })),
   suppressTokens: nullable(ids),
   beginSuppressTokens: nullable(ids),
-  sequenceBias: nullable(z.array(z.tuple([ids, real]), { error: 'must be a list of [token ids, bias]' })),
+  sequenceBias: nullable(listOf(z.tuple([ids, real]), 'must be a list of [token ids, bias]')),
   tokenHealing: bool,
   guidanceScale: number,
   watermarkingConfig: nullable(record),
@@ -110,7 +110,7 @@ export const generationSchema = z.object({
   diversityPenalty: number,
   numBeamGroups: positive,
   constraints: nullable(z.array(z.json())),
-  forceWordsIds: nullable(z.array(z.array(z.union([integer, ids])), { error: 'must be a list of lists of token ids' })),
+  forceWordsIds: nullable(listOf(listOf(z.union([integer, ids]), ''), 'must be a list of lists of token ids')),
 });
 
 /** Every generation option; null means unset. */
@@ -165,14 +165,57 @@ export type ResolvedGenerationOptions = {
   readonly [K in GenerationOptionName]: K extends Defaulted ? NonNullable<GenerationOptions[K]> : GenerationOptions[K];
 };
 
-/** Arguments of Python's generate() that are no options; a file that holds one is wrong. */
-export const GENERATE_ARGUMENTS = Object.freeze([
-  'logits_processor',
-  'stopping_criteria',
-  'prefix_allowed_tokens_fn',
-  'synced_gpus',
-  'assistant_model',
-  'streamer',
-  'negative_prompt_ids',
-  'negative_prompt_attention_mask',
-]);
+/** What acts only when sampling, with the value that does nothing even then. */
+export const SAMPLING_OPTIONS = Object.freeze({
+  temperature: 1,
+  topP: 1,
+  minP: null,
+  topH: null,
+  typicalP: 1,
+  topK: 50,
+  epsilonCutoff: 0,
+  etaCutoff: 0,
+}) satisfies Partial<Record<GenerationOptionName, unknown>>;
+
+/** What acts only with beams, with the value that does nothing even then. */
+export const BEAM_OPTIONS = Object.freeze({
+  earlyStopping: false,
+  lengthPenalty: 1,
+  numBeamGroups: 1,
+  diversityPenalty: 0,
+}) satisfies Partial<Record<GenerationOptionName, unknown>>;
+
+/**
+ * Options that change no token: how keys and values are kept, what is returned beside the tokens, how speculation and
+ * compilation speed things up. In a model's own file they are passed over.
+ */
+export const TOKEN_NEUTRAL_OPTIONS: ReadonlySet<GenerationOptionName> = new Set([
+  'useCache',
+  'useMtp',
+  'cacheImplementation',
+  'cacheConfig',
+  'maxCacheLen',
+  'renormalizeLogits',
+  'removeInvalidValues',
+  'outputAttentions',
+  'outputHiddenStates',
+  'outputScores',
+  'outputLogits',
+  'returnDictInGenerate',
+  'isAssistant',
+  'numAssistantTokens',
+  'numAssistantTokensSchedule',
+  'assistantConfidenceThreshold',
+  'promptLookupNumTokens',
+  'maxMatchingNgramSize',
+  'assistantEarlyExit',
+  'assistantLookbehind',
+  'targetLookbehind',
+  'assistantEnsembleWeight',
+  'speculationType',
+  'compileConfig',
+  'disableCompile',
+  'prefillChunkSize',
+  'continuousBatchingConfig',
+  'lowMemory',
+] as const);

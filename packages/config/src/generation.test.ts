@@ -1,10 +1,11 @@
 import { readdirSync, readFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import fc from 'fast-check';
-import { expect, test } from 'vitest';
+import { describe, expect, test } from 'vitest';
 import { ConfigError } from './errors.js';
 import { GENERATION_OPTION_NAMES } from './generation-fields.js';
 import type { GenerationOptions } from './generation-fields.js';
+import { newTokensFor } from './generation-length.js';
 import { GenerationConfig, mergeGenerationConfig } from './generation.js';
 import type { ConfigWarning } from './json.js';
 
@@ -121,11 +122,99 @@ test("merge: the caller's options win, and a model's own sampling options are si
   expect(() => mergeGenerationConfig(base, { tempreature: 1 } as never)).toThrow('did you mean temperature?');
 });
 
-test('unknown keys of a file are kept and reported; arguments of generate() are refused', () => {
+test('unknown keys of a file are kept and reported, arguments of generate() among them', () => {
   const config = GenerationConfig.fromJSON({ chat_format: 'chatml', max_new_tokens: 4 });
   expect(config.warnings.map((w) => w.field)).toEqual(['chat_format']);
   expect(config.toJSON()).toEqual({ chat_format: 'chatml', max_new_tokens: 4 });
-  expect(() => GenerationConfig.fromJSON({ streamer: null })).toThrow(/cannot be part of a generation configuration/);
+  expect(GenerationConfig.fromJSON({ streamer: 'x' }).warnings.map((w) => w.field)).toEqual(['streamer']);
+});
+
+describe("a model's own file never blocks a call that does not use it", () => {
+  test.each<[object, Partial<GenerationOptions>, RegExp | null]>([
+    [{ do_sample: true, temperature: 0 }, { doSample: false }, /temperature is 0; must be greater than 0/],
+    [{ do_sample: true, temperature: 0 }, { temperature: 0.5 }, /temperature is 0/],
+    [{ do_sample: true, temperature: 'hot' }, { temperature: 1 }, /temperature is "hot"; must be a finite number/],
+    [{ do_sample: true, top_p: 1.5 }, { topP: 0.9 }, /top_p is 1.5; must be in \(0, 1\]/],
+    [{ do_sample: true, top_k: -1 }, { topK: 0 }, /top_k is -1.*give topK in the call/],
+    [{ repetition_penalty: -2 }, { repetitionPenalty: 1 }, /repetition_penalty is -2/],
+    [{ max_new_tokens: 0 }, { maxNewTokens: 5 }, /max_new_tokens is 0/],
+    [{ num_beams: 'four' }, { numBeams: 1 }, /num_beams is "four"/],
+    [{ do_sample: true, num_return_sequences: 2 }, { doSample: false }, null],
+    [{ temperature: -3, top_p: 7, typical_p: 0 }, {}, null],
+    [{ length_penalty: 'x', early_stopping: 'soon' }, {}, null],
+    [{ use_cache: 'yes', cache_implementation: 'magic', output_scores: 1, compile_config: 3 }, {}, null],
+  ])('%j overridden by %j', (file, override, refused) => {
+    const config = GenerationConfig.fromJSON(JSON.stringify(file));
+    expect(config.toJSON()).toEqual(file);
+    expect(() => mergeGenerationConfig(config, override).resolve()).not.toThrow();
+    if (refused) expect(() => mergeGenerationConfig(config, { bosTokenId: 1 }).resolve()).toThrow(refused);
+    else expect(() => config.resolve()).not.toThrow();
+    expect(() => new GenerationConfig({ temperature: -3 })).toThrow(ConfigError);
+  });
+
+  test('a bad value is a line when it is read, and the caller is refused in his own words', () => {
+    const config = GenerationConfig.fromJSON({ top_k: -1, eos_token_id: 2 });
+    expect(config.warnings).toMatchObject([{ code: 'invalid', field: 'top_k' }]);
+    expect(config.warnings[0].message).toContain('top_k is -1; must be 0 or more; it is refused when it is used');
+    expect(() => mergeGenerationConfig(config, { topP: 3 })).toThrow('topP is 3');
+  });
+
+  test('what changes no token is passed over when it comes from the file, not when the caller gives it', () => {
+    const file = {
+      use_cache: false,
+      cache_implementation: 'static',
+      return_dict_in_generate: true,
+      output_attentions: true,
+      suppress_tokens: [],
+      bad_words_ids: [],
+      stop_strings: [],
+      renormalize_logits: true,
+      prompt_lookup_num_tokens: 5,
+      typical_p: 0.5,
+      length_penalty: 2,
+      guidance_scale: null,
+    };
+    const config = GenerationConfig.fromJSON(file);
+    expect(config.resolve()).toEqual(new GenerationConfig().resolve());
+    expect(mergeGenerationConfig(config, { useCache: false, typicalP: 0.5 }).resolve()).toMatchObject({
+      useCache: false,
+      typicalP: 0.5,
+    });
+    expect(mergeGenerationConfig(config, { doSample: true }).resolve().typicalP).toBe(0.5);
+    expect(GenerationConfig.fromJSON({ num_beams: 4, min_length: 3 }).resolve()).toMatchObject({
+      numBeams: 4,
+      minLength: 3,
+    });
+  });
+});
+
+test('lengths: who said so decides whether they are cut', () => {
+  const limit = (file: object, call: Partial<GenerationOptions> = {}) =>
+    mergeGenerationConfig(GenerationConfig.fromJSON(file), call).lengthLimit();
+  expect(limit({})).toEqual({ maxNewTokens: null, maxLength: null, source: 'default' });
+  expect(limit({ max_length: 4096 })).toEqual({ maxNewTokens: null, maxLength: 4096, source: 'file' });
+  expect(limit({ max_length: 9, max_new_tokens: 3 })).toEqual({ maxNewTokens: 3, maxLength: null, source: 'file' });
+  expect(limit({ max_new_tokens: 3 }, { maxLength: 9 })).toEqual({
+    maxNewTokens: null,
+    maxLength: 9,
+    source: 'caller',
+  });
+  expect(limit({ max_length: 9 }, { maxNewTokens: 3 })).toEqual({ maxNewTokens: 3, maxLength: null, source: 'caller' });
+  expect(limit({ max_new_tokens: 3 }, { maxNewTokens: null }).source).toBe('default');
+
+  expect([1, 19, 20, 60, 118].map((prompt) => newTokensFor(limit({}), prompt, 128))).toEqual([20, 20, 20, 20, 10]);
+  expect(newTokensFor(limit({ max_length: 4096 }), 100, 128)).toBe(28);
+  expect(newTokensFor(limit({ max_length: 30 }), 10, 128)).toBe(20);
+  expect(newTokensFor(limit({ max_length: 30 }), 40, 128)).toBe(20);
+  expect(newTokensFor(limit({ max_new_tokens: 2048 }), 100, 128)).toBe(28);
+  expect(newTokensFor(limit({}, { maxNewTokens: 28 }), 100, 128)).toBe(28);
+  expect(newTokensFor(limit({}, { maxLength: 128 }), 100, 128)).toBe(28);
+  expect(() => newTokensFor(limit({}, { maxNewTokens: 29 }), 100, 128)).toThrow(
+    /100 tokens and maxNewTokens is 29; the model reaches 128 tokens; set maxNewTokens to 28 or less/,
+  );
+  expect(() => newTokensFor(limit({}, { maxLength: 129 }), 100, 128)).toThrow(/maxLength is 129/);
+  expect(() => newTokensFor(limit({}, { maxLength: 100 }), 100, 128)).toThrow(/set maxNewTokens, or a larger/);
+  expect(() => newTokensFor(limit({ max_length: 4096 }), 128, 128)).toThrow(/the prompt has 128 tokens; the model/);
 });
 
 test('any valid options survive the round trip', () => {

@@ -1,17 +1,21 @@
 // Source followed: transformers 5.17 GenerationConfig.validate, from_dict, update.
 import { ConfigError } from './errors.js';
-import type { Spec } from './fields.js';
-import { changed, configClass, decode } from './fields.js';
+import type { Decoded, OptionSource, Spec } from './fields.js';
+import { changed, configClass, decode, isFromFile, show, sourceOf } from './fields.js';
 import type { GenerationOptionName, GenerationOptions, ResolvedGenerationOptions } from './generation-fields.js';
 import {
-  GENERATE_ARGUMENTS,
+  BEAM_OPTIONS,
   GENERATION_DEFAULTS,
   GENERATION_OPTION_NAMES,
   generationKeys,
   generationSchema,
+  SAMPLING_OPTIONS,
+  TOKEN_NEUTRAL_OPTIONS,
 } from './generation-fields.js';
+import type { LengthLimit } from './generation-length.js';
 import type { ConfigWarning, ReadOptions } from './json.js';
 import { frozenCopy } from './json.js';
+import { assertKnownKeys } from './names.js';
 
 const op = 'GenerationConfig';
 
@@ -47,18 +51,55 @@ function checkCombinations(o: GenerationOptions): void {
   }
 }
 
-const SAMPLING = {
-  temperature: 1,
-  topP: 1,
-  minP: null,
-  topH: null,
-  typicalP: 1,
-  topK: 50,
-  epsilonCutoff: 0,
-  etaCutoff: 0,
-} as const;
-const BEAMS = { earlyStopping: false, lengthPenalty: 1 } as const;
 const OUTPUTS = ['outputAttentions', 'outputHiddenStates', 'outputScores', 'outputLogits'] as const;
+
+/** An option that has an effect only in a mode. */
+interface Conditional {
+  readonly fields: readonly GenerationOptionName[];
+  /** Values that do nothing in any mode. */
+  readonly neutral?: Readonly<Partial<Record<GenerationOptionName, unknown>>>;
+  readonly mode: GenerationOptionName;
+  readonly acts: (o: GenerationOptions) => boolean;
+  readonly why: string;
+}
+
+const fieldsOf = (table: object): GenerationOptionName[] => Object.keys(table) as GenerationOptionName[];
+
+const CONDITIONAL: readonly Conditional[] = [
+  {
+    fields: fieldsOf(SAMPLING_OPTIONS),
+    neutral: SAMPLING_OPTIONS,
+    mode: 'doSample',
+    acts: (o) => o.doSample === true,
+    why: 'it acts only when doSample is true',
+  },
+  {
+    fields: fieldsOf(BEAM_OPTIONS),
+    neutral: BEAM_OPTIONS,
+    mode: 'numBeams',
+    acts: (o) => (o.numBeams ?? 1) > 1,
+    why: 'it acts only when numBeams is above 1',
+  },
+  {
+    fields: ['cacheImplementation', 'cacheConfig'],
+    mode: 'useCache',
+    acts: (o) => o.useCache !== false,
+    why: 'it acts only when useCache is true',
+  },
+  {
+    fields: ['maxCacheLen'],
+    mode: 'cacheImplementation',
+    acts: (o) => o.cacheImplementation?.includes('static') === true,
+    why: 'it acts only with a static cache',
+  },
+  {
+    fields: OUTPUTS,
+    neutral: { outputAttentions: false, outputHiddenStates: false, outputScores: false, outputLogits: false },
+    mode: 'returnDictInGenerate',
+    acts: (o) => o.returnDictInGenerate === true,
+    why: 'it acts only when returnDictInGenerate is true',
+  },
+];
 
 /**
  * Options that have no effect. `given`: the names the caller set; a value inherited from a model's file is silent when
@@ -69,27 +110,12 @@ function findIneffective(o: GenerationOptions, given?: ReadonlySet<string>): Con
   const add = (field: GenerationOptionName, why: string): void => {
     found.push({ code: 'ignored', field, message: `[${op}] ${field} is ${JSON.stringify(o[field])}; ${why}` });
   };
-  const relevant = (mode: string, field: string): boolean => !given?.has(mode) || given.has(field);
-  if (o.doSample !== true) {
-    for (const [field, neutral] of Object.entries(SAMPLING) as [keyof typeof SAMPLING, unknown][]) {
-      if (o[field] !== null && o[field] !== neutral && relevant('doSample', field))
-        add(field, 'it acts only when doSample is true');
+  for (const { fields, neutral = {}, mode, acts, why } of CONDITIONAL) {
+    if (acts(o)) continue;
+    for (const field of fields) {
+      const relevant = !given?.has(mode) || given.has(field);
+      if (o[field] !== null && o[field] !== neutral[field] && relevant) add(field, why);
     }
-  }
-  if ((o.numBeams ?? 1) === 1) {
-    for (const [field, neutral] of Object.entries(BEAMS) as [keyof typeof BEAMS, unknown][]) {
-      if (o[field] !== null && o[field] !== neutral && relevant('numBeams', field))
-        add(field, 'it acts only when numBeams is above 1');
-    }
-  }
-  if (o.useCache === false) {
-    for (const field of ['cacheImplementation', 'cacheConfig'] as const)
-      if (o[field] !== null) add(field, 'it acts only when useCache is true');
-  }
-  if (o.maxCacheLen !== null && !o.cacheImplementation?.includes('static'))
-    add('maxCacheLen', 'it acts only with a static cache');
-  if (o.returnDictInGenerate !== true) {
-    for (const field of OUTPUTS) if (o[field] === true) add(field, 'it acts only when returnDictInGenerate is true');
   }
   if (o.padTokenId !== null && o.padTokenId < 0)
     add('padTokenId', 'it must not be negative when a batch needs padding');
@@ -103,11 +129,30 @@ const SPEC: Spec<GenerationOptions> = {
   kept: ['transformers_version', '_from_model_config', '_commit_hash', '_original_object_hash'],
   omitNull: 'all',
   check: (values, warn) => {
-    checkCombinations(values);
     for (const warning of findIneffective(values)) warn(warning);
     return values;
   },
 };
+
+/** Values of a file that break a rule, by option: refused when they are used. */
+const problems = new WeakMap<object, ReadonlyMap<GenerationOptionName, string>>();
+
+/** Takes the values that break a rule out of what was read. */
+function setAside(decoded: Decoded): { rest: Decoded; found: Map<GenerationOptionName, string> } {
+  const found = new Map<GenerationOptionName, string>();
+  for (const [field, value] of Object.entries(decoded.options)) {
+    const name = field as GenerationOptionName;
+    const result = generationSchema.shape[name].safeParse(value);
+    if (!result.success)
+      found.set(name, `${generationKeys[name]} is ${show(value)}; ${result.error.issues[0].message}`);
+  }
+  const warnings = [...found].map(([field, what]): ConfigWarning => {
+    return { code: 'invalid', field: generationKeys[field], message: `[${op}] ${what}; it is refused when it is used` };
+  });
+  return { rest: decoded.without(new Set(found.keys()), warnings), found };
+}
+
+const isEmpty = (value: unknown): boolean => value === '' || (Array.isArray(value) && value.length === 0);
 
 /**
  * How to generate: every option of Python's class in camelCase, null where unset. Frozen.
@@ -116,30 +161,82 @@ const SPEC: Spec<GenerationOptions> = {
  *   that cannot work
  */
 export class GenerationConfig extends configClass(SPEC) {
+  constructor(options?: Partial<GenerationOptions> | Decoded) {
+    super(options);
+    // What a file says is looked at when it is used: a caller may override it, and loading must not fail.
+    if (!isFromFile(this)) checkCombinations(this);
+  }
+
   /**
-   * Reads a `generation_config.json`, as an object or as text. Unknown keys are kept and reported. @throws ConfigError
+   * Reads a `generation_config.json`, as an object or as text. Unknown keys are kept and reported; so are values that
+   * break a rule: they count as unset, and `resolve` refuses them unless the caller has given another.
+   * @throws ConfigError for what is no JSON object
    */
   static fromJSON(json: unknown, options?: ReadOptions): GenerationConfig {
-    const decoded = decode(SPEC, json, options);
-    const argument = GENERATE_ARGUMENTS.find((key) => Object.hasOwn(decoded.raw, key));
-    if (argument !== undefined)
-      throw new ConfigError(op, `${argument} cannot be part of a generation configuration`, {
-        fix: 'pass it to generate()',
-      });
-    return new GenerationConfig(decoded);
+    const { rest, found } = setAside(decode(SPEC, json, options));
+    const config = new GenerationConfig(rest);
+    problems.set(config, found);
+    return config;
   }
 
   /** A copy with some options changed: undefined leaves a value, null unsets it. @throws ConfigError */
   with(changes: Partial<GenerationOptions>): GenerationConfig {
-    return new GenerationConfig(changed(SPEC, this, changes));
+    const copy = new GenerationConfig(changed(SPEC, this, changes));
+    const left = [...(problems.get(this) ?? [])].filter(([field]) => changes[field] === undefined);
+    problems.set(copy, new Map(left));
+    return copy;
   }
 
-  /** All options with `GENERATION_DEFAULTS` where they are unset. Frozen. */
+  /** Who set an option: the caller, the file that this was read from, or nobody. */
+  sourceOf(option: GenerationOptionName): OptionSource {
+    return sourceOf(this, option);
+  }
+
+  /** How long a call may become, and who said so: the caller, else the file; `maxNewTokens` before `maxLength`. */
+  lengthLimit(): LengthLimit {
+    for (const source of ['caller', 'file'] as const) {
+      const set = (option: 'maxNewTokens' | 'maxLength') =>
+        this[option] !== null && this.sourceOf(option) === source ? this[option] : null;
+      const maxNewTokens = set('maxNewTokens');
+      const maxLength = maxNewTokens === null ? set('maxLength') : null;
+      if (maxNewTokens !== null || maxLength !== null) return { maxNewTokens, maxLength, source };
+    }
+    return { maxNewTokens: null, maxLength: null, source: 'default' };
+  }
+
+  /**
+   * All options with `GENERATION_DEFAULTS` where they are unset, for use. Frozen. Of a file's options those are passed
+   * over that change no token, are empty lists, or act only in a mode that is off (a temperature without sampling).
+   * @throws ConfigError for values of a file that break a rule or cannot work together, and that the caller has not
+   *   overridden
+   */
   resolve(): ResolvedGenerationOptions {
+    this.#refuseProblems();
+    const passedOver = this.#passedOver();
     const out: Record<string, unknown> = { ...GENERATION_DEFAULTS };
-    for (const name of GENERATION_OPTION_NAMES) if (this[name] !== null) out[name] = this[name];
-    for (const name of GENERATION_OPTION_NAMES) out[name] ??= null;
+    for (const name of GENERATION_OPTION_NAMES) {
+      const own = this[name];
+      const skipped = this.sourceOf(name) === 'file' && (passedOver.has(name) || isEmpty(own));
+      if (own !== null && !skipped) out[name] = own;
+      out[name] ??= null;
+    }
+    checkCombinations(out as unknown as GenerationOptions);
     return frozenCopy(out) as ResolvedGenerationOptions;
+  }
+
+  /** Options that, coming from a file, have nothing to say here. */
+  #passedOver(): ReadonlySet<GenerationOptionName> {
+    const idle = CONDITIONAL.filter(({ acts }) => !acts(this)).flatMap(({ fields }) => fields);
+    const one = this.doSample !== true && (this.numBeams ?? 1) === 1;
+    return new Set([...TOKEN_NEUTRAL_OPTIONS, ...idle, ...(one ? (['numReturnSequences'] as const) : [])]);
+  }
+
+  #refuseProblems(): void {
+    const passedOver = this.#passedOver();
+    for (const [field, what] of problems.get(this) ?? []) {
+      if (passedOver.has(field)) continue;
+      throw new ConfigError(op, what, { why: 'generation_config.json says so', fix: `give ${field} in the call` });
+    }
   }
 
   /**
@@ -169,6 +266,7 @@ export function mergeGenerationConfig(
   { onWarning }: ReadOptions = {},
 ): GenerationConfig {
   const start = base instanceof GenerationConfig ? base : new GenerationConfig(base);
+  assertKnownKeys(op, overrides, GENERATION_OPTION_NAMES);
   const given = Object.entries(overrides)
     .filter(([, value]) => value !== undefined)
     .map(([name]) => name);

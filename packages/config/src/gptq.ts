@@ -194,10 +194,11 @@ export class GPTQConfig extends configClass(SPEC) {
    */
   static fromJSON(json: unknown, options?: ReadOptions): GPTQConfig {
     const decoded = decode(SPEC, json, options);
-    const method = decoded.raw.quant_method;
+    const raw = decoded.source!.raw;
+    const method = raw.quant_method ?? undefined;
     if (method !== undefined && method !== 'gptq')
       throw new ConfigError('GPTQConfig', `quant_method is ${JSON.stringify(method)}`, { why: 'must be gptq' });
-    refuse(decoded.raw);
+    refuse(raw);
     return new GPTQConfig(decoded);
   }
 

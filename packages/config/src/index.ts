@@ -1,8 +1,10 @@
 export * from './errors.js';
 export { assertInteger, assertSignal, describeValue } from './checks.js';
+export * from './limits.js';
 export { assertKnownKeys, didYouMean, nearest } from './names.js';
 export { DTYPE_NAMES, dtypeBytes, isDTypeName, parseDType, type DTypeName } from './dtype.js';
 export {
+  parseJsonText,
   toPythonJson,
   type ConfigWarning,
   type JsonObject,
@@ -10,20 +12,24 @@ export {
   type ReadOptions,
   type TextOptions,
 } from './json.js';
-export type { ConfigObject } from './fields.js';
+export type { ConfigObject, OptionSource } from './fields.js';
+export { skipRule, unmatchedLine, type SkipRule } from './skip.js';
 export { BitsAndBytesConfig, type BitsAndBytesOptions, type ComputeDType, type QuantStorage } from './bitsandbytes.js';
 export { GPTQConfig, type GPTQOptions } from './gptq.js';
 export { parseQuantizationConfig, QUANT_METHODS, type QuantizationConfig } from './quantization.js';
 export { GenerationConfig, mergeGenerationConfig } from './generation.js';
+export { DEFAULT_NEW_TOKENS, newTokensFor, type LengthLimit } from './generation-length.js';
 export {
+  BEAM_OPTIONS,
   GENERATION_DEFAULTS,
   GENERATION_OPTION_NAMES,
+  SAMPLING_OPTIONS,
+  TOKEN_NEUTRAL_OPTIONS,
   type GenerationOptionName,
   type GenerationOptions,
   type ResolvedGenerationOptions,
 } from './generation-fields.js';
-export { maxContext } from './max-context.js';
-export { ROPE_TYPES, type RopeConfig, type RopeType } from './rope.js';
+export { maxContext, ROPE_TYPES, type RopeConfig, type RopeType } from './rope.js';
 export type { Activation, DecoderConfig, LayerType } from './models/definition.js';
 export {
   MODEL_TYPES,

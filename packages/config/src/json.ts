@@ -1,4 +1,5 @@
 import { ConfigError } from './errors.js';
+import { MAX_CONFIG_CHARS, MAX_JSON_DEPTH } from './limits.js';
 
 export type JsonValue = string | number | boolean | null | readonly JsonValue[] | JsonObject;
 export interface JsonObject {
@@ -7,7 +8,7 @@ export interface JsonObject {
 
 /** Something odd that does not stop the work: an unknown key that was kept, an option that has no effect. */
 export interface ConfigWarning {
-  readonly code: 'unknown_key' | 'ignored' | 'changed' | 'deprecated' | 'mismatch';
+  readonly code: 'unknown_key' | 'ignored' | 'changed' | 'deprecated' | 'mismatch' | 'invalid';
   /** The key or option meant, spelled as in its source. */
   readonly field: string;
   readonly message: string;
@@ -60,35 +61,70 @@ export type Parsed = { readonly value: unknown } & Partial<Omit<ParsedText, 'val
 /**
  * Parses the text of a configuration file, noting which numbers are Python floats (`1.0` and `1` are the same number in
  * JavaScript but not in Python).
- * @throws ConfigError when the text is no JSON object
+ * @throws ConfigError when the text is no JSON object, is too long, or is nested too deep
  */
 export function parseConfigText(text: string, op: string): ParsedText {
+  const value = parseJsonText(text, op);
+  if (!isPlainObject(value)) throw new ConfigError(op, 'must be a JSON object', { got: kindOf(value) });
+  return {
+    value: value as JsonObject,
+    floats: findFloats(text),
+    indent: /^\s*\{\r?\n( +)/.exec(text)?.[1].length ?? 2,
+  };
+}
+
+const kindOf = (value: unknown): string => (value === null ? 'null' : Array.isArray(value) ? 'an array' : typeof value);
+
+/**
+ * Parses JSON from a stranger. @throws ConfigError for text that is no JSON, longer than `MAX_CONFIG_CHARS` or nested
+ * deeper than `MAX_JSON_DEPTH`
+ */
+export function parseJsonText(text: string, op: string): unknown {
+  if (text.length > MAX_CONFIG_CHARS)
+    throw new ConfigError(op, `has ${text.length} characters`, { why: `at most ${MAX_CONFIG_CHARS} are read` });
+  checkTextDepth(text, op);
   let value: unknown;
   try {
     value = JSON.parse(text);
   } catch (cause) {
     throw new ConfigError(op, 'not valid JSON', { cause, why: cause instanceof Error ? cause.message : undefined });
   }
-  if (!isPlainObject(value)) throw new ConfigError(op, 'must be a JSON object');
-  return {
-    value: value as JsonObject,
-    floats: findFloats(text, op),
-    indent: /^\s*\{\r?\n( +)/.exec(text)?.[1].length ?? 2,
-  };
+  return value;
 }
 
-// Files come from strangers; deeper ones would exhaust the stack of whoever walks them.
-const MAX_DEPTH = 100;
+const tooDeep = (op: string): ConfigError =>
+  new ConfigError(op, `nested more than ${MAX_JSON_DEPTH} deep`, { why: 'no configuration is' });
+
+/** Counts brackets outside of strings; what is no JSON is left to the parser. */
+function checkTextDepth(text: string, op: string): void {
+  let depth = 0;
+  let inString = false;
+  for (let i = 0; i < text.length; i++) {
+    const char = text[i];
+    if (inString) {
+      if (char === '\\') i++;
+      else if (char === '"') inString = false;
+    } else if (char === '"') inString = true;
+    else if (char === '{' || char === '[') {
+      if (++depth > MAX_JSON_DEPTH) throw tooDeep(op);
+    } else if (char === '}' || char === ']') depth--;
+  }
+}
+
+/** The depth bound for values that came as objects; cycles end here too. @throws ConfigError */
+export function checkDepth(value: unknown, op: string, left = MAX_JSON_DEPTH): void {
+  if (typeof value !== 'object' || value === null || !(Array.isArray(value) || isPlainObject(value))) return;
+  if (left === 0) throw tooDeep(op);
+  for (const item of Object.values(value)) checkDepth(item, op, left - 1);
+}
 
 /** The paths of the floats in a text that is known to be valid JSON. */
-function findFloats(text: string, op: string): Set<string> {
+function findFloats(text: string): Set<string> {
   const floats = new Set<string>();
   const path: (string | number)[] = [];
   for (const [token, string, colon, number] of text.matchAll(
     /("[^"\\]*(?:\\.[^"\\]*)*")(\s*:)?|(-?\d[\d.eE+-]*)|[[\]{},]/g,
   )) {
-    if (path.length > MAX_DEPTH)
-      throw new ConfigError(op, `nested more than ${MAX_DEPTH} deep`, { why: 'no configuration is' });
     if (token === '[') path.push(0);
     else if (token === '{') path.push('');
     else if (token === ']' || token === '}') path.pop();

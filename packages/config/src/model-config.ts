@@ -2,12 +2,14 @@ import { z } from 'zod';
 import type { DTypeName } from './dtype.js';
 import { parseDType } from './dtype.js';
 import { ConfigError, UnsupportedError } from './errors.js';
-import { validate } from './fields.js';
+import { show, validate } from './fields.js';
+import { refuseForeignWeights } from './foreign.js';
 import type { ConfigWarning, JsonObject, JsonValue, Parsed, ReadOptions } from './json.js';
-import { define, frozenCopy, isPlainObject, jsonEqual, parseConfigText, toPythonJson } from './json.js';
+import { checkDepth, define, frozenCopy, isPlainObject, jsonEqual, parseConfigText, toPythonJson } from './json.js';
+import { checkKeys } from './keys.js';
 import type { ModelDefinition } from './models/definition.js';
 import { models } from './models/registry.js';
-import { assertKnownKeys, didYouMean } from './names.js';
+import { assertKnownKeys } from './names.js';
 import type { QuantizationConfig } from './quantization.js';
 import { parseQuantizationConfig } from './quantization.js';
 import { idOrIds, nullable, text, texts } from './schema.js';
@@ -53,10 +55,10 @@ export const MODEL_TYPES: readonly ModelType[] = Object.freeze(Object.keys(model
 
 export interface ModelConfigOptions extends ReadOptions {
   /**
-   * Keys that this file may have although Q does not know them: they are kept, reported, and have no effect. Default
-   * none.
+   * Keys to read the file without, `rope_scaling.alpha` for one inside an object: they are kept, reported and written
+   * back, and have no effect. Default none.
    */
-  ignoreKeys?: readonly string[];
+  ignoreConfigKeys?: readonly string[];
 }
 
 const generic = z.object({
@@ -66,58 +68,6 @@ const generic = z.object({
   pad_token_id: nullable(z.int({ error: 'must be a token id' })),
   transformers_version: nullable(text),
 });
-
-// Keys that do not change what a model computes at inference: training, bookkeeping, output format, and generation
-// options of old files.
-const HARMLESS = new Set(
-  [
-    'model_type dtype torch_dtype quantization_config initializer_range attention_dropout use_cache pretraining_tp output_attentions',
-    'output_hidden_states output_scores return_dict return_dict_in_generate torchscript use_bfloat16 tf_legacy_loss id2label label2id',
-    'num_labels problem_type finetuning_task task_specific_params tokenizer_class prefix sep_token_id decoder_start_token_id',
-    'chunk_size_feed_forward cross_attention_hidden_size auto_map name_or_path max_sequence_length model_max_length',
-    'is_llama_config transformers.js_config unsloth_version unsloth_fixed max_length min_length',
-    'do_sample early_stopping num_beams num_beam_groups diversity_penalty temperature top_k top_p typical_p repetition_penalty',
-    'length_penalty no_repeat_ngram_size encoder_no_repeat_ngram_size bad_words_ids num_return_sequences forced_bos_token_id',
-    'forced_eos_token_id remove_invalid_values exponential_decay_length_penalty suppress_tokens begin_suppress_tokens',
-  ].flatMap((line) => line.split(' ')),
-);
-
-// Keys that change the maths unless they hold this value.
-const NEUTRAL: Readonly<Record<string, JsonValue>> = {
-  is_decoder: false,
-  is_encoder_decoder: false,
-  add_cross_attention: false,
-  tie_encoder_decoder: false,
-  pruned_heads: {},
-  use_mrope: false,
-  rope_interleaved: false,
-};
-
-function checkKeys(op: string, raw: JsonObject, known: readonly string[], ignored: readonly string[]): ConfigWarning[] {
-  const warnings: ConfigWarning[] = [];
-  for (const key of Object.keys(raw)) {
-    if (known.includes(key) || HARMLESS.has(key)) continue;
-    if (Object.hasOwn(NEUTRAL, key)) {
-      if (raw[key] === null || jsonEqual(raw[key], NEUTRAL[key])) continue;
-      throw new UnsupportedError(op, `${key} is ${JSON.stringify(raw[key])}`, {
-        why: `only ${JSON.stringify(NEUTRAL[key])} is supported`,
-      });
-    }
-    if (key.startsWith('_') || ignored.includes(key)) {
-      warnings.push({
-        code: 'unknown_key',
-        field: key,
-        message: `[${op}] unknown key ${key}; it is kept and written back, and has no effect`,
-      });
-      continue;
-    }
-    throw new ConfigError(op, `unknown key ${key} (${JSON.stringify(raw[key])})`, {
-      why: 'it may change what the model computes',
-      fix: `${didYouMean(key, known)}; if it has no effect, pass it in ignoreKeys`,
-    });
-  }
-  return warnings;
-}
 
 function readDType(op: string, raw: JsonObject): DTypeName | null {
   const [current, legacy] = [raw.dtype, raw.torch_dtype].map((value) =>
@@ -150,47 +100,128 @@ function lookUp(raw: JsonObject): ModelDefinition {
   if (typeof type !== 'string')
     throw new ConfigError('config.json', 'model_type is missing', { fix: `add one of ${MODEL_TYPES.join(', ')}` });
   if (!Object.hasOwn(models, type))
-    throw new UnsupportedError('config.json', `unknown model_type ${JSON.stringify(type)}`, {
+    throw new UnsupportedError('config.json', `unknown model_type ${show(type)}`, {
       fix: `known: ${MODEL_TYPES.join(', ')}`,
     });
   return models[type as ModelType] as unknown as ModelDefinition;
 }
 
-/**
- * Reads a model's `config.json`, as an object or (better, since `1.0` and `1` differ on disk) as text. Missing keys and
- * unknown ones that may change the maths are errors. Both the transformers 5 form and the older one give equal configs.
- * @throws ConfigError for missing, unknown or contradicting settings; UnsupportedError for an unknown `model_type`
- *   (listing the known ones)
- * and for settings that Q does not compute; DTypeError for an unknown dtype
- */
-export function parseModelConfig(json: unknown, { onWarning, ignoreKeys = [] }: ModelConfigOptions = {}): ModelConfig {
-  const parsed: Parsed = typeof json === 'string' ? parseConfigText(json, 'config.json') : { value: json };
-  if (!isPlainObject(parsed.value))
-    throw new ConfigError('config.json', 'must be a JSON object', { got: parsed.value });
-  const raw = frozenCopy(parsed.value) as JsonObject;
-  const definition = lookUp(raw);
-  const op = `config.json (${definition.modelType})`;
-  const known = [...Object.keys(definition.shape), ...Object.keys(generic.shape), ...(definition.alsoReads ?? [])];
-  const warnings = checkKeys(op, raw, known, ignoreKeys);
+/** `raw` without some keys, and a line for each. A path that leads to nothing gets a line too. */
+function without(op: string, raw: JsonObject, paths: readonly string[], warnings: ConfigWarning[]): JsonObject {
+  let out = raw;
+  for (const path of paths) {
+    const less = withoutPath(out, Object.hasOwn(out, path) ? [path] : path.split('.'));
+    warnings.push({
+      code: 'ignored',
+      field: path,
+      message:
+        less === undefined
+          ? `[${op}] ignoreConfigKeys names ${path}, which the file does not have`
+          : `[${op}] ${path} is ignored, as ignoreConfigKeys says`,
+    });
+    out = less ?? out;
+  }
+  return out;
+}
+
+function withoutPath(object: JsonObject, [key, ...rest]: readonly string[]): JsonObject | undefined {
+  if (!Object.hasOwn(object, key)) return undefined;
+  const inner = object[key];
+  const less = rest.length === 0 || !isPlainObject(inner) ? undefined : withoutPath(inner as JsonObject, rest);
+  if (rest.length > 0 && less === undefined) return undefined;
+  const out: Record<string, JsonValue> = {};
+  for (const [name, value] of Object.entries(object)) {
+    if (name !== key) define(out, name, value);
+    else if (less !== undefined) define(out, name, less);
+  }
+  return out;
+}
+
+/** How the weights are quantized already; a configuration that quantizes nothing counts as none. */
+function readQuantization(
+  op: string,
+  raw: JsonObject,
+  warn: (warning: ConfigWarning) => void,
+): QuantizationConfig | null {
+  refuseForeignWeights(op, raw);
+  const json = raw.quantization_config ?? null;
+  if (json === null) return null;
+  const none = (why: string): null => {
+    warn({
+      code: 'ignored',
+      field: 'quantization_config',
+      message: `[${op}] quantization_config ${why}, so the weights count as not quantized`,
+    });
+    return null;
+  };
+  if (isPlainObject(json) && Object.keys(json).length === 0) return none('is empty');
+  const config = parseQuantizationConfig(json, { onWarning: warn });
+  return config.isQuantizable ? config : none('asks for neither 4 nor 8 bits');
+}
+
+/** Special tokens; those of a key that the file lacks are the class's. */
+function readTokenIds(
+  raw: JsonObject,
+  common: z.output<typeof generic>,
+  defaults: ModelDefinition['tokenIds'],
+): ModelConfigBase['tokenIds'] {
+  const idsOf = (key: 'bos' | 'eos'): number[] =>
+    Object.hasOwn(raw, `${key}_token_id`) ? [common[`${key}_token_id`] ?? []].flat() : [defaults?.[key] ?? []].flat();
+  return { bos: idsOf('bos'), eos: idsOf('eos'), pad: common.pad_token_id };
+}
+
+/** Lines for sizes that are those of the Python class because the file has none. */
+const defaultsTaken = (op: string, raw: JsonObject, keys: object, expected: readonly string[] = []): ConfigWarning[] =>
+  expected
+    .filter((key) => (raw[key] ?? null) === null)
+    .map((key) => ({
+      code: 'changed',
+      field: key,
+      message: `[${op}] ${key} is missing; ${String((keys as Record<string, unknown>)[key])} is taken, the default of the Python class`,
+    }));
+
+/** The typed settings of a file, and lines for what was passed over. */
+function readSettings(definition: ModelDefinition, op: string, raw: JsonObject, warnings: ConfigWarning[]): object {
+  const warn = (warning: ConfigWarning): void => void warnings.push(warning);
+  const read = [...Object.keys(definition.shape), ...Object.keys(generic.shape), ...(definition.alsoReads ?? [])];
+  const quantizationConfig = readQuantization(op, raw, warn);
+  warnings.push(...checkKeys(op, raw, { read, neutral: definition.neutral }));
   const common = validate(op, generic, raw);
-  const settings = definition.read(validate(op, z.object(definition.shape), raw), raw, op);
-  const quantization = raw.quantization_config ?? null;
-  const quantizationConfig =
-    quantization === null
-      ? null
-      : parseQuantizationConfig(quantization, { onWarning: (warning) => warnings.push(warning) });
-  const config = {
+  const keys = validate(op, z.object(definition.shape), raw);
+  warnings.push(...defaultsTaken(op, raw, keys, definition.expected));
+  return {
     modelType: definition.modelType,
     architectures: frozenCopy(common.architectures ?? []),
     dtype: readDType(op, raw),
-    tokenIds: frozenCopy({
-      bos: [common.bos_token_id ?? []].flat(),
-      eos: [common.eos_token_id ?? []].flat(),
-      pad: common.pad_token_id,
-    }),
-    ...frozenCopy(settings),
+    tokenIds: frozenCopy(readTokenIds(raw, common, definition.tokenIds)),
+    ...frozenCopy(definition.read(keys, raw, { op, warn })),
     quantizationConfig,
   };
+}
+
+/**
+ * Reads a model's `config.json`, as an object or (better, since `1.0` and `1` differ on disk) as text. Missing keys
+ * have the defaults of the Python class. Unknown keys that may change the maths are errors, others are passed over with
+ * a line in `warnings` (the rule is in keys.ts). Both the transformers 5 form and the older one give equal configs.
+ * @throws ConfigError for implausible, unknown or contradicting settings; UnsupportedError for an unknown `model_type`
+ *   (listing the known ones), for weights that another program quantized, and for settings that Q does not compute;
+ *   DTypeError for an unknown dtype
+ */
+export function parseModelConfig(
+  json: unknown,
+  { onWarning, ignoreConfigKeys = [] }: ModelConfigOptions = {},
+): ModelConfig {
+  const parsed: Parsed = typeof json === 'string' ? parseConfigText(json, 'config.json') : { value: json };
+  if (!isPlainObject(parsed.value))
+    throw new ConfigError('config.json', 'must be a JSON object', { got: show(parsed.value) });
+  checkDepth(parsed.value, 'config.json');
+  const raw = frozenCopy(parsed.value) as JsonObject;
+  if (!Array.isArray(ignoreConfigKeys) || !ignoreConfigKeys.every((key) => typeof key === 'string'))
+    throw new ConfigError('config.json', 'ignoreConfigKeys must be a list of keys', { got: show(ignoreConfigKeys) });
+  const warnings: ConfigWarning[] = [];
+  const definition = lookUp(raw);
+  const op = `config.json (${definition.modelType})`;
+  const config = readSettings(definition, op, without(op, raw, ignoreConfigKeys, warnings), warnings);
   const toText = (changes: ConfigChanges = {}): string => {
     const value = applyChanges(raw, changes);
     if (typeof json === 'string' && jsonEqual(value, raw)) return json;

@@ -25,15 +25,25 @@ const plain = (name: string): string => name.replace(/[^a-z0-9]/gi, '').toLowerC
  * count, so `max_new_tokens` finds `maxNewTokens`; at most a third of the letters may differ. Ties go to the earlier
  * candidate.
  */
-export function nearest(name: string, candidates: Iterable<string>): string | undefined {
+export const nearest = (name: string, candidates: Iterable<string>): string | undefined =>
+  closest(name, candidates, Math.max(1, Math.floor(plain(name).length / 3)));
+
+// Names are a few words; what is longer is no misspelling, and comparing it would cost its length squared.
+const MAX_NAME = 100;
+
+/** The candidate that differs in the fewest letters, at most `most`; undefined when there is none. */
+export function closest(name: string, candidates: Iterable<string>, most: number): string | undefined {
   const wanted = plain(name);
+  if (wanted.length > MAX_NAME) return undefined;
   let best: string | undefined;
-  let bestDistance = Infinity;
+  let bestDistance = most + 1;
   for (const candidate of candidates) {
-    const d = distance(wanted, plain(candidate));
+    const other = plain(candidate);
+    if (Math.abs(other.length - wanted.length) >= bestDistance) continue;
+    const d = distance(wanted, other);
     if (d < bestDistance) [best, bestDistance] = [candidate, d];
   }
-  return best !== undefined && bestDistance <= Math.max(1, Math.floor(wanted.length / 3)) ? best : undefined;
+  return best;
 }
 
 /** The sentence `did you mean X?`, or the list of the valid names when nothing is close. */

@@ -218,7 +218,7 @@ test('__proto__ in a file is a key like any other', () => {
 
 test('the method decides the class', () => {
   expect(parseQuantizationConfig({ load_in_8bit: true })).toBeInstanceOf(BitsAndBytesConfig);
-  expect(() => parseQuantizationConfig({ quant_method: 'awq' })).toThrow(/supported: bitsandbytes, gptq/);
+  expect(() => parseQuantizationConfig({ quant_method: 'magic' })).toThrow(/supported: bitsandbytes, gptq/);
   expect(() => parseQuantizationConfig({ bits: 4 })).toThrow(/quant_method is missing/);
   expect(() => parseQuantizationConfig(null)).toThrow(ConfigError);
 });

@@ -1,4 +1,5 @@
 import { z } from 'zod';
+import { MAX_LIST } from './limits.js';
 import { QError } from './errors.js';
 import type { DTypeName } from './dtype.js';
 import { parseDType } from './dtype.js';
@@ -10,13 +11,27 @@ export const nullable = <S extends z.ZodType>(schema: S) => schema.nullish().tra
 export const orElse = <S extends z.ZodType>(schema: S, fallback: z.output<S>) =>
   schema.nullish().transform((value) => value ?? fallback);
 
-export const flag = (fallback: boolean) => z.boolean({ error: 'must be true or false' }).default(fallback);
+export const flag = (fallback: boolean) => orElse(z.boolean({ error: 'must be true or false' }), fallback);
 export const integer = z.int({ error: 'must be an integer' });
 export const positive = integer.min(1, { error: 'must be at least 1' });
+
+/** A size from a file: 1 to `max` (see limits.ts). */
+export const sizeUpTo = (max: number) =>
+  positive.max(max, { error: `must be at most ${max}, more than any model has` });
+/** A number from a file between two bounds of limits.ts. */
+export const realIn = ({ min, max }: { readonly min: number; readonly max: number }) =>
+  real.min(min, { error: `must be in [${min}, ${max}]` }).max(max, { error: `must be in [${min}, ${max}]` });
 export const real = z.number({ error: 'must be a finite number' });
 export const text = z.string({ error: 'must be a string' });
-export const texts = z.array(text, { error: 'must be a list of strings' });
-export const ids = z.array(integer, { error: 'must be a list of token ids' });
+/** A list whose length is looked at before its entries are. */
+export const listOf = <S extends z.ZodType>(entry: S, error: string, max = MAX_LIST) =>
+  z
+    .custom<unknown[]>((value) => !Array.isArray(value) || value.length <= max, {
+      error: `must have at most ${max} entries`,
+    })
+    .pipe(z.array(entry, { error }));
+export const texts = listOf(text, 'must be a list of strings');
+export const ids = listOf(integer, 'must be a list of token ids');
 export const idOrIds = z.union([integer, ids], { error: 'must be a token id or a list of token ids' });
 export const record = z.record(z.string(), z.json(), { error: 'must be an object' });
 

@@ -1,7 +1,7 @@
 import { type ModuleTree, type Tree, type Unsplittable, readTree, unsplittable } from './tree.js';
 import { type SizeOptions, measureOf } from './measure.js';
 import { type Sizes, measureTree } from './sizes.js';
-import { getMaxMemory } from './maxMemory.js';
+import { getMaxMemory } from './max-memory.js';
 import type { Budgets, ByteBudgets, DeviceReport, Message } from './types.js';
 import { type Rules, rulesOf } from './wiring/rules.js';
 
@@ -47,22 +47,38 @@ export const balance = ({
   const total = sizes.get('') ?? 0;
   const block = blockBytes(tree, sizes, whole, rules);
   const margin = Math.trunc(1.25 * Math.max(block, meanLayer(tree, sizes, rules)));
-  const share = Math.floor(total / (low ? counted - 1 : counted)) + margin;
-
-  const contiguous = Array.from({ length: counted }, (_, id) => id).every((id) => memory.has(id));
-  const zero = contiguous ? 0 : ids[0]!;
   const usable = ids.filter((id) => memory.get(id)! > 0);
+  const { zero, rest } = lowest(ids, usable, counted, rules);
+  // Python divides by the GPUs with a budget but one, also where GPU 0 is not among them.
+  const sharers = !low ? counted : rules.strict ? Math.max(1, rest.length) : counted - 1;
+  const share = Math.floor(total / sharers) + margin;
+
   for (const id of usable.slice(0, -1)) {
     if (!(low && id === zero)) memory.set(id, Math.min(share, memory.get(id)!));
   }
   if (low) {
-    const rest = contiguous
-      ? Array.from({ length: counted - 1 }, (_, index) => index + 1)
-      : ids.filter((id) => id !== zero);
     const elsewhere = rest.reduce((sum, id) => sum + memory.get(id)!, 0);
     memory.set(zero, Math.min(Math.max(0, total - elsewhere), memory.get(zero)!));
   }
   return { budgets: [...memory], messages };
+};
+
+/**
+ * The GPU that is kept free, and those that share the model. A GPU without a budget shares nothing; Python takes the
+ * ids 1..n-1 for the others where n GPUs have a budget, whatever their ids.
+ */
+const lowest = (
+  ids: readonly number[],
+  usable: readonly number[],
+  counted: number,
+  rules: Rules,
+): { zero: number; rest: readonly number[] } => {
+  const others = (zero: number) => usable.filter((id) => id !== zero);
+  if (rules.strict) return { zero: ids[0]!, rest: others(ids[0]!) };
+  const contiguous = Array.from({ length: counted }, (_, id) => id).every((id) => ids.includes(id));
+  return contiguous
+    ? { zero: 0, rest: Array.from({ length: counted - 1 }, (_, index) => index + 1) }
+    : { zero: ids[0]!, rest: ids.filter((id) => id !== ids[0]) };
 };
 
 /**

@@ -1,5 +1,5 @@
 import { deviceName } from './explain.js';
-import { formatSize } from './parseSize.js';
+import { formatSize } from './parse-size.js';
 import type { DeviceUsage } from './usage.js';
 
 export interface BarOptions {

@@ -1,5 +1,6 @@
+import { unmatchedLine } from '@q/config';
 import { deviceName } from './explain.js';
-import { formatSize } from './parseSize.js';
+import { formatSize } from './parse-size.js';
 import type { Message } from './types.js';
 
 /** A message as a sentence. */
@@ -23,6 +24,8 @@ export const describeMessage = (message: Message): string => {
         .join(', ')}.`;
     case 'balance_given_up':
       return `Filled one after another, the GPUs hold ${formatSize(message.bytes)} more than with even shares.`;
+    case 'skip_without_effect':
+      return `${unmatchedLine(message.patterns)!}.`;
     case 'unknown_keys':
       return `These keys of the device map are no modules: ${message.keys.join(', ')}.`;
   }

@@ -1,5 +1,5 @@
 import type { Step } from './fill.js';
-import { formatSize } from './parseSize.js';
+import { formatSize } from './parse-size.js';
 import type { Device } from './types.js';
 
 /** A device on which a module, or the module it was part of, did not fit. */

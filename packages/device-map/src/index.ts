@@ -1,16 +1,16 @@
 export { type BalanceOptions, getBalancedMemory } from './balance.js';
 export { type BarOptions, renderBars } from './bars.js';
 export { type MapReport, assertDeviceMap, checkDeviceMap } from './check.js';
-export { cleanDeviceMap } from './cleanMap.js';
+export { cleanDeviceMap } from './clean-map.js';
 export { describeMessage } from './describe.js';
 export { dtypeBytes, storedBytes } from './dtypes.js';
 export { type Explanation, type Placement, type Rejection, deviceName } from './explain.js';
 export type { Step } from './fill.js';
 export { type InferOptions, type InferredMap, inferAutoDeviceMap } from './infer.js';
 export { checkTiedParametersOnSameDevice, expandDeviceMap, findDevice, loadDevice } from './lookup.js';
-export { type Strategy, isStrategy, normalizeDeviceMap, planDevice, strategies } from './mapArgument.js';
-export { type MaxMemory, type MaxMemoryOptions, getMaxMemory } from './maxMemory.js';
-export { formatSize, parseSize } from './parseSize.js';
+export { type Strategy, isStrategy, normalizeDeviceMap, planDevice, strategies } from './map-argument.js';
+export { type MaxMemory, type MaxMemoryOptions, getMaxMemory } from './max-memory.js';
+export { formatSize, parseSize } from './parse-size.js';
 export { type Plan, PlanRefusedError, planPlacement } from './plan.js';
 export type { PlanRequest } from './request.js';
 export { type KvCacheReserve, type Reserve, kvBytesPerToken } from './reserve.js';
@@ -28,4 +28,4 @@ export {
 export type { Budgets, ByteBudgets, Device, DeviceMap, DeviceMapInput, DeviceReport, Message, Size } from './types.js';
 export type { DeviceUsage } from './usage.js';
 export type { Wiring } from './wiring/rules.js';
-export { type Conversion, type Quantization, planQuantization } from './wiring/transformers5.js';
+export { type Conversion, type Quantization, planQuantization } from './wiring/transformers-5.js';

@@ -1,7 +1,7 @@
-import { cleanDeviceMap } from './cleanMap.js';
+import { cleanDeviceMap } from './clean-map.js';
 import { type Step, fill } from './fill.js';
 import { checkTiedParametersOnSameDevice } from './lookup.js';
-import { getMaxMemory } from './maxMemory.js';
+import { getMaxMemory } from './max-memory.js';
 import { type SizeOptions, bufferMeasure, measureOf } from './measure.js';
 import { measureTree } from './sizes.js';
 import { tiedGroups } from './ties.js';

@@ -2,7 +2,7 @@ import { dtypeBytes, isFixedDtype, storedBytes } from './dtypes.js';
 import { type Measure, bufferBytes, measureTree } from './sizes.js';
 import { type ModuleTree, type Tree, readTree, repeatedParameters } from './tree.js';
 import { type Wiring, rulesOf } from './wiring/rules.js';
-import { type Conversion, type Quantization, convertedBytes, planQuantization } from './wiring/transformers5.js';
+import { type Conversion, type Quantization, convertedBytes, planQuantization } from './wiring/transformers-5.js';
 
 export interface SizeOptions {
   /** Whose rules are followed. Default `accelerate`. */

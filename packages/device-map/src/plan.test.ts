@@ -66,6 +66,59 @@ describe('strategies', () => {
     }
   });
 
+  it.each<[string, Record<number | string, number>, [number | string, number][]]>([
+    [
+      'a GPU without a budget between',
+      { 0: 4000, 1: 0, 2: 4000 },
+      [
+        [0, 0],
+        [1, 0],
+        [2, 3200],
+      ],
+    ],
+    [
+      'two GPUs without a budget',
+      { 0: 4000, 1: 0, 2: 0, 3: 4000 },
+      [
+        [0, 0],
+        [1, 0],
+        [2, 0],
+        [3, 3200],
+      ],
+    ],
+    [
+      'GPU 0 itself without a budget',
+      { 0: 0, 1: 4000, 2: 4000 },
+      [
+        [0, 0],
+        [1, 2000],
+        [2, 1200],
+      ],
+    ],
+    [
+      'no other GPU with a budget',
+      { 0: 4000, 1: 0 },
+      [
+        [0, 3200],
+        [1, 0],
+      ],
+    ],
+  ])('balanced_low_0 with %s', (_, maxMemory, weights) => {
+    const plan = planPlacement({ tree, deviceMap: 'balanced_low_0', maxMemory });
+    expect(plan.usage.map((row) => [row.device, row.weights])).toEqual(weights);
+  });
+
+  it('balanced_low_0 fills GPU 0 last: it gets what small others cannot hold', () => {
+    for (const small of [900, 1300, 2000, 2500]) {
+      const plan = planPlacement({ tree, deviceMap: 'balanced_low_0', maxMemory: { 0: 4000, 1: small, cpu: 9000 } });
+      const weights = new Map(plan.usage.map((row) => [row.device, row.weights]));
+      expect(weights.get('cpu')).toBe(0);
+      // The others are full up to one layer.
+      expect(weights.get(1)).toBeGreaterThan(small - 2 * plan.largestLayer);
+      expect(weights.get(0)).toBe(3200 - weights.get(1)!);
+    }
+  });
+
   it('a device for everything, as a string, as a CUDA name or as an id', () => {
     expect(planPlacement({ tree, deviceMap: 'cpu' }).deviceMap).toEqual({ '': 'cpu' });
     expect(planPlacement({ tree, deviceMap: 'cuda:2' }).deviceMap).toEqual({ '': 2 });

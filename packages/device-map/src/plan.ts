@@ -1,13 +1,13 @@
 import { ConfigError, type ErrorDetail, PlacementError } from '@q/config';
 import { balance } from './balance.js';
 import { assertDeviceMap } from './check.js';
-import { cleanDeviceMap } from './cleanMap.js';
+import { cleanDeviceMap } from './clean-map.js';
 import { type Explanation, type Placement, givenPlacements, placementTable, placementsOf } from './explain.js';
 import { type Filling, fill } from './fill.js';
 import { tieMessages, untiedMessage } from './infer.js';
 import { checkTiedParametersOnSameDevice, findDevice } from './lookup.js';
-import { type Strategy, isStrategy, normalizeDeviceMap, planDevice } from './mapArgument.js';
-import { getMaxMemory } from './maxMemory.js';
+import { type Strategy, isStrategy, normalizeDeviceMap, planDevice } from './map-argument.js';
+import { getMaxMemory } from './max-memory.js';
 import { type PlanRequest, checkRequest } from './request.js';
 import { fixedReserves, kvCacheBytes, lessReserves, withCaches } from './reserve.js';
 import { type SizeOptions, bufferMeasure, measureOf } from './measure.js';
@@ -17,7 +17,7 @@ import { type Tree, type Unsplittable, readTree, rootItems, unsplittable } from 
 import { type ByteBudgets, type Device, type DeviceMap, type Message, isOffload } from './types.js';
 import { type DeviceUsage, cacheHost, usageOf } from './usage.js';
 import { type Rules, rulesOf } from './wiring/rules.js';
-import { type Conversion, planQuantization, quantizedOffload, refusesOffload } from './wiring/transformers5.js';
+import { type Conversion, planQuantization, quantizedOffload, refusesOffload } from './wiring/transformers-5.js';
 
 /** A placement, and everything that led to it. */
 export interface Plan {
@@ -96,6 +96,7 @@ export const planPlacement = (request: PlanRequest): Plan => {
   const fixed = isStrategy(target) ? null : devicesOf(target);
   const subject = readSubject(request, fixed);
   const decision = isStrategy(target) ? bestEffort(subject, target) : byMap(subject, fixed!);
+  decision.messages.push(...skipMessages(subject));
   const plan = finish(subject, decision);
   const { quantization, quantizedOffload: lifted = false } = request;
   if (quantization && !lifted && refusesOffload(quantization, plan.deviceMap))
@@ -103,6 +104,12 @@ export const planPlacement = (request: PlanRequest): Plan => {
   if (subject.rules.strict) refuseImpossible(plan, request);
   return plan;
 };
+
+/** Python says nothing of patterns without effect. */
+const skipMessages = ({ rules, conversion }: Subject): Message[] =>
+  rules.strict && conversion !== null && conversion.withoutEffect.length > 0
+    ? [{ level: 'warning', code: 'skip_without_effect', patterns: conversion.withoutEffect }]
+    : [];
 
 const devicesOf = (map: DeviceMap): DeviceMap =>
   Object.fromEntries(Object.entries(map).map(([path, device]) => [path, planDevice(device)]));
@@ -193,9 +200,41 @@ const fillBudgets = (subject: Subject, strategy: Strategy, budgets: ByteBudgets)
   ]);
   const inTurn = fillOnce(subject, 'sequential', raised);
   const bytes = offloaded - offloadedBytes(subject, inTurn.deviceMap);
-  return bytes > 0
-    ? { ...inTurn, messages: [...inTurn.messages, { level: 'info', code: 'balance_given_up', bytes }] }
-    : even;
+  if (bytes <= 0) return even;
+  const filled = strategy === 'balanced_low_0' ? withLeastOnFirst(subject, raised, shares, inTurn) : inTurn;
+  return { ...filled, messages: [...filled.messages, { level: 'info', code: 'balance_given_up', bytes }] };
+};
+
+/** Halvings of the range in which the first GPU's budget is looked for: to a thousandth of it. */
+const SEARCH_STEPS = 10;
+
+/**
+ * The plan that offloads no more than `most`, which fills every GPU, with as little as possible on the first one: it is
+ * the last to be filled.
+ * @param shares what balancing gave the devices
+ */
+const withLeastOnFirst = (
+  subject: Subject,
+  budgets: ByteBudgets,
+  shares: ReadonlyMap<Device, number>,
+  most: Filled,
+): Filled => {
+  const first = budgets.find(([device]) => typeof device === 'number')?.[0];
+  if (first === undefined) return most;
+  const target = offloadedBytes(subject, most.deviceMap);
+  let best = most;
+  let [low, high] = [Math.min(shares.get(first)!, new Map(budgets).get(first)!), new Map(budgets).get(first)!];
+  for (let step = 0; step < SEARCH_STEPS && low < high; step++) {
+    const middle = step === 0 ? low : (low + high) / 2;
+    const tried = fillOnce(
+      subject,
+      'sequential',
+      budgets.map(([device, bytes]): [Device, number] => [device, device === first ? middle : bytes]),
+    );
+    if (offloadedBytes(subject, tried.deviceMap) <= target) [best, high] = [tried, middle];
+    else low = middle;
+  }
+  return best;
 };
 
 const isDetected = ({ maxMemory }: PlanRequest): boolean => maxMemory === null || maxMemory === undefined;

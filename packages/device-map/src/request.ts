@@ -3,7 +3,7 @@ import type { Reserve } from './reserve.js';
 import type { ModuleTree, Tree } from './tree.js';
 import type { Budgets, Device, DeviceMapInput, DeviceReport } from './types.js';
 import type { Wiring } from './wiring/rules.js';
-import type { Quantization } from './wiring/transformers5.js';
+import type { Quantization } from './wiring/transformers-5.js';
 
 /** What to place, and where it may go. */
 export interface PlanRequest {

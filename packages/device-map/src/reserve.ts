@@ -1,6 +1,6 @@
 import { ConfigError } from '@q/config';
 import { dtypeBytes } from './dtypes.js';
-import { parseSize } from './parseSize.js';
+import { parseSize } from './parse-size.js';
 import type { Sizes } from './sizes.js';
 import type { Tree } from './tree.js';
 import { type Budgets, type ByteBudgets, type Device, type Size, budgetPairs, isOffload } from './types.js';

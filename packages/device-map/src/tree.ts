@@ -92,39 +92,7 @@ const join = (path: string, name: string): string => (path === '' ? name : `${pa
  */
 export const readTree = (source: ModuleTree | Tree): Tree => {
   if ('root' in source) return source;
-  const modules = new Map<string, ModuleNode>();
-  const parameters = new Map<string, TensorNode>();
-  const buffers = new Map<string, TensorNode>();
-  const add = (
-    kind: TensorNode['kind'],
-    owner: ModuleNode,
-    name: string,
-    shape: readonly number[],
-    dtype: string | null,
-    persistent: boolean,
-  ): void => {
-    const path = join(owner.path, name);
-    const [all, own] = kind === 'parameter' ? [parameters, owner.parameters] : [buffers, owner.buffers];
-    const node: TensorNode = { kind, path, owner, shape, elements: elementsOf(path, shape), dtype, persistent };
-    const before = all.size;
-    all.set(path, node);
-    own.push(node);
-    if (all.size === before || (kind === 'buffer' && parameters.has(path)))
-      throw invalid('a tensor is listed twice', { path });
-  };
-  let previous: ModuleNode | null = null;
-  for (const [path, className, ownParameters = [], ownBuffers = []] of source.modules) {
-    if (modules.has(path)) throw invalid('a module is listed twice', { path });
-    const parent = path === '' ? null : parentOf(path, previous, modules);
-    if (parent === undefined) throw invalid('a module comes before its parent', { path });
-    const node: ModuleNode = { kind: 'module', path, className, parent, parameters: [], buffers: [], children: [] };
-    parent?.children.push(node);
-    previous = node;
-    modules.set(path, node);
-    for (const [name, shape, dtype = null] of ownParameters) add('parameter', node, name, shape, dtype, true);
-    for (const [name, shape, dtype = null, persistent = true] of ownBuffers)
-      add('buffer', node, name, shape, dtype, persistent);
-  }
+  const { modules, parameters, buffers } = linkModules(source.modules);
   const root = modules.get('');
   if (root === undefined) throw invalid('there is no root module', { modules: source.modules.length });
   const tied = (source.tied ?? []).filter((group) => group.length > 1);
@@ -134,18 +102,49 @@ export const readTree = (source: ModuleTree | Tree): Tree => {
   for (const name of [...tied.flat(), ...tiedWeights.keys(), ...tiedWeights.values()]) {
     if (!parameters.has(name)) throw invalid('a tied name is not a parameter', { name });
   }
-  return {
-    root,
-    modules,
-    parameters,
-    buffers,
-    noSplit: new Set(source.noSplit ?? []),
-    tied,
-    tiedWeights,
-    keepInFp32: source.keepInFp32 ?? [],
-    outputEmbeddings: source.outputEmbeddings ?? null,
-    tieWordEmbeddings: source.tieWordEmbeddings ?? false,
-  };
+  const { noSplit = [], keepInFp32 = [], outputEmbeddings = null, tieWordEmbeddings = false } = source;
+  const settings = { noSplit: new Set(noSplit), keepInFp32, outputEmbeddings, tieWordEmbeddings };
+  return { root, modules, parameters, buffers, tied, tiedWeights, ...settings };
+};
+
+type Linked = Pick<Tree, 'modules' | 'parameters' | 'buffers'>;
+
+const linkModules = (entries: readonly ModuleEntry[]): Linked => {
+  const modules = new Map<string, ModuleNode>();
+  const parameters = new Map<string, TensorNode>();
+  const buffers = new Map<string, TensorNode>();
+  let previous: ModuleNode | null = null;
+  for (const [path, className, ownParameters = [], ownBuffers = []] of entries) {
+    if (modules.has(path)) throw invalid('a module is listed twice', { path });
+    const parent = path === '' ? null : parentOf(path, previous, modules);
+    if (parent === undefined) throw invalid('a module comes before its parent', { path });
+    const node: ModuleNode = { kind: 'module', path, className, parent, parameters: [], buffers: [], children: [] };
+    parent?.children.push(node);
+    previous = node;
+    modules.set(path, node);
+    for (const entry of ownParameters) addTensor(node, parameters, tensorNode('parameter', node, entry));
+    for (const entry of ownBuffers) {
+      const buffer = tensorNode('buffer', node, entry);
+      if (parameters.has(buffer.path)) throw invalid('a tensor is listed twice', { path: buffer.path });
+      addTensor(node, buffers, buffer);
+    }
+  }
+  return { modules, parameters, buffers };
+};
+
+const tensorNode = (
+  kind: TensorNode['kind'],
+  owner: ModuleNode,
+  [name, shape, dtype = null, persistent = true]: BufferEntry,
+): TensorNode => {
+  const path = join(owner.path, name);
+  return { kind, path, owner, shape, elements: elementsOf(path, shape), dtype, persistent };
+};
+
+const addTensor = (owner: ModuleNode, all: Map<string, TensorNode>, node: TensorNode): void => {
+  if (all.has(node.path)) throw invalid('a tensor is listed twice', { path: node.path });
+  all.set(node.path, node);
+  (node.kind === 'parameter' ? owner.parameters : owner.buffers).push(node);
 };
 
 /** Number of elements of a shape. */

@@ -31,7 +31,8 @@ export type DeviceReport = readonly (readonly [Device, number | boolean | null])
 
 /**
  * Something the planner wants to be known. `level` and `code` as accelerate and transformers log them;
- * `balance_given_up` is Q's.
+ * `balance_given_up` and
+ * `skip_without_effect` are Q's.
  */
 export type Message =
   | { level: 'warning'; code: 'device_unavailable'; device: number; available: number[] }
@@ -42,6 +43,7 @@ export type Message =
   | { level: 'warning'; code: 'weights_not_tied' }
   | { level: 'warning'; code: 'tied_on_different_devices'; devices: Record<string, Device> }
   | { level: 'warning'; code: 'unknown_keys'; keys: string[] }
+  | { level: 'warning'; code: 'skip_without_effect'; patterns: readonly string[] }
   | { level: 'info'; code: 'balance_given_up'; bytes: number };
 
 /** Pairs of a record, of pairs or of a Map; keys of a record that are integers become numbers. */

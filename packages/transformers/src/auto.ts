@@ -48,7 +48,7 @@ export interface LoadModelOptions extends HubOptions, QuantizationOptions, Place
    * is awaited next: for finding a damaged weight, slow. Default false.
    */
   readonly checkFinite?: boolean;
-  /** Keys of config.json that Q does not know and that may be ignored. */
+  /** Keys to read config.json without; `rope_scaling.alpha` names one inside an object. */
   readonly ignoreConfigKeys?: readonly string[];
   readonly onProgress?: (progress: LoadProgress) => void;
 }
@@ -83,8 +83,8 @@ export const AutoConfig = {
   },
 };
 
-async function configOf(folder: string, ignoreKeys: readonly string[] = []): Promise<ModelConfig> {
-  return parseModelConfig(await readRequired(folder, 'config.json'), { ignoreKeys });
+async function configOf(folder: string, ignoreConfigKeys: readonly string[] = []): Promise<ModelConfig> {
+  return parseModelConfig(await readRequired(folder, 'config.json'), { ignoreConfigKeys });
 }
 
 /** Loads causal language models. */

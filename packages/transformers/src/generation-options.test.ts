@@ -9,7 +9,7 @@ const tokenizer = { encode: (text: string) => Array.from(text, (_, i) => i) } as
 const context = { tokenizer, vocabSize: 100, maxContext: 64 };
 
 const requests = (options: GenerateOptions, file: Partial<GenerationOptions> = {}): GenerationRequest[] =>
-  requestsFor(options, { ...context, base: new GenerationConfig(file) });
+  requestsFor(options, { ...context, base: GenerationConfig.fromJSON(new GenerationConfig(file).toJSON()) });
 
 const inputOf = (length: number) => ({ inputIds: [Array.from({ length }, (_, i) => i % 100)] });
 
@@ -36,17 +36,18 @@ describe('lengths', () => {
     expect(newTokens(5, { maxLength: 8 }, { maxNewTokens: 40 })).toBe(3);
     expect(newTokens(5, { maxLength: 8, maxNewTokens: 9 })).toBe(9);
     expect(newTokens(5, { maxNewTokens: null, maxLength: null }, { maxNewTokens: 3, maxLength: 7 })).toBe(20);
-    // Too many are the engine's error, in the caller's number.
-    expect(newTokens(5, { maxNewTokens: 700 })).toBe(700);
   });
 
   it.each([
-    [5, 5, /prompt has 5 tokens and maxLength is 5.*counts the prompt/],
-    [9, 2, /prompt has 9 tokens and maxLength is 2/],
-    [5, 65, /maxLength is 65.*context of this model has 64.*lower it to 64/],
-  ])('a prompt of %i and maxLength %i', (length, maxLength, message) => {
-    expect(() => newTokens(length, { maxLength })).toThrow(ConfigError);
-    expect(() => newTokens(length, { maxLength })).toThrow(message);
+    [5, { maxLength: 5 }, /prompt has 5 tokens and maxLength is 5/],
+    [9, { maxLength: 2 }, /prompt has 9 tokens and maxLength is 2/],
+    [5, { maxLength: 65 }, /maxLength is 65.*reaches 64.*59 or less/],
+    [5, { maxNewTokens: 60 }, /maxNewTokens is 60.*reaches 64.*59 or less/],
+    [64, { maxNewTokens: 1 }, /prompt has 64 tokens.*shorten the prompt/],
+    [70, {}, /prompt has 70 tokens.*shorten the prompt/],
+  ] as [number, GenerateOptions, RegExp][])('a prompt of %i and %j', (length, options, message) => {
+    expect(() => newTokens(length, options)).toThrow(ConfigError);
+    expect(() => newTokens(length, options)).toThrow(message);
   });
 });
 

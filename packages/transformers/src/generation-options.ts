@@ -7,6 +7,7 @@ import {
   GENERATION_DEFAULTS,
   GENERATION_OPTION_NAMES,
   mergeGenerationConfig,
+  newTokensFor,
   UnsupportedError,
   type GenerationConfig,
   type GenerationOptionName,
@@ -78,42 +79,6 @@ const neutral: Readonly<Partial<Record<GenerationOptionName, unknown>>> = {
   useMtp: false,
 };
 
-/** Options that act only with others which are off. */
-const onlySampling = ['typicalP', 'topH', 'epsilonCutoff', 'etaCutoff'];
-const onlyBeams = ['earlyStopping', 'lengthPenalty', 'diversityPenalty'];
-
-/** Options about how to compute and what else to return. They change no token: a model's file may say what it likes. */
-const withoutTokens: ReadonlySet<string> = new Set<GenerationOptionName>([
-  'useCache',
-  'cacheImplementation',
-  'cacheConfig',
-  'maxCacheLen',
-  'prefillChunkSize',
-  'compileConfig',
-  'disableCompile',
-  'continuousBatchingConfig',
-  'lowMemory',
-  'returnDictInGenerate',
-  'outputAttentions',
-  'outputHiddenStates',
-  'outputScores',
-  'outputLogits',
-  'renormalizeLogits',
-  'removeInvalidValues',
-  'useMtp',
-  'speculationType',
-  'promptLookupNumTokens',
-  'maxMatchingNgramSize',
-  'assistantEarlyExit',
-  'isAssistant',
-  'numAssistantTokens',
-  'numAssistantTokensSchedule',
-  'assistantConfidenceThreshold',
-  'assistantLookbehind',
-  'targetLookbehind',
-  'assistantEnsembleWeight',
-]);
-
 /** What a caller may give beside greedy decoding, as it says the same; a temperature of 0 is its other name. */
 const greedyValues: Readonly<Record<string, readonly unknown[]>> = {
   temperature: [0, 1],
@@ -149,54 +114,18 @@ function withSampling(overrides: Overrides): Overrides {
   });
 }
 
-/** Refuses what would be ignored. The model's own file is passed over where it changes no token of this call. */
-function refuseUnsupported(options: ResolvedGenerationOptions, overrides: Overrides): void {
+/** Refuses what would be ignored: what is left of the model's own file changes the tokens of this call too. */
+function refuseUnsupported(merged: GenerationConfig, options: ResolvedGenerationOptions): void {
   for (const name of GENERATION_OPTION_NAMES) {
     const value = options[name];
     const isNeutral = value === null || value === neutral[name] || (Array.isArray(value) && value.length === 0);
     if (applied.has(name) || isNeutral) continue;
-    const isGiven = (overrides[name] ?? null) !== null;
-    const isOff = (onlySampling.includes(name) && !options.doSample) || onlyBeams.includes(name);
-    if (!isGiven && (withoutTokens.has(name) || isOff)) continue;
     const without = `give ${name}: ${JSON.stringify(neutral[name] ?? null)} to do without what generation_config.json says`;
     throw new UnsupportedError('generate', `${name} = ${JSON.stringify(value)} is not supported`, {
       why: 'supported are greedy decoding and sampling with temperature, topK, topP, minP and repetitionPenalty',
-      fix: isGiven ? 'leave it out' : without,
+      fix: merged.sourceOf(name) === 'file' ? without : 'leave it out',
     });
   }
-}
-
-/** How many tokens to add to a prompt. A length of the caller holds; one of the model's file is cut to what fits. */
-function newTokensFor(
-  prompt: number,
-  overrides: Overrides,
-  merged: ResolvedGenerationOptions,
-  fromFile: GenerationConfig,
-  maxContext: number,
-): number {
-  const room = maxContext - prompt;
-  const isGiven = (name: 'maxLength' | 'maxNewTokens') => (overrides[name] ?? null) !== null;
-  if (isGiven('maxNewTokens')) return merged.maxNewTokens!;
-  if (isGiven('maxLength')) return withinLength(prompt, merged.maxLength, maxContext);
-  if (merged.maxNewTokens !== null) return atMost(merged.maxNewTokens, room);
-  const length = overrides.maxLength === undefined ? fromFile.maxLength : null;
-  return atMost(length !== null && length > prompt ? length - prompt : GENERATION_DEFAULTS.maxLength, room);
-}
-
-/** Without room the engine says that the prompt is too long. */
-const atMost = (wanted: number, room: number): number => Math.max(Math.min(wanted, room), 1);
-
-function withinLength(prompt: number, maxLength: number, maxContext: number): number {
-  if (maxLength > maxContext)
-    throw new ConfigError('generate', `maxLength is ${maxLength}`, {
-      why: `the context of this model has ${maxContext} tokens`,
-      fix: `lower it to ${maxContext}`,
-    });
-  if (maxLength > prompt) return maxLength - prompt;
-  throw new ConfigError('generate', `the prompt has ${prompt} tokens and maxLength is ${maxLength}`, {
-    why: 'maxLength counts the prompt',
-    fix: 'set maxNewTokens, or a larger maxLength',
-  });
 }
 
 const randomSeed = (): number => Math.floor(Math.random() * 2 ** 48);
@@ -241,8 +170,9 @@ export function requestsFor(options: GenerateOptions, context: GenerationContext
   assertSignal('generate', signal);
   checkNumbers(given);
   const overrides = withSampling(given);
-  const merged = mergeGenerationConfig(base, overrides).resolve();
-  refuseUnsupported(merged, overrides);
+  const config = mergeGenerationConfig(base, overrides);
+  const merged = config.resolve();
+  refuseUnsupported(config, merged);
   const stopStrings = stopStringsFor(merged, overrides, tokenizer);
   const eosTokenIds = [merged.eosTokenId ?? []].flat();
   const sequences = merged.numReturnSequences;
@@ -251,7 +181,7 @@ export function requestsFor(options: GenerateOptions, context: GenerationContext
   const { doSample, temperature, topK, topP, minP, repetitionPenalty } = merged;
   const sampling = { doSample, temperature, topK, topP, minP: minP ?? 0, repetitionPenalty };
   return lists.flatMap((ids, row) => {
-    const maxNewTokens = newTokensFor(ids.length, overrides, merged, base, maxContext);
+    const maxNewTokens = newTokensFor(config.lengthLimit(), ids.length, maxContext);
     return Array.from({ length: sequences }, (_, i) => ({
       ids,
       eosTokenIds,

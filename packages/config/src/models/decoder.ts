@@ -1,9 +1,20 @@
 import { z } from 'zod';
 import { ConfigError } from '../errors.js';
 import type { JsonObject } from '../json.js';
+import {
+  MAX_HEAD_DIM,
+  MAX_HEADS,
+  MAX_HIDDEN,
+  MAX_INTERMEDIATE,
+  MAX_LAYERS,
+  MAX_PARAMETERS,
+  MAX_POSITIONS,
+  MAX_VOCAB,
+  NORM_EPS,
+} from '../limits.js';
 import { ROPE_KEYS, readRope } from '../rope.js';
-import { nullable, positive, real } from '../schema.js';
-import type { Activation, DecoderConfig, LayerType } from './definition.js';
+import { flag, listOf, nullable, orElse, realIn, sizeUpTo } from '../schema.js';
+import type { Activation, DecoderConfig, LayerType, ReadContext } from './definition.js';
 
 const ACTIVATIONS: Readonly<Record<string, Activation>> = {
   silu: 'silu',
@@ -21,28 +32,52 @@ export const activation = z
   .transform((name) => ACTIVATIONS[name]);
 
 export const layerTypes = nullable(
-  z.array(z.enum(['full_attention', 'sliding_attention']), {
-    error: 'must be a list of full_attention and sliding_attention',
-  }),
+  listOf(
+    z.enum(['full_attention', 'sliding_attention']),
+    'must be a list of full_attention and sliding_attention',
+    MAX_LAYERS,
+  ),
 );
 
-/** Keys of the Llama family. */
-export const decoderShape = {
-  vocab_size: positive,
-  hidden_size: positive,
-  intermediate_size: positive,
-  num_hidden_layers: positive,
-  num_attention_heads: positive,
-  head_dim: nullable(positive),
-  hidden_act: activation,
-  max_position_embeddings: positive,
-  rms_norm_eps: real.gt(0, { error: 'must be greater than 0' }),
-  tie_word_embeddings: z.boolean({ error: 'must be true or false' }).default(false),
-};
+/** What a Python class takes for sizes that a file does not give. */
+export interface DecoderDefaults {
+  readonly vocab_size: number;
+  readonly intermediate_size: number;
+  readonly max_position_embeddings: number;
+}
+
+export const heads = sizeUpTo(MAX_HEADS);
+export const window = sizeUpTo(MAX_POSITIONS);
+
+/** Keys of the Llama family with the defaults of a class; where the classes agree they stand here. */
+export const decoderShape = (defaults: DecoderDefaults) => ({
+  vocab_size: orElse(sizeUpTo(MAX_VOCAB), defaults.vocab_size),
+  hidden_size: orElse(sizeUpTo(MAX_HIDDEN), 4096),
+  intermediate_size: orElse(sizeUpTo(MAX_INTERMEDIATE), defaults.intermediate_size),
+  num_hidden_layers: orElse(sizeUpTo(MAX_LAYERS), 32),
+  num_attention_heads: orElse(heads, 32),
+  head_dim: nullable(sizeUpTo(MAX_HEAD_DIM)),
+  hidden_act: orElse(activation, 'silu'),
+  max_position_embeddings: orElse(sizeUpTo(MAX_POSITIONS), defaults.max_position_embeddings),
+  rms_norm_eps: orElse(realIn(NORM_EPS), 1e-6),
+  tie_word_embeddings: flag(false),
+});
 
 export const decoderKeys = ROPE_KEYS;
 
-type Keys = z.output<z.ZodObject<typeof decoderShape>>;
+/** Keys that nearly every file has: a default in their place is worth a line. */
+export const expectedKeys = [
+  'vocab_size',
+  'hidden_size',
+  'intermediate_size',
+  'num_hidden_layers',
+  'num_attention_heads',
+  'hidden_act',
+  'max_position_embeddings',
+  'rms_norm_eps',
+] as const;
+
+type Keys = z.output<z.ZodObject<ReturnType<typeof decoderShape>>>;
 type Rest = Pick<
   DecoderConfig,
   'numKvHeads' | 'attentionBias' | 'attentionOutputBias' | 'mlpBias' | 'slidingWindow' | 'layerTypes'
@@ -52,14 +87,39 @@ const divides = (op: string, what: string, whole: string, a: number, b: number):
   if (b % a !== 0) throw new ConfigError(op, `${what} is ${a}`, { why: `must divide ${whole} (${b})` });
 };
 
+/** Sizes that are fine one by one and not together. */
+function checkProduct(op: string, keys: Keys, headDim: number, numKvHeads: number): void {
+  const { vocab_size, hidden_size, intermediate_size, num_hidden_layers, num_attention_heads } = keys;
+  const attention = 2 * hidden_size * headDim * (num_attention_heads + numKvHeads);
+  const layer = attention + 3 * hidden_size * intermediate_size;
+  const parameters = 2 * vocab_size * hidden_size + num_hidden_layers * layer;
+  if (parameters <= MAX_PARAMETERS) return;
+  throw new ConfigError(op, `the sizes make ${parameters.toExponential(1)} parameters`, {
+    hidden_size,
+    num_hidden_layers,
+    head_dim: headDim,
+    why: `at most ${MAX_PARAMETERS.toExponential(0)} are plausible`,
+  });
+}
+
 /** The shared part of a Llama-like config, with the rules between sizes checked. @throws ConfigError */
-export function readDecoder(keys: Keys, raw: JsonObject, op: string, rest: Rest): DecoderConfig {
+export function readDecoder(keys: Keys, raw: JsonObject, context: ReadContext, rest: Rest): DecoderConfig {
+  const { op } = context;
   if (keys.head_dim === null)
     divides(op, 'num_attention_heads', 'hidden_size', keys.num_attention_heads, keys.hidden_size);
   divides(op, 'num_key_value_heads', 'num_attention_heads', rest.numKvHeads, keys.num_attention_heads);
   const headDim = keys.head_dim ?? keys.hidden_size / keys.num_attention_heads;
+  if (headDim > MAX_HEAD_DIM)
+    throw new ConfigError(
+      op,
+      `hidden_size is ${keys.hidden_size} and num_attention_heads ${keys.num_attention_heads}`,
+      {
+        why: `a head must have at most ${MAX_HEAD_DIM} elements`,
+      },
+    );
   if (headDim % 2 !== 0)
     throw new ConfigError(op, `head_dim is ${headDim}`, { why: 'must be even for rotary positions' });
+  checkProduct(op, keys, headDim, rest.numKvHeads);
   return {
     vocabSize: keys.vocab_size,
     hiddenSize: keys.hidden_size,
@@ -71,7 +131,7 @@ export function readDecoder(keys: Keys, raw: JsonObject, op: string, rest: Rest)
     rmsNormEps: keys.rms_norm_eps,
     hiddenAct: keys.hidden_act,
     tieWordEmbeddings: keys.tie_word_embeddings,
-    rope: readRope(raw, { op, headDim, maxPositionEmbeddings: keys.max_position_embeddings }),
+    rope: readRope(raw, { ...context, headDim, maxPositionEmbeddings: keys.max_position_embeddings }),
     ...rest,
   };
 }

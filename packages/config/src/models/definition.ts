@@ -1,6 +1,6 @@
 import type { z } from 'zod';
 import type { RopeConfig } from '../rope.js';
-import type { JsonObject } from '../json.js';
+import type { ConfigWarning, JsonObject, JsonValue } from '../json.js';
 
 /** Canonical activation names; gelu_tanh is the tanh approximation under all of its names. */
 export type Activation = 'silu' | 'gelu' | 'gelu_tanh' | 'quick_gelu' | 'relu';
@@ -33,6 +33,14 @@ export interface DecoderConfig {
   readonly layerTypes: readonly LayerType[];
 }
 
+/** What a reader is given beside the keys. */
+export interface ReadContext {
+  /** Opens error messages. */
+  readonly op: string;
+  /** Takes a line for what is passed over. */
+  warn(warning: ConfigWarning): void;
+}
+
 /** Reads one architecture. A new one is a file like `llama.ts` and a row in `registry.ts`. */
 export interface ModelDefinition<
   M extends string = string,
@@ -44,8 +52,14 @@ export interface ModelDefinition<
   readonly shape: S;
   /** Further keys it reads straight from `raw`. */
   readonly alsoReads?: readonly string[];
-  /** From checked keys to the typed config. `op` opens error messages. */
-  read(keys: z.output<z.ZodObject<S>>, raw: JsonObject, op: string): C;
+  /** Values of keys of other architectures that describe what this one does anyway. */
+  readonly neutral?: Readonly<Record<string, readonly JsonValue[]>>;
+  /** Keys whose default is worth a line: nearly every file has them. */
+  readonly expected?: readonly string[];
+  /** Special tokens of a file that does not say, as in the Python class. Default none. */
+  readonly tokenIds?: { readonly bos: number; readonly eos: number };
+  /** From checked keys to the typed config. */
+  read(keys: z.output<z.ZodObject<S>>, raw: JsonObject, context: ReadContext): C;
 }
 
 export const defineModel = <M extends string, C extends object, S extends z.ZodRawShape>(

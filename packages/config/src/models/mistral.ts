@@ -1,25 +1,42 @@
 // Mistral 7B. Source followed: transformers' MistralConfig. Against Llama: no biases, and every layer slides unless
 // sliding_window is null; a file without the key means 4096.
 import { z } from 'zod';
-import { positive } from '../schema.js';
-import { decoderKeys, decoderShape, layerTypes, readDecoder, readWindow } from './decoder.js';
+import {
+  decoderKeys,
+  decoderShape,
+  expectedKeys,
+  heads,
+  layerTypes,
+  readDecoder,
+  readWindow,
+  window,
+} from './decoder.js';
 import { defineModel } from './definition.js';
 
 export const mistral = defineModel({
   modelType: 'mistral',
   shape: {
-    ...decoderShape,
-    num_key_value_heads: positive,
-    sliding_window: z.nullable(positive).default(4096),
+    ...decoderShape({ vocab_size: 32000, intermediate_size: 14336, max_position_embeddings: 131072 }),
+    // null means as many as query heads, a missing key 8.
+    num_key_value_heads: z.nullable(heads).default(8),
+    sliding_window: z.nullable(window).default(4096),
     layer_types: layerTypes,
   },
   alsoReads: decoderKeys,
-  read: (keys, raw, op) =>
-    readDecoder(keys, raw, op, {
-      numKvHeads: keys.num_key_value_heads,
+  expected: [...expectedKeys, 'num_key_value_heads'],
+  tokenIds: { bos: 1, eos: 2 },
+  read: (keys, raw, context) =>
+    readDecoder(keys, raw, context, {
+      numKvHeads: keys.num_key_value_heads ?? keys.num_attention_heads,
       attentionBias: false,
       attentionOutputBias: false,
       mlpBias: false,
-      ...readWindow(op, keys.num_hidden_layers, keys.layer_types, keys.sliding_window, () => 'sliding_attention'),
+      ...readWindow(
+        context.op,
+        keys.num_hidden_layers,
+        keys.layer_types,
+        keys.sliding_window,
+        () => 'sliding_attention',
+      ),
     }),
 });

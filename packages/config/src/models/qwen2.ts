@@ -1,29 +1,47 @@
 // Qwen 1.5, 2 and 2.5. Source followed: transformers' Qwen2Config. Against Llama: biases on q, k, v only; with
 // use_sliding_window the layers from max_window_layers on slide.
 import { z } from 'zod';
-import { flag, positive, integer } from '../schema.js';
-import { decoderKeys, decoderShape, layerTypes, readDecoder, readWindow } from './decoder.js';
+import { ConfigError } from '../errors.js';
+import { flag, integer, orElse } from '../schema.js';
+import {
+  decoderKeys,
+  decoderShape,
+  expectedKeys,
+  heads,
+  layerTypes,
+  readDecoder,
+  readWindow,
+  window,
+} from './decoder.js';
 import { defineModel } from './definition.js';
 
 export const qwen2 = defineModel({
   modelType: 'qwen2',
   shape: {
-    ...decoderShape,
-    num_key_value_heads: positive,
+    ...decoderShape({ vocab_size: 151936, intermediate_size: 22016, max_position_embeddings: 32768 }),
+    // null means as many as query heads, a missing key 32.
+    num_key_value_heads: z.nullable(heads).default(32),
     use_sliding_window: flag(false),
-    sliding_window: z.nullable(positive).default(4096),
-    max_window_layers: integer.min(0, { error: 'must be 0 or more' }).default(28),
+    // 0 is written by files that switch the window off beside it.
+    sliding_window: z.nullable(z.union([z.literal(0), window])).default(4096),
+    max_window_layers: orElse(integer.min(0, { error: 'must be 0 or more' }), 28),
     layer_types: layerTypes,
   },
   alsoReads: decoderKeys,
-  read: (keys, raw, op) => {
-    const window = keys.use_sliding_window ? keys.sliding_window : null;
-    return readDecoder(keys, raw, op, {
-      numKvHeads: keys.num_key_value_heads,
+  expected: [...expectedKeys, 'num_key_value_heads'],
+  neutral: { attention_bias: [true], qkv_bias: [true], attn_bias: [true], add_qkv_bias: [true] },
+  read: (keys, raw, context) => {
+    if (keys.use_sliding_window && keys.sliding_window === 0)
+      throw new ConfigError(context.op, 'use_sliding_window is true and sliding_window is 0', {
+        fix: 'set use_sliding_window to false',
+      });
+    const sliding = keys.use_sliding_window ? keys.sliding_window : null;
+    return readDecoder(keys, raw, context, {
+      numKvHeads: keys.num_key_value_heads ?? keys.num_attention_heads,
       attentionBias: true,
       attentionOutputBias: false,
       mlpBias: false,
-      ...readWindow(op, keys.num_hidden_layers, keys.layer_types, window, (layer) =>
+      ...readWindow(context.op, keys.num_hidden_layers, keys.layer_types, sliding, (layer) =>
         layer >= keys.max_window_layers ? 'sliding_attention' : 'full_attention',
       ),
     });

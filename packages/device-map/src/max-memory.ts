@@ -1,5 +1,5 @@
 import { ConfigError } from '@q/config';
-import { parseSize } from './parseSize.js';
+import { parseSize } from './parse-size.js';
 import { type Budgets, type ByteBudgets, type Device, type DeviceReport, type Message, budgetPairs } from './types.js';
 import { type Rules, type Wiring, rulesOf } from './wiring/rules.js';
 

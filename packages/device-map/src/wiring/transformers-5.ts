@@ -1,4 +1,4 @@
-import { ConfigError, PlacementError } from '@q/config';
+import { PlacementError, skipRule } from '@q/config';
 import type { ModuleTree, Tree } from '../tree.js';
 import { readTree } from '../tree.js';
 import { type DeviceMapInput, isOffload, mapPairs } from '../types.js';
@@ -19,6 +19,8 @@ export interface Conversion {
   converted: string[];
   /** Paths of the linears that are not. */
   linearsKept: string[];
+  /** Entries of `skipModules` that match no linear. */
+  withoutEffect: readonly string[];
 }
 
 /** Classes whose weight bitsandbytes quantizes. */
@@ -41,24 +43,9 @@ const keptModules = (tree: Tree, quantization: Quantization, deviceMap: DeviceMa
   return unique([...(skipModules ?? byDefault), ...tree.keepInFp32, ...offloaded.map(([path]) => path)]).sort();
 };
 
-/** transformers 5 matches a pattern as a regular expression at the start of a path, or as text at its end. */
-const matcher = (pattern: string): ((path: string) => boolean) => {
-  let start: RegExp;
-  try {
-    start = new RegExp(`^(?:${pattern})`);
-  } catch (cause) {
-    throw new ConfigError('planQuantization', 'a module to skip is not a regular expression', {
-      pattern,
-      cause,
-      fix: 'escape special characters',
-    });
-  }
-  return (path) => start.test(path) || path.endsWith(pattern);
-};
-
 /**
- * Which linears bitsandbytes replaces and which it keeps. Source: transformers 5 `should_convert_module` and the
- * bitsandbytes quantizers. A tree's linears are its modules of class `Linear` or `Conv1D`.
+ * Which linears bitsandbytes replaces and which it keeps. Sources: transformers 5 `should_convert_module`
+ * (`skipRule` of `@q/config`) and the bitsandbytes quantizers. A tree's linears are its modules of class `Linear` or `Conv1D`.
  * @param deviceMap a custom map, if any
  * @throws PlacementError (`fields.rule` `quantized_offload`) when the custom map puts modules on cpu or disk without
  *   `cpuOffload`
@@ -72,12 +59,17 @@ export const planQuantization = (
   if (deviceMap !== null && refusesOffload(quantization, deviceMap))
     throw new PlacementError('planQuantization', quantizedOffload.what, quantizedOffload.detail);
   const notConverted = keptModules(tree, quantization, deviceMap);
-  const matchers = notConverted.map(matcher);
+  const rule = skipRule(notConverted);
   const linears = [...tree.modules.values()]
     .filter(({ className }) => linearClasses.has(className))
     .map(({ path }) => path);
-  const kept = new Set(linears.filter((path) => matchers.some((matches) => matches(path))));
-  return { notConverted, converted: linears.filter((path) => !kept.has(path)), linearsKept: [...kept] };
+  const kept = new Set(linears.filter((path) => rule.skips(path)));
+  return {
+    notConverted,
+    converted: linears.filter((path) => !kept.has(path)),
+    linearsKept: [...kept],
+    withoutEffect: skipRule(quantization.skipModules ?? []).unmatched(linears),
+  };
 };
 
 /**

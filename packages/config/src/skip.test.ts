@@ -1,0 +1,69 @@
+import { expect, test } from 'vitest';
+import { ConfigError, UnsupportedError } from './errors.js';
+import { skipRule, unmatchedLine } from './skip.js';
+
+const parts = ['self_attn.q_proj', 'self_attn.o_proj', 'mlp.up_proj', 'mlp.down_proj'];
+const paths = [...[0, 1, 10].flatMap((i) => parts.map((part) => `model.layers.${i}.${part}`)), 'lm_head'];
+const skipped = (...patterns: string[]) => paths.filter((path) => skipRule(patterns).skips(path)).length;
+
+// The numbers are those of Python: re.match(pattern, path) or path.endswith(pattern).
+test.each([
+  ['lm_head', 1],
+  ['lm', 1],
+  ['head', 1],
+  ['q_proj', 3],
+  ['model.layers.1', 8],
+  ['model.layers.1.', 8],
+  [String.raw`model\.layers\.1\.`, 4],
+  ['modelXlayers.1', 0],
+  ['.*q_proj', 3],
+  ['model.layers.*.mlp', 6],
+  ['.*(q|o)_proj$', 6],
+  [String.raw`model\.layers\.\d\.`, 8],
+  [String.raw`model\.layers\.\d+\.mlp\.(?P<which>up|down)_proj\Z`, 6],
+  ['model.layers.[0-9]{,1}.mlp', 4],
+  ['model.layers.[0-9]{2}.mlp', 2],
+  ['(?i)MODEL.LAYERS.0', 4],
+  ['', 13],
+  ['mlp', 0],
+  ['self_attn', 0],
+  ['nothing|lm', 1],
+])('%s skips %i', (pattern, expected) => {
+  expect(skipped(pattern)).toBe(expected);
+});
+
+test('several patterns, and those that match nothing', () => {
+  expect(skipped('lm_head', 'q_proj')).toBe(4);
+  expect(skipped()).toBe(0);
+  const rule = skipRule(['lm_head', 'mlp', '.*gate_proj', 'model.layers.10']);
+  expect(rule.unmatched(paths)).toEqual(['mlp', '.*gate_proj']);
+  expect(unmatchedLine(rule.unmatched(paths))).toMatch(
+    /^llmInt8SkipModules: mlp, .\*gate_proj matches no linear layer/,
+  );
+  expect(unmatchedLine([])).toBeUndefined();
+});
+
+test('what is no expression, or one that this engine does not have', () => {
+  for (const pattern of ['(q_proj', '*q_proj', '[a-', 'a{2,1}', 'a**'])
+    expect(() => skipRule([pattern])).toThrow(ConfigError);
+  for (const pattern of ['(?!lm)', '(?<=a)b', String.raw`(a)\1`, '(?P<n>a)(?P=n)'])
+    expect(() => skipRule([pattern])).toThrow(UnsupportedError);
+});
+
+test('patterns of exponential time or size are harmless', () => {
+  const long = `${'a'.repeat(5000)}!`;
+  const started = performance.now();
+  for (const pattern of ['(a+)+$', '(a|a)*$', '(.*)*x', '(a?){30}a{30}$', '([a-z]+)*_']) {
+    const rule = skipRule([pattern]);
+    rule.skips(long);
+    rule.unmatched(paths);
+  }
+  expect(performance.now() - started).toBeLessThan(5000);
+  for (const pattern of [
+    '((a{1000}){1000}){1000}',
+    'a{1001}',
+    `${'('.repeat(60)}a${')'.repeat(60)}`,
+    `a+${'b'.repeat(2000)}`,
+  ])
+    expect(() => skipRule([pattern])).toThrow(/too large/);
+});
