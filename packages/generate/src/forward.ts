@@ -148,18 +148,19 @@ async function scoreWindow(
   { dtype, signal }: ScoringOptions,
 ): Promise<number> {
   using past = new PastState(model, backend, { sequences: 1, maxLength: window.length, dtype });
-  using hidden = past.forward([window]);
+  using hidden = backend.cancellable(signal, () => past.forward([window]));
   let sum = 0;
   for (let start = 0; start < window.length - 1; start += scoringRows) {
     const end = Math.min(start + scoringRows, window.length - 1);
-    using losses = backend.scope(() =>
+    const lossesOf = () =>
       crossEntropy(
         model.logits(hidden.slice(start, end)),
         backend.tensor(window.slice(start + 1, end + 1), [end - start], 'i32'),
-      ),
-    );
-    for (const loss of await losses.data()) sum += loss;
+      );
+    using losses = backend.cancellable(signal, () => backend.scope(lossesOf));
+    const values = await losses.data();
     signal?.throwIfAborted();
+    for (const loss of values) sum += loss;
   }
   return sum / (window.length - 1);
 }

@@ -8,6 +8,7 @@ export class Job implements Readable {
   readonly channel: StepChannel;
   readonly sequences: readonly Sequence[];
   readonly clock = { prefillMs: 0, decodeMs: 0 };
+  readonly #stop = new AbortController();
   #stopped: { readonly error?: unknown } | undefined;
   #release: () => void = () => undefined;
   readonly #released = new Promise<void>((resolve) => (this.#release = resolve));
@@ -27,11 +28,17 @@ export class Job implements Readable {
     if (this.#stopped) return;
     this.#stopped = { error };
     this.channel.discard();
+    this.#stop.abort();
     this.listener.onStop(this);
   }
 
   get isStopped(): boolean {
     return this.#stopped !== undefined;
+  }
+
+  /** Aborts when the job is stopped: what is queued for it is called off. */
+  get signal(): AbortSignal {
+    return this.#stop.signal;
   }
 
   /** Ends the work on a stopped job; {@link close} says to the reader why. */

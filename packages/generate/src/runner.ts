@@ -131,13 +131,14 @@ export class Runner {
       backend,
       chunk.map(({ sequence }) => sequence.request.ids.length),
     );
-    const sampled = backend.scope(() => {
+    const pass = () => {
       const batch = packBatch(backend, slices, blocksFor(run.maxContext));
       const hidden = model.forward({ batch, kv: run.cache.layers, dtype: options.dtype });
       if (complete.length === 0) return undefined;
       const rows = backend.tensor(lastRows(slices).slice(0, complete.length), [complete.length], 'i32');
       return sample(model.logits(selectRows(hidden, rows)), samplingState(backend, complete, run.maxContext));
-    });
+    };
+    const sampled = backend.cancellable(run.job.signal, () => backend.scope(pass));
     if (!sampled) {
       await backend.flush();
       return new Int32Array(0);
@@ -153,12 +154,13 @@ export class Runner {
   async #decode({ job, cache, maxContext }: Run, sequences: readonly Sequence[]): Promise<void> {
     let mark = performance.now();
     const decoder = this.#decoders.start(sequences, cache, maxContext);
+    const step = () => this.backend.cancellable(job.signal, () => decoder.step());
     let ahead: Promise<Int32Array> | undefined;
     try {
-      let current: Promise<Int32Array> | undefined = decoder.step();
+      let current: Promise<Int32Array> | undefined = step();
       while (current) {
         const last = sequences.every(({ newIds, request }) => newIds.length + 1 >= request.maxNewTokens);
-        ahead = last || sequences.some(({ finishReason }) => finishReason) ? undefined : decoder.step();
+        ahead = last || sequences.some(({ finishReason }) => finishReason) ? undefined : step();
         ahead?.catch(() => undefined);
         const tokens: Int32Array = await current;
         job.throwIfStopped();

@@ -1,11 +1,15 @@
-// Generated from src/driver/schema.ts (pnpm generate); a test compares them. What each field means is said there.
+// Generated from src/driver/schema.ts and rules.ts (pnpm generate); a test compares them. What each field means is said
+// there.
 #pragma once
+#include <cstddef>
 #include <cstdint>
+#include <stdexcept>
+#include <string>
 #include <type_traits>
 
 namespace q {
 
-constexpr const char* kAbi = "ce471223";
+constexpr const char* kAbi = "35c65ada";
 constexpr int kMaxRepeat = 4;
 
 enum class DType : int {
@@ -18,6 +22,11 @@ enum class DType : int {
   i64 = 6,
   boolean = 7,
 };
+constexpr const char* kDTypeNames[] = {"f32", "f16", "bf16", "i8", "u8", "i32", "i64", "bool"};
+constexpr int64_t element_bytes(DType dtype) {
+  constexpr int64_t bytes[] = {4, 2, 2, 1, 1, 4, 8, 1};
+  return bytes[int(dtype)];
+}
 enum class WeightKind : int {
   dense = 0,
   bnb4 = 1,
@@ -117,14 +126,80 @@ struct Tensor {
   template <class T> T* as() const { return static_cast<T*>(data); }
 };
 
-// A Reader turns words into values: tensor(bool required), integer(), number(), count(int most).
+/// What is wrong with the arguments of a command; the message begins with a field.
+struct Refused : std::runtime_error {
+  using std::runtime_error::runtime_error;
+};
+
+/// Words to arguments. A driver says where a buffer is; every tensor is checked against its buffer here.
+class Words {
+ public:
+  struct Memory {
+    void* data;  // null: there is no such buffer
+    int64_t bytes;
+  };
+  Words(const double* words, size_t count) : words_(words), count_(count) {}
+  virtual ~Words() = default;
+
+  double number(const char* name) {
+    if (at_ >= count_) refuse(name, "is missing: there are too few arguments");
+    return words_[at_++];
+  }
+  int64_t integer(const char* name, const char* part = nullptr) {
+    const double value = number(name);
+    if (!(value >= -9007199254740992.0 && value <= 9007199254740992.0) || value != double(int64_t(value)))
+      refuse(name, (part ? "has " + std::string(part) + " " : "is ") + std::to_string(value) + ", must be an integer");
+    return int64_t(value);
+  }
+  int64_t count(const char* name, int64_t most) {
+    const int64_t value = integer(name);
+    if (value < 0 || value > most)
+      refuse(name, "has " + std::to_string(value) + " items, at most " + std::to_string(most) + " are taken");
+    return value;
+  }
+  Tensor tensor(const char* name, bool required) {
+    const int64_t id = integer(name, "buffer"), offset = integer(name, "offset"), dtype = integer(name, "dtype code"),
+                  bytes = integer(name, "bytes");
+    if (id == 0) {
+      if (required) refuse(name, "is missing");
+      return {nullptr, DType::f32, 0};
+    }
+    if (dtype < 0 || dtype > int64_t(DType::boolean)) refuse(name, "has an unknown dtype code " + std::to_string(dtype));
+    const Memory memory = this->memory(id);
+    if (!memory.data)
+      refuse(name, "refers to buffer " + std::to_string(id) + ", which does not exist or was released");
+    if (offset < 0 || bytes < 0 || offset > memory.bytes || bytes > memory.bytes - offset)
+      refuse(name, "has " + std::to_string(bytes) + " bytes from byte " + std::to_string(offset) + " of buffer " +
+                       std::to_string(id) + ", which has " + std::to_string(memory.bytes));
+    const int64_t element = element_bytes(DType(dtype));
+    if (offset % element != 0 || bytes % element != 0)
+      refuse(name, "has offset " + std::to_string(offset) + " and " + std::to_string(bytes) +
+                       " bytes, which must be multiples of " + std::to_string(element));
+    return {static_cast<char*>(memory.data) + offset, DType(dtype), bytes};
+  }
+  void enter(const char* list, int64_t i) { prefix_ = std::string(list) + "[" + std::to_string(i) + "]."; }
+  void leave() { prefix_.clear(); }
+  void finish() {
+    if (at_ != count_) throw Refused("there are too many arguments");
+  }
+
+ protected:
+  virtual Memory memory(int64_t buffer) = 0;
+
+ private:
+  [[noreturn]] void refuse(const char* name, const std::string& what) { throw Refused(prefix_ + name + " " + what); }
+  const double* words_;
+  size_t count_, at_ = 0;
+  std::string prefix_;
+};
+
 struct FillArgs {
   Tensor out;
   double value;
-  template <class Reader> static FillArgs read(Reader& r) {
+  static FillArgs read(Words& r) {
     FillArgs a{};
-    a.out = r.tensor(true);
-    a.value = r.number();
+    a.out = r.tensor("out", true);
+    a.value = r.number("value");
     return a;
   }
 };
@@ -134,12 +209,12 @@ struct RandomArgs {
   int64_t kind;
   double scale;
   int64_t seed;
-  template <class Reader> static RandomArgs read(Reader& r) {
+  static RandomArgs read(Words& r) {
     RandomArgs a{};
-    a.out = r.tensor(true);
-    a.kind = r.integer();
-    a.scale = r.number();
-    a.seed = r.integer();
+    a.out = r.tensor("out", true);
+    a.kind = r.integer("kind");
+    a.scale = r.number("scale");
+    a.seed = r.integer("seed");
     return a;
   }
 };
@@ -147,10 +222,10 @@ struct RandomArgs {
 struct CopyArgs {
   Tensor src;
   Tensor out;
-  template <class Reader> static CopyArgs read(Reader& r) {
+  static CopyArgs read(Words& r) {
     CopyArgs a{};
-    a.src = r.tensor(true);
-    a.out = r.tensor(true);
+    a.src = r.tensor("src", true);
+    a.out = r.tensor("out", true);
     return a;
   }
 };
@@ -158,10 +233,10 @@ struct CopyArgs {
 struct CastArgs {
   Tensor x;
   Tensor out;
-  template <class Reader> static CastArgs read(Reader& r) {
+  static CastArgs read(Words& r) {
     CastArgs a{};
-    a.x = r.tensor(true);
-    a.out = r.tensor(true);
+    a.x = r.tensor("x", true);
+    a.out = r.tensor("out", true);
     return a;
   }
 };
@@ -174,15 +249,15 @@ struct EmbeddingArgs {
   int64_t width;
   int64_t vocab;
   double scale;
-  template <class Reader> static EmbeddingArgs read(Reader& r) {
+  static EmbeddingArgs read(Words& r) {
     EmbeddingArgs a{};
-    a.table = r.tensor(true);
-    a.ids = r.tensor(true);
-    a.out = r.tensor(true);
-    a.rows = r.integer();
-    a.width = r.integer();
-    a.vocab = r.integer();
-    a.scale = r.number();
+    a.table = r.tensor("table", true);
+    a.ids = r.tensor("ids", true);
+    a.out = r.tensor("out", true);
+    a.rows = r.integer("rows");
+    a.width = r.integer("width");
+    a.vocab = r.integer("vocab");
+    a.scale = r.number("scale");
     return a;
   }
 };
@@ -193,13 +268,13 @@ struct SelectRowsArgs {
   Tensor out;
   int64_t rows;
   int64_t width;
-  template <class Reader> static SelectRowsArgs read(Reader& r) {
+  static SelectRowsArgs read(Words& r) {
     SelectRowsArgs a{};
-    a.x = r.tensor(true);
-    a.indices = r.tensor(true);
-    a.out = r.tensor(true);
-    a.rows = r.integer();
-    a.width = r.integer();
+    a.x = r.tensor("x", true);
+    a.indices = r.tensor("indices", true);
+    a.out = r.tensor("out", true);
+    a.rows = r.integer("rows");
+    a.width = r.integer("width");
     return a;
   }
 };
@@ -210,13 +285,13 @@ struct ScatterRowsArgs {
   Tensor out;
   int64_t rows;
   int64_t width;
-  template <class Reader> static ScatterRowsArgs read(Reader& r) {
+  static ScatterRowsArgs read(Words& r) {
     ScatterRowsArgs a{};
-    a.x = r.tensor(true);
-    a.indices = r.tensor(true);
-    a.out = r.tensor(true);
-    a.rows = r.integer();
-    a.width = r.integer();
+    a.x = r.tensor("x", true);
+    a.indices = r.tensor("indices", true);
+    a.out = r.tensor("out", true);
+    a.rows = r.integer("rows");
+    a.width = r.integer("width");
     return a;
   }
 };
@@ -235,21 +310,21 @@ struct LinearArgsItem {
   int64_t quant_type;
   int64_t compute_dtype;
   double threshold;
-  template <class Reader> static LinearArgsItem read(Reader& r) {
+  static LinearArgsItem read(Words& r) {
     LinearArgsItem a{};
-    a.kind = r.integer();
-    a.n = r.integer();
-    a.weight = r.tensor(true);
-    a.bias = r.tensor(false);
-    a.absmax = r.tensor(false);
-    a.nested_absmax = r.tensor(false);
-    a.nested_code = r.tensor(false);
-    a.offset = r.tensor(false);
-    a.block_size = r.integer();
-    a.nested_block_size = r.integer();
-    a.quant_type = r.integer();
-    a.compute_dtype = r.integer();
-    a.threshold = r.number();
+    a.kind = r.integer("kind");
+    a.n = r.integer("n");
+    a.weight = r.tensor("weight", true);
+    a.bias = r.tensor("bias", false);
+    a.absmax = r.tensor("absmax", false);
+    a.nested_absmax = r.tensor("nestedAbsmax", false);
+    a.nested_code = r.tensor("nestedCode", false);
+    a.offset = r.tensor("offset", false);
+    a.block_size = r.integer("blockSize");
+    a.nested_block_size = r.integer("nestedBlockSize");
+    a.quant_type = r.integer("quantType");
+    a.compute_dtype = r.integer("computeDtype");
+    a.threshold = r.number("threshold");
     return a;
   }
 };
@@ -264,18 +339,21 @@ struct LinearArgs {
   int64_t gated;
   int64_t parts_count;
   LinearArgsItem parts[kMaxRepeat];
-  template <class Reader> static LinearArgs read(Reader& r) {
+  static LinearArgs read(Words& r) {
     LinearArgs a{};
-    a.x = r.tensor(true);
-    a.out = r.tensor(true);
-    a.residual = r.tensor(false);
-    a.rows = r.integer();
-    a.k = r.integer();
-    a.activation = r.integer();
-    a.gated = r.integer();
-    a.parts_count = r.count(kMaxRepeat);
-    for (int64_t i = 0; i < a.parts_count; ++i)
+    a.x = r.tensor("x", true);
+    a.out = r.tensor("out", true);
+    a.residual = r.tensor("residual", false);
+    a.rows = r.integer("rows");
+    a.k = r.integer("k");
+    a.activation = r.integer("activation");
+    a.gated = r.integer("gated");
+    a.parts_count = r.count("parts", kMaxRepeat);
+    for (int64_t i = 0; i < a.parts_count; ++i) {
+      r.enter("parts", i);
       a.parts[i] = std::remove_reference_t<decltype(a.parts[i])>::read(r);
+      r.leave();
+    }
     return a;
   }
 };
@@ -290,17 +368,17 @@ struct RmsNormArgs {
   int64_t width;
   double eps;
   double weight_offset;
-  template <class Reader> static RmsNormArgs read(Reader& r) {
+  static RmsNormArgs read(Words& r) {
     RmsNormArgs a{};
-    a.x = r.tensor(true);
-    a.residual = r.tensor(false);
-    a.sum = r.tensor(false);
-    a.weight = r.tensor(true);
-    a.out = r.tensor(true);
-    a.rows = r.integer();
-    a.width = r.integer();
-    a.eps = r.number();
-    a.weight_offset = r.number();
+    a.x = r.tensor("x", true);
+    a.residual = r.tensor("residual", false);
+    a.sum = r.tensor("sum", false);
+    a.weight = r.tensor("weight", true);
+    a.out = r.tensor("out", true);
+    a.rows = r.integer("rows");
+    a.width = r.integer("width");
+    a.eps = r.number("eps");
+    a.weight_offset = r.number("weightOffset");
     return a;
   }
 };
@@ -315,17 +393,17 @@ struct LayerNormArgs {
   int64_t rows;
   int64_t width;
   double eps;
-  template <class Reader> static LayerNormArgs read(Reader& r) {
+  static LayerNormArgs read(Words& r) {
     LayerNormArgs a{};
-    a.x = r.tensor(true);
-    a.residual = r.tensor(false);
-    a.sum = r.tensor(false);
-    a.weight = r.tensor(false);
-    a.bias = r.tensor(false);
-    a.out = r.tensor(true);
-    a.rows = r.integer();
-    a.width = r.integer();
-    a.eps = r.number();
+    a.x = r.tensor("x", true);
+    a.residual = r.tensor("residual", false);
+    a.sum = r.tensor("sum", false);
+    a.weight = r.tensor("weight", false);
+    a.bias = r.tensor("bias", false);
+    a.out = r.tensor("out", true);
+    a.rows = r.integer("rows");
+    a.width = r.integer("width");
+    a.eps = r.number("eps");
     return a;
   }
 };
@@ -354,31 +432,31 @@ struct RopeKvWriteArgs {
   int64_t row_stride;
   int64_t block_size;
   int64_t max_blocks;
-  template <class Reader> static RopeKvWriteArgs read(Reader& r) {
+  static RopeKvWriteArgs read(Words& r) {
     RopeKvWriteArgs a{};
-    a.qkv = r.tensor(true);
-    a.key_cache = r.tensor(true);
-    a.value_cache = r.tensor(true);
-    a.positions = r.tensor(true);
-    a.sequence_of = r.tensor(true);
-    a.block_tables = r.tensor(true);
-    a.inverse_frequencies = r.tensor(false);
-    a.tokens = r.integer();
-    a.num_heads = r.integer();
-    a.num_kv_heads = r.integer();
-    a.head_dim = r.integer();
-    a.rotary_dim = r.integer();
-    a.interleaved = r.integer();
-    a.per_sequence = r.integer();
-    a.rope_scale = r.number();
-    a.q_offset = r.integer();
-    a.q_group_stride = r.integer();
-    a.k_offset = r.integer();
-    a.v_offset = r.integer();
-    a.kv_stride = r.integer();
-    a.row_stride = r.integer();
-    a.block_size = r.integer();
-    a.max_blocks = r.integer();
+    a.qkv = r.tensor("qkv", true);
+    a.key_cache = r.tensor("keyCache", true);
+    a.value_cache = r.tensor("valueCache", true);
+    a.positions = r.tensor("positions", true);
+    a.sequence_of = r.tensor("sequenceOf", true);
+    a.block_tables = r.tensor("blockTables", true);
+    a.inverse_frequencies = r.tensor("inverseFrequencies", false);
+    a.tokens = r.integer("tokens");
+    a.num_heads = r.integer("numHeads");
+    a.num_kv_heads = r.integer("numKvHeads");
+    a.head_dim = r.integer("headDim");
+    a.rotary_dim = r.integer("rotaryDim");
+    a.interleaved = r.integer("interleaved");
+    a.per_sequence = r.integer("perSequence");
+    a.rope_scale = r.number("ropeScale");
+    a.q_offset = r.integer("qOffset");
+    a.q_group_stride = r.integer("qGroupStride");
+    a.k_offset = r.integer("kOffset");
+    a.v_offset = r.integer("vOffset");
+    a.kv_stride = r.integer("kvStride");
+    a.row_stride = r.integer("rowStride");
+    a.block_size = r.integer("blockSize");
+    a.max_blocks = r.integer("maxBlocks");
     return a;
   }
 };
@@ -411,35 +489,35 @@ struct AttentionArgs {
   int64_t row_stride;
   int64_t block_size;
   int64_t max_blocks;
-  template <class Reader> static AttentionArgs read(Reader& r) {
+  static AttentionArgs read(Words& r) {
     AttentionArgs a{};
-    a.qkv = r.tensor(true);
-    a.key_cache = r.tensor(true);
-    a.value_cache = r.tensor(true);
-    a.out = r.tensor(true);
-    a.sequence_starts = r.tensor(true);
-    a.context_lengths = r.tensor(true);
-    a.block_tables = r.tensor(true);
-    a.alibi_slopes = r.tensor(false);
-    a.bias = r.tensor(false);
-    a.tokens = r.integer();
-    a.sequences = r.integer();
-    a.max_query = r.integer();
-    a.max_context = r.integer();
-    a.num_heads = r.integer();
-    a.num_kv_heads = r.integer();
-    a.head_dim = r.integer();
-    a.scale = r.number();
-    a.softcap = r.number();
-    a.causal = r.integer();
-    a.window = r.integer();
-    a.bias_rows = r.integer();
-    a.bias_columns = r.integer();
-    a.q_offset = r.integer();
-    a.q_group_stride = r.integer();
-    a.row_stride = r.integer();
-    a.block_size = r.integer();
-    a.max_blocks = r.integer();
+    a.qkv = r.tensor("qkv", true);
+    a.key_cache = r.tensor("keyCache", true);
+    a.value_cache = r.tensor("valueCache", true);
+    a.out = r.tensor("out", true);
+    a.sequence_starts = r.tensor("sequenceStarts", true);
+    a.context_lengths = r.tensor("contextLengths", true);
+    a.block_tables = r.tensor("blockTables", true);
+    a.alibi_slopes = r.tensor("alibiSlopes", false);
+    a.bias = r.tensor("bias", false);
+    a.tokens = r.integer("tokens");
+    a.sequences = r.integer("sequences");
+    a.max_query = r.integer("maxQuery");
+    a.max_context = r.integer("maxContext");
+    a.num_heads = r.integer("numHeads");
+    a.num_kv_heads = r.integer("numKvHeads");
+    a.head_dim = r.integer("headDim");
+    a.scale = r.number("scale");
+    a.softcap = r.number("softcap");
+    a.causal = r.integer("causal");
+    a.window = r.integer("window");
+    a.bias_rows = r.integer("biasRows");
+    a.bias_columns = r.integer("biasColumns");
+    a.q_offset = r.integer("qOffset");
+    a.q_group_stride = r.integer("qGroupStride");
+    a.row_stride = r.integer("rowStride");
+    a.block_size = r.integer("blockSize");
+    a.max_blocks = r.integer("maxBlocks");
     return a;
   }
 };
@@ -449,12 +527,12 @@ struct ActivationArgs {
   Tensor out;
   int64_t count;
   int64_t kind;
-  template <class Reader> static ActivationArgs read(Reader& r) {
+  static ActivationArgs read(Words& r) {
     ActivationArgs a{};
-    a.x = r.tensor(true);
-    a.out = r.tensor(true);
-    a.count = r.integer();
-    a.kind = r.integer();
+    a.x = r.tensor("x", true);
+    a.out = r.tensor("out", true);
+    a.count = r.integer("count");
+    a.kind = r.integer("kind");
     return a;
   }
 };
@@ -465,13 +543,13 @@ struct GatedActivationArgs {
   int64_t rows;
   int64_t width;
   int64_t kind;
-  template <class Reader> static GatedActivationArgs read(Reader& r) {
+  static GatedActivationArgs read(Words& r) {
     GatedActivationArgs a{};
-    a.x = r.tensor(true);
-    a.out = r.tensor(true);
-    a.rows = r.integer();
-    a.width = r.integer();
-    a.kind = r.integer();
+    a.x = r.tensor("x", true);
+    a.out = r.tensor("out", true);
+    a.rows = r.integer("rows");
+    a.width = r.integer("width");
+    a.kind = r.integer("kind");
     return a;
   }
 };
@@ -481,12 +559,12 @@ struct AddArgs {
   Tensor b;
   Tensor out;
   int64_t count;
-  template <class Reader> static AddArgs read(Reader& r) {
+  static AddArgs read(Words& r) {
     AddArgs a{};
-    a.a = r.tensor(true);
-    a.b = r.tensor(true);
-    a.out = r.tensor(true);
-    a.count = r.integer();
+    a.a = r.tensor("a", true);
+    a.b = r.tensor("b", true);
+    a.out = r.tensor("out", true);
+    a.count = r.integer("count");
     return a;
   }
 };
@@ -497,13 +575,13 @@ struct ScaleArgs {
   int64_t count;
   double factor;
   double softcap;
-  template <class Reader> static ScaleArgs read(Reader& r) {
+  static ScaleArgs read(Words& r) {
     ScaleArgs a{};
-    a.x = r.tensor(true);
-    a.out = r.tensor(true);
-    a.count = r.integer();
-    a.factor = r.number();
-    a.softcap = r.number();
+    a.x = r.tensor("x", true);
+    a.out = r.tensor("out", true);
+    a.count = r.integer("count");
+    a.factor = r.number("factor");
+    a.softcap = r.number("softcap");
     return a;
   }
 };
@@ -513,12 +591,12 @@ struct SoftmaxArgs {
   Tensor out;
   int64_t rows;
   int64_t width;
-  template <class Reader> static SoftmaxArgs read(Reader& r) {
+  static SoftmaxArgs read(Words& r) {
     SoftmaxArgs a{};
-    a.x = r.tensor(true);
-    a.out = r.tensor(true);
-    a.rows = r.integer();
-    a.width = r.integer();
+    a.x = r.tensor("x", true);
+    a.out = r.tensor("out", true);
+    a.rows = r.integer("rows");
+    a.width = r.integer("width");
     return a;
   }
 };
@@ -529,13 +607,13 @@ struct CrossEntropyArgs {
   Tensor out;
   int64_t rows;
   int64_t width;
-  template <class Reader> static CrossEntropyArgs read(Reader& r) {
+  static CrossEntropyArgs read(Words& r) {
     CrossEntropyArgs a{};
-    a.logits = r.tensor(true);
-    a.targets = r.tensor(true);
-    a.out = r.tensor(true);
-    a.rows = r.integer();
-    a.width = r.integer();
+    a.logits = r.tensor("logits", true);
+    a.targets = r.tensor("targets", true);
+    a.out = r.tensor("out", true);
+    a.rows = r.integer("rows");
+    a.width = r.integer("width");
     return a;
   }
 };
@@ -545,12 +623,12 @@ struct ArgmaxArgs {
   Tensor out;
   int64_t rows;
   int64_t width;
-  template <class Reader> static ArgmaxArgs read(Reader& r) {
+  static ArgmaxArgs read(Words& r) {
     ArgmaxArgs a{};
-    a.x = r.tensor(true);
-    a.out = r.tensor(true);
-    a.rows = r.integer();
-    a.width = r.integer();
+    a.x = r.tensor("x", true);
+    a.out = r.tensor("out", true);
+    a.rows = r.integer("rows");
+    a.width = r.integer("width");
     return a;
   }
 };
@@ -566,18 +644,18 @@ struct SampleArgs {
   int64_t rows;
   int64_t width;
   int64_t history_capacity;
-  template <class Reader> static SampleArgs read(Reader& r) {
+  static SampleArgs read(Words& r) {
     SampleArgs a{};
-    a.logits = r.tensor(true);
-    a.out = r.tensor(true);
-    a.floats = r.tensor(true);
-    a.ints = r.tensor(true);
-    a.counters = r.tensor(true);
-    a.history = r.tensor(false);
-    a.history_lengths = r.tensor(false);
-    a.rows = r.integer();
-    a.width = r.integer();
-    a.history_capacity = r.integer();
+    a.logits = r.tensor("logits", true);
+    a.out = r.tensor("out", true);
+    a.floats = r.tensor("floats", true);
+    a.ints = r.tensor("ints", true);
+    a.counters = r.tensor("counters", true);
+    a.history = r.tensor("history", false);
+    a.history_lengths = r.tensor("historyLengths", false);
+    a.rows = r.integer("rows");
+    a.width = r.integer("width");
+    a.history_capacity = r.integer("historyCapacity");
     return a;
   }
 };
@@ -592,17 +670,17 @@ struct AdvanceArgs {
   Tensor history_lengths;
   int64_t rows;
   int64_t history_capacity;
-  template <class Reader> static AdvanceArgs read(Reader& r) {
+  static AdvanceArgs read(Words& r) {
     AdvanceArgs a{};
-    a.sampled = r.tensor(true);
-    a.token_ids = r.tensor(true);
-    a.positions = r.tensor(true);
-    a.context_lengths = r.tensor(true);
-    a.counters = r.tensor(true);
-    a.history = r.tensor(false);
-    a.history_lengths = r.tensor(false);
-    a.rows = r.integer();
-    a.history_capacity = r.integer();
+    a.sampled = r.tensor("sampled", true);
+    a.token_ids = r.tensor("tokenIds", true);
+    a.positions = r.tensor("positions", true);
+    a.context_lengths = r.tensor("contextLengths", true);
+    a.counters = r.tensor("counters", true);
+    a.history = r.tensor("history", false);
+    a.history_lengths = r.tensor("historyLengths", false);
+    a.rows = r.integer("rows");
+    a.history_capacity = r.integer("historyCapacity");
     return a;
   }
 };
@@ -614,14 +692,14 @@ struct Quantize4bitArgs {
   int64_t count;
   int64_t block_size;
   int64_t quant_type;
-  template <class Reader> static Quantize4bitArgs read(Reader& r) {
+  static Quantize4bitArgs read(Words& r) {
     Quantize4bitArgs a{};
-    a.x = r.tensor(true);
-    a.codes = r.tensor(true);
-    a.absmax = r.tensor(true);
-    a.count = r.integer();
-    a.block_size = r.integer();
-    a.quant_type = r.integer();
+    a.x = r.tensor("x", true);
+    a.codes = r.tensor("codes", true);
+    a.absmax = r.tensor("absmax", true);
+    a.count = r.integer("count");
+    a.block_size = r.integer("blockSize");
+    a.quant_type = r.integer("quantType");
     return a;
   }
 };
@@ -637,18 +715,18 @@ struct Dequantize4bitArgs {
   int64_t block_size;
   int64_t nested_block_size;
   int64_t quant_type;
-  template <class Reader> static Dequantize4bitArgs read(Reader& r) {
+  static Dequantize4bitArgs read(Words& r) {
     Dequantize4bitArgs a{};
-    a.codes = r.tensor(true);
-    a.absmax = r.tensor(true);
-    a.nested_absmax = r.tensor(false);
-    a.nested_code = r.tensor(false);
-    a.offset = r.tensor(false);
-    a.out = r.tensor(true);
-    a.count = r.integer();
-    a.block_size = r.integer();
-    a.nested_block_size = r.integer();
-    a.quant_type = r.integer();
+    a.codes = r.tensor("codes", true);
+    a.absmax = r.tensor("absmax", true);
+    a.nested_absmax = r.tensor("nestedAbsmax", false);
+    a.nested_code = r.tensor("nestedCode", false);
+    a.offset = r.tensor("offset", false);
+    a.out = r.tensor("out", true);
+    a.count = r.integer("count");
+    a.block_size = r.integer("blockSize");
+    a.nested_block_size = r.integer("nestedBlockSize");
+    a.quant_type = r.integer("quantType");
     return a;
   }
 };
@@ -661,15 +739,15 @@ struct QuantizeAbsmaxArgs {
   Tensor offset;
   int64_t count;
   int64_t block_size;
-  template <class Reader> static QuantizeAbsmaxArgs read(Reader& r) {
+  static QuantizeAbsmaxArgs read(Words& r) {
     QuantizeAbsmaxArgs a{};
-    a.x = r.tensor(true);
-    a.out = r.tensor(true);
-    a.nested_absmax = r.tensor(true);
-    a.nested_code = r.tensor(true);
-    a.offset = r.tensor(true);
-    a.count = r.integer();
-    a.block_size = r.integer();
+    a.x = r.tensor("x", true);
+    a.out = r.tensor("out", true);
+    a.nested_absmax = r.tensor("nestedAbsmax", true);
+    a.nested_code = r.tensor("nestedCode", true);
+    a.offset = r.tensor("offset", true);
+    a.count = r.integer("count");
+    a.block_size = r.integer("blockSize");
     return a;
   }
 };
@@ -680,13 +758,13 @@ struct QuantizeInt8Args {
   Tensor absmax;
   int64_t rows;
   int64_t width;
-  template <class Reader> static QuantizeInt8Args read(Reader& r) {
+  static QuantizeInt8Args read(Words& r) {
     QuantizeInt8Args a{};
-    a.x = r.tensor(true);
-    a.codes = r.tensor(true);
-    a.absmax = r.tensor(true);
-    a.rows = r.integer();
-    a.width = r.integer();
+    a.x = r.tensor("x", true);
+    a.codes = r.tensor("codes", true);
+    a.absmax = r.tensor("absmax", true);
+    a.rows = r.integer("rows");
+    a.width = r.integer("width");
     return a;
   }
 };
@@ -697,13 +775,13 @@ struct DequantizeInt8Args {
   Tensor out;
   int64_t rows;
   int64_t width;
-  template <class Reader> static DequantizeInt8Args read(Reader& r) {
+  static DequantizeInt8Args read(Words& r) {
     DequantizeInt8Args a{};
-    a.codes = r.tensor(true);
-    a.absmax = r.tensor(true);
-    a.out = r.tensor(true);
-    a.rows = r.integer();
-    a.width = r.integer();
+    a.codes = r.tensor("codes", true);
+    a.absmax = r.tensor("absmax", true);
+    a.out = r.tensor("out", true);
+    a.rows = r.integer("rows");
+    a.width = r.integer("width");
     return a;
   }
 };
@@ -716,15 +794,15 @@ struct MultiplyArgs {
   int64_t width;
   int64_t a_stride;
   int64_t b_stride;
-  template <class Reader> static MultiplyArgs read(Reader& r) {
+  static MultiplyArgs read(Words& r) {
     MultiplyArgs a{};
-    a.a = r.tensor(true);
-    a.b = r.tensor(true);
-    a.out = r.tensor(true);
-    a.rows = r.integer();
-    a.width = r.integer();
-    a.a_stride = r.integer();
-    a.b_stride = r.integer();
+    a.a = r.tensor("a", true);
+    a.b = r.tensor("b", true);
+    a.out = r.tensor("out", true);
+    a.rows = r.integer("rows");
+    a.width = r.integer("width");
+    a.a_stride = r.integer("aStride");
+    a.b_stride = r.integer("bStride");
     return a;
   }
 };
@@ -743,21 +821,21 @@ struct EagerLinearArgsItem {
   int64_t quant_type;
   int64_t compute_dtype;
   double threshold;
-  template <class Reader> static EagerLinearArgsItem read(Reader& r) {
+  static EagerLinearArgsItem read(Words& r) {
     EagerLinearArgsItem a{};
-    a.kind = r.integer();
-    a.n = r.integer();
-    a.weight = r.tensor(true);
-    a.bias = r.tensor(false);
-    a.absmax = r.tensor(false);
-    a.nested_absmax = r.tensor(false);
-    a.nested_code = r.tensor(false);
-    a.offset = r.tensor(false);
-    a.block_size = r.integer();
-    a.nested_block_size = r.integer();
-    a.quant_type = r.integer();
-    a.compute_dtype = r.integer();
-    a.threshold = r.number();
+    a.kind = r.integer("kind");
+    a.n = r.integer("n");
+    a.weight = r.tensor("weight", true);
+    a.bias = r.tensor("bias", false);
+    a.absmax = r.tensor("absmax", false);
+    a.nested_absmax = r.tensor("nestedAbsmax", false);
+    a.nested_code = r.tensor("nestedCode", false);
+    a.offset = r.tensor("offset", false);
+    a.block_size = r.integer("blockSize");
+    a.nested_block_size = r.integer("nestedBlockSize");
+    a.quant_type = r.integer("quantType");
+    a.compute_dtype = r.integer("computeDtype");
+    a.threshold = r.number("threshold");
     return a;
   }
 };
@@ -770,16 +848,19 @@ struct EagerLinearArgs {
   int64_t dtype;
   int64_t parts_count;
   EagerLinearArgsItem parts[kMaxRepeat];
-  template <class Reader> static EagerLinearArgs read(Reader& r) {
+  static EagerLinearArgs read(Words& r) {
     EagerLinearArgs a{};
-    a.x = r.tensor(true);
-    a.out = r.tensor(true);
-    a.rows = r.integer();
-    a.k = r.integer();
-    a.dtype = r.integer();
-    a.parts_count = r.count(kMaxRepeat);
-    for (int64_t i = 0; i < a.parts_count; ++i)
+    a.x = r.tensor("x", true);
+    a.out = r.tensor("out", true);
+    a.rows = r.integer("rows");
+    a.k = r.integer("k");
+    a.dtype = r.integer("dtype");
+    a.parts_count = r.count("parts", kMaxRepeat);
+    for (int64_t i = 0; i < a.parts_count; ++i) {
+      r.enter("parts", i);
       a.parts[i] = std::remove_reference_t<decltype(a.parts[i])>::read(r);
+      r.leave();
+    }
     return a;
   }
 };
@@ -803,26 +884,26 @@ struct EagerRopeArgs {
   int64_t kv_stride;
   int64_t row_stride;
   int64_t dtype;
-  template <class Reader> static EagerRopeArgs read(Reader& r) {
+  static EagerRopeArgs read(Words& r) {
     EagerRopeArgs a{};
-    a.qkv = r.tensor(true);
-    a.positions = r.tensor(true);
-    a.sequence_of = r.tensor(true);
-    a.inverse_frequencies = r.tensor(true);
-    a.tokens = r.integer();
-    a.num_heads = r.integer();
-    a.num_kv_heads = r.integer();
-    a.head_dim = r.integer();
-    a.rotary_dim = r.integer();
-    a.interleaved = r.integer();
-    a.per_sequence = r.integer();
-    a.rope_scale = r.number();
-    a.q_offset = r.integer();
-    a.q_group_stride = r.integer();
-    a.k_offset = r.integer();
-    a.kv_stride = r.integer();
-    a.row_stride = r.integer();
-    a.dtype = r.integer();
+    a.qkv = r.tensor("qkv", true);
+    a.positions = r.tensor("positions", true);
+    a.sequence_of = r.tensor("sequenceOf", true);
+    a.inverse_frequencies = r.tensor("inverseFrequencies", true);
+    a.tokens = r.integer("tokens");
+    a.num_heads = r.integer("numHeads");
+    a.num_kv_heads = r.integer("numKvHeads");
+    a.head_dim = r.integer("headDim");
+    a.rotary_dim = r.integer("rotaryDim");
+    a.interleaved = r.integer("interleaved");
+    a.per_sequence = r.integer("perSequence");
+    a.rope_scale = r.number("ropeScale");
+    a.q_offset = r.integer("qOffset");
+    a.q_group_stride = r.integer("qGroupStride");
+    a.k_offset = r.integer("kOffset");
+    a.kv_stride = r.integer("kvStride");
+    a.row_stride = r.integer("rowStride");
+    a.dtype = r.integer("dtype");
     return a;
   }
 };
@@ -856,38 +937,748 @@ struct EagerAttentionArgs {
   int64_t block_size;
   int64_t max_blocks;
   int64_t dtype;
-  template <class Reader> static EagerAttentionArgs read(Reader& r) {
+  static EagerAttentionArgs read(Words& r) {
     EagerAttentionArgs a{};
-    a.qkv = r.tensor(true);
-    a.key_cache = r.tensor(true);
-    a.value_cache = r.tensor(true);
-    a.out = r.tensor(true);
-    a.sequence_starts = r.tensor(true);
-    a.context_lengths = r.tensor(true);
-    a.block_tables = r.tensor(true);
-    a.alibi_slopes = r.tensor(false);
-    a.bias = r.tensor(false);
-    a.tokens = r.integer();
-    a.sequences = r.integer();
-    a.max_query = r.integer();
-    a.max_context = r.integer();
-    a.num_heads = r.integer();
-    a.num_kv_heads = r.integer();
-    a.head_dim = r.integer();
-    a.scale = r.number();
-    a.softcap = r.number();
-    a.causal = r.integer();
-    a.window = r.integer();
-    a.bias_rows = r.integer();
-    a.bias_columns = r.integer();
-    a.q_offset = r.integer();
-    a.q_group_stride = r.integer();
-    a.row_stride = r.integer();
-    a.block_size = r.integer();
-    a.max_blocks = r.integer();
-    a.dtype = r.integer();
+    a.qkv = r.tensor("qkv", true);
+    a.key_cache = r.tensor("keyCache", true);
+    a.value_cache = r.tensor("valueCache", true);
+    a.out = r.tensor("out", true);
+    a.sequence_starts = r.tensor("sequenceStarts", true);
+    a.context_lengths = r.tensor("contextLengths", true);
+    a.block_tables = r.tensor("blockTables", true);
+    a.alibi_slopes = r.tensor("alibiSlopes", false);
+    a.bias = r.tensor("bias", false);
+    a.tokens = r.integer("tokens");
+    a.sequences = r.integer("sequences");
+    a.max_query = r.integer("maxQuery");
+    a.max_context = r.integer("maxContext");
+    a.num_heads = r.integer("numHeads");
+    a.num_kv_heads = r.integer("numKvHeads");
+    a.head_dim = r.integer("headDim");
+    a.scale = r.number("scale");
+    a.softcap = r.number("softcap");
+    a.causal = r.integer("causal");
+    a.window = r.integer("window");
+    a.bias_rows = r.integer("biasRows");
+    a.bias_columns = r.integer("biasColumns");
+    a.q_offset = r.integer("qOffset");
+    a.q_group_stride = r.integer("qGroupStride");
+    a.row_stride = r.integer("rowStride");
+    a.block_size = r.integer("blockSize");
+    a.max_blocks = r.integer("maxBlocks");
+    a.dtype = r.integer("dtype");
     return a;
   }
 };
+
+/// A number that is not negative and stops at the largest integer instead of wrapping.
+struct Size {
+  int64_t value;
+};
+inline Size operator+(Size a, Size b) {
+  int64_t sum;
+  return {__builtin_add_overflow(a.value, b.value, &sum) ? INT64_MAX : sum};
+}
+inline Size operator*(Size a, Size b) {
+  int64_t product;
+  return {__builtin_mul_overflow(a.value, b.value, &product) ? INT64_MAX : product};
+}
+inline Size operator/(Size a, Size b) { return {b.value == 0 ? INT64_MAX : a.value / b.value}; }
+inline Size operator%(Size a, Size b) { return {b.value == 0 ? INT64_MAX : a.value % b.value}; }
+inline Size ceil(Size a, Size b) {
+  if (b.value == 0) return {a.value == 0 ? 0 : INT64_MAX};
+  return {a.value / b.value + (a.value % b.value != 0)};
+}
+/// What rows of `width` take up that begin `stride` apart.
+inline Size strided(Size rows, Size stride, Size width) {
+  return rows.value == 0 ? Size{0} : Size{rows.value - 1} * stride + width;
+}
+inline Size count_of(const Tensor& t) { return {t.bytes / element_bytes(t.dtype)}; }
+template <class Item, class Of> Size sum_of(const Item* items, int64_t count, Of of) {
+  Size sum{0};
+  for (int64_t i = 0; i < count; ++i) sum = sum + Size{of(items[i])};
+  return sum;
+}
+
+/// What a tensor may hold; see src/driver/rules.ts.
+enum class Kind { act, logits, floating, f32, i32, u8, i8, any };
+
+/// What `check` of a command calls; throws Refused.
+class Check {
+ public:
+  /// `f32_only`: the device's activations are f32, else f32, f16 or bf16.
+  explicit Check(bool f32_only) : f32_only_(f32_only) {}
+
+  void integer(const char* name, int64_t value, int64_t least, int64_t largest) const {
+    if (value < least || value > largest)
+      refuse(name, "is " + std::to_string(value) + ", must be an integer from " + std::to_string(least) + " to " +
+                       std::to_string(largest));
+  }
+  void not_negative(const char* name, double value) const {
+    if (!(value >= 0)) refuse(name, "is " + std::to_string(value) + ", must not be negative");
+  }
+  void tensor(const char* name, const Tensor& t, Kind kind, Size needed, bool required) {
+    if (!t) {
+      if (required) refuse(name, "is missing");
+      return;
+    }
+    dtype(name, t.dtype, kind);
+    const int64_t held = count_of(t).value;
+    if (held < needed.value)
+      refuse(name, "holds " + std::to_string(held) + " elements, " + std::to_string(needed.value) + " are needed");
+  }
+  void where(bool holds, const char* message) const {
+    if (!holds) throw Refused(prefix_ + message);
+  }
+  /// Two tensors have no byte in common; or begin at the same one, when `together`.
+  void apart(const char* name, const Tensor& a, const char* other, const Tensor& b, bool together) const {
+    if (!a || !b || a.bytes == 0 || b.bytes == 0 || (together && a.data == b.data)) return;
+    const uintptr_t from = reinterpret_cast<uintptr_t>(a.data), with = reinterpret_cast<uintptr_t>(b.data);
+    if (from < with + uint64_t(b.bytes) && with < from + uint64_t(a.bytes))
+      refuse(name, std::string("overlaps ") + other);
+  }
+  void enter(const char* list, int64_t i) {
+    prefix_ = std::string(list) + "[" + std::to_string(i) + "].";
+  }
+  void leave() { prefix_.clear(); }
+
+ private:
+  void dtype(const char* name, DType dtype, Kind kind) {
+    const bool floating = dtype <= DType::bf16, act = f32_only_ ? dtype == DType::f32 : floating;
+    const auto must = [&](bool ok, const char* what) {
+      if (!ok) refuse(name, std::string("is ") + kDTypeNames[int(dtype)] + ", must be " + what);
+    };
+    switch (kind) {
+      case Kind::act:
+        must(act, f32_only_ ? "f32" : "f32, f16 or bf16");
+        if (has_act_ && dtype != act_) refuse(name, std::string("must be ") + kDTypeNames[int(act_)] + " as the others");
+        has_act_ = true;
+        act_ = dtype;
+        return;
+      case Kind::logits:
+        return must(act, f32_only_ ? "f32" : "f32, f16 or bf16");
+      case Kind::floating:
+        return must(floating, "f32, f16 or bf16");
+      case Kind::f32:
+        return must(dtype == DType::f32, "f32");
+      case Kind::i32:
+        return must(dtype == DType::i32, "i32");
+      case Kind::u8:
+        return must(dtype == DType::u8, "u8");
+      case Kind::i8:
+        return must(dtype == DType::i8, "i8");
+      case Kind::any:
+        return;
+    }
+  }
+  [[noreturn]] void refuse(const char* name, const std::string& what) const {
+    throw Refused(prefix_ + name + " " + what);
+  }
+  const bool f32_only_;
+  bool has_act_ = false;
+  DType act_{};
+  std::string prefix_;
+};
+
+inline void check(const FillArgs& a, Check& c) {
+  c.tensor("out", a.out, Kind::any, Size{0}, false);
+}
+
+inline void check(const RandomArgs& a, Check& c) {
+  c.integer("kind", a.kind, 0, 2);
+  c.integer("seed", a.seed, -9007199254740992, 9007199254740992);
+  if (Size{a.kind}.value != Size{2}.value) {
+    c.tensor("out", a.out, Kind::floating, Size{0}, true);
+  }
+}
+
+inline void check(const CopyArgs& a, Check& c) {
+  c.where(Size{a.src.bytes}.value == Size{a.out.bytes}.value, "out must have as many bytes as src");
+  c.apart("out", a.out, "src", a.src, true);
+}
+
+inline void check(const CastArgs& a, Check& c) {
+  c.where(count_of(a.x).value == count_of(a.out).value, "out must have as many elements as x");
+  c.where(((Size{int64_t(a.x.dtype)}.value <= Size{int64_t(DType::bf16)}.value) && (Size{int64_t(a.out.dtype)}.value <= Size{int64_t(DType::bf16)}.value)) || ((Size{int64_t(a.x.dtype)}.value == Size{int64_t(DType::i64)}.value) && (Size{int64_t(a.out.dtype)}.value == Size{int64_t(DType::i32)}.value)), "x and out must be floats, or i64 and i32");
+  c.apart("out", a.out, "x", a.x, false);
+}
+
+inline void check(const EmbeddingArgs& a, Check& c) {
+  c.integer("rows", a.rows, 0, 2147483647);
+  c.integer("width", a.width, 1, 2147483647);
+  c.integer("vocab", a.vocab, 0, 2147483647);
+  c.tensor("table", a.table, Kind::floating, (Size{a.vocab} * Size{a.width}), false);
+  c.tensor("ids", a.ids, Kind::i32, Size{a.rows}, false);
+  c.tensor("out", a.out, Kind::act, (Size{a.rows} * Size{a.width}), false);
+  c.apart("out", a.out, "table", a.table, false);
+  c.apart("out", a.out, "ids", a.ids, false);
+}
+
+inline void check(const SelectRowsArgs& a, Check& c) {
+  c.integer("rows", a.rows, 0, 2147483647);
+  c.integer("width", a.width, 1, 2147483647);
+  c.tensor("x", a.x, Kind::any, Size{0}, false);
+  c.tensor("indices", a.indices, Kind::i32, Size{a.rows}, false);
+  c.tensor("out", a.out, Kind::any, (Size{a.rows} * Size{a.width}), false);
+  c.where(Size{int64_t(a.x.dtype)}.value == Size{int64_t(a.out.dtype)}.value, "out must have the dtype of x");
+  c.apart("out", a.out, "x", a.x, false);
+  c.apart("out", a.out, "indices", a.indices, false);
+}
+
+inline void check(const ScatterRowsArgs& a, Check& c) {
+  c.integer("rows", a.rows, 0, 2147483647);
+  c.integer("width", a.width, 1, 2147483647);
+  c.tensor("x", a.x, Kind::any, (Size{a.rows} * Size{a.width}), false);
+  c.tensor("indices", a.indices, Kind::i32, Size{a.rows}, false);
+  c.tensor("out", a.out, Kind::any, Size{0}, false);
+  c.where(Size{int64_t(a.x.dtype)}.value == Size{int64_t(a.out.dtype)}.value, "out must have the dtype of x");
+  c.apart("out", a.out, "x", a.x, false);
+  c.apart("out", a.out, "indices", a.indices, false);
+}
+
+inline void check(const LinearArgs& a, Check& c) {
+  c.integer("rows", a.rows, 0, 2147483647);
+  c.integer("k", a.k, 1, 2147483647);
+  c.integer("activation", a.activation, 0, 7);
+  c.integer("gated", a.gated, 0, 1);
+  c.tensor("x", a.x, Kind::act, (Size{a.rows} * Size{a.k}), false);
+  c.where(Size{a.parts_count}.value > Size{0}.value, "parts must not be empty");
+  c.where(sum_of(a.parts, a.parts_count, [](const auto& item) { return item.n; }).value <= Size{2147483647}.value, "parts have more than 2^31 - 1 columns together");
+  if (Size{a.gated}.value != 0) {
+    c.tensor("out", a.out, Kind::act, (Size{a.rows} * Size{a.parts_count > 0 ? a.parts[0].n : 0}), true);
+    c.where((Size{a.parts_count}.value == Size{2}.value) && (Size{a.parts_count > 0 ? a.parts[0].n : 0}.value == Size{a.parts_count > 0 ? a.parts[a.parts_count - 1].n : 0}.value), "gated takes two parts, gate and up, with as many columns each");
+  }
+  if ((Size{a.gated}.value != 0) && bool(a.residual)) {
+    c.tensor("residual", a.residual, Kind::act, (Size{a.rows} * Size{a.parts_count > 0 ? a.parts[0].n : 0}), true);
+  }
+  if (!(Size{a.gated}.value != 0)) {
+    c.tensor("out", a.out, Kind::act, (Size{a.rows} * sum_of(a.parts, a.parts_count, [](const auto& item) { return item.n; })), true);
+  }
+  if (!(Size{a.gated}.value != 0) && bool(a.residual)) {
+    c.tensor("residual", a.residual, Kind::act, (Size{a.rows} * sum_of(a.parts, a.parts_count, [](const auto& item) { return item.n; })), true);
+  }
+  for (int64_t i = 0; i < a.parts_count; ++i) {
+    const auto& item = a.parts[i];
+    c.enter("parts", i);
+    c.integer("kind", item.kind, 0, 2);
+    c.integer("n", item.n, 0, 2147483647);
+    c.integer("blockSize", item.block_size, 0, 2147483647);
+    c.integer("nestedBlockSize", item.nested_block_size, 0, 2147483647);
+    c.integer("quantType", item.quant_type, 0, 1);
+    c.integer("computeDtype", item.compute_dtype, 0, 2);
+    c.not_negative("threshold", item.threshold);
+    c.tensor("bias", item.bias, Kind::floating, Size{item.n}, false);
+    if (Size{item.kind}.value == Size{0}.value) {
+      c.tensor("weight", item.weight, Kind::floating, (Size{item.n} * Size{a.k}), true);
+    }
+    if ((Size{item.kind}.value == Size{1}.value) && (Size{1}.value != 0)) {
+      c.integer("blockSize", item.block_size, 1, 2147483647);
+      c.integer("quantType", item.quant_type, 0, 1);
+      c.tensor("weight", item.weight, Kind::u8, ceil((Size{item.n} * Size{a.k}), Size{2}), true);
+    }
+    if ((Size{item.kind}.value == Size{1}.value) && !bool(item.nested_absmax)) {
+      c.tensor("absmax", item.absmax, Kind::f32, ceil((Size{item.n} * Size{a.k}), Size{item.block_size}), true);
+    }
+    if ((Size{item.kind}.value == Size{1}.value) && bool(item.nested_absmax)) {
+      c.integer("nestedBlockSize", item.nested_block_size, 1, 2147483647);
+      c.tensor("absmax", item.absmax, Kind::u8, ceil((Size{item.n} * Size{a.k}), Size{item.block_size}), true);
+      c.tensor("nestedAbsmax", item.nested_absmax, Kind::f32, ceil(ceil((Size{item.n} * Size{a.k}), Size{item.block_size}), Size{item.nested_block_size}), true);
+      c.tensor("nestedCode", item.nested_code, Kind::f32, Size{256}, true);
+      c.tensor("offset", item.offset, Kind::f32, Size{1}, true);
+    }
+    if (Size{item.kind}.value == Size{2}.value) {
+      c.tensor("weight", item.weight, Kind::i8, (Size{item.n} * Size{a.k}), true);
+      c.tensor("absmax", item.absmax, Kind::f32, Size{item.n}, true);
+      c.where(Size{a.k}.value <= Size{133152}.value, "weight is int8, and its sums over more than 133152 values may leave 32 bits");
+    }
+    c.leave();
+  }
+  c.apart("out", a.out, "x", a.x, false);
+  c.apart("out", a.out, "residual", a.residual, true);
+  for (int64_t i = 0; i < a.parts_count; ++i) {
+    c.apart("out", a.out, "parts.weight", a.parts[i].weight, false);
+    c.apart("out", a.out, "parts.bias", a.parts[i].bias, false);
+    c.apart("out", a.out, "parts.absmax", a.parts[i].absmax, false);
+    c.apart("out", a.out, "parts.nestedAbsmax", a.parts[i].nested_absmax, false);
+    c.apart("out", a.out, "parts.nestedCode", a.parts[i].nested_code, false);
+    c.apart("out", a.out, "parts.offset", a.parts[i].offset, false);
+  }
+}
+
+inline void check(const RmsNormArgs& a, Check& c) {
+  c.integer("rows", a.rows, 0, 2147483647);
+  c.integer("width", a.width, 1, 2147483647);
+  c.tensor("x", a.x, Kind::act, (Size{a.rows} * Size{a.width}), false);
+  c.tensor("residual", a.residual, Kind::act, (Size{a.rows} * Size{a.width}), false);
+  c.tensor("sum", a.sum, Kind::act, (Size{a.rows} * Size{a.width}), false);
+  c.tensor("weight", a.weight, Kind::floating, Size{a.width}, false);
+  c.tensor("out", a.out, Kind::act, (Size{a.rows} * Size{a.width}), false);
+  c.where(bool(a.residual) == bool(a.sum), "residual and sum come together");
+  c.apart("sum", a.sum, "x", a.x, true);
+  c.apart("sum", a.sum, "residual", a.residual, true);
+  c.apart("sum", a.sum, "weight", a.weight, false);
+  c.apart("sum", a.sum, "out", a.out, false);
+  c.apart("out", a.out, "x", a.x, true);
+  c.apart("out", a.out, "residual", a.residual, true);
+  c.apart("out", a.out, "sum", a.sum, true);
+  c.apart("out", a.out, "weight", a.weight, false);
+}
+
+inline void check(const LayerNormArgs& a, Check& c) {
+  c.integer("rows", a.rows, 0, 2147483647);
+  c.integer("width", a.width, 1, 2147483647);
+  c.tensor("x", a.x, Kind::act, (Size{a.rows} * Size{a.width}), false);
+  c.tensor("residual", a.residual, Kind::act, (Size{a.rows} * Size{a.width}), false);
+  c.tensor("sum", a.sum, Kind::act, (Size{a.rows} * Size{a.width}), false);
+  c.tensor("weight", a.weight, Kind::floating, Size{a.width}, false);
+  c.tensor("bias", a.bias, Kind::floating, Size{a.width}, false);
+  c.tensor("out", a.out, Kind::act, (Size{a.rows} * Size{a.width}), false);
+  c.where(bool(a.residual) == bool(a.sum), "residual and sum come together");
+  c.apart("sum", a.sum, "x", a.x, true);
+  c.apart("sum", a.sum, "residual", a.residual, true);
+  c.apart("sum", a.sum, "weight", a.weight, false);
+  c.apart("sum", a.sum, "bias", a.bias, false);
+  c.apart("sum", a.sum, "out", a.out, false);
+  c.apart("out", a.out, "x", a.x, true);
+  c.apart("out", a.out, "residual", a.residual, true);
+  c.apart("out", a.out, "sum", a.sum, true);
+  c.apart("out", a.out, "weight", a.weight, false);
+  c.apart("out", a.out, "bias", a.bias, false);
+}
+
+inline void check(const RopeKvWriteArgs& a, Check& c) {
+  c.integer("tokens", a.tokens, 0, 2147483647);
+  c.integer("numHeads", a.num_heads, 1, 2147483647);
+  c.integer("numKvHeads", a.num_kv_heads, 1, 2147483647);
+  c.integer("headDim", a.head_dim, 1, 2147483647);
+  c.integer("rotaryDim", a.rotary_dim, 0, 2147483647);
+  c.integer("interleaved", a.interleaved, 0, 2147483647);
+  c.integer("perSequence", a.per_sequence, 0, 2147483647);
+  c.integer("qOffset", a.q_offset, 0, 2147483647);
+  c.integer("qGroupStride", a.q_group_stride, 0, 2147483647);
+  c.integer("kOffset", a.k_offset, 0, 2147483647);
+  c.integer("vOffset", a.v_offset, 0, 2147483647);
+  c.integer("kvStride", a.kv_stride, 0, 2147483647);
+  c.integer("rowStride", a.row_stride, 0, 2147483647);
+  c.integer("blockSize", a.block_size, 1, 2147483647);
+  c.integer("maxBlocks", a.max_blocks, 1, 2147483647);
+  c.tensor("qkv", a.qkv, Kind::act, (Size{a.tokens} * Size{a.row_stride}), false);
+  c.tensor("keyCache", a.key_cache, Kind::floating, ((Size{a.num_kv_heads} * Size{a.block_size}) * Size{a.head_dim}), false);
+  c.tensor("valueCache", a.value_cache, Kind::floating, Size{0}, false);
+  c.tensor("positions", a.positions, Kind::i32, Size{a.tokens}, false);
+  c.tensor("sequenceOf", a.sequence_of, Kind::i32, Size{a.tokens}, false);
+  c.tensor("blockTables", a.block_tables, Kind::i32, Size{0}, false);
+  c.tensor("inverseFrequencies", a.inverse_frequencies, Kind::f32, (Size{a.rotary_dim} / Size{2}), false);
+  c.where((Size{a.num_kv_heads}.value > Size{0}.value) && ((Size{a.num_heads} % Size{a.num_kv_heads}).value == Size{0}.value), "numHeads must be a multiple of numKvHeads");
+  c.where((Size{a.q_offset} + strided(Size{a.num_kv_heads}, Size{a.q_group_stride}, ((Size{a.num_heads} / Size{a.num_kv_heads}) * Size{a.head_dim}))).value <= Size{a.row_stride}.value, "qOffset and qGroupStride lead the queries past their row");
+  c.where((Size{a.k_offset} + strided(Size{a.num_kv_heads}, Size{a.kv_stride}, Size{a.head_dim})).value <= Size{a.row_stride}.value, "kOffset and kvStride lead the keys past their row");
+  c.where((Size{a.v_offset} + strided(Size{a.num_kv_heads}, Size{a.kv_stride}, Size{a.head_dim})).value <= Size{a.row_stride}.value, "vOffset and kvStride lead the values past their row");
+  c.where((Size{int64_t(a.key_cache.dtype)}.value == Size{int64_t(a.value_cache.dtype)}.value) && (Size{a.key_cache.bytes}.value == Size{a.value_cache.bytes}.value), "valueCache must be of the size and dtype of keyCache");
+  c.where(((Size{a.rotary_dim} % Size{2}).value == Size{0}.value) && (Size{a.rotary_dim}.value <= Size{a.head_dim}.value), "rotaryDim must be even and at most headDim");
+  c.apart("qkv", a.qkv, "keyCache", a.key_cache, false);
+  c.apart("qkv", a.qkv, "valueCache", a.value_cache, false);
+  c.apart("qkv", a.qkv, "positions", a.positions, false);
+  c.apart("qkv", a.qkv, "sequenceOf", a.sequence_of, false);
+  c.apart("qkv", a.qkv, "blockTables", a.block_tables, false);
+  c.apart("qkv", a.qkv, "inverseFrequencies", a.inverse_frequencies, false);
+  c.apart("keyCache", a.key_cache, "qkv", a.qkv, false);
+  c.apart("keyCache", a.key_cache, "valueCache", a.value_cache, false);
+  c.apart("keyCache", a.key_cache, "positions", a.positions, false);
+  c.apart("keyCache", a.key_cache, "sequenceOf", a.sequence_of, false);
+  c.apart("keyCache", a.key_cache, "blockTables", a.block_tables, false);
+  c.apart("keyCache", a.key_cache, "inverseFrequencies", a.inverse_frequencies, false);
+  c.apart("valueCache", a.value_cache, "qkv", a.qkv, false);
+  c.apart("valueCache", a.value_cache, "keyCache", a.key_cache, false);
+  c.apart("valueCache", a.value_cache, "positions", a.positions, false);
+  c.apart("valueCache", a.value_cache, "sequenceOf", a.sequence_of, false);
+  c.apart("valueCache", a.value_cache, "blockTables", a.block_tables, false);
+  c.apart("valueCache", a.value_cache, "inverseFrequencies", a.inverse_frequencies, false);
+}
+
+inline void check(const AttentionArgs& a, Check& c) {
+  c.integer("tokens", a.tokens, 0, 2147483647);
+  c.integer("sequences", a.sequences, 0, 2147483647);
+  c.integer("maxQuery", a.max_query, 0, 2147483647);
+  c.integer("maxContext", a.max_context, 0, 2147483647);
+  c.integer("numHeads", a.num_heads, 1, 2147483647);
+  c.integer("numKvHeads", a.num_kv_heads, 1, 2147483647);
+  c.integer("headDim", a.head_dim, 1, 2147483647);
+  c.integer("causal", a.causal, 0, 2147483647);
+  c.integer("window", a.window, 0, 2147483647);
+  c.integer("biasRows", a.bias_rows, 0, 2147483647);
+  c.integer("biasColumns", a.bias_columns, 0, 2147483647);
+  c.integer("qOffset", a.q_offset, 0, 2147483647);
+  c.integer("qGroupStride", a.q_group_stride, 0, 2147483647);
+  c.integer("rowStride", a.row_stride, 0, 2147483647);
+  c.integer("blockSize", a.block_size, 1, 2147483647);
+  c.integer("maxBlocks", a.max_blocks, 1, 2147483647);
+  c.tensor("qkv", a.qkv, Kind::act, (Size{a.tokens} * Size{a.row_stride}), false);
+  c.tensor("keyCache", a.key_cache, Kind::floating, ((Size{a.num_kv_heads} * Size{a.block_size}) * Size{a.head_dim}), false);
+  c.tensor("valueCache", a.value_cache, Kind::floating, Size{0}, false);
+  c.tensor("out", a.out, Kind::act, ((Size{a.tokens} * Size{a.num_heads}) * Size{a.head_dim}), false);
+  c.tensor("sequenceStarts", a.sequence_starts, Kind::i32, (Size{a.sequences} + Size{1}), false);
+  c.tensor("contextLengths", a.context_lengths, Kind::i32, Size{a.sequences}, false);
+  c.tensor("blockTables", a.block_tables, Kind::i32, (Size{a.sequences} * Size{a.max_blocks}), false);
+  c.tensor("alibiSlopes", a.alibi_slopes, Kind::f32, Size{a.num_heads}, false);
+  c.tensor("bias", a.bias, Kind::f32, ((Size{a.num_heads} * Size{a.bias_rows}) * Size{a.bias_columns}), false);
+  c.where((Size{a.num_kv_heads}.value > Size{0}.value) && ((Size{a.num_heads} % Size{a.num_kv_heads}).value == Size{0}.value), "numHeads must be a multiple of numKvHeads");
+  c.where((Size{a.q_offset} + strided(Size{a.num_kv_heads}, Size{a.q_group_stride}, ((Size{a.num_heads} / Size{a.num_kv_heads}) * Size{a.head_dim}))).value <= Size{a.row_stride}.value, "qOffset and qGroupStride lead the queries past their row");
+  c.where((Size{int64_t(a.key_cache.dtype)}.value == Size{int64_t(a.value_cache.dtype)}.value) && (Size{a.key_cache.bytes}.value == Size{a.value_cache.bytes}.value), "valueCache must be of the size and dtype of keyCache");
+  c.apart("out", a.out, "qkv", a.qkv, false);
+  c.apart("out", a.out, "keyCache", a.key_cache, false);
+  c.apart("out", a.out, "valueCache", a.value_cache, false);
+  c.apart("out", a.out, "sequenceStarts", a.sequence_starts, false);
+  c.apart("out", a.out, "contextLengths", a.context_lengths, false);
+  c.apart("out", a.out, "blockTables", a.block_tables, false);
+  c.apart("out", a.out, "alibiSlopes", a.alibi_slopes, false);
+  c.apart("out", a.out, "bias", a.bias, false);
+}
+
+inline void check(const ActivationArgs& a, Check& c) {
+  c.integer("count", a.count, 0, 9007199254740992);
+  c.integer("kind", a.kind, 0, 7);
+  c.tensor("x", a.x, Kind::act, Size{a.count}, false);
+  c.tensor("out", a.out, Kind::act, Size{a.count}, false);
+  c.apart("out", a.out, "x", a.x, true);
+}
+
+inline void check(const GatedActivationArgs& a, Check& c) {
+  c.integer("rows", a.rows, 0, 2147483647);
+  c.integer("width", a.width, 1, 2147483647);
+  c.integer("kind", a.kind, 0, 7);
+  c.tensor("x", a.x, Kind::act, ((Size{a.rows} * Size{a.width}) * Size{2}), false);
+  c.tensor("out", a.out, Kind::act, (Size{a.rows} * Size{a.width}), false);
+  c.apart("out", a.out, "x", a.x, false);
+}
+
+inline void check(const AddArgs& a, Check& c) {
+  c.integer("count", a.count, 0, 9007199254740992);
+  c.tensor("a", a.a, Kind::act, Size{a.count}, false);
+  c.tensor("b", a.b, Kind::act, Size{a.count}, false);
+  c.tensor("out", a.out, Kind::act, Size{a.count}, false);
+  c.apart("out", a.out, "a", a.a, true);
+  c.apart("out", a.out, "b", a.b, true);
+}
+
+inline void check(const ScaleArgs& a, Check& c) {
+  c.integer("count", a.count, 0, 9007199254740992);
+  c.tensor("x", a.x, Kind::act, Size{a.count}, false);
+  c.tensor("out", a.out, Kind::act, Size{a.count}, false);
+  c.apart("out", a.out, "x", a.x, true);
+}
+
+inline void check(const SoftmaxArgs& a, Check& c) {
+  c.integer("rows", a.rows, 0, 2147483647);
+  c.integer("width", a.width, 1, 2147483647);
+  c.tensor("x", a.x, Kind::act, (Size{a.rows} * Size{a.width}), false);
+  c.tensor("out", a.out, Kind::act, (Size{a.rows} * Size{a.width}), false);
+  c.apart("out", a.out, "x", a.x, true);
+}
+
+inline void check(const CrossEntropyArgs& a, Check& c) {
+  c.integer("rows", a.rows, 0, 2147483647);
+  c.integer("width", a.width, 1, 2147483647);
+  c.tensor("logits", a.logits, Kind::logits, (Size{a.rows} * Size{a.width}), false);
+  c.tensor("targets", a.targets, Kind::i32, Size{a.rows}, false);
+  c.tensor("out", a.out, Kind::f32, Size{a.rows}, false);
+  c.apart("out", a.out, "logits", a.logits, false);
+  c.apart("out", a.out, "targets", a.targets, false);
+}
+
+inline void check(const ArgmaxArgs& a, Check& c) {
+  c.integer("rows", a.rows, 0, 2147483647);
+  c.integer("width", a.width, 1, 2147483647);
+  c.tensor("x", a.x, Kind::logits, (Size{a.rows} * Size{a.width}), false);
+  c.tensor("out", a.out, Kind::i32, Size{a.rows}, false);
+  c.apart("out", a.out, "x", a.x, false);
+}
+
+inline void check(const SampleArgs& a, Check& c) {
+  c.integer("rows", a.rows, 0, 2147483647);
+  c.integer("width", a.width, 1, 2147483647);
+  c.integer("historyCapacity", a.history_capacity, 0, 2147483647);
+  c.tensor("logits", a.logits, Kind::logits, (Size{a.rows} * Size{a.width}), false);
+  c.tensor("out", a.out, Kind::i32, Size{a.rows}, false);
+  c.tensor("floats", a.floats, Kind::f32, (Size{a.rows} * Size{4}), false);
+  c.tensor("ints", a.ints, Kind::i32, (Size{a.rows} * Size{4}), false);
+  c.tensor("counters", a.counters, Kind::i32, Size{a.rows}, false);
+  c.tensor("history", a.history, Kind::i32, (Size{a.rows} * Size{a.history_capacity}), false);
+  c.tensor("historyLengths", a.history_lengths, Kind::i32, Size{a.rows}, false);
+  c.where(bool(a.history) == bool(a.history_lengths), "history and historyLengths come together");
+  c.apart("out", a.out, "logits", a.logits, false);
+  c.apart("out", a.out, "floats", a.floats, false);
+  c.apart("out", a.out, "ints", a.ints, false);
+  c.apart("out", a.out, "counters", a.counters, false);
+  c.apart("out", a.out, "history", a.history, false);
+  c.apart("out", a.out, "historyLengths", a.history_lengths, false);
+}
+
+inline void check(const AdvanceArgs& a, Check& c) {
+  c.integer("rows", a.rows, 0, 2147483647);
+  c.integer("historyCapacity", a.history_capacity, 0, 2147483647);
+  c.tensor("sampled", a.sampled, Kind::i32, Size{a.rows}, false);
+  c.tensor("tokenIds", a.token_ids, Kind::i32, Size{a.rows}, false);
+  c.tensor("positions", a.positions, Kind::i32, Size{a.rows}, false);
+  c.tensor("contextLengths", a.context_lengths, Kind::i32, Size{a.rows}, false);
+  c.tensor("counters", a.counters, Kind::i32, Size{a.rows}, false);
+  c.tensor("history", a.history, Kind::i32, (Size{a.rows} * Size{a.history_capacity}), false);
+  c.tensor("historyLengths", a.history_lengths, Kind::i32, Size{a.rows}, false);
+  c.where(bool(a.history_lengths) || !bool(a.history), "historyLengths must come with history");
+  c.apart("tokenIds", a.token_ids, "sampled", a.sampled, true);
+  c.apart("tokenIds", a.token_ids, "positions", a.positions, false);
+  c.apart("tokenIds", a.token_ids, "contextLengths", a.context_lengths, false);
+  c.apart("tokenIds", a.token_ids, "counters", a.counters, false);
+  c.apart("tokenIds", a.token_ids, "history", a.history, false);
+  c.apart("tokenIds", a.token_ids, "historyLengths", a.history_lengths, false);
+  c.apart("positions", a.positions, "sampled", a.sampled, false);
+  c.apart("positions", a.positions, "tokenIds", a.token_ids, false);
+  c.apart("positions", a.positions, "contextLengths", a.context_lengths, false);
+  c.apart("positions", a.positions, "counters", a.counters, false);
+  c.apart("positions", a.positions, "history", a.history, false);
+  c.apart("positions", a.positions, "historyLengths", a.history_lengths, false);
+  c.apart("contextLengths", a.context_lengths, "sampled", a.sampled, false);
+  c.apart("contextLengths", a.context_lengths, "tokenIds", a.token_ids, false);
+  c.apart("contextLengths", a.context_lengths, "positions", a.positions, false);
+  c.apart("contextLengths", a.context_lengths, "counters", a.counters, false);
+  c.apart("contextLengths", a.context_lengths, "history", a.history, false);
+  c.apart("contextLengths", a.context_lengths, "historyLengths", a.history_lengths, false);
+  c.apart("counters", a.counters, "sampled", a.sampled, false);
+  c.apart("counters", a.counters, "tokenIds", a.token_ids, false);
+  c.apart("counters", a.counters, "positions", a.positions, false);
+  c.apart("counters", a.counters, "contextLengths", a.context_lengths, false);
+  c.apart("counters", a.counters, "history", a.history, false);
+  c.apart("counters", a.counters, "historyLengths", a.history_lengths, false);
+  c.apart("history", a.history, "sampled", a.sampled, false);
+  c.apart("history", a.history, "tokenIds", a.token_ids, false);
+  c.apart("history", a.history, "positions", a.positions, false);
+  c.apart("history", a.history, "contextLengths", a.context_lengths, false);
+  c.apart("history", a.history, "counters", a.counters, false);
+  c.apart("history", a.history, "historyLengths", a.history_lengths, false);
+  c.apart("historyLengths", a.history_lengths, "sampled", a.sampled, false);
+  c.apart("historyLengths", a.history_lengths, "tokenIds", a.token_ids, false);
+  c.apart("historyLengths", a.history_lengths, "positions", a.positions, false);
+  c.apart("historyLengths", a.history_lengths, "contextLengths", a.context_lengths, false);
+  c.apart("historyLengths", a.history_lengths, "counters", a.counters, false);
+  c.apart("historyLengths", a.history_lengths, "history", a.history, false);
+}
+
+inline void check(const Quantize4bitArgs& a, Check& c) {
+  c.integer("count", a.count, 0, 9007199254740992);
+  c.integer("blockSize", a.block_size, 2, 2147483647);
+  c.integer("quantType", a.quant_type, 0, 1);
+  c.tensor("x", a.x, Kind::floating, Size{a.count}, false);
+  c.tensor("codes", a.codes, Kind::u8, ceil(Size{a.count}, Size{2}), false);
+  c.tensor("absmax", a.absmax, Kind::f32, ceil(Size{a.count}, Size{a.block_size}), false);
+  c.where((Size{a.block_size} % Size{2}).value == Size{0}.value, "blockSize must be even");
+  c.apart("codes", a.codes, "x", a.x, false);
+  c.apart("codes", a.codes, "absmax", a.absmax, false);
+  c.apart("absmax", a.absmax, "x", a.x, false);
+  c.apart("absmax", a.absmax, "codes", a.codes, false);
+}
+
+inline void check(const Dequantize4bitArgs& a, Check& c) {
+  c.integer("count", a.count, 0, 9007199254740992);
+  c.integer("blockSize", a.block_size, 2, 2147483647);
+  c.integer("nestedBlockSize", a.nested_block_size, 0, 2147483647);
+  c.integer("quantType", a.quant_type, 0, 2147483647);
+  c.tensor("out", a.out, Kind::floating, Size{a.count}, false);
+  c.where((Size{a.block_size} % Size{2}).value == Size{0}.value, "blockSize must be even");
+  c.integer("blockSize", a.block_size, 1, 2147483647);
+  c.integer("quantType", a.quant_type, 0, 1);
+  c.tensor("codes", a.codes, Kind::u8, ceil(Size{a.count}, Size{2}), true);
+  if (!bool(a.nested_absmax)) {
+    c.tensor("absmax", a.absmax, Kind::f32, ceil(Size{a.count}, Size{a.block_size}), true);
+  }
+  if (bool(a.nested_absmax)) {
+    c.integer("nestedBlockSize", a.nested_block_size, 1, 2147483647);
+    c.tensor("absmax", a.absmax, Kind::u8, ceil(Size{a.count}, Size{a.block_size}), true);
+    c.tensor("nestedAbsmax", a.nested_absmax, Kind::f32, ceil(ceil(Size{a.count}, Size{a.block_size}), Size{a.nested_block_size}), true);
+    c.tensor("nestedCode", a.nested_code, Kind::f32, Size{256}, true);
+    c.tensor("offset", a.offset, Kind::f32, Size{1}, true);
+  }
+  c.apart("out", a.out, "codes", a.codes, false);
+  c.apart("out", a.out, "absmax", a.absmax, false);
+  c.apart("out", a.out, "nestedAbsmax", a.nested_absmax, false);
+  c.apart("out", a.out, "nestedCode", a.nested_code, false);
+  c.apart("out", a.out, "offset", a.offset, false);
+}
+
+inline void check(const QuantizeAbsmaxArgs& a, Check& c) {
+  c.integer("count", a.count, 0, 9007199254740992);
+  c.integer("blockSize", a.block_size, 1, 2147483647);
+  c.tensor("x", a.x, Kind::f32, Size{a.count}, false);
+  c.tensor("out", a.out, Kind::u8, Size{a.count}, false);
+  c.tensor("nestedAbsmax", a.nested_absmax, Kind::f32, ceil(Size{a.count}, Size{a.block_size}), false);
+  c.tensor("nestedCode", a.nested_code, Kind::f32, Size{256}, false);
+  c.tensor("offset", a.offset, Kind::f32, Size{1}, false);
+  c.apart("out", a.out, "x", a.x, false);
+  c.apart("out", a.out, "nestedAbsmax", a.nested_absmax, false);
+  c.apart("out", a.out, "nestedCode", a.nested_code, false);
+  c.apart("out", a.out, "offset", a.offset, false);
+  c.apart("nestedAbsmax", a.nested_absmax, "x", a.x, false);
+  c.apart("nestedAbsmax", a.nested_absmax, "out", a.out, false);
+  c.apart("nestedAbsmax", a.nested_absmax, "nestedCode", a.nested_code, false);
+  c.apart("nestedAbsmax", a.nested_absmax, "offset", a.offset, false);
+  c.apart("offset", a.offset, "x", a.x, false);
+  c.apart("offset", a.offset, "out", a.out, false);
+  c.apart("offset", a.offset, "nestedAbsmax", a.nested_absmax, false);
+  c.apart("offset", a.offset, "nestedCode", a.nested_code, false);
+}
+
+inline void check(const QuantizeInt8Args& a, Check& c) {
+  c.integer("rows", a.rows, 0, 2147483647);
+  c.integer("width", a.width, 0, 2147483647);
+  c.tensor("x", a.x, Kind::floating, (Size{a.rows} * Size{a.width}), false);
+  c.tensor("codes", a.codes, Kind::i8, (Size{a.rows} * Size{a.width}), false);
+  c.tensor("absmax", a.absmax, Kind::f32, Size{a.rows}, false);
+  c.apart("codes", a.codes, "x", a.x, false);
+  c.apart("codes", a.codes, "absmax", a.absmax, false);
+  c.apart("absmax", a.absmax, "x", a.x, false);
+  c.apart("absmax", a.absmax, "codes", a.codes, false);
+}
+
+inline void check(const DequantizeInt8Args& a, Check& c) {
+  c.integer("rows", a.rows, 0, 2147483647);
+  c.integer("width", a.width, 0, 2147483647);
+  c.tensor("codes", a.codes, Kind::i8, (Size{a.rows} * Size{a.width}), false);
+  c.tensor("absmax", a.absmax, Kind::f32, Size{a.rows}, false);
+  c.tensor("out", a.out, Kind::floating, (Size{a.rows} * Size{a.width}), false);
+  c.apart("out", a.out, "codes", a.codes, false);
+  c.apart("out", a.out, "absmax", a.absmax, false);
+}
+
+inline void check(const MultiplyArgs& a, Check& c) {
+  c.integer("rows", a.rows, 0, 2147483647);
+  c.integer("width", a.width, 1, 2147483647);
+  c.integer("aStride", a.a_stride, 0, 2147483647);
+  c.integer("bStride", a.b_stride, 0, 2147483647);
+  c.tensor("a", a.a, Kind::act, strided(Size{a.rows}, Size{a.a_stride}, Size{a.width}), false);
+  c.tensor("b", a.b, Kind::floating, strided(Size{a.rows}, Size{a.b_stride}, Size{a.width}), false);
+  c.tensor("out", a.out, Kind::act, (Size{a.rows} * Size{a.width}), false);
+  c.apart("out", a.out, "a", a.a, false);
+  c.apart("out", a.out, "b", a.b, false);
+}
+
+inline void check(const EagerLinearArgs& a, Check& c) {
+  c.integer("rows", a.rows, 0, 2147483647);
+  c.integer("k", a.k, 1, 2147483647);
+  c.integer("dtype", a.dtype, 0, 2);
+  c.tensor("x", a.x, Kind::act, (Size{a.rows} * Size{a.k}), false);
+  c.tensor("out", a.out, Kind::act, (Size{a.rows} * sum_of(a.parts, a.parts_count, [](const auto& item) { return item.n; })), false);
+  c.where(Size{a.parts_count}.value > Size{0}.value, "parts must not be empty");
+  c.where(sum_of(a.parts, a.parts_count, [](const auto& item) { return item.n; }).value <= Size{2147483647}.value, "parts have more than 2^31 - 1 columns together");
+  for (int64_t i = 0; i < a.parts_count; ++i) {
+    const auto& item = a.parts[i];
+    c.enter("parts", i);
+    c.integer("kind", item.kind, 0, 2);
+    c.integer("n", item.n, 0, 2147483647);
+    c.integer("blockSize", item.block_size, 0, 2147483647);
+    c.integer("nestedBlockSize", item.nested_block_size, 0, 2147483647);
+    c.integer("quantType", item.quant_type, 0, 1);
+    c.integer("computeDtype", item.compute_dtype, 0, 2);
+    c.not_negative("threshold", item.threshold);
+    c.tensor("bias", item.bias, Kind::floating, Size{item.n}, false);
+    if (Size{item.kind}.value == Size{0}.value) {
+      c.tensor("weight", item.weight, Kind::floating, (Size{item.n} * Size{a.k}), true);
+    }
+    if ((Size{item.kind}.value == Size{1}.value) && (Size{1}.value != 0)) {
+      c.integer("blockSize", item.block_size, 1, 2147483647);
+      c.integer("quantType", item.quant_type, 0, 1);
+      c.tensor("weight", item.weight, Kind::u8, ceil((Size{item.n} * Size{a.k}), Size{2}), true);
+    }
+    if ((Size{item.kind}.value == Size{1}.value) && !bool(item.nested_absmax)) {
+      c.tensor("absmax", item.absmax, Kind::f32, ceil((Size{item.n} * Size{a.k}), Size{item.block_size}), true);
+    }
+    if ((Size{item.kind}.value == Size{1}.value) && bool(item.nested_absmax)) {
+      c.integer("nestedBlockSize", item.nested_block_size, 1, 2147483647);
+      c.tensor("absmax", item.absmax, Kind::u8, ceil((Size{item.n} * Size{a.k}), Size{item.block_size}), true);
+      c.tensor("nestedAbsmax", item.nested_absmax, Kind::f32, ceil(ceil((Size{item.n} * Size{a.k}), Size{item.block_size}), Size{item.nested_block_size}), true);
+      c.tensor("nestedCode", item.nested_code, Kind::f32, Size{256}, true);
+      c.tensor("offset", item.offset, Kind::f32, Size{1}, true);
+    }
+    if (Size{item.kind}.value == Size{2}.value) {
+      c.tensor("weight", item.weight, Kind::i8, (Size{item.n} * Size{a.k}), true);
+      c.tensor("absmax", item.absmax, Kind::f32, Size{item.n}, true);
+      c.where(Size{a.k}.value <= Size{133152}.value, "weight is int8, and its sums over more than 133152 values may leave 32 bits");
+    }
+    c.leave();
+  }
+  c.apart("out", a.out, "x", a.x, false);
+  for (int64_t i = 0; i < a.parts_count; ++i) {
+    c.apart("out", a.out, "parts.weight", a.parts[i].weight, false);
+    c.apart("out", a.out, "parts.bias", a.parts[i].bias, false);
+    c.apart("out", a.out, "parts.absmax", a.parts[i].absmax, false);
+    c.apart("out", a.out, "parts.nestedAbsmax", a.parts[i].nested_absmax, false);
+    c.apart("out", a.out, "parts.nestedCode", a.parts[i].nested_code, false);
+    c.apart("out", a.out, "parts.offset", a.parts[i].offset, false);
+  }
+}
+
+inline void check(const EagerRopeArgs& a, Check& c) {
+  c.integer("tokens", a.tokens, 0, 2147483647);
+  c.integer("numHeads", a.num_heads, 1, 2147483647);
+  c.integer("numKvHeads", a.num_kv_heads, 1, 2147483647);
+  c.integer("headDim", a.head_dim, 1, 2147483647);
+  c.integer("rotaryDim", a.rotary_dim, 2, 2147483647);
+  c.integer("interleaved", a.interleaved, 0, 2147483647);
+  c.integer("perSequence", a.per_sequence, 0, 2147483647);
+  c.integer("qOffset", a.q_offset, 0, 2147483647);
+  c.integer("qGroupStride", a.q_group_stride, 0, 2147483647);
+  c.integer("kOffset", a.k_offset, 0, 2147483647);
+  c.integer("kvStride", a.kv_stride, 0, 2147483647);
+  c.integer("rowStride", a.row_stride, 0, 2147483647);
+  c.integer("dtype", a.dtype, 0, 2);
+  c.tensor("qkv", a.qkv, Kind::act, (Size{a.tokens} * Size{a.row_stride}), false);
+  c.tensor("positions", a.positions, Kind::i32, Size{a.tokens}, false);
+  c.tensor("sequenceOf", a.sequence_of, Kind::i32, Size{a.tokens}, false);
+  c.tensor("inverseFrequencies", a.inverse_frequencies, Kind::f32, (Size{a.rotary_dim} / Size{2}), false);
+  c.where((Size{a.num_kv_heads}.value > Size{0}.value) && ((Size{a.num_heads} % Size{a.num_kv_heads}).value == Size{0}.value), "numHeads must be a multiple of numKvHeads");
+  c.where((Size{a.q_offset} + strided(Size{a.num_kv_heads}, Size{a.q_group_stride}, ((Size{a.num_heads} / Size{a.num_kv_heads}) * Size{a.head_dim}))).value <= Size{a.row_stride}.value, "qOffset and qGroupStride lead the queries past their row");
+  c.where((Size{a.k_offset} + strided(Size{a.num_kv_heads}, Size{a.kv_stride}, Size{a.head_dim})).value <= Size{a.row_stride}.value, "kOffset and kvStride lead the keys past their row");
+  c.where(((Size{a.rotary_dim} % Size{2}).value == Size{0}.value) && (Size{a.rotary_dim}.value <= Size{a.head_dim}.value), "rotaryDim must be even and at most headDim");
+  c.apart("qkv", a.qkv, "positions", a.positions, false);
+  c.apart("qkv", a.qkv, "sequenceOf", a.sequence_of, false);
+  c.apart("qkv", a.qkv, "inverseFrequencies", a.inverse_frequencies, false);
+}
+
+inline void check(const EagerAttentionArgs& a, Check& c) {
+  c.integer("tokens", a.tokens, 0, 2147483647);
+  c.integer("sequences", a.sequences, 0, 2147483647);
+  c.integer("maxQuery", a.max_query, 0, 2147483647);
+  c.integer("maxContext", a.max_context, 0, 2147483647);
+  c.integer("numHeads", a.num_heads, 1, 2147483647);
+  c.integer("numKvHeads", a.num_kv_heads, 1, 2147483647);
+  c.integer("headDim", a.head_dim, 1, 2147483647);
+  c.integer("causal", a.causal, 0, 2147483647);
+  c.integer("window", a.window, 0, 2147483647);
+  c.integer("biasRows", a.bias_rows, 0, 2147483647);
+  c.integer("biasColumns", a.bias_columns, 0, 2147483647);
+  c.integer("qOffset", a.q_offset, 0, 2147483647);
+  c.integer("qGroupStride", a.q_group_stride, 0, 2147483647);
+  c.integer("rowStride", a.row_stride, 0, 2147483647);
+  c.integer("blockSize", a.block_size, 1, 2147483647);
+  c.integer("maxBlocks", a.max_blocks, 1, 2147483647);
+  c.integer("dtype", a.dtype, 0, 2);
+  c.tensor("qkv", a.qkv, Kind::act, (Size{a.tokens} * Size{a.row_stride}), false);
+  c.tensor("keyCache", a.key_cache, Kind::floating, ((Size{a.num_kv_heads} * Size{a.block_size}) * Size{a.head_dim}), false);
+  c.tensor("valueCache", a.value_cache, Kind::floating, Size{0}, false);
+  c.tensor("out", a.out, Kind::act, ((Size{a.tokens} * Size{a.num_heads}) * Size{a.head_dim}), false);
+  c.tensor("sequenceStarts", a.sequence_starts, Kind::i32, (Size{a.sequences} + Size{1}), false);
+  c.tensor("contextLengths", a.context_lengths, Kind::i32, Size{a.sequences}, false);
+  c.tensor("blockTables", a.block_tables, Kind::i32, (Size{a.sequences} * Size{a.max_blocks}), false);
+  c.tensor("alibiSlopes", a.alibi_slopes, Kind::f32, Size{a.num_heads}, false);
+  c.tensor("bias", a.bias, Kind::f32, ((Size{a.num_heads} * Size{a.bias_rows}) * Size{a.bias_columns}), false);
+  c.where((Size{a.num_kv_heads}.value > Size{0}.value) && ((Size{a.num_heads} % Size{a.num_kv_heads}).value == Size{0}.value), "numHeads must be a multiple of numKvHeads");
+  c.where((Size{a.q_offset} + strided(Size{a.num_kv_heads}, Size{a.q_group_stride}, ((Size{a.num_heads} / Size{a.num_kv_heads}) * Size{a.head_dim}))).value <= Size{a.row_stride}.value, "qOffset and qGroupStride lead the queries past their row");
+  c.where((Size{int64_t(a.key_cache.dtype)}.value == Size{int64_t(a.value_cache.dtype)}.value) && (Size{a.key_cache.bytes}.value == Size{a.value_cache.bytes}.value), "valueCache must be of the size and dtype of keyCache");
+  c.apart("out", a.out, "qkv", a.qkv, false);
+  c.apart("out", a.out, "keyCache", a.key_cache, false);
+  c.apart("out", a.out, "valueCache", a.value_cache, false);
+  c.apart("out", a.out, "sequenceStarts", a.sequence_starts, false);
+  c.apart("out", a.out, "contextLengths", a.context_lengths, false);
+  c.apart("out", a.out, "blockTables", a.block_tables, false);
+  c.apart("out", a.out, "alibiSlopes", a.alibi_slopes, false);
+  c.apart("out", a.out, "bias", a.bias, false);
+}
 
 }  // namespace q

@@ -1,29 +1,8 @@
-// Checks of the arguments that attention and eagerAttention share.
+// Checks of what the index tensors of attention and eagerAttention hold.
 #pragma once
 #include "../common/checks.h"
 
 namespace q::cpu {
-
-template <class Args>
-void check_arguments(const Args& a) {
-  check(a.num_heads > 0 && a.num_kv_heads > 0 && a.num_heads % a.num_kv_heads == 0,
-        "numHeads must be a multiple of numKvHeads");
-  check(a.head_dim > 0 && a.block_size > 0 && a.max_blocks > 0, "headDim, blockSize and maxBlocks must be positive");
-  const int64_t group = a.num_heads / a.num_kv_heads;
-  check(a.q_offset >= 0 && a.q_group_stride >= 0 &&
-            a.q_offset + (a.num_kv_heads - 1) * a.q_group_stride + group * a.head_dim <= a.row_stride,
-        "the queries reach past their row");
-  check_tensor(a.qkv, DType::f32, area(a.tokens, a.row_stride), "qkv");
-  check_tensor(a.out, DType::f32, area(a.tokens, a.num_heads * a.head_dim), "out");
-  check_float(a.key_cache, 0, "keyCache");
-  check(a.key_cache.dtype == a.value_cache.dtype && a.key_cache.bytes == a.value_cache.bytes,
-        "keyCache and valueCache differ");
-  check_tensor(a.sequence_starts, DType::i32, a.sequences + 1, "sequenceStarts");
-  check_tensor(a.context_lengths, DType::i32, a.sequences, "contextLengths");
-  check_tensor(a.block_tables, DType::i32, area(a.sequences, a.max_blocks), "blockTables");
-  if (a.alibi_slopes) check_tensor(a.alibi_slopes, DType::f32, a.num_heads, "alibiSlopes");
-  if (a.bias) check_tensor(a.bias, DType::f32, area(area(a.num_heads, a.bias_rows), a.bias_columns), "bias");
-}
 
 /// Every index that the kernels will follow.
 template <class Args>
@@ -32,7 +11,10 @@ void check_sequence(const Args& a, int64_t b, int64_t start, int64_t end, int64_
   if (start < 0 || end < start || end > a.tokens)
     refuse(name() + " has rows " + std::to_string(start) + " to " + std::to_string(end) + " of " +
            std::to_string(a.tokens));
-  if (context < 0 || context > a.max_blocks * a.block_size)
+  if (context < end - start)
+    refuse(name() + " has " + std::to_string(end - start) + " rows and context length " + std::to_string(context) +
+           ", which counts them");
+  if (context > a.max_blocks * a.block_size)
     refuse(name() + " has context length " + std::to_string(context) + ", its block table holds " +
            std::to_string(a.max_blocks * a.block_size));
   const int64_t blocks =

@@ -93,7 +93,7 @@ void run_lanes(const Plan& plan, Context& context) {
   const int64_t floats = plan.kernels.lanes_scratch(plan.a.head_dim);
   float* scratch = context.scratch.take_array<float>(size_t(floats * context.workers.threads()));
   context.workers.parallel(plan.lane_items, 1, [&](int64_t begin, int64_t end, int thread) {
-    for (int64_t i = begin; i < end; ++i) {
+    for (int64_t i = begin; i < end && !context.workers.cancelled(); ++i) {
       const int64_t item =
           plan.lane_items - 1 - i;  // the longest first: blocks late in a causal sequence see more keys
       const int64_t b = find_sequence(plan, item, false);
@@ -114,7 +114,7 @@ void run_splits(const Plan& plan, Context& context) {
   float* values = context.scratch.take_array<float>(size_t(plan.partials * a.head_dim));
   for (int64_t i = 0; i < plan.partials; ++i) partials[i].values = values + i * a.head_dim;
   context.workers.parallel(plan.split_items, 1, [&](int64_t begin, int64_t end, int) {
-    for (int64_t item = begin; item < end; ++item) {
+    for (int64_t item = begin; item < end && !context.workers.cancelled(); ++item) {
       const int64_t b = find_sequence(plan, item, true);
       const Sequence& s = plan.sequences[b];
       const int64_t local = item - s.first_item, split = local % s.splits, block = local / s.splits % s.row_blocks,
@@ -152,7 +152,6 @@ void run_splits(const Plan& plan, Context& context) {
 
 void run(const AttentionArgs& a, Context& context) {
   if (a.tokens == 0 || a.sequences == 0) return;
-  check_arguments(a);
   const Plan plan = make_plan(a, context);
   if (plan.lane_items > 0) run_lanes(plan, context);
   if (plan.combined > 0) run_splits(plan, context);

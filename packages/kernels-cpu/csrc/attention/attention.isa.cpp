@@ -107,7 +107,10 @@ void split_rows(const QueryRow* rows, int64_t row_count, const PagedHead& keys, 
       const float alpha = std::exp(part.max - next);
       part.max = next;
       part.sum = part.sum * alpha + sum_lanes(total);
-      weigh(scores, value_rows, count, depth, alpha, part.values);
+      // Only what the row sees: a weight of 0 would bring in the NaN of a hidden key.
+      const int64_t first = std::clamp<int64_t>(rule.first(rows[r].position) - tile, 0, count);
+      const int64_t last = std::clamp<int64_t>(rule.last(rows[r].position, end) - tile, first, count);
+      weigh(scores + first, value_rows + first, last - first, depth, alpha, part.values);
     }
   }
 }
@@ -127,7 +130,7 @@ void combine(const Partial* partials, int64_t count, float* out, int64_t head_di
   for (int64_t i = 0; i < count; ++i) most = partials[i].max > most ? partials[i].max : most;
   for (int64_t i = 0; i < count; ++i) sum += std::exp(partials[i].max - most) * partials[i].sum;
   for (int64_t d = 0; d < head_dim; ++d) out[d] = 0;
-  for (int64_t i = 0; i < count && sum > 0; ++i) {
+  for (int64_t i = 0; i < count && sum != 0; ++i) {  // NaN stays
     const float weight = std::exp(partials[i].max - most) / sum;
     for (int64_t d = 0; d < head_dim; ++d) out[d] += weight * partials[i].values[d];
   }

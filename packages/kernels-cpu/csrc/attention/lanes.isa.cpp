@@ -102,6 +102,35 @@ void add_values(const float* __restrict values, const float* __restrict p, const
   }
 }
 
+/// Whether a tile holds neither NaN nor infinity.
+bool is_finite(const float* tile, int64_t count, int64_t wide, int64_t ld) {
+  V sum = zero();
+  float rest = 0;
+  for (int64_t n = 0; n < count; ++n) {
+    int64_t d = 0;
+    for (; d + kLanes <= wide; d += kLanes) sum = sum + load(tile + n * ld + d) * 0.f;
+    for (; d < wide; ++d) rest += tile[n * ld + d] * 0.f;
+  }
+  return sum_lanes(sum) + rest == 0;
+}
+
+/// add_values for a tile in which a hidden key has NaN or infinity, which a weight of 0 would bring in: only keys that
+/// a row sees, with the same operations. Slow; such a sequence is broken from there on.
+template <int MV>
+void add_visible(const float* values, const float* p, const V* alpha, float* ot, const QueryRow* rows, int64_t row_count,
+                 const AttentionRule& rule, int64_t begin, int64_t count, int64_t context, int64_t wide, int64_t ld) {
+  constexpr int64_t m_count = MV * kLanes;
+  for (int64_t m = 0; m < row_count; ++m) {
+    const int64_t first = std::clamp<int64_t>(rule.first(rows[m].position) - begin, 0, count);
+    const int64_t last = std::clamp<int64_t>(rule.last(rows[m].position, context) - begin, first, count);
+    for (int64_t d = 0; d < wide; ++d) {
+      V sum = splat(ot[d * m_count + m] * alpha[m / kLanes][m % kLanes]);
+      for (int64_t n = first; n < last; ++n) sum = fma(splat(values[n * ld + d]), splat(p[n * m_count + m]), sum);
+      ot[d * m_count + m] = sum[0];
+    }
+  }
+}
+
 /// The scores of one tile: ALiBi, bias, softcap, mask. `edge`: some key is hidden from some row.
 template <int MV>
 void adjust(float* scores, const QueryRow* rows, int64_t lanes_used, const AttentionRule& rule, int64_t begin,
@@ -185,7 +214,7 @@ void weigh(Block<MV>& b, float* scores, int64_t n_count, V* alpha) {
 template <int MV>
 void end_block(const Block<MV>& b, int64_t depth) {
   float inverse[MV * kLanes];
-  for (int v = 0; v < MV; ++v) store(inverse + v * kLanes, select(less(zero(), b.sum[v]), 1.f / b.sum[v], zero()));
+  for (int v = 0; v < MV; ++v) store(inverse + v * kLanes, select((I)(b.sum[v] == zero()), zero(), 1.f / b.sum[v]));
   for (int64_t m = 0; m < b.count; ++m) {
     for (int64_t d = 0; d < depth; ++d) b.rows[m].out[d] = b.ot[d * MV * kLanes + m] * inverse[m];
   }
@@ -225,7 +254,10 @@ void run_blocks(const QueryRow* rows, int64_t count, const PagedHead& keys, cons
       adjust<MV>(scores, b.rows, b.count, rule, begin, n_count, edge);
       V alpha[MV];
       weigh(b, scores, n_count, alpha);
-      add_values<MV>(value_tile, scores, alpha, b.ot, n_count, wide, ld);
+      if (edge && !is_finite(value_tile, n_count, wide, ld))
+        add_visible<MV>(value_tile, scores, alpha, b.ot, b.rows, b.count, rule, begin, n_count, context, wide, ld);
+      else
+        add_values<MV>(value_tile, scores, alpha, b.ot, n_count, wide, ld);
     }
   }
   for (int64_t i = 0; i < block_count; ++i) end_block(blocks[i], depth);

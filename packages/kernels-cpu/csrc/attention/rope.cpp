@@ -11,33 +11,11 @@
 namespace q::cpu {
 namespace {
 
-void check_layout(const RopeKvWriteArgs& a) {
-  check(a.num_heads > 0 && a.num_kv_heads > 0 && a.num_heads % a.num_kv_heads == 0,
-        "numHeads must be a multiple of numKvHeads");
-  check(a.head_dim > 0 && a.block_size > 0 && a.max_blocks > 0, "headDim, blockSize and maxBlocks must be positive");
-  check(a.rotary_dim >= 0 && a.rotary_dim <= a.head_dim && a.rotary_dim % 2 == 0,
-        "rotaryDim must be even and at most headDim");
-  const int64_t group = a.num_heads / a.num_kv_heads;
-  check(a.q_offset >= 0 && a.q_group_stride >= 0 &&
-            a.q_offset + (a.num_kv_heads - 1) * a.q_group_stride + group * a.head_dim <= a.row_stride,
-        "the queries reach past their row");
-  check(a.k_offset >= 0 && a.v_offset >= 0 && a.kv_stride >= 0 &&
-            std::max(a.k_offset, a.v_offset) + (a.num_kv_heads - 1) * a.kv_stride + a.head_dim <= a.row_stride,
-        "the keys or values reach past their row");
-  check_tensor(a.qkv, DType::f32, area(a.tokens, a.row_stride), "qkv");
-  check_float(a.key_cache, 0, "keyCache");
-  check(a.key_cache.dtype == a.value_cache.dtype && a.key_cache.bytes == a.value_cache.bytes,
-        "keyCache and valueCache differ");
-  check_tensor(a.positions, DType::i32, a.tokens, "positions");
-  check_tensor(a.sequence_of, DType::i32, a.tokens, "sequenceOf");
-}
-
 /// Row of the cache (of head 0) for every token; all are checked before anything is written.
 int64_t* cache_rows(const RopeKvWriteArgs& a, Context& context) {
   const int64_t per_block = a.num_kv_heads * a.block_size;
   const int64_t blocks = a.key_cache.bytes / dtype_bytes(a.key_cache.dtype) / (per_block * a.head_dim);
   const int64_t sequences = a.block_tables.bytes / 4 / a.max_blocks;
-  check(a.block_tables.dtype == DType::i32, "blockTables must be i32");
   int64_t* rows = context.scratch.take_array<int64_t>(size_t(a.tokens));
   for (int64_t t = 0; t < a.tokens; ++t) {
     const int64_t position = a.positions.as<int32_t>()[t], sequence = a.sequence_of.as<int32_t>()[t];
@@ -59,13 +37,12 @@ int64_t* cache_rows(const RopeKvWriteArgs& a, Context& context) {
 
 void run(const RopeKvWriteArgs& a, Context& context) {
   if (a.tokens == 0) return;
-  check_layout(a);
   const int64_t half = a.inverse_frequencies ? a.rotary_dim / 2 : 0, group = a.num_heads / a.num_kv_heads;
   const int64_t* rows = cache_rows(a, context);
   if (half > 0) {
     const int64_t tables =
         a.per_sequence ? *std::max_element(a.sequence_of.as<int32_t>(), a.sequence_of.as<int32_t>() + a.tokens) + 1 : 1;
-    check_tensor(a.inverse_frequencies, DType::f32, tables * half, "inverseFrequencies");
+    check_size(a.inverse_frequencies, tables * half, "inverseFrequencies");
   }
   float* angles = context.scratch.take_array<float>(size_t(2 * half * context.workers.threads()));
   const auto rotate = attention_kernels(context.features.isa).rotate;

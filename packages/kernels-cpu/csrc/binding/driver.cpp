@@ -1,5 +1,6 @@
 // See driver.h.
 #include "driver.h"
+#include <system_error>
 
 namespace q::cpu {
 namespace {
@@ -59,6 +60,8 @@ Napi::Value DriverObject::guarded(Info info) {
     }
   } catch (const Failure& failure) {
     throw to_error(info.Env(), failure);
+  } catch (const std::bad_alloc&) {
+    throw to_error(info.Env(), Failure("out_of_memory", "the process has no memory for the call"));
   }
 }
 
@@ -87,6 +90,8 @@ Napi::Function DriverObject::define(Napi::Env env) {
                          InstanceMethod<&D::guarded<&D::read_file>>("readFile"),
                          InstanceMethod<&D::guarded<&D::map_file>>("mapFile"),
                          InstanceMethod<&D::guarded_promise<&D::flush>>("flush"),
+                         InstanceMethod<&D::guarded<&D::group>>("group"),
+                         InstanceMethod<&D::guarded<&D::cancel>>("cancel"),
                          InstanceMethod<&D::guarded<&D::begin_capture>>("beginCapture"),
                          InstanceMethod<&D::guarded<&D::end_capture>>("endCapture"),
                          InstanceMethod<&D::guarded<&D::replay>>("replay"),
@@ -98,7 +103,12 @@ Napi::Function DriverObject::define(Napi::Env env) {
 
 DriverObject::DriverObject(const Napi::CallbackInfo& info) : ObjectWrap(info), env_(info.Env()) {
   const Napi::Env env = info.Env();
-  const int threads = int(whole(info[0], "threads", 1));
+  int threads = 0;
+  try {
+    threads = int(whole(info[0], "threads", 1));
+  } catch (const Failure& failure) {
+    throw to_error(env, failure);
+  }
   CpuFeatures features = detect_features();
   if (info[1].IsString()) {
     const std::string wanted = info[1].As<Napi::String>();
@@ -108,12 +118,16 @@ DriverObject::DriverObject(const Napi::CallbackInfo& info) : ObjectWrap(info), e
       features.isa = isa;
     }
   }
-  info.This().As<Napi::Object>().Set("info", describe(env, features, threads));
+  try {
+    queue_ = std::make_unique<Queue>(
+        threads, features, [this] { notify_.NonBlockingCall([this](Napi::Env env, Napi::Function) { settle(env); }); });
+  } catch (const std::system_error& error) {
+    throw to_error(env, Failure("out_of_memory", std::string("no thread can be started: ") + error.what()));
+  }
+  info.This().As<Napi::Object>().Set("info", describe(env, features, queue_->threads()));
   notify_ =
       Napi::ThreadSafeFunction::New(env, Napi::Function::New(env, [](const Napi::CallbackInfo&) {}), "q-cpu", 0, 1);
   notify_.Unref(env);
-  queue_ = std::make_unique<Queue>(
-      threads, features, [this] { notify_.NonBlockingCall([this](Napi::Env env, Napi::Function) { settle(env); }); });
   napi_add_env_cleanup_hook(env_, at_exit, this);
 }
 
@@ -175,17 +189,24 @@ void DriverObject::settle(Napi::Env env) {
   if (settled.empty()) return;  // an earlier call took what this one was for
   for (Done& done : settled) {
     auto node = pending_.extract(done.id);
-    Pending& pending = node.mapped();
-    if (pending.closes) shut_down();
-    if (!pending.promise) continue;
-    if (done.failure)
-      pending.promise->Reject(to_error(env, *done.failure).Value());
-    else
-      pending.promise->Resolve(pending.held.IsEmpty() ? env.Undefined() : Napi::Value(pending.held.Value()));
+    if (node.mapped().closes) shut_down();
+    settle(env, node.mapped(), done);
   }
   if (!pending_.empty()) return;
   if (queue_) notify_.Unref(env);
   Unref();
+}
+
+void DriverObject::settle(Napi::Env env, Pending& pending, const Done& done) {
+  if (!pending.promise) return;
+  try {
+    if (done.failure)
+      pending.promise->Reject(to_error(env, *done.failure).Value());
+    else
+      pending.promise->Resolve(pending.held.IsEmpty() ? env.Undefined() : Napi::Value(pending.held.Value()));
+  } catch (const Napi::Error&) {
+    // Only in a thread or process that is being ended: nobody waits any more.
+  }
 }
 
 Napi::Value DriverObject::alloc(Info info) {
@@ -210,10 +231,19 @@ void DriverObject::submit(Info info) {
   const auto words = info[1].As<Napi::Float64Array>();
   auto command = read_command(whole(info[0], "code"), words.Data(), words.ElementLength(), buffers_,
                               recording_ ? &recording_->buffers : nullptr);
-  if (recording_)
-    recording_->commands.push_back(std::move(command));
-  else
-    to.push(std::make_unique<CommandTask>(std::move(command)));
+  if (recording_) return recording_->commands.push_back(std::move(command));
+  auto task = std::make_unique<CommandTask>(std::move(command));
+  task->group = group_;
+  to.push(std::move(task));
+}
+
+void DriverObject::group(Info info) {
+  queue(true);
+  group_ = uint64_t(whole(info[0], "group"));
+}
+
+void DriverObject::cancel(Info info) {
+  queue(true).cancel(uint64_t(whole(info[0], "group", 1)));
 }
 
 void DriverObject::write(Info info) {
@@ -295,7 +325,9 @@ void DriverObject::replay(Info info) {
   Queue& to = queue();
   const auto found = programs_.find(whole(info[0], "program"));
   if (found == programs_.end()) throw Failure("command", "replay of a program that does not exist or was released");
-  to.push(std::make_unique<ReplayTask>(found->second));
+  auto task = std::make_unique<ReplayTask>(found->second);
+  task->group = group_;
+  to.push(std::move(task));
 }
 
 void DriverObject::release_program(Info info) {

@@ -35,6 +35,8 @@ class DriverObject final : public Napi::ObjectWrap<DriverObject> {
   void read_file(Info info);
   Napi::Value map_file(Info info);
   Napi::Value flush(Info info);
+  void group(Info info);
+  void cancel(Info info);
   void begin_capture(Info info);
   Napi::Value end_capture(Info info);
   void replay(Info info);
@@ -50,6 +52,8 @@ class DriverObject final : public Napi::ObjectWrap<DriverObject> {
   };
   uint64_t add_pending(Napi::Env env, Pending pending);
   void settle(Napi::Env env);
+  /// Settles one promise; an environment that ends takes it along.
+  void settle(Napi::Env env, Pending& pending, const Done& done);
   /// Stops the queue, dropping what has not begun, and frees everything; also when the environment ends.
   void shut_down();
   static void at_exit(void* self);
@@ -68,7 +72,7 @@ class DriverObject final : public Napi::ObjectWrap<DriverObject> {
   std::unordered_map<int64_t, std::shared_ptr<Program>> programs_;
   std::shared_ptr<Program> recording_;
   std::unordered_map<uint64_t, Pending> pending_;
-  uint64_t next_pending_ = 1;
+  uint64_t next_pending_ = 1, group_ = 0;
   int64_t next_id_ = 1;
   bool closed_ = false;
 };

@@ -1,7 +1,8 @@
 // What a CPU kernel is given: threads to run on and scratch memory. Every command X of native/q_ops.h is implemented by
 //   void run(const XArgs& args, Context& context);
-// in csrc/<family>/, which throws CommandError for arguments it cannot take. Arguments are trusted to be in bounds of
-// their buffers (checked when the words are read), not to be consistent with each other.
+// in csrc/<family>/. Its arguments have passed the rules of the command table (`check` in q_ops.h): every tensor holds the
+// elements that the sizes say, in a dtype that the table names, and what is written lies apart from what is read. What
+// depends on the content of tensors, such as indices, is checked by the kernel, which throws CommandError.
 #pragma once
 #include <cstddef>
 #include <cstdint>
@@ -16,12 +17,18 @@ struct CommandError : std::runtime_error {
   using std::runtime_error::runtime_error;
 };
 
+/// The command that runs was called off; ends it. No failure.
+struct Cancelled {};
+
 /// Splits [0, count) into contiguous ranges over the threads of the queue and waits for all of them.
 /// `grain`: fewest items worth a thread. body(begin, end, thread) with thread < threads().
+/// Throws Cancelled, after all threads have left the body, when the command was called off before the end.
 class Workers {
  public:
   virtual ~Workers() = default;
   virtual int threads() const = 0;
+  /// Whether the command was called off: a body whose items take milliseconds asks between them and returns.
+  virtual bool cancelled() const = 0;
   virtual void parallel(int64_t count, int64_t grain,
                         const std::function<void(int64_t begin, int64_t end, int thread)>& body) = 0;
 };

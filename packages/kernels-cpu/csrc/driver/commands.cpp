@@ -43,11 +43,41 @@ Q_COMMANDS(Q_DECLARE)
 
 namespace {
 
+/// The Words of q_ops.h over the buffers of a driver.
+class WordReader final : public Words {
+ public:
+  WordReader(const double* words, size_t count, const Buffers& buffers, std::vector<std::shared_ptr<Buffer>>* used)
+      : Words(words, count), buffers_(buffers), used_(used) {}
+
+ protected:
+  Memory memory(int64_t id) override {
+    const auto found = buffers_.find(id);
+    if (found == buffers_.end()) return {nullptr, 0};
+    if (used_) used_->push_back(found->second);
+    return {found->second->data, found->second->bytes};
+  }
+
+ private:
+  const Buffers& buffers_;
+  std::vector<std::shared_ptr<Buffer>>* used_;
+};
+
 template <class Args>
 struct Typed final : Recorded {
-  Typed(int code, const Args& args) : Recorded(code), args(args) {}
-  void execute(Context& context) const override { run(args, context); }
+  Typed(int code, const Args& args) : Recorded(code), args(args) {
+    try {
+      Check rules(true);
+      check(args, rules);
+    } catch (const Refused& refused) {
+      refusal = refused.what();
+    }
+  }
+  void execute(Context& context) const override {
+    if (!refusal.empty()) throw CommandError(refusal);
+    run(args, context);
+  }
   const Args args;
+  std::string refusal;  // what the rules say against it; empty: nothing
 };
 
 template <class Args>
@@ -75,39 +105,19 @@ static_assert(sizeof kEntries / sizeof kEntries[0] == kCommandCount && in_order(
 
 }  // namespace
 
-void WordReader::fail(const std::string& why) const {
-  const std::string name = kCommandNames[code_];
-  Failure failure("command", name + " " + why);
-  failure.command = name;
-  throw failure;
-}
-
-Tensor WordReader::tensor(bool required) {
-  const int64_t id = integer(), offset = integer(), dtype = integer(), bytes = integer();
-  if (id == 0) {
-    if (required) fail("lacks a tensor at word " + std::to_string(at_ - 4));
-    return {nullptr, DType::f32, 0};
-  }
-  const auto found = buffers_.find(id);
-  if (found == buffers_.end())
-    fail("refers to buffer " + std::to_string(id) + ", which does not exist or was released");
-  const Buffer& buffer = *found->second;
-  if (offset < 0 || bytes < 0 || offset > buffer.bytes || bytes > buffer.bytes - offset) {
-    fail("reaches bytes " + std::to_string(offset) + " to " + std::to_string(offset + bytes) + " of buffer " +
-         std::to_string(id) + ", which has " + std::to_string(buffer.bytes));
-  }
-  if (dtype < 0 || dtype > int64_t(DType::boolean)) fail("has an unknown dtype code " + std::to_string(dtype));
-  if (used_) used_->push_back(found->second);
-  return {buffer.data + offset, DType(dtype), bytes};
-}
-
 std::unique_ptr<Recorded> read_command(int64_t code, const double* words, size_t count, const Buffers& buffers,
                                        std::vector<std::shared_ptr<Buffer>>* used) {
   if (code < 0 || code >= kCommandCount) throw Failure("command", "there is no command " + std::to_string(code));
-  WordReader reader(int(code), words, count, buffers, used);
-  auto recorded = kEntries[code].make(int(code), reader);
-  reader.finish();
-  return recorded;
+  try {
+    WordReader reader(words, count, buffers, used);
+    auto recorded = kEntries[code].make(int(code), reader);
+    reader.finish();
+    return recorded;
+  } catch (const Refused& refused) {
+    Failure failure("command", refused.what());
+    failure.command = kCommandNames[code];
+    throw failure;
+  }
 }
 
 }  // namespace q::cpu

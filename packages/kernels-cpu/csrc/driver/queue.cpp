@@ -19,9 +19,36 @@ void Queue::push(std::unique_ptr<Task> task) {
   signal_.notify_one();
 }
 
+namespace {
+struct ForgetTask final : Task {
+  explicit ForgetTask(uint64_t group) : cancelled(group) {}
+  void run(Queue& queue) override { queue.forget(cancelled); }
+  uint64_t cancelled;
+};
+}  // namespace
+
+void Queue::cancel(uint64_t group) {
+  auto forget = std::make_unique<ForgetTask>(group);
+  {
+    std::lock_guard lock(mutex_);
+    cancelled_.insert(group);
+    if (running_ == group) pool_.cancel();
+  }
+  push(std::move(forget));
+}
+
+void Queue::forget(uint64_t group) {
+  std::lock_guard lock(mutex_);
+  cancelled_.erase(group);
+}
+
 void Queue::stop() {
   if (!thread_.joinable()) return;
-  stop_.store(true);
+  {
+    std::lock_guard lock(mutex_);
+    stop_.store(true);
+    pool_.cancel();
+  }
   signal_.fetch_add(1);
   signal_.notify_one();
   thread_.join();
@@ -50,6 +77,7 @@ void Queue::execute(const Recorded& command) {
     failure.command = kCommandNames[command.code];
     fail(std::move(failure));
   };
+  if (pool_.cancelled()) throw Cancelled{};
   arena_.reset();
   try {
     command.execute(context_);
@@ -63,17 +91,26 @@ void Queue::execute(const Recorded& command) {
   }
 }
 
+/// The next task that is not called off; null: there is none.
+std::unique_ptr<Task> Queue::next() {
+  std::lock_guard lock(mutex_);
+  running_ = 0;
+  if (stop_.load(std::memory_order_relaxed)) return nullptr;
+  pool_.resume();
+  while (!tasks_.empty()) {
+    std::unique_ptr<Task> task = std::move(tasks_.front());
+    tasks_.pop_front();
+    if (task->group != 0 && cancelled_.count(task->group) > 0) continue;
+    running_ = task->group;
+    return task;
+  }
+  return nullptr;
+}
+
 void Queue::loop() {
   uint32_t seen = 0;
   while (!stop_.load(std::memory_order_relaxed)) {
-    std::unique_ptr<Task> task;
-    {
-      std::lock_guard lock(mutex_);
-      if (!tasks_.empty()) {
-        task = std::move(tasks_.front());
-        tasks_.pop_front();
-      }
-    }
+    std::unique_ptr<Task> task = next();
     if (!task) {
       if (signal_.load(std::memory_order_acquire) == seen) {
         arena_.trim();
@@ -84,6 +121,8 @@ void Queue::loop() {
     }
     try {
       task->run(*this);
+    } catch (const Cancelled&) {
+      // what it would have written is undefined now
     } catch (Failure& failure) {
       fail(std::move(failure));
     } catch (const std::exception& error) {

@@ -6,6 +6,7 @@
 #include <mutex>
 #include <optional>
 #include <thread>
+#include <unordered_set>
 #include <utility>
 #include <vector>
 #include "commands.h"
@@ -17,6 +18,7 @@ class Queue;
 
 struct Task {
   virtual ~Task() = default;
+  uint64_t group = 0;  // that it is called off with; 0: none
   /// Runs on the queue's thread; what it throws becomes the queue's failure.
   virtual void run(Queue& queue) = 0;
 };
@@ -40,19 +42,26 @@ class Queue {
   ~Queue() { stop(); }
 
   void push(std::unique_ptr<Task> task);
+  /// Skips the tasks of a group that are queued so far, and ends the one that runs.
+  void cancel(uint64_t group);
+  /// For the task behind those that `cancel` skips.
+  void forget(uint64_t group);
   /// Drops tasks that have not begun, waits for the one that runs, and ends the threads.
   void stop();
   std::vector<Done> collect();
 
   // For tasks, on the queue's thread:
+  /// Throws Cancelled when the task's group is called off; what else goes wrong becomes the queue's failure.
   void execute(const Recorded& command);
   void fail(Failure failure);
   std::optional<Failure> take_failure() { return std::exchange(failure_, std::nullopt); }
   void finish(Done done);
   Workers& workers() { return pool_; }
+  int threads() const { return pool_.threads(); }
 
  private:
   void loop();
+  std::unique_ptr<Task> next();
 
   const CpuFeatures features_;
   ThreadPool pool_;
@@ -63,6 +72,8 @@ class Queue {
 
   std::mutex mutex_;
   std::deque<std::unique_ptr<Task>> tasks_;
+  std::unordered_set<uint64_t> cancelled_;
+  uint64_t running_ = 0;  // group of the task that runs
   std::vector<Done> done_;
   alignas(64) std::atomic<uint32_t> signal_{0};
   std::atomic<bool> stop_{false};

@@ -2,6 +2,7 @@
 #include "workers.h"
 #include <algorithm>
 #include <chrono>
+#include <system_error>
 
 namespace q::cpu {
 namespace {
@@ -24,7 +25,12 @@ void wait_change(const std::atomic<uint32_t>& word, uint32_t seen) {
 }
 
 ThreadPool::ThreadPool(int threads) {
-  for (int i = 1; i < threads; ++i) others_.emplace_back([this, i] { loop(i); });
+  try {
+    others_.reserve(size_t(std::max(threads - 1, 0)));
+    for (int i = 1; i < threads; ++i) others_.emplace_back([this, i] { loop(i); });
+  } catch (const std::system_error&) {
+    // The system starts no more threads (a limit of processes or memory): those that run do the work.
+  }
 }
 
 ThreadPool::~ThreadPool() {
@@ -54,7 +60,7 @@ void ThreadPool::work(int thread) {
   try {
     while (true) {
       const int64_t begin = next_.fetch_add(chunk_, std::memory_order_relaxed);
-      if (begin >= count_) return;
+      if (begin >= count_ || cancelled()) return;
       (*body_)(begin, std::min(begin + chunk_, count_), thread);
     }
   } catch (...) {
@@ -66,12 +72,19 @@ void ThreadPool::work(int thread) {
 
 void ThreadPool::parallel(int64_t count, int64_t grain, const std::function<void(int64_t, int64_t, int)>& body) {
   if (count <= 0) return;
+  if (cancelled()) throw Cancelled{};
   grain = std::max<int64_t>(grain, 1);
-  if (others_.empty() || count <= grain) return body(0, count, 0);
   const int64_t pieces = int64_t(threads()) * kChunksPerThread;
+  const int64_t chunk = std::max(grain, count / pieces + (count % pieces != 0));
+  if (others_.empty() || count <= grain) {
+    for (int64_t begin = 0; begin < count && !cancelled(); begin += chunk)
+      body(begin, std::min(begin + chunk, count), 0);
+    if (cancelled()) throw Cancelled{};
+    return;
+  }
   body_ = &body;
   count_ = count;
-  chunk_ = std::max(grain, (count + pieces - 1) / pieces);
+  chunk_ = chunk;
   next_.store(0, std::memory_order_relaxed);
   const uint64_t epoch = (state_.load(std::memory_order_relaxed) >> 32) + 1;
   state_.store(epoch << 32 | kOpen, std::memory_order_release);
@@ -86,6 +99,7 @@ void ThreadPool::parallel(int64_t count, int64_t grain, const std::function<void
       std::this_thread::yield();  // a thread inside was descheduled
   }
   if (error_) std::rethrow_exception(std::exchange(error_, nullptr));
+  if (cancelled()) throw Cancelled{};
 }
 
 }  // namespace q::cpu

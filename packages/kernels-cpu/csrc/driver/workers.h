@@ -32,7 +32,12 @@ class ThreadPool final : public Workers {
  public:
   explicit ThreadPool(int threads);
   ~ThreadPool() override;
+  /// As many as were asked for, or as the system could start.
   int threads() const override { return int(others_.size()) + 1; }
+  bool cancelled() const override { return cancelled_.load(std::memory_order_relaxed); }
+  /// Any thread: the section that is open, and later ones, end soon; `resume` lets new ones begin.
+  void cancel() { cancelled_.store(true, std::memory_order_relaxed); }
+  void resume() { cancelled_.store(false, std::memory_order_relaxed); }
   void parallel(int64_t count, int64_t grain, const std::function<void(int64_t, int64_t, int)>& body) override;
 
  private:
@@ -43,7 +48,7 @@ class ThreadPool final : public Workers {
   alignas(64) std::atomic<uint64_t> state_{0};
   alignas(64) std::atomic<int64_t> next_{0};
   alignas(64) std::atomic<uint32_t> signal_{0};
-  std::atomic<bool> stop_{false};
+  std::atomic<bool> stop_{false}, cancelled_{false};
   // The open section; written by the owner while nobody is inside.
   const std::function<void(int64_t, int64_t, int)>* body_ = nullptr;
   int64_t count_ = 0, chunk_ = 1;

@@ -132,7 +132,7 @@ void attend(const QueryRow& row, const PagedHead& keys, const PagedHead& values,
     const float* value = cached(values, first + j, wide);
     for (int64_t i = 0; i < keys.head_dim; ++i) row.out[i] += scores[j] * value[i];
   }
-  const float factor = sum > 0 ? 1.f / sum : 0.f;
+  const float factor = sum == 0 ? 0.f : 1.f / sum;  // NaN stays
   for (int64_t i = 0; i < keys.head_dim; ++i) row.out[i] *= factor;
   round(row.out, keys.head_dim, dtype);
 }

@@ -14,7 +14,7 @@ struct ElementwiseKernels {
   void (*softmax)(const float* x, float* out, int64_t n);
   /// ln(sum exp(x))
   double (*log_sum_exp)(const float* x, int64_t n);
-  /// Lowest index of the largest value; a NaN is never larger.
+  /// Lowest index of the largest value; -1 when a value is NaN or plus infinity, or all are minus infinity.
   int64_t (*argmax)(const float* x, int64_t n);
 };
 Q_ISA_TABLE(ElementwiseKernels, elementwise_kernels)

@@ -1,6 +1,6 @@
 // Flat f32 loops. floor: 4 bytes per element read and written. accuracy: vmath.h.
 // softmax      exp(x - max) / sum; minus infinity gives 0       exact  the order of the sum depends on n only
-// argmax       lowest index of the maximum                      ref    tensor/src/reference/commands.ts
+// argmax       lowest index of the maximum, -1 for broken rows                      ref    tensor/src/reference/commands.ts
 #include <cmath>
 #include "elementwise.h"
 #include "../common/vmath.h"
@@ -101,11 +101,26 @@ double log_sum_exp(const float* x, int64_t n) {
 }
 
 int64_t argmax(const float* x, int64_t n) {
-  const float most = max_of(x, n);
+  V highest = splat(-INFINITY);
+  I broken{};
+  int64_t i = 0;
+  for (; i + kLanes <= n; i += kLanes) {
+    const V v = load(x + i);
+    broken = broken | (I)(v != v);
+    highest = max(highest, v);
+  }
+  float most = max_lanes(highest);
+  int32_t any = 0;
+  for (int lane = 0; lane < kLanes; ++lane) any |= broken[lane];
+  for (; i < n; ++i) {
+    any |= x[i] != x[i];
+    most = most < x[i] ? x[i] : most;
+  }
+  if (any || !(std::fabs(most) < INFINITY)) return -1;
   for (int64_t i = 0; i < n; ++i) {
     if (x[i] == most) return i;
   }
-  return 0;
+  return -1;
 }
 
 }  // namespace

@@ -1,4 +1,4 @@
-// The linear command: checks the arguments, brings x into the layouts the parts need, and gives each thread an equal
+// The linear command: brings x into the layouts the parts need, and gives each thread an equal
 // share of the columns of all parts. A thread takes its columns in blocks; a block is multiplied for up to kRowBlock
 // rows and then finished (bias, activation, gate, residual) while it is in cache. Which instructions are used is said
 // by context.features alone.
@@ -16,8 +16,6 @@ using namespace linear;
 constexpr int64_t kRowBlock = 512;
 /// Work below which a second thread costs more than it brings: about 5 us.
 constexpr int64_t kGrainBytes = 64 << 10, kGrainProducts = 256 << 10;
-
-[[noreturn]] void refuse(const std::string& what) { throw CommandError("[linear] " + what); }
 
 const FloatKernels& float_kernels(Isa isa) {
 #ifdef Q_X86
@@ -38,49 +36,27 @@ const Int8Kernels& int8_kernels(const CpuFeatures& f, int64_t rows) {
   return scalar::int8_kernels;
 }
 
-const float* as_f32(const Tensor& t, int64_t count, const char* what, Scratch& scratch) {
+const float* as_f32(const Tensor& t, int64_t count, Scratch& scratch) {
   if (t.dtype == DType::f32) return t.as<float>();
   float* out = scratch.take_array<float>(size_t(count));
   if (t.dtype == DType::bf16)
     for (int64_t i = 0; i < count; ++i) out[i] = to_float(t.as<BF16>()[i]);
-  else if (t.dtype == DType::f16)
-    for (int64_t i = 0; i < count; ++i) out[i] = to_float(t.as<F16>()[i]);
   else
-    refuse(std::string(what) + " must be f32, f16 or bf16");
+    for (int64_t i = 0; i < count; ++i) out[i] = to_float(t.as<F16>()[i]);
   return out;
 }
 
-void require(const Tensor& t, const char* what, DType dtype, int64_t bytes) {
-  if (!t) refuse(std::string(what) + " is missing");
-  if (t.dtype != dtype)
-    refuse(std::string(what) + " has element type " + std::to_string(int(t.dtype)) + ", expected " +
-           std::to_string(int(dtype)));
-  if (t.bytes < bytes)
-    refuse(std::string(what) + " holds " + std::to_string(t.bytes) + " bytes, " + std::to_string(bytes) + " needed");
-}
-
 void resolve_nibble(Part& p, const LinearArgsItem& item) {
-  if (item.block_size <= 0) refuse("blockSize must be positive, got " + std::to_string(item.block_size));
-  if (item.quant_type != int64_t(QuantType::nf4) && item.quant_type != int64_t(QuantType::fp4))
-    refuse("unknown quantType " + std::to_string(item.quant_type));
   p.blocks = (p.n * p.k + item.block_size - 1) / item.block_size;
   p.block_size = item.block_size;
   p.code = item.quant_type == int64_t(QuantType::nf4) ? kNf4 : kFp4;
-  require(item.weight, "weight", DType::u8, (p.n * p.k + 1) / 2);
   if (item.nested_absmax) {
-    if (item.nested_block_size <= 0) refuse("nestedBlockSize must be positive");
-    require(item.absmax, "absmax", DType::u8, p.blocks);
-    require(item.nested_absmax, "nestedAbsmax", DType::f32,
-            (p.blocks + item.nested_block_size - 1) / item.nested_block_size * 4);
-    require(item.nested_code, "nestedCode", DType::f32, 1024);
-    require(item.offset, "offset", DType::f32, 4);
     p.nested = item.absmax.as<uint8_t>();
     p.nested_absmax = item.nested_absmax.as<float>();
     p.nested_code = item.nested_code.as<float>();
     p.offset = *item.offset.as<float>();
     p.nested_block_size = item.nested_block_size;
   } else {
-    require(item.absmax, "absmax", DType::f32, p.blocks * 4);
     p.absmax = item.absmax.as<float>();
   }
   while (p.shift < 32 && (kChunk << p.shift) < p.block_size) ++p.shift;
@@ -94,22 +70,15 @@ Part resolve(const LinearArgsItem& item, int64_t k, int64_t column, Scratch& scr
   p.k = k;
   p.column = column;
   p.weight = item.weight.data;
-  if (item.bias) p.bias = as_f32(item.bias, p.n, "bias", scratch);
+  if (item.bias) p.bias = as_f32(item.bias, p.n, scratch);
   if (item.kind == int64_t(WeightKind::bnb4)) {
     resolve_nibble(p, item);
   } else if (item.kind == int64_t(WeightKind::int8)) {
-    if (k > 133152) refuse("int8 sums over k = " + std::to_string(k) + " may leave 32 bits; at most 133152");
     p.format = Format::int8;
-    require(item.weight, "CB", DType::i8, p.n * k);
-    require(item.absmax, "SCB", DType::f32, p.n * 4);
     p.scb = item.absmax.as<float>();
-  } else if (item.kind == int64_t(WeightKind::dense)) {
-    const DType d = item.weight.dtype;
-    if (d != DType::f32 && d != DType::f16 && d != DType::bf16) refuse("a dense weight must be f32, f16 or bf16");
-    p.format = d == DType::f32 ? Format::f32 : d == DType::f16 ? Format::f16 : Format::bf16;
-    require(item.weight, "weight", d, p.n * k * (d == DType::f32 ? 4 : 2));
   } else {
-    refuse("unknown kind of weight " + std::to_string(item.kind));
+    const DType d = item.weight.dtype;
+    p.format = d == DType::f32 ? Format::f32 : d == DType::f16 ? Format::f16 : Format::bf16;
   }
   return p;
 }
@@ -190,6 +159,7 @@ struct Share {
   const Plan& plan;
   const FloatKernels& floats;
   const Int8Kernels& ints;
+  const Workers& workers;
   int64_t columns;  // of a block
 
   void multiply(const Part& p, const Block& b, const Panel& panel) const {
@@ -203,7 +173,7 @@ struct Share {
   void run(int i, int64_t n0, int64_t n1, float* y, const Panel& panel) const {
     for (int64_t row = 0; row < plan.rows; row += kRowBlock) {
       const int64_t row1 = std::min(plan.rows, row + kRowBlock);
-      for (int64_t n = n0; n < n1; n += columns) {
+      for (int64_t n = n0; n < n1 && !workers.cancelled(); n += columns) {
         Block b{row, row1, n, std::min(n1, n + columns), y, columns};
         multiply(plan.parts[i], b, panel);
         float* up = nullptr;
@@ -227,20 +197,9 @@ int64_t part_bytes(const Part& p) {
   return (p.k * bits + 7) / 8;
 }
 
-void check(const LinearArgs& a) {
-  if (a.parts_count < 1) refuse("no parts");
-  if (a.gated && a.parts_count != 2) refuse("gated needs two parts, gate and up; got " + std::to_string(a.parts_count));
-  if (a.gated && a.parts[0].n != a.parts[1].n)
-    refuse("gate has " + std::to_string(a.parts[0].n) + " columns, up " + std::to_string(a.parts[1].n));
-  if (a.activation < 0 || a.activation > int64_t(ActivationKind::tanh))
-    refuse("unknown activation " + std::to_string(a.activation));
-  if (a.rows < 0 || a.k < 1) refuse("rows " + std::to_string(a.rows) + ", k " + std::to_string(a.k));
-}
-
 }  // namespace
 
 void run(const LinearArgs& args, Context& context) {
-  check(args);
   if (args.rows == 0) return;
   Scratch& scratch = context.scratch;
   Plan plan{};
@@ -255,9 +214,6 @@ void run(const LinearArgs& args, Context& context) {
     if (!plan.gated || i == 0) columns += args.parts[i].n, units += (args.parts[i].n + kUnit - 1) / kUnit;
   }
   plan.ldo = columns;
-  require(args.x, "x", DType::f32, args.rows * args.k * 4);
-  require(args.out, "out", DType::f32, args.rows * columns * 4);
-  if (args.residual) require(args.residual, "residual", DType::f32, args.rows * columns * 4);
   plan.residual = args.residual.as<float>();
   plan.out = args.out.as<float>();
 
@@ -280,7 +236,7 @@ void run(const LinearArgs& args, Context& context) {
   }
 
   // Few rows: small blocks, for the sums stay close. Many: as many columns as fit the second cache with room for x.
-  const Share share{plan, floats, ints, args.rows <= floats.max_direct_rows ? 256 : args.rows <= 32 ? 16 : 128};
+  const Share share{plan, floats, ints, context.workers, args.rows <= floats.max_direct_rows ? 256 : args.rows <= 32 ? 16 : 128};
   const int64_t row_block = std::min(plan.rows, kRowBlock);
   const int threads = context.workers.threads();
   Panel* panels = scratch.take_array<Panel>(size_t(threads));

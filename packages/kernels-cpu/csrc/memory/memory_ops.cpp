@@ -7,6 +7,7 @@
 #include <atomic>
 #include <cmath>
 #include <cstring>
+#include <limits>
 #include "../common/checks.h"
 #include "../common/float_types.h"
 #include "../common/philox.h"
@@ -16,6 +17,15 @@ namespace q::cpu {
 namespace {
 
 constexpr int64_t kGrain = 1 << 16;
+
+/// A number as an integer, the nearest that there is; NaN gives 0.
+template <class T>
+T whole(double value) {
+  if (!(value == value)) return 0;
+  if (value >= double(std::numeric_limits<T>::max())) return std::numeric_limits<T>::max();
+  if (value <= double(std::numeric_limits<T>::min())) return std::numeric_limits<T>::min();
+  return T(value);
+}
 
 template <class T>
 void fill_with(const Tensor& out, T value, Context& context) {
@@ -71,32 +81,25 @@ void run(const FillArgs& a, Context& context) {
     case DType::bf16:
       return fill_with(a.out, to_bf16(float(a.value)).bits, context);
     case DType::i32:
-      return fill_with(a.out, int32_t(a.value), context);
+      return fill_with(a.out, whole<int32_t>(a.value), context);
     case DType::i64:
-      return fill_with(a.out, int64_t(a.value), context);
+      return fill_with(a.out, whole<int64_t>(a.value), context);
     default:
-      return fill_with(a.out, uint8_t(int64_t(a.value)), context);
+      return fill_with(a.out, uint8_t(whole<int64_t>(a.value)), context);
   }
 }
 
 void run(const RandomArgs& a, Context& context) {
   if (a.kind == int64_t(RandomKind::bits)) return random_bytes(a, context);
-  check(a.kind == int64_t(RandomKind::normal) || a.kind == int64_t(RandomKind::uniform),
-        "kind must be normal, uniform or bits");
   if (a.out.dtype == DType::f32) return random_floats<float>(a, context);
   if (a.out.dtype == DType::f16) return random_floats<F16>(a, context);
-  check(a.out.dtype == DType::bf16, "normal and uniform numbers need a float tensor");
   random_floats<BF16>(a, context);
 }
 
 void run(const CopyArgs& a, Context& context) {
-  check(a.src.bytes == a.out.bytes, "source and target differ in bytes");
   char* to = a.out.as<char>();
   const char* from = a.src.as<char>();
-  if (from < to + a.out.bytes && to < from + a.src.bytes) {  // overlapping: pieces would read what others wrote
-    std::memmove(to, from, size_t(a.out.bytes));
-    return;
-  }
+  if (from == to) return;
   context.workers.parallel(a.out.bytes, 1 << 18, [=](int64_t begin, int64_t end, int) {
     std::memcpy(to + begin, from + begin, size_t(end - begin));
   });
@@ -104,9 +107,7 @@ void run(const CopyArgs& a, Context& context) {
 
 void run(const CastArgs& a, Context& context) {
   const int64_t count = a.x.bytes / dtype_bytes(a.x.dtype);
-  check(count == a.out.bytes / dtype_bytes(a.out.dtype), "source and target differ in elements");
   if (a.x.dtype == DType::i64 && a.out.dtype == DType::i32) return narrow(a, count, context);
-  check(is_float(a.x.dtype) && is_float(a.out.dtype), "casts go between floats, or from i64 to i32");
   const auto cast = cell_kernels(context.features.isa).cast;
   const int64_t in = dtype_bytes(a.x.dtype), out = dtype_bytes(a.out.dtype);
   context.workers.parallel(count, kGrain, [&](int64_t begin, int64_t end, int) {

@@ -7,9 +7,8 @@ namespace q::cpu {
 namespace {
 
 /// A parameter [width] of any float dtype as f32.
-const float* as_floats(const Tensor& t, int64_t width, const char* name, Context& context) {
+const float* as_floats(const Tensor& t, int64_t width, Context& context) {
   if (!t) return nullptr;
-  check_float(t, width, name);
   if (t.dtype == DType::f32) return t.as<float>();
   float* floats = context.scratch.take_array<float>(size_t(width));
   cell_kernels(context.features.isa).cast(t.data, t.dtype, floats, DType::f32, width);
@@ -18,14 +17,6 @@ const float* as_floats(const Tensor& t, int64_t width, const char* name, Context
 
 template <class Args, class Row>
 void each_row(const Args& a, Context& context, const Row& row) {
-  const int64_t count = area(a.rows, a.width);
-  check_tensor(a.x, DType::f32, count, "x");
-  check_tensor(a.out, DType::f32, count, "out");
-  check(bool(a.residual) == bool(a.sum), "residual and sum come together");
-  if (a.residual) {
-    check_tensor(a.residual, DType::f32, count, "residual");
-    check_tensor(a.sum, DType::f32, count, "sum");
-  }
   context.workers.parallel(a.rows, rows_grain(a.width), [&](int64_t begin, int64_t end, int) {
     for (int64_t i = begin; i < end; ++i) {
       const int64_t at = i * a.width;
@@ -39,7 +30,7 @@ void each_row(const Args& a, Context& context, const Row& row) {
 }  // namespace
 
 void run(const RmsNormArgs& a, Context& context) {
-  const float* weight = as_floats(a.weight, a.width, "weight", context);
+  const float* weight = as_floats(a.weight, a.width, context);
   if (a.weight_offset != 0) {
     float* shifted = context.scratch.take_array<float>(size_t(a.width));
     for (int64_t i = 0; i < a.width; ++i) shifted[i] = weight[i] + float(a.weight_offset);
@@ -50,8 +41,8 @@ void run(const RmsNormArgs& a, Context& context) {
 }
 
 void run(const LayerNormArgs& a, Context& context) {
-  const float* weight = as_floats(a.weight, a.width, "weight", context);
-  const float* bias = as_floats(a.bias, a.width, "bias", context);
+  const float* weight = as_floats(a.weight, a.width, context);
+  const float* bias = as_floats(a.bias, a.width, context);
   const auto layer = norm_kernels(context.features.isa).layer;
   each_row(a, context, [&](const NormRow& row) { layer(row, weight, bias); });
 }

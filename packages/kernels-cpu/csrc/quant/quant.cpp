@@ -1,4 +1,4 @@
-// The quantization commands: checks, the mean of the absmax values, and blocks or rows over the threads.
+// The quantization commands: the mean of the absmax values, and blocks or rows over the threads.
 #include <algorithm>
 #include <string>
 #include "../common/float_types.h"
@@ -17,30 +17,7 @@ const quant::Kernels& kernels(const Context& context) {
   return scalar::quant_kernels;
 }
 
-[[noreturn]] void refuse(const char* op, const std::string& what) {
-  throw CommandError("[" + std::string(op) + "] " + what);
-}
-
-void require(const char* op, const char* what, const Tensor& t, DType dtype, int64_t bytes) {
-  if (!t || t.dtype != dtype || t.bytes < bytes) {
-    refuse(op, std::string(what) + " must be of element type " + std::to_string(int(dtype)) + " and hold " +
-                   std::to_string(bytes) + " bytes; got type " + std::to_string(int(t.dtype)) + ", " +
-                   std::to_string(t.bytes) + " bytes");
-  }
-}
-
-void require_float(const char* op, const char* what, const Tensor& t, int64_t count) {
-  if (t.dtype != DType::f32 && t.dtype != DType::f16 && t.dtype != DType::bf16)
-    refuse(op, std::string(what) + " must be f32, f16 or bf16");
-  require(op, what, t, t.dtype, count * (t.dtype == DType::f32 ? 4 : 2));
-}
-
-int64_t blocks_of(const char* op, int64_t count, int64_t block_size) {
-  if (count < 0 || block_size < 2 || block_size % 2)
-    refuse(op,
-           "count " + std::to_string(count) + ", blockSize " + std::to_string(block_size) + ": blockSize must be even");
-  return (count + block_size - 1) / block_size;
-}
+int64_t blocks_of(int64_t count, int64_t block_size) { return count / block_size + (count % block_size != 0); }
 
 template <class Args, class Kernel>
 void over(Context& context, int64_t items, int64_t values_per_item, const Args& args, Kernel kernel) {
@@ -86,44 +63,17 @@ float mean(const float* x, int64_t n) {
 }  // namespace
 
 void run(const Quantize4bitArgs& a, Context& context) {
-  const char* op = "quantize4bit";
-  const int64_t blocks = blocks_of(op, a.count, a.block_size);
-  if (a.quant_type != int64_t(QuantType::nf4) && a.quant_type != int64_t(QuantType::fp4))
-    refuse(op, "unknown quantType " + std::to_string(a.quant_type));
-  require_float(op, "x", a.x, a.count);
-  require(op, "codes", a.codes, DType::u8, (a.count + 1) / 2);
-  require(op, "absmax", a.absmax, DType::f32, blocks * 4);
+  const int64_t blocks = blocks_of(a.count, a.block_size);
   over(context, blocks, a.block_size, a, kernels(context).quantize4);
 }
 
 void run(const Dequantize4bitArgs& a, Context& context) {
-  const char* op = "dequantize4bit";
-  const int64_t blocks = blocks_of(op, a.count, a.block_size);
-  if (a.quant_type != int64_t(QuantType::nf4) && a.quant_type != int64_t(QuantType::fp4))
-    refuse(op, "unknown quantType " + std::to_string(a.quant_type));
-  require_float(op, "out", a.out, a.count);
-  require(op, "codes", a.codes, DType::u8, (a.count + 1) / 2);
-  if (a.nested_absmax) {
-    if (a.nested_block_size < 1) refuse(op, "nestedBlockSize must be positive");
-    require(op, "absmax", a.absmax, DType::u8, blocks);
-    require(op, "nestedAbsmax", a.nested_absmax, DType::f32,
-            (blocks + a.nested_block_size - 1) / a.nested_block_size * 4);
-    require(op, "nestedCode", a.nested_code, DType::f32, 1024);
-    require(op, "offset", a.offset, DType::f32, 4);
-  } else {
-    require(op, "absmax", a.absmax, DType::f32, blocks * 4);
-  }
+  const int64_t blocks = blocks_of(a.count, a.block_size);
   over(context, blocks, a.block_size, a, kernels(context).dequantize4);
 }
 
 void run(const QuantizeAbsmaxArgs& a, Context& context) {
-  const char* op = "quantizeAbsmax";
-  const int64_t blocks = blocks_of(op, a.count, a.block_size);
-  require(op, "x", a.x, DType::f32, a.count * 4);
-  require(op, "out", a.out, DType::u8, a.count);
-  require(op, "nestedAbsmax", a.nested_absmax, DType::f32, blocks * 4);
-  require(op, "nestedCode", a.nested_code, DType::f32, 1024);
-  require(op, "offset", a.offset, DType::f32, 4);
+  const int64_t blocks = blocks_of(a.count, a.block_size);
   if (a.count == 0) return;
   *a.offset.as<float>() = mean(a.x.as<float>(), a.count);
   const float* code = a.nested_code.as<float>();
@@ -135,18 +85,10 @@ void run(const QuantizeAbsmaxArgs& a, Context& context) {
 }
 
 void run(const QuantizeInt8Args& a, Context& context) {
-  const char* op = "quantizeInt8";
-  require_float(op, "x", a.x, a.rows * a.width);
-  require(op, "codes", a.codes, DType::i8, a.rows * a.width);
-  require(op, "absmax", a.absmax, DType::f32, a.rows * 4);
   over(context, a.rows, a.width, a, kernels(context).quantize8);
 }
 
 void run(const DequantizeInt8Args& a, Context& context) {
-  const char* op = "dequantizeInt8";
-  require_float(op, "out", a.out, a.rows * a.width);
-  require(op, "codes", a.codes, DType::i8, a.rows * a.width);
-  require(op, "absmax", a.absmax, DType::f32, a.rows * 4);
   over(context, a.rows, a.width, a, kernels(context).dequantize8);
 }
 

@@ -1,4 +1,5 @@
-// embedding    out f32 [rows, width] = table[ids] * scale; every id is checked before any row is read
+// embedding    out f32 [rows, width] = table[ids] * scale; every id is checked before any row is read; id -1, which
+//              sampling gives for broken logits, makes a row of zeros
 // selectRows   out[i] = x[indices[i]]       scatterRows  out[indices[i]] = x[i]; rows of bytes, any dtype
 // floor   twice the bytes of the rows moved         ref  tensor/src/reference/commands.ts
 #include <cstring>
@@ -8,11 +9,13 @@
 namespace q::cpu {
 namespace {
 
-void check_indices(const Tensor& indices, int64_t rows, int64_t limit, const char* what) {
-  check_tensor(indices, DType::i32, rows, "indices");
+constexpr int32_t kNoToken = -1;
+
+/// `least`: the smallest index that is taken.
+void check_indices(const Tensor& indices, int64_t rows, int64_t least, int64_t limit, const char* what) {
   const int32_t* index = indices.as<int32_t>();
   for (int64_t i = 0; i < rows; ++i) {
-    if (index[i] < 0 || index[i] >= limit)
+    if (index[i] < least || index[i] >= limit)
       refuse(std::string(what) + " " + std::to_string(index[i]) + " at " + std::to_string(i) +
              " is outside the table of " + std::to_string(limit) + " rows");
   }
@@ -21,25 +24,24 @@ void check_indices(const Tensor& indices, int64_t rows, int64_t limit, const cha
 }  // namespace
 
 void run(const EmbeddingArgs& a, Context& context) {
-  check_float(a.table, area(a.vocab, a.width), "table");
-  check_tensor(a.out, DType::f32, area(a.rows, a.width), "out");
-  check_indices(a.ids, a.rows, a.vocab, "token id");
+  check_indices(a.ids, a.rows, kNoToken, a.vocab, "token id");
   const auto scaled_row = row_kernels(context.features.isa).scaled_row;
   const int64_t row_bytes = a.width * dtype_bytes(a.table.dtype);
   context.workers.parallel(a.rows, rows_grain(a.width), [&](int64_t begin, int64_t end, int) {
     for (int64_t i = begin; i < end; ++i) {
-      scaled_row(a.table.as<char>() + a.ids.as<int32_t>()[i] * row_bytes, a.table.dtype,
-                 a.out.as<float>() + i * a.width, a.width, float(a.scale));
+      const int32_t id = a.ids.as<int32_t>()[i];
+      float* out = a.out.as<float>() + i * a.width;
+      if (id == kNoToken)
+        std::memset(out, 0, size_t(a.width) * 4);
+      else
+        scaled_row(a.table.as<char>() + id * row_bytes, a.table.dtype, out, a.width, float(a.scale));
     }
   });
 }
 
 void run(const SelectRowsArgs& a, Context& context) {
-  check(a.x.dtype == a.out.dtype, "x and out differ in dtype");
-  check_size(a.out, area(a.rows, a.width), "out");
   const int64_t row_bytes = a.width * dtype_bytes(a.x.dtype);
-  if (row_bytes == 0) return;
-  check_indices(a.indices, a.rows, a.x.bytes / row_bytes, "row");
+  check_indices(a.indices, a.rows, 0, a.x.bytes / row_bytes, "row");
   context.workers.parallel(a.rows, rows_grain(a.width), [&](int64_t begin, int64_t end, int) {
     for (int64_t i = begin; i < end; ++i)
       std::memcpy(a.out.as<char>() + i * row_bytes, a.x.as<char>() + a.indices.as<int32_t>()[i] * row_bytes,
@@ -48,11 +50,8 @@ void run(const SelectRowsArgs& a, Context& context) {
 }
 
 void run(const ScatterRowsArgs& a, Context&) {
-  check(a.x.dtype == a.out.dtype, "x and out differ in dtype");
-  check_size(a.x, area(a.rows, a.width), "x");
   const int64_t row_bytes = a.width * dtype_bytes(a.x.dtype);
-  if (row_bytes == 0) return;
-  check_indices(a.indices, a.rows, a.out.bytes / row_bytes, "row");
+  check_indices(a.indices, a.rows, 0, a.out.bytes / row_bytes, "row");
   // One thread: an index that comes twice keeps its last row.
   for (int64_t i = 0; i < a.rows; ++i)
     std::memcpy(a.out.as<char>() + a.indices.as<int32_t>()[i] * row_bytes, a.x.as<char>() + i * row_bytes,

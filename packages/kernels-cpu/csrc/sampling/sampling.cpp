@@ -17,6 +17,8 @@
 namespace q::cpu {
 namespace {
 
+constexpr int32_t kNoToken = -1;  // of a row whose logits were broken
+
 struct RowOptions {
   float temperature, top_p, min_p, penalty;
 };
@@ -53,10 +55,13 @@ void keep_from(float* p, int64_t n, float least) {
   for (int64_t i = 0; i < n; ++i) p[i] = p[i] < least ? 0.f : p[i];
 }
 
-/// Draws from scores [n], which become probabilities. `work` is of the same size.
-int64_t draw(float* scores, float* work, int64_t n, const RowOptions& options, int64_t top_k, double u,
+/// Draws from scores [n], which become probabilities; `best` is the index of the largest. `work` is of the same size.
+int64_t draw(float* scores, float* work, int64_t n, int64_t best, const RowOptions& options, int64_t top_k, double u,
              const ElementwiseKernels& kernels) {
-  kernels.scale(scores, scores, n, 1.f / options.temperature, 0.f);
+  const float sharpness = 1.f / options.temperature;
+  // So small a temperature that scores leave f32: all the mass is at the largest.
+  if (!(sharpness > 0) || !(std::fabs(scores[best] * sharpness) < INFINITY) || sharpness == INFINITY) return best;
+  kernels.scale(scores, scores, n, sharpness, 0.f);
   if (top_k > 0 && top_k < n) {
     std::memcpy(work, scores, size_t(n) * 4);
     const float least = kth_largest(work, n, top_k);
@@ -85,6 +90,7 @@ void penalise(const SampleArgs& a, int64_t row, const float* logits, float* scor
   const int32_t* history = a.history.as<int32_t>() + row * a.history_capacity;
   for (int64_t i = 0; i < length; ++i) {
     const int32_t id = history[i];
+    if (id == kNoToken) continue;
     if (id < 0 || id >= a.width)
       refuse("token " + std::to_string(id) + " in the history of row " + std::to_string(row) +
              " is outside the vocabulary of " + std::to_string(a.width));
@@ -93,24 +99,10 @@ void penalise(const SampleArgs& a, int64_t row, const float* logits, float* scor
   }
 }
 
-void check_arguments(const SampleArgs& a) {
-  check_tensor(a.logits, DType::f32, area(a.rows, a.width), "logits");
-  check_tensor(a.out, DType::i32, a.rows, "out");
-  check_tensor(a.floats, DType::f32, a.rows * 4, "floats");
-  check_tensor(a.ints, DType::i32, a.rows * 4, "ints");
-  check_tensor(a.counters, DType::i32, a.rows, "counters");
-  check(a.width > 0, "an empty vocabulary");
-  check(bool(a.history) == bool(a.history_lengths), "history and historyLengths come together");
-  if (!a.history) return;
-  check_tensor(a.history, DType::i32, area(a.rows, a.history_capacity), "history");
-  check_tensor(a.history_lengths, DType::i32, a.rows, "historyLengths");
-}
-
 }  // namespace
 
 void run(const SampleArgs& a, Context& context) {
   if (a.rows == 0) return;
-  check_arguments(a);
   const ElementwiseKernels& kernels = elementwise_kernels(context.features.isa);
   float* scratch = context.scratch.take_array<float>(size_t(2 * a.width * context.workers.threads()));
   context.workers.parallel(a.rows, 1, [&](int64_t begin, int64_t end, int thread) {
@@ -121,30 +113,31 @@ void run(const SampleArgs& a, Context& context) {
       const RowOptions options{floats[0], floats[1], floats[2], floats[3]};
       std::memcpy(scores, logits, size_t(a.width) * 4);
       if (a.history && options.penalty != 1.f) penalise(a, row, logits, scores, options.penalty);
-      if (ints[0] == 0) {
-        a.out.as<int32_t>()[row] = int32_t(kernels.argmax(scores, a.width));
+      const int64_t best = kernels.argmax(scores, a.width);
+      if (ints[0] == 0 || best < 0) {
+        a.out.as<int32_t>()[row] = int32_t(best);
         continue;
       }
       const double u =
           unit(philox({{uint32_t(a.counters.as<int32_t>()[row]), 0, 0, 0}}, uint32_t(ints[2]), uint32_t(ints[3])).w[0]);
-      a.out.as<int32_t>()[row] = int32_t(draw(scores, scores + a.width, a.width, options, ints[1], u, kernels));
+      a.out.as<int32_t>()[row] = int32_t(draw(scores, scores + a.width, a.width, best, options, ints[1], u, kernels));
     }
   });
 }
 
 void run(const AdvanceArgs& a, Context&) {
-  for (const Tensor* t : {&a.sampled, &a.token_ids, &a.positions, &a.context_lengths, &a.counters})
-    check_tensor(*t, DType::i32, a.rows, "a vector of the step");
-  if (a.history) check_tensor(a.history, DType::i32, area(a.rows, a.history_capacity), "history");
-  if (a.history_lengths) check_tensor(a.history_lengths, DType::i32, a.rows, "historyLengths");
+  const auto next = [](const Tensor& t, int64_t row) {  // wraps, as on a GPU
+    int32_t& value = t.as<int32_t>()[row];
+    const int32_t before = value;
+    value = int32_t(uint32_t(before) + 1);
+    return before;
+  };
   for (int64_t row = 0; row < a.rows; ++row) {
     const int32_t token = a.sampled.as<int32_t>()[row];
     a.token_ids.as<int32_t>()[row] = token;
-    ++a.positions.as<int32_t>()[row];
-    ++a.context_lengths.as<int32_t>()[row];
-    ++a.counters.as<int32_t>()[row];
+    for (const Tensor* t : {&a.positions, &a.context_lengths, &a.counters}) next(*t, row);
     if (!a.history_lengths) continue;
-    const int64_t at = a.history_lengths.as<int32_t>()[row]++;
+    const int64_t at = next(a.history_lengths, row);
     if (a.history && at >= 0 && at < a.history_capacity) a.history.as<int32_t>()[row * a.history_capacity + at] = token;
   }
 }

@@ -12,6 +12,7 @@ import { commandCodes, encode } from '../driver/encode.js';
 import type { Driver, DriverFailure, DriverInfo } from '../driver/driver.js';
 import type { CommandArgs, CommandName } from '../driver/schema.js';
 import { deviceName, type Device } from './device.js';
+import { Groups } from './groups.js';
 import { bf16FromNumber, f16FromNumber } from './half.js';
 import { OrderedDriver } from './ordered.js';
 import { Pool } from './pool.js';
@@ -59,7 +60,8 @@ export class Backend {
   #scopes: Set<Tensor>[] = [];
   #persistentBytes = 0;
   #peakBytes = 0;
-  #closed = false;
+  #closing: Promise<void> | undefined;
+  readonly #groups = new Groups((group) => this.isClosed || this.driver.cancel(group));
   #eager: FloatDType | undefined;
   #checks: Promise<void>[] = [];
   #onCommand: ((name: CommandName, args: unknown) => void) | undefined;
@@ -113,7 +115,7 @@ export class Backend {
     const bytes = countOf(shape) * dtypeBytes(dtype);
     const buffer = this.#alloc(() => this.#pool.take(Math.max(bytes, 1)));
     this.#notePeak();
-    return new Tensor(new Storage(this, buffer, bytes, (id) => this.#closed || this.#pool.give(id)), 0, dtype, shape);
+    return new Tensor(new Storage(this, buffer, bytes, (id) => this.isClosed || this.#pool.give(id)), 0, dtype, shape);
   }
 
   /** Memory of exactly this size for weights and caches, content undefined; given back to the device on dispose. */
@@ -171,7 +173,7 @@ export class Backend {
   }
 
   async read(buffer: number, offset: number, bytes: number): Promise<Uint8Array> {
-    return new Uint8Array(await this.#wait('read', this.driver.read(buffer, offset, bytes)));
+    return new Uint8Array(await this.#wait('read', () => this.driver.read(buffer, offset, bytes)));
   }
 
   /**
@@ -215,7 +217,7 @@ export class Backend {
     const id = this.#guard('openFile', () => this.driver.openFile(path));
     let open = true;
     const close = () => {
-      if (open && !this.#closed) this.driver.closeFile(id);
+      if (open && !this.isClosed) this.driver.closeFile(id);
       open = false;
     };
     return { id, path, close, [Symbol.dispose]: close };
@@ -269,7 +271,7 @@ export class Backend {
     const { id, owned } = this.#record(fn);
     let live = true;
     const dispose = () => {
-      if (!live || this.#closed) return;
+      if (!live || this.isClosed) return;
       live = false;
       this.driver.releaseProgram(id);
       this.#pool.adopt(owned);
@@ -282,8 +284,8 @@ export class Backend {
   }
 
   #record(fn: () => void): { id: number; owned: readonly number[] } {
+    this.#guard('capture', () => this.driver.beginCapture());
     this.#pool.beginCapture();
-    this.driver.beginCapture();
     const end = () => ({ id: this.driver.endCapture(), owned: this.#pool.endCapture() });
     try {
       this.scope(fn);
@@ -298,7 +300,31 @@ export class Backend {
 
   /** Resolves when everything queued so far is done; rejects with the first error since the last promise. */
   async flush(): Promise<void> {
-    await this.#wait('flush', this.driver.flush());
+    await this.#wait('flush', () => this.driver.flush());
+  }
+
+  /**
+   * Runs `fn`, which queues commands and returns at once; when the signal aborts, those of them that are not done are
+   * called off: queued ones are skipped, the one that runs stops soon (on a CPU), and what they would have written is
+   * undefined. The caller frees it. Nothing rejects by this: promises settle as if the commands had run, and commands
+   * queued outside are not touched. Without a signal it only runs `fn`.
+   * @throws the signal's reason when it has aborted already
+   */
+  cancellable<T>(signal: AbortSignal | undefined, fn: () => T): T {
+    if (!signal) return fn();
+    signal.throwIfAborted();
+    const outside = this.#groups.current;
+    const group = this.#groups.of(signal);
+    const enter = (id: number) => {
+      this.#groups.current = id;
+      if (!this.isClosed) this.driver.group(id);
+    };
+    enter(group);
+    try {
+      return fn();
+    } finally {
+      enter(outside);
+    }
   }
 
   // ---- scopes
@@ -337,7 +363,7 @@ export class Backend {
       usedBytes: this.#persistentBytes + this.#pool.usedBytes,
       peakBytes: this.#peakBytes,
       idleBytes: this.#pool.idleBytes,
-      freeBytes: this.driver.memory().freeBytes,
+      freeBytes: this.#guard('memory', () => this.driver.memory().freeBytes),
       totalBytes: this.driver.info.totalBytes,
     };
   }
@@ -349,14 +375,17 @@ export class Backend {
 
   /** Gives temporaries kept for reuse back to the device. */
   trim(): void {
-    this.#pool.trim();
+    this.#guard('trim', () => this.#pool.trim());
   }
 
   /** Waits for the queue and frees all memory of the device; its tensors become unusable. */
-  async close(): Promise<void> {
-    if (this.#closed) return;
-    this.#closed = true;
-    await this.driver.close();
+  close(): Promise<void> {
+    return (this.#closing ??= this.driver.close());
+  }
+
+  /** Whether {@link close} was called. */
+  get isClosed(): boolean {
+    return this.#closing !== undefined;
   }
 
   #persistent<D extends DType>(buffer: number, bytes: number, shape: Shape, dtype: D): Tensor<D> {
@@ -364,7 +393,7 @@ export class Backend {
     this.#notePeak();
     const release = (id: number) => {
       this.#persistentBytes -= bytes;
-      if (!this.#closed) this.driver.release(id);
+      if (!this.isClosed) this.driver.release(id);
     };
     return new Tensor(new Storage(this, buffer, bytes, release), 0, dtype, shape);
   }
@@ -387,7 +416,7 @@ export class Backend {
   }
 
   #guard<T>(op: string, fn: () => T): T {
-    if (this.#closed) throw new DisposedError(op, `device ${this.name} was closed`);
+    if (this.isClosed) throw new DisposedError(op, `device ${this.name} was closed`);
     try {
       return fn();
     } catch (error) {
@@ -395,7 +424,8 @@ export class Backend {
     }
   }
 
-  async #wait<T>(op: string, promise: Promise<T>): Promise<T> {
+  async #wait<T>(op: string, start: () => Promise<T>): Promise<T> {
+    const promise = this.#guard(op, start);
     try {
       if (this.#checks.length > 0) await this.#passed(promise);
       return await promise;

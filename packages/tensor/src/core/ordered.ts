@@ -24,6 +24,9 @@ export class OrderedDriver implements Driver {
   #drained: Promise<void> = Promise.resolve();
   #recording = false;
   #failure: { readonly error: unknown } | undefined;
+  #group = 0;
+  /** Groups called off while commands of theirs are held here. */
+  readonly #cancelled = new Set<number>();
 
   constructor(private readonly inner: Driver) {}
 
@@ -102,7 +105,30 @@ export class OrderedDriver implements Driver {
   submit(code: number, words: Float64Array): void {
     if (!this.#steps || this.#recording) return this.inner.submit(code, words);
     const copied = words.slice();
-    this.#steps.push(() => this.inner.submit(code, copied));
+    this.#pushGrouped(this.#steps, () => this.inner.submit(code, copied));
+  }
+
+  group(id: number): void {
+    this.#group = id;
+    if (!this.#steps) this.inner.group(id);
+  }
+
+  cancel(group: number): void {
+    if (this.#steps) {
+      this.#cancelled.add(group);
+      this.#steps.push(() => void this.#cancelled.delete(group));
+    }
+    this.inner.cancel(group);
+  }
+
+  /** Holds back a command of the current group, unless that is called off meanwhile. */
+  #pushGrouped(steps: Step[], step: () => void): void {
+    const group = this.#group;
+    steps.push(() => {
+      if (this.#cancelled.has(group)) return;
+      this.inner.group(group);
+      step();
+    });
   }
 
   write(buffer: number, offset: number, data: Uint8Array): void {
@@ -149,7 +175,7 @@ export class OrderedDriver implements Driver {
   }
 
   replay(program: number): void {
-    if (this.#steps) this.#steps.push(() => this.inner.replay(program));
+    if (this.#steps) this.#pushGrouped(this.#steps, () => this.inner.replay(program));
     else this.inner.replay(program);
   }
 
@@ -177,6 +203,16 @@ export class OrderedDriver implements Driver {
       }
     }
     this.#steps = undefined;
+    this.#restoreGroup();
+  }
+
+  /** What was held back may have left another group behind. */
+  #restoreGroup(): void {
+    try {
+      this.inner.group(this.#group);
+    } catch {
+      // closed: there is no group to be in
+    }
   }
 
   #promised<T>(start: () => Promise<T>): Promise<T> {

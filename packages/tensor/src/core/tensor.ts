@@ -111,11 +111,11 @@ export class Tensor<D extends DType = DType> implements Disposable {
     return new Tensor(this.storage, this.offset, this.dtype, shape);
   }
 
-  /** Rows [start, end) of the first axis, sharing memory. @throws ShapeError when out of range. */
+  /** Rows [start, end) of the first axis, sharing memory. @throws ShapeError when not whole, or out of range. */
   slice(start: number, end: number): Tensor<D> {
     const [length, ...rest] = this.shape;
-    if (!(start >= 0 && start <= end && end <= length)) {
-      throw new ShapeError('slice', 'range is outside the first axis', { start, end, length });
+    if (!(Number.isInteger(start) && Number.isInteger(end) && start >= 0 && start <= end && end <= length)) {
+      throw new ShapeError('slice', 'range is not within the first axis', { start, end, length });
     }
     this.ref();
     const stride = countOf(rest) * dtypeBytes(this.dtype);

@@ -27,7 +27,11 @@ export interface Driver {
   alloc(bytes: number): number;
   /** Gives a buffer back once all commands queued before this call are done. */
   release(buffer: number): void;
-  /** Queues a command: code from `commandCodes`, arguments from `encode` (copied before this returns). */
+  /**
+   * Queues a command: code from `commandCodes`, arguments from `encode` (copied before this returns). Arguments that the
+   * table of rules (rules.ts) refuses are a failure 'command' of the queue, or of this call, whose message begins with
+   * the field: no arguments whatever reach memory that they do not name.
+   */
   submit(code: number, words: Float64Array): void;
   /**
    * Queues a write; `data` is copied or held until written, and must not be changed before the next flush if it is over
@@ -60,6 +64,14 @@ export interface Driver {
   ): boolean;
   /** Resolves when everything queued so far is done. */
   flush(): Promise<void>;
+  /** What is submitted or replayed from here on belongs to a group, a positive integer; 0: to none, as at first. */
+  group(id: number): void;
+  /**
+   * Calls off what is queued of a group so far: commands that have not begun are skipped, and the one that runs stops
+   * soon where the device can (a CPU; kernels of a GPU that are under way end). What such commands write is undefined
+   * from here on. Everything else, releases, reads and flushes included, goes on as it was queued; nothing fails.
+   */
+  cancel(group: number): void;
   /** Commands submitted until endCapture are recorded, not run. Only `submit` may be called in between. */
   beginCapture(): void;
   /** Ends recording and gives the program; it keeps the buffers it uses. */

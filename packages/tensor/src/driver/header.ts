@@ -9,9 +9,8 @@ import {
   type Fields,
 } from './schema.js';
 import { dtypes } from '../dtype.js';
-
-const pascal = (name: string) => name[0].toUpperCase() + name.slice(1);
-const snake = (name: string) => name.replace(/[A-Z]/g, (c) => `_${c.toLowerCase()}`);
+import { checkFunctions, checkHelpers, checkSupport, pascal, snake } from './header-check.js';
+import { rules } from './rules.js';
 
 const enumeration = (name: string, values: Record<string, number>) =>
   [
@@ -33,13 +32,16 @@ const members = (fields: Fields, prefix: string, lines: string[]): string[] =>
 const reads = (fields: Fields): string[] =>
   Object.entries(fields).map(([name, type]) => {
     const field = snake(name);
-    if (type === 'tensor' || type === 'tensor?') return `    a.${field} = r.tensor(${type === 'tensor'});`;
-    if (type === 'int') return `    a.${field} = r.integer();`;
-    if (type === 'float') return `    a.${field} = r.number();`;
+    if (type === 'tensor' || type === 'tensor?') return `    a.${field} = r.tensor("${name}", ${type === 'tensor'});`;
+    if (type === 'int') return `    a.${field} = r.integer("${name}");`;
+    if (type === 'float') return `    a.${field} = r.number("${name}");`;
     return [
-      `    a.${field}_count = r.count(kMaxRepeat);`,
-      `    for (int64_t i = 0; i < a.${field}_count; ++i)`,
+      `    a.${field}_count = r.count("${name}", kMaxRepeat);`,
+      `    for (int64_t i = 0; i < a.${field}_count; ++i) {`,
+      `      r.enter("${name}", i);`,
       `      a.${field}[i] = std::remove_reference_t<decltype(a.${field}[i])>::read(r);`,
+      '      r.leave();',
+      '    }',
     ].join('\n');
   });
 
@@ -48,7 +50,7 @@ const structure = (name: string, fields: Fields, before: string[]): string => {
   return [
     `struct ${name} {`,
     ...body,
-    `  template <class Reader> static ${name} read(Reader& r) {`,
+    `  static ${name} read(Words& r) {`,
     `    ${name} a{};`,
     ...reads(fields),
     '    return a;',
@@ -57,10 +59,10 @@ const structure = (name: string, fields: Fields, before: string[]): string => {
   ].join('\n');
 };
 
-/** FNV-1a of the command table: native code built against another table is refused on load. */
+/** FNV-1a of the command table and its rules: native code built against another table is refused on load. */
 export const abiHash: string = (() => {
   let hash = 0x811c9dc5;
-  for (const c of JSON.stringify([commands, weightKinds, quantTypes, activationKinds, randomKinds, dtypes])) {
+  for (const c of JSON.stringify([commands, rules, weightKinds, quantTypes, activationKinds, randomKinds, dtypes])) {
     hash = Math.imul(hash ^ c.charCodeAt(0), 0x01000193) >>> 0;
   }
   return hash.toString(16).padStart(8, '0');
@@ -74,9 +76,13 @@ export function nativeHeader(): string {
     return [...before, own];
   });
   const codes = Object.fromEntries(commandNames.map((name, code) => [name, code]));
-  return `// Generated from src/driver/schema.ts (pnpm generate); a test compares them. What each field means is said there.
+  return `// Generated from src/driver/schema.ts and rules.ts (pnpm generate); a test compares them. What each field means is said
+// there.
 #pragma once
+#include <cstddef>
 #include <cstdint>
+#include <stdexcept>
+#include <string>
 #include <type_traits>
 
 namespace q {
@@ -85,6 +91,15 @@ constexpr const char* kAbi = "${abiHash}";
 constexpr int kMaxRepeat = ${maxLinearParts};
 
 ${enumeration('DType', Object.fromEntries(Object.entries(dtypes).map(([name, { code }]) => [name, code])))}
+constexpr const char* kDTypeNames[] = {${Object.keys(dtypes)
+    .map((name) => `"${name}"`)
+    .join(', ')}};
+constexpr int64_t element_bytes(DType dtype) {
+  constexpr int64_t bytes[] = {${Object.values(dtypes)
+    .map(({ bytes }) => bytes)
+    .join(', ')}};
+  return bytes[int(dtype)];
+}
 ${enumeration('WeightKind', weightKinds)}
 ${enumeration('QuantType', quantTypes)}
 ${enumeration('ActivationKind', activationKinds)}
@@ -104,8 +119,13 @@ struct Tensor {
   template <class T> T* as() const { return static_cast<T*>(data); }
 };
 
-// A Reader turns words into values: tensor(bool required), integer(), number(), count(int most).
+${checkSupport}
+
 ${structs.join('\n\n')}
+
+${checkHelpers}
+
+${checkFunctions()}
 
 }  // namespace q
 `;

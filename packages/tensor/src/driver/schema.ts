@@ -90,7 +90,7 @@ export const commands = {
   cast: { x: 'tensor', out: 'tensor' }, // float to float, round to nearest even; i64 to i32; same element count
 
   // ---- rows
-  embedding: { table: 'tensor', ids: 'tensor', out: 'tensor', rows: 'int', width: 'int', vocab: 'int', scale: 'float' }, // out act [rows, width] = table float [vocab, width][ids i32] * scale; an id outside the table is an error of the queue
+  embedding: { table: 'tensor', ids: 'tensor', out: 'tensor', rows: 'int', width: 'int', vocab: 'int', scale: 'float' }, // out act [rows, width] = table float [vocab, width][ids i32] * scale; id -1 gives zeros (sampling gives it for broken logits); another one outside the table is an error of the queue
   selectRows: { x: 'tensor', indices: 'tensor', out: 'tensor', rows: 'int', width: 'int' }, // out[i] = x[indices[i]]; any dtype
   scatterRows: { x: 'tensor', indices: 'tensor', out: 'tensor', rows: 'int', width: 'int' }, // out[indices[i]] = x[i]; other rows untouched
 
@@ -172,7 +172,7 @@ export const commands = {
   crossEntropy: { logits: 'tensor', targets: 'tensor', out: 'tensor', rows: 'int', width: 'int' }, // out f32 [rows] = -log softmax(logits act or f32)[target i32]; a negative target gives 0
 
   // ---- decoding; logits are act or f32 [B, V]
-  argmax: { x: 'tensor', out: 'tensor', rows: 'int', width: 'int' }, // out i32 [rows]; the lowest index wins ties
+  argmax: { x: 'tensor', out: 'tensor', rows: 'int', width: 'int' }, // out i32 [rows]; the lowest index wins ties; -1 for a row with NaN or plus infinity, or of minus infinity alone
   sample: {
     logits: 'tensor',
     out: 'tensor', // i32 [B]
@@ -185,7 +185,8 @@ export const commands = {
     width: 'int',
     historyCapacity: 'int',
     // Order: repetition penalty, then (doSample) temperature, topK (ties with the k-th kept), topP, minP, softmax, and
-    // the first index in vocabulary order whose cumulative probability exceeds u. doSample 0: argmax.
+    // the first index in vocabulary order whose cumulative probability exceeds u. doSample 0: argmax. Broken rows
+    // give -1 as there; a temperature that takes the largest score out of f32 gives argmax. A -1 in history is passed over.
   },
   advance: {
     sampled: 'tensor', // i32 [B]

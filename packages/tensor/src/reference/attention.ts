@@ -89,9 +89,9 @@ export function attention(
   const slopes = args.alibiSlopes && memory.cells(args.alibiSlopes);
   const bias = args.bias && memory.cells(args.bias);
   const { headDim, numHeads, numKvHeads } = args;
+  const isVisible = (queryPosition: number, keyPosition: number) =>
+    !(args.causal && keyPosition > queryPosition) && !(args.window > 0 && keyPosition <= queryPosition - args.window);
   const scoreOf = (query: number, key: number, head: number, queryPosition: number, keyPosition: number): number => {
-    if (args.causal && keyPosition > queryPosition) return -Infinity;
-    if (args.window > 0 && keyPosition <= queryPosition - args.window) return -Infinity;
     let dot = 0;
     for (let i = 0; i < headDim; i++) dot += qkv.get(query + i) * keys.get(key + i);
     let score = dot * args.scale;
@@ -101,17 +101,16 @@ export function attention(
   };
   for (let sequence = 0; sequence < args.sequences; sequence++) {
     const [start, end, length] = [starts.get(sequence), starts.get(sequence + 1), lengths.get(sequence)];
+    if (length < end - start) throw new Error(`sequence ${sequence} has more rows than its context length ${length}`);
     for (let token = start; token < end; token++) {
       const position = length - (end - token);
+      const visible = Array.from({ length }, (_, p) => p).filter((p) => isVisible(position, p));
       for (let head = 0; head < numHeads; head++) {
         const kvHead = Math.floor(head / (numHeads / numKvHeads));
-        const slots = Array.from({ length }, (_, p) => slot(tables, args, sequence, p, kvHead));
-        const weights = mix(slots.map((at, p) => scoreOf(queryAt(args, token, head), at, head, position, p)));
+        const slots = visible.map((p) => slot(tables, args, sequence, p, kvHead));
+        const weights = mix(slots.map((at, i) => scoreOf(queryAt(args, token, head), at, head, position, visible[i])));
         for (let i = 0; i < headDim; i++) {
-          const sum = slots.reduce(
-            (total, at, p) => total + (weights[p] === 0 ? 0 : weights[p] * values.get(at + i)),
-            0,
-          );
+          const sum = slots.reduce((total, at, p) => total + weights[p] * values.get(at + i), 0);
           out.set(token * numHeads * headDim + head * headDim + i, round(sum));
         }
       }

@@ -1,5 +1,6 @@
 import { closeSync, openSync, readSync } from 'node:fs';
 import { commandNames, type CommandName } from '../driver/schema.js';
+import { checkCommand } from '../driver/check.js';
 import { decode } from '../driver/encode.js';
 import type { Driver, DriverFailure, DriverInfo } from '../driver/driver.js';
 import { Backend, type BackendOptions } from '../core/backend.js';
@@ -8,6 +9,11 @@ import { reference } from './commands.js';
 
 const failure = (code: DriverFailure['code'], message: string, command?: string): DriverFailure =>
   Object.assign(new Error(message), { code, command }) as DriverFailure;
+
+const whole = (what: string, value: number, least = 0): void => {
+  if (!Number.isSafeInteger(value) || value < least)
+    throw failure('command', `${what} must be a whole number of at least ${least}`);
+};
 
 const info: DriverInfo = {
   type: 'cpu',
@@ -31,8 +37,11 @@ export class ReferenceDriver implements Driver {
   #recording: { name: CommandName; words: Float64Array }[] | undefined;
   #next = 1;
   #error: DriverFailure | undefined;
+  #closed = false;
 
   alloc(bytes: number): number {
+    this.#open();
+    whole('bytes', bytes, 1);
     if (this.#memory.allocatedBytes + bytes > info.totalBytes) {
       throw Object.assign(failure('out_of_memory', 'out of memory'), {
         wantedBytes: bytes,
@@ -43,16 +52,21 @@ export class ReferenceDriver implements Driver {
   }
 
   release(buffer: number): void {
+    this.#open();
+    if (!this.#memory.buffers.has(buffer)) throw failure('command', `buffer ${buffer} does not exist or was released`);
     this.#memory.release(buffer);
   }
 
   submit(code: number, words: Float64Array): void {
+    this.#open();
+    if (commandNames[code] === undefined) throw failure('command', `there is no command ${code}`);
     const command = { name: commandNames[code], words: words.slice() };
     if (this.#recording) this.#recording.push(command);
     else this.#run(command.name, command.words);
   }
 
   write(buffer: number, offset: number, data: Uint8Array): void {
+    this.#idle();
     this.#memory.bytes(buffer, offset, data.byteLength).set(data);
   }
 
@@ -62,12 +76,14 @@ export class ReferenceDriver implements Driver {
   }
 
   async read(buffer: number, offset: number, bytes: number): Promise<ArrayBuffer> {
+    this.#idle();
     const copy = this.#memory.bytes(buffer, offset, bytes).slice().buffer;
     await this.flush();
     return copy;
   }
 
   openFile(path: string): number {
+    this.#open();
     try {
       this.#files.set(this.#next, openSync(path, 'r'));
     } catch (cause) {
@@ -77,20 +93,29 @@ export class ReferenceDriver implements Driver {
   }
 
   closeFile(file: number): void {
-    closeSync(this.#files.get(file)!);
+    this.#open();
+    closeSync(this.#file(file));
     this.#files.delete(file);
   }
 
   readFile(file: number, fileOffset: number, buffer: number, offset: number, bytes: number): void {
-    const target = this.#memory.bytes(buffer, offset, bytes);
+    this.#idle();
+    whole('fileOffset', fileOffset);
+    const [target, descriptor] = [this.#memory.bytes(buffer, offset, bytes), this.#file(file)];
     for (let done = 0; done < bytes;) {
-      const got = readSync(this.#files.get(file)!, target, done, bytes - done, fileOffset + done);
+      const got = readSync(descriptor, target, done, bytes - done, fileOffset + done);
       if (got === 0) {
         this.#error ??= failure('file', `the file ends ${bytes - done} bytes early`);
         return;
       }
       done += got;
     }
+  }
+
+  #file(id: number): number {
+    const descriptor = this.#files.get(id);
+    if (descriptor === undefined) throw failure('file', `file ${id} is not open`);
+    return descriptor;
   }
 
   mapFile(): number {
@@ -106,6 +131,8 @@ export class ReferenceDriver implements Driver {
     bytes: number,
   ): boolean {
     if (!(source instanceof ReferenceDriver)) return false;
+    this.#open();
+    source.#open();
     if (this.#recording || source.#recording)
       throw failure('command', 'copyFrom may not be called between beginCapture and endCapture');
     this.write(buffer, offset, source.#memory.bytes(sourceBuffer, sourceOffset, bytes));
@@ -113,41 +140,74 @@ export class ReferenceDriver implements Driver {
   }
 
   async flush(): Promise<void> {
+    this.#idle();
     const error = this.#error;
     this.#error = undefined;
     if (error) throw error;
   }
 
   beginCapture(): void {
+    this.#idle();
     this.#recording = [];
   }
 
   endCapture(): number {
-    this.#programs.set(this.#next, this.#recording!);
+    this.#open();
+    if (!this.#recording) throw failure('command', 'endCapture without beginCapture');
+    this.#programs.set(this.#next, this.#recording);
     this.#recording = undefined;
     return this.#next++;
   }
 
   replay(program: number): void {
-    for (const { name, words } of this.#programs.get(program)!) this.#run(name, words);
+    this.#idle();
+    const commands = this.#programs.get(program);
+    if (!commands) throw failure('command', `program ${program} does not exist or was released`);
+    for (const { name, words } of commands) this.#run(name, words);
   }
 
   releaseProgram(program: number): void {
+    this.#open();
     this.#programs.delete(program);
   }
 
+  /** Nothing is left to call off: commands run when they are submitted. */
+  group(): void {
+    this.#open();
+  }
+
+  cancel(): void {
+    this.#open();
+  }
+
   memory(): { allocatedBytes: number; freeBytes: number } {
+    this.#open();
     return { allocatedBytes: this.#memory.allocatedBytes, freeBytes: info.totalBytes - this.#memory.allocatedBytes };
   }
 
   async close(): Promise<void> {
+    this.#open();
+    this.#closed = true;
     for (const file of this.#files.values()) closeSync(file);
     this.#memory.buffers.clear();
   }
 
+  /** @throws DriverFailure 'closed' */
+  #open(): void {
+    if (this.#closed) throw failure('closed', 'the device was closed');
+  }
+
+  /** For what may not be called while recording. */
+  #idle(): void {
+    this.#open();
+    if (this.#recording) throw failure('command', 'only submit may be called between beginCapture and endCapture');
+  }
+
   #run(name: CommandName, words: Float64Array): void {
     try {
-      (reference[name] as (args: unknown, memory: ReferenceMemory) => void)(decode(name, words), this.#memory);
+      const args = decode(name, words);
+      checkCommand(name, args, info.activationDtypes);
+      (reference[name] as (args: unknown, memory: ReferenceMemory) => void)(args, this.#memory);
     } catch (error) {
       this.#error ??= failure('command', (error as Error).message, name);
     }

@@ -29,8 +29,12 @@ export class ReferenceMemory {
 
   bytes(id: number, offset: number, bytes: number): Uint8Array {
     const buffer = this.buffers.get(id);
-    if (!buffer || offset + bytes > buffer.byteLength)
-      throw new RangeError(`bytes ${offset}..${offset + bytes} are outside buffer ${id}`);
+    const whole = Number.isSafeInteger(offset) && Number.isSafeInteger(bytes) && offset >= 0 && bytes >= 0;
+    if (!buffer || !whole || offset + bytes > buffer.byteLength) {
+      const range = `bytes ${offset} to ${offset + bytes} of buffer ${id}`;
+      const what = buffer ? `, which has ${buffer.byteLength}` : ', which does not exist or was released';
+      throw Object.assign(new RangeError(range + what), { code: 'command' as const });
+    }
     return new Uint8Array(buffer, offset, bytes);
   }
 

@@ -1,0 +1,368 @@
+// What the arguments of each command must be, beyond their types: ranges of integers, element types and counts of
+// tensors, conditions between fields, and which memory may lie in which. From this one table come the check of the
+// reference driver (check.ts) and the one of the C++ and CUDA addons (native/q_ops.h). What depends on the content of
+// tensors (indices, lengths) is for the kernels to check.
+//
+// Expressions: expression.ts. A tensor that may be absent is checked when it is there.
+import type { CommandName } from './schema.js';
+
+/** Sizes of one axis, and indices, are 32 bits on every device. */
+const largestSize = 2 ** 31 - 1;
+/** Counts of elements, and what no kernel multiplies. */
+const largestCount = 2 ** 53;
+
+/**
+ * What a tensor may hold. `act`: an activation dtype of the device, the same for all such tensors of a command;
+ * `logits`: any activation dtype of the device; `float`: f32, f16 or bf16; `any`: any.
+ */
+export type Kind = 'act' | 'logits' | 'float' | 'f32' | 'i32' | 'u8' | 'i8' | 'any';
+
+/** Element type, and the least number of elements. */
+export type TensorRule = readonly [kind: Kind, count?: string];
+
+export interface Rules {
+  /** Least and largest value of integers; those not named go from 0 to 2^31 - 1. */
+  readonly integers?: Readonly<Record<string, readonly [least: number, largest: number]>>;
+  /** Numbers that must not be negative, or NaN. */
+  readonly notNegative?: readonly string[];
+  readonly tensors?: Readonly<Record<string, TensorRule>>;
+  /** Conditions, each with what to say when it does not hold; the message begins with a field. */
+  readonly where?: readonly (readonly [condition: string, message: string])[];
+  /** More rules for some values of the fields; tensors named here must be there. */
+  readonly cases?: readonly ({ readonly when: string } & Omit<Rules, 'cases' | 'items' | 'writes' | 'inPlace'>)[];
+  /** Rules of the items of a list; their expressions may use the fields around them. */
+  readonly items?: Readonly<Record<string, Rules>>;
+  /**
+   * The tensors that a command writes: each must lie apart from all its other tensors, but for those of `inPlace`,
+   * which may also begin at the same byte.
+   */
+  readonly writes?: readonly string[];
+  readonly inPlace?: readonly (readonly [written: string, other: string])[];
+}
+
+const count: Rules['integers'] = { count: [0, largestCount] };
+const rowsOf = (kind: Kind): TensorRule => [kind, 'rows * width'];
+const width: Rules['integers'] = { width: [1, largestSize] };
+const activationKind = [0, 7] as const;
+const floatCode = [0, 2] as const;
+
+const norm: Rules = {
+  integers: width,
+  tensors: {
+    x: rowsOf('act'),
+    residual: rowsOf('act'),
+    sum: rowsOf('act'),
+    weight: ['float', 'width'],
+    bias: ['float', 'width'],
+    out: rowsOf('act'),
+  },
+  where: [['residual == sum', 'residual and sum come together']],
+  writes: ['sum', 'out'],
+  inPlace: [
+    ['sum', 'x'],
+    ['sum', 'residual'],
+    ['out', 'x'],
+    ['out', 'residual'],
+    ['out', 'sum'],
+  ],
+};
+
+/** Blocks of a 4-bit weight of `values` elements. */
+const bnb4 = (values: string, weight: string): NonNullable<Rules['cases']> => {
+  const blocks = `ceil(${values}, blockSize)`;
+  const quantized = weight === 'weight' ? 'kind == 1 && ' : '';
+  return [
+    {
+      when: `${quantized}1`,
+      integers: { blockSize: [1, largestSize], quantType: [0, 1] },
+      tensors: { [weight]: ['u8', `ceil(${values}, 2)`] },
+    },
+    { when: `${quantized}!nestedAbsmax`, tensors: { absmax: ['f32', blocks] } },
+    {
+      when: `${quantized}nestedAbsmax`,
+      integers: { nestedBlockSize: [1, largestSize] },
+      tensors: {
+        absmax: ['u8', blocks],
+        nestedAbsmax: ['f32', `ceil(${blocks}, nestedBlockSize)`],
+        nestedCode: ['f32', '256'],
+        offset: ['f32', '1'],
+      },
+    },
+  ];
+};
+
+const part: Rules = {
+  integers: { kind: [0, 2], quantType: [0, 1], computeDtype: floatCode },
+  notNegative: ['threshold'],
+  tensors: { bias: ['float', 'n'] },
+  cases: [
+    { when: 'kind == 0', tensors: { weight: ['float', 'n * k'] } },
+    ...bnb4('n * k', 'weight'),
+    {
+      when: 'kind == 2',
+      tensors: { weight: ['i8', 'n * k'], absmax: ['f32', 'n'] },
+      // 127 * 127 * k below 2^31
+      where: [['k <= 133152', 'weight is int8, and its sums over more than 133152 values may leave 32 bits']],
+    },
+  ],
+};
+
+const wholeGroups = [
+  'numKvHeads > 0 && numHeads % numKvHeads == 0',
+  'numHeads must be a multiple of numKvHeads',
+] as const;
+const queriesFit = [
+  'qOffset + strided(numKvHeads, qGroupStride, numHeads / numKvHeads * headDim) <= rowStride',
+  'qOffset and qGroupStride lead the queries past their row',
+] as const;
+const keysFit = [
+  'kOffset + strided(numKvHeads, kvStride, headDim) <= rowStride',
+  'kOffset and kvStride lead the keys past their row',
+] as const;
+const valuesFit = [
+  'vOffset + strided(numKvHeads, kvStride, headDim) <= rowStride',
+  'vOffset and kvStride lead the values past their row',
+] as const;
+const sameCaches = [
+  'dtype(keyCache) == dtype(valueCache) && bytes(keyCache) == bytes(valueCache)',
+  'valueCache must be of the size and dtype of keyCache',
+] as const;
+const rotaryFits = [
+  'rotaryDim % 2 == 0 && rotaryDim <= headDim',
+  'rotaryDim must be even and at most headDim',
+] as const;
+const headSizes: Rules['integers'] = {
+  numHeads: [1, largestSize],
+  numKvHeads: [1, largestSize],
+  headDim: [1, largestSize],
+};
+const paged: Rules['integers'] = { ...headSizes, blockSize: [1, largestSize], maxBlocks: [1, largestSize] };
+
+const attention: Rules = {
+  integers: paged,
+  tensors: {
+    qkv: ['act', 'tokens * rowStride'],
+    keyCache: ['float', 'numKvHeads * blockSize * headDim'],
+    valueCache: ['float'],
+    out: ['act', 'tokens * numHeads * headDim'],
+    sequenceStarts: ['i32', 'sequences + 1'],
+    contextLengths: ['i32', 'sequences'],
+    blockTables: ['i32', 'sequences * maxBlocks'],
+    alibiSlopes: ['f32', 'numHeads'],
+    bias: ['f32', 'numHeads * biasRows * biasColumns'],
+  },
+  where: [wholeGroups, queriesFit, sameCaches],
+  writes: ['out'],
+};
+
+const linear: Rules = {
+  integers: { k: [1, largestSize], dtype: floatCode, activation: activationKind, gated: [0, 1] },
+  tensors: { x: ['act', 'rows * k'] },
+  where: [
+    ['length(parts) > 0', 'parts must not be empty'],
+    ['sum(parts.n) <= 2147483647', 'parts have more than 2^31 - 1 columns together'],
+  ],
+  items: { parts: part },
+  writes: ['out'],
+};
+
+const binary: Rules = {
+  integers: count,
+  tensors: { a: ['act', 'count'], b: ['act', 'count'], x: ['act', 'count'], out: ['act', 'count'] },
+  writes: ['out'],
+  inPlace: [
+    ['out', 'a'],
+    ['out', 'b'],
+    ['out', 'x'],
+  ],
+};
+
+const sameDType = ['dtype(x) == dtype(out)', 'out must have the dtype of x'] as const;
+
+/** See the top of this file. Names that a command does not have are passed over, so that commands can share rules. */
+export const rules: Readonly<Record<CommandName, Rules>> = {
+  fill: { tensors: { out: ['any'] }, writes: ['out'] },
+  random: {
+    integers: { kind: [0, 2], seed: [-largestCount, largestCount] },
+    cases: [{ when: 'kind != 2', tensors: { out: ['float'] } }],
+    writes: ['out'],
+  },
+  copy: {
+    where: [['bytes(src) == bytes(out)', 'out must have as many bytes as src']],
+    writes: ['out'],
+    inPlace: [['out', 'src']],
+  },
+  cast: {
+    where: [
+      ['count(x) == count(out)', 'out must have as many elements as x'],
+      [
+        'dtype(x) <= bf16 && dtype(out) <= bf16 || dtype(x) == i64 && dtype(out) == i32',
+        'x and out must be floats, or i64 and i32',
+      ],
+    ],
+    writes: ['out'],
+  },
+
+  embedding: {
+    integers: width,
+    tensors: { table: ['float', 'vocab * width'], ids: ['i32', 'rows'], out: rowsOf('act') },
+    writes: ['out'],
+  },
+  selectRows: {
+    integers: width,
+    tensors: { x: ['any'], indices: ['i32', 'rows'], out: rowsOf('any') },
+    where: [sameDType],
+    writes: ['out'],
+  },
+  scatterRows: {
+    integers: width,
+    tensors: { x: rowsOf('any'), indices: ['i32', 'rows'], out: ['any'] },
+    where: [sameDType],
+    writes: ['out'],
+  },
+
+  linear: {
+    ...linear,
+    cases: [
+      {
+        when: 'gated',
+        tensors: { out: ['act', 'rows * first(parts.n)'] },
+        where: [
+          [
+            'length(parts) == 2 && first(parts.n) == last(parts.n)',
+            'gated takes two parts, gate and up, with as many columns each',
+          ],
+        ],
+      },
+      { when: 'gated && residual', tensors: { residual: ['act', 'rows * first(parts.n)'] } },
+      { when: '!gated', tensors: { out: ['act', 'rows * sum(parts.n)'] } },
+      { when: '!gated && residual', tensors: { residual: ['act', 'rows * sum(parts.n)'] } },
+    ],
+    inPlace: [['out', 'residual']],
+  },
+
+  rmsNorm: norm,
+  layerNorm: norm,
+
+  ropeKvWrite: {
+    integers: paged,
+    tensors: {
+      qkv: ['act', 'tokens * rowStride'],
+      keyCache: ['float', 'numKvHeads * blockSize * headDim'],
+      valueCache: ['float'],
+      positions: ['i32', 'tokens'],
+      sequenceOf: ['i32', 'tokens'],
+      blockTables: ['i32'],
+      inverseFrequencies: ['f32', 'rotaryDim / 2'],
+    },
+    where: [wholeGroups, queriesFit, keysFit, valuesFit, sameCaches, rotaryFits],
+    writes: ['qkv', 'keyCache', 'valueCache'],
+  },
+  attention,
+
+  activation: { ...binary, integers: { ...count, kind: activationKind } },
+  gatedActivation: {
+    integers: { ...width, kind: activationKind },
+    tensors: { x: ['act', 'rows * width * 2'], out: rowsOf('act') },
+    writes: ['out'],
+  },
+  add: binary,
+  scale: binary,
+  softmax: {
+    integers: width,
+    tensors: { x: rowsOf('act'), out: rowsOf('act') },
+    writes: ['out'],
+    inPlace: [['out', 'x']],
+  },
+  crossEntropy: {
+    integers: width,
+    tensors: { logits: rowsOf('logits'), targets: ['i32', 'rows'], out: ['f32', 'rows'] },
+    writes: ['out'],
+  },
+
+  argmax: { integers: width, tensors: { x: rowsOf('logits'), out: ['i32', 'rows'] }, writes: ['out'] },
+  sample: {
+    integers: width,
+    tensors: {
+      logits: rowsOf('logits'),
+      out: ['i32', 'rows'],
+      floats: ['f32', 'rows * 4'],
+      ints: ['i32', 'rows * 4'],
+      counters: ['i32', 'rows'],
+      history: ['i32', 'rows * historyCapacity'],
+      historyLengths: ['i32', 'rows'],
+    },
+    where: [['history == historyLengths', 'history and historyLengths come together']],
+    writes: ['out'],
+  },
+  advance: {
+    tensors: {
+      sampled: ['i32', 'rows'],
+      tokenIds: ['i32', 'rows'],
+      positions: ['i32', 'rows'],
+      contextLengths: ['i32', 'rows'],
+      counters: ['i32', 'rows'],
+      history: ['i32', 'rows * historyCapacity'],
+      historyLengths: ['i32', 'rows'],
+    },
+    where: [['historyLengths || !history', 'historyLengths must come with history']],
+    writes: ['tokenIds', 'positions', 'contextLengths', 'counters', 'history', 'historyLengths'],
+    inPlace: [['tokenIds', 'sampled']],
+  },
+
+  quantize4bit: {
+    integers: { ...count, blockSize: [2, largestSize], quantType: [0, 1] },
+    tensors: { x: ['float', 'count'], codes: ['u8', 'ceil(count, 2)'], absmax: ['f32', 'ceil(count, blockSize)'] },
+    where: [['blockSize % 2 == 0', 'blockSize must be even']],
+    writes: ['codes', 'absmax'],
+  },
+  dequantize4bit: {
+    integers: { ...count, blockSize: [2, largestSize] },
+    tensors: { out: ['float', 'count'] },
+    where: [['blockSize % 2 == 0', 'blockSize must be even']],
+    cases: bnb4('count', 'codes'),
+    writes: ['out'],
+  },
+  quantizeAbsmax: {
+    integers: { ...count, blockSize: [1, largestSize] },
+    tensors: {
+      x: ['f32', 'count'],
+      out: ['u8', 'count'],
+      nestedAbsmax: ['f32', 'ceil(count, blockSize)'],
+      nestedCode: ['f32', '256'],
+      offset: ['f32', '1'],
+    },
+    writes: ['out', 'nestedAbsmax', 'offset'],
+  },
+  quantizeInt8: {
+    tensors: { x: rowsOf('float'), codes: rowsOf('i8'), absmax: ['f32', 'rows'] },
+    writes: ['codes', 'absmax'],
+  },
+  dequantizeInt8: {
+    tensors: { codes: rowsOf('i8'), absmax: ['f32', 'rows'], out: rowsOf('float') },
+    writes: ['out'],
+  },
+
+  multiply: {
+    integers: width,
+    tensors: {
+      a: ['act', 'strided(rows, aStride, width)'],
+      b: ['float', 'strided(rows, bStride, width)'],
+      out: rowsOf('act'),
+    },
+    writes: ['out'],
+  },
+  eagerLinear: { ...linear, tensors: { ...linear.tensors, out: ['act', 'rows * sum(parts.n)'] } },
+  eagerRope: {
+    integers: { ...headSizes, rotaryDim: [2, largestSize], dtype: floatCode },
+    tensors: {
+      qkv: ['act', 'tokens * rowStride'],
+      positions: ['i32', 'tokens'],
+      sequenceOf: ['i32', 'tokens'],
+      inverseFrequencies: ['f32', 'rotaryDim / 2'],
+    },
+    where: [wholeGroups, queriesFit, keysFit, rotaryFits],
+    writes: ['qkv'],
+  },
+  eagerAttention: { ...attention, integers: { ...paged, dtype: floatCode } },
+};
