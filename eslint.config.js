@@ -13,13 +13,12 @@ export default tseslint.config(
   {
     files: ['**/*.{ts,js,mjs}'],
     languageOptions: {
-      globals: {
-        console: 'readonly',
-        process: 'readonly',
-        URL: 'readonly',
-        Buffer: 'readonly',
-        performance: 'readonly',
-      },
+      globals: Object.fromEntries(
+        [
+          ...['console', 'process', 'URL', 'Buffer', 'performance', 'AbortSignal'],
+          ...['setTimeout', 'clearTimeout', 'setInterval', 'clearInterval'],
+        ].map((name) => [name, 'readonly']),
+      ),
     },
     rules: {
       'max-lines': ['error', 500],

@@ -1,5 +1,5 @@
 // Sets up everything, then checks the format and runs lint, type check, tests and package checks of all packages, one
-// after the other.
+// after the other; in the end the fuzzers, briefly.
 import { buildEnvironment, setup } from './lib/setup.mjs';
 import { findNvcc } from '../packages/kernels-cuda/scripts/find-nvcc.mjs';
 import { step, turboCommand } from './lib/commands.mjs';
@@ -24,3 +24,6 @@ step(
   ]),
   { env: buildEnvironment(), show: true },
 );
+step('Testing the fuzzers', [process.execPath, '--test', 'tooling/fuzz/fuzz.test.mjs']);
+// A glance with inputs that are always the same; npm run fuzz looks longer and at others.
+step('Fuzzing', [process.execPath, 'scripts/fuzz.mjs', '--seed', '1', '--inputs', '150', '--seconds', '6']);

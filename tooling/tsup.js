@@ -7,7 +7,8 @@ export const library = (entry = ['src/index.ts'], more = {}) =>
     format: ['esm', 'cjs'],
     target: 'node20',
     platform: 'node',
-    dts: true,
+    // What is marked @internal is not declared: a caller sees neither it nor the types of other packages in it.
+    dts: { compilerOptions: { stripInternal: true } },
     sourcemap: true,
     clean: true,
     shims: true,

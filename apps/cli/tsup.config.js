@@ -1,2 +1,2 @@
 import { library } from '../../tooling/tsup.js';
-export default library(['src/main.ts'], { format: ['esm'], dts: false, shims: false, splitting: false });
+export default library(['src/main.ts'], { format: ['esm'], dts: false, shims: false, splitting: true });

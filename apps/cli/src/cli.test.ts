@@ -263,6 +263,27 @@ describe('errors', () => {
     expect(stderr).not.toContain('    at ');
   });
 
+  it.each([
+    [['run', '--promt', 'x'], { code: 'usage', message: expect.stringContaining("unknown option '--promt'") }],
+    [['run', '--top-p', '2'], { code: 'usage', fields: { rule: 'commander.invalidArgument' } }],
+    [['rnu'], { code: 'usage' }],
+    [['plan'], { code: 'usage', message: "missing required argument 'model'" }],
+    [['eval'], { code: 'usage' }],
+    [['bench'], { code: 'config', op: 'bench', fields: {} }],
+    [['eval', '--text', 'missing.json'], { code: 'config', op: 'eval' }],
+    [['plan', 'missing.json'], { code: 'config', op: 'plan' }],
+    [['inspect', 'no-such-folder', '--local-files-only'], { code: 'checkpoint', fields: { id: 'no-such-folder' } }],
+    [['quantize', '@q/nano', 'out'], { code: 'config', message: expect.stringContaining('no quantization is given') }],
+    [['run', '-p', 'x', '--device', 'cpu:7'], { code: expect.any(String), op: expect.any(String) }],
+  ])('q %j --json is one line of JSON', async (args, error) => {
+    const { code, stdout, stderr } = await q([...args, '--json']);
+    expect({ code, stdout }).toEqual({ code: 1, stdout: '' });
+    expect(stderr).toMatch(/^\{.*\}\n$/);
+    const report = JSON.parse(stderr) as { error: Record<string, unknown> };
+    expect(report.error).toMatchObject(error);
+    expect(Object.keys(report.error).sort()).toEqual(['code', 'fields', 'message', 'op']);
+  });
+
   it('prints the stack with --verbose', async () => {
     const { code, stderr } = await q(['run', 'no-such-folder', '-p', 'x', '--verbose']);
     expect(code).toBe(1);

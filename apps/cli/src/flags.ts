@@ -1,6 +1,6 @@
 import { BitsAndBytesConfig, ConfigError, numericsModes, type LoadModelOptions, type Numerics } from '@q/transformers';
 import { Option, type Command } from 'commander';
-import { positiveInteger } from './parse.js';
+import { collect, positiveInteger } from './parse.js';
 
 /** Values of the flags that every command which loads a model shares. */
 export interface ModelFlags {
@@ -16,6 +16,7 @@ export interface ModelFlags {
   threads?: number;
   revision?: string;
   localFilesOnly?: boolean;
+  ignoreConfigKey?: string[];
   json?: boolean;
 }
 
@@ -50,6 +51,7 @@ export function addModelFlags(command: Command): Command {
             'bfloat16',
           ]),
         )
+        .addOption(ignoreConfigKeyOption())
         .option('--device <device>', 'where the model goes: cpu, cuda, cuda:0', 'cpu')
         .option('--threads <n>', 'threads of the CPU device (default: physical cores)', positiveInteger),
     ),
@@ -69,30 +71,33 @@ export const addHubFlags = (command: Command): Command =>
     .option('--revision <name>', 'branch, tag or commit of a Hugging Face model')
     .option('--local-files-only', 'use no network');
 
+/** The flag of commands that read a model's config.json. */
+export const ignoreConfigKeyOption = (): Option =>
+  new Option(
+    '--ignore-config-key <key>',
+    'read config.json without this key, such as rope_scaling.alpha; may be repeated',
+  ).argParser(collect);
+
 export const addOutputFlags = (command: Command): Command => command.option('--json', 'print the result as JSON');
 
-/** The quantization that the flags ask for. @throws ConfigError for flags that contradict each other. */
+/**
+ * The quantization that the flags ask for. nf4 is the default of the flags, which nobody asked for: a checkpoint that
+ * is fp4 already is no contradiction to it.
+ * @throws ConfigError for flags that contradict each other.
+ */
 export function quantizationOf(flags: ModelFlags): BitsAndBytesConfig | undefined {
-  const {
-    loadIn4bit = false,
-    loadIn8bit = false,
-    quantType = 'nf4',
-    doubleQuant = false,
-    computeDtype = 'float32',
-  } = flags;
+  const { loadIn4bit = false, loadIn8bit = false, quantType, doubleQuant, computeDtype } = flags;
   if (loadIn4bit && loadIn8bit)
     throw new ConfigError('q', '--load-in-4bit and --load-in-8bit are both given', { fix: 'give one of them' });
-  if (loadIn8bit) refuse4bitFlags(flags);
+  if (!loadIn4bit) refuse4bitFlags(flags);
   if (loadIn8bit) return new BitsAndBytesConfig({ loadIn8bit });
-  if (loadIn4bit)
-    return new BitsAndBytesConfig({
-      loadIn4bit,
-      bnb4bitQuantType: quantType,
-      bnb4bitUseDoubleQuant: doubleQuant,
-      bnb4bitComputeDtype: computeDtype,
-    });
-  refuse4bitFlags(flags);
-  return undefined;
+  if (!loadIn4bit) return undefined;
+  return new BitsAndBytesConfig({
+    loadIn4bit,
+    ...(quantType !== undefined && { bnb4bitQuantType: quantType }),
+    ...(doubleQuant !== undefined && { bnb4bitUseDoubleQuant: doubleQuant }),
+    ...(computeDtype !== undefined && { bnb4bitComputeDtype: computeDtype }),
+  }).withDefaults({ bnb4bitQuantType: 'nf4' });
 }
 
 function refuse4bitFlags({ quantType, doubleQuant, computeDtype }: ModelFlags): void {
@@ -117,6 +122,7 @@ export function loadOptions(flags: ModelFlags, signal: AbortSignal): LoadModelOp
     threads: flags.threads,
     revision: flags.revision,
     localFilesOnly: flags.localFilesOnly,
+    ignoreConfigKeys: flags.ignoreConfigKey,
     signal,
   };
 }

@@ -1,6 +1,6 @@
 import { AutoModelForCausalLM, type CausalModel } from '@q/transformers';
 import { loadOptions, type ModelFlags } from './flags.js';
-import { note } from './output.js';
+import { warn } from './output.js';
 import { progressBar } from './progress.js';
 
 export interface LoadedModel {
@@ -10,14 +10,19 @@ export interface LoadedModel {
 
 /** Loads a model as the flags say, with a progress bar; its warnings go to stderr. The caller disposes it. */
 export async function loadModel(id: string, flags: ModelFlags, signal: AbortSignal): Promise<LoadedModel> {
+  using downloads = progressBar('fetching', 'bytes');
   using bar = progressBar('loading', 'bytes');
   const started = performance.now();
   const model = await AutoModelForCausalLM.fromPretrained(id, {
     ...loadOptions(flags, signal),
-    onProgress: (progress) => bar.update(progress.bytes, progress.totalBytes),
+    onDownload: (progress) => downloads.update(progress.bytes, progress.totalBytes),
+    onProgress: (progress) => {
+      downloads.stop();
+      bar.update(progress.bytes, progress.totalBytes);
+    },
   });
   const loadMs = performance.now() - started;
-  for (const line of model.warnings) note(`warning: ${line}`);
+  for (const line of model.warnings) warn(line, flags);
   return { model, loadMs };
 }
 

@@ -1,7 +1,7 @@
 #!/usr/bin/env node
-import { CommanderError } from 'commander';
-import { reportError } from './errors.js';
-import { createProgram } from './program.js';
+// Signals are watched before anything else is loaded, so that there is no moment at which they end the process
+// without an exit code.
+import { constants } from 'node:os';
 
 // A reader that closed the pipe (`q run | head`) ends the program without a fuss.
 process.stdout.on('error', (error: NodeJS.ErrnoException) => {
@@ -9,21 +9,34 @@ process.stdout.on('error', (error: NodeJS.ErrnoException) => {
   throw error;
 });
 
+/** How long a command may take to give back what it holds; files that it was writing are not in place yet. */
+const patienceMs = 3000;
+
 const abort = new AbortController();
-const interrupt = () => {
-  if (abort.signal.aborted) process.exit(130);
+let interrupted: number | undefined;
+function interrupt(name: 'SIGINT' | 'SIGTERM'): void {
+  if (interrupted !== undefined) process.exit(interrupted);
+  interrupted = 128 + constants.signals[name];
   abort.abort(new DOMException('interrupted', 'AbortError'));
-};
+  setTimeout(() => process.exit(interrupted), patienceMs).unref();
+}
 process.on('SIGINT', interrupt);
 process.on('SIGTERM', interrupt);
 
+const end = process.argv.indexOf('--');
+const options = process.argv.slice(2, end < 0 ? undefined : end);
+const [json, verbose] = ['--json', '--verbose'].map((name) => options.includes(name));
+
 try {
-  await createProgram(abort.signal).parseAsync(process.argv);
+  const { createProgram } = await import('./program.js');
+  abort.signal.throwIfAborted();
+  await createProgram(abort.signal, { json }).parseAsync(process.argv);
 } catch (error) {
-  if (error instanceof CommanderError) process.exitCode = error.exitCode;
-  else if (abort.signal.aborted) process.exitCode = 130;
-  else {
-    reportError(error, process.argv.includes('--verbose'));
-    process.exitCode = 1;
+  // Help and the version come as errors with exit code 0.
+  process.exitCode = (error as { exitCode?: number }).exitCode ?? 1;
+  if (interrupted === undefined && process.exitCode !== 0) {
+    const { reportError } = await import('./errors.js');
+    reportError(error, { verbose, json });
   }
 }
+if (interrupted !== undefined) process.exitCode = interrupted;

@@ -1,6 +1,7 @@
-import { mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { copyFile, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { q, qJson } from './testing.js';
 
@@ -67,6 +68,22 @@ describe('q plan', () => {
     expect([custom.code, custom.stderr]).toEqual([1, expect.stringMatching(/--offload/)]);
     const { deviceMap } = await qJson<PlanJson>(...args, '--offload');
     expect(Object.values(deviceMap)).toContain('cpu');
+  });
+
+  it('runs the commands of the README as they are written', async () => {
+    const repository = fileURLToPath(new URL('../../..', import.meta.url));
+    const readme = await readFile(join(repository, 'README.md'), 'utf8');
+    await copyFile(join(repository, 'docs/examples/llama-2-7b.json'), join(folder, 'copied.json'));
+    const commands = [...readme.matchAll(/^npm run (-s )?q -- (plan config\.json .*?)(?:\s+#.*)?$/gm)];
+    expect(commands).toHaveLength(3);
+    for (const [, silent, text] of commands) {
+      const args = text.replace('config.json', join(folder, 'copied.json'));
+      const words = [...args.matchAll(/'([^']*)'|(\S+)/g)].map(([, quoted, word]) => quoted ?? word);
+      const { code, stdout, stderr } = await q(words);
+      expect({ code, stderr }).toEqual({ code: 0, stderr: '' });
+      if (words.includes('--json')) expect(JSON.parse(stdout)).toHaveProperty('deviceMap');
+      expect(words.includes('--json')).toBe(silent !== undefined);
+    }
   });
 
   it('explains every module', async () => {

@@ -1,4 +1,4 @@
-import { spawn } from 'node:child_process';
+import { spawn, type ChildProcess } from 'node:child_process';
 import { fileURLToPath } from 'node:url';
 
 export const main = fileURLToPath(new URL('../dist/main.js', import.meta.url));
@@ -10,12 +10,22 @@ export interface Finished {
   readonly stderr: string;
 }
 
-/** Runs the built `q`. @param interruptAfter sends SIGINT when this text appears on stdout */
+export interface RunOptions {
+  /** Standard input; `'open'` never ends. Default: empty. */
+  readonly input?: string;
+  /** Sends SIGINT when this text appears on stdout. */
+  readonly interruptAfter?: string;
+  readonly env?: NodeJS.ProcessEnv;
+  /** Gets the process as it starts. */
+  readonly onStart?: (child: ChildProcess) => void;
+}
+
+/** Runs the built `q`. */
 export function q(
   args: readonly string[],
-  { input, interruptAfter }: { input?: string; interruptAfter?: string } = {},
+  { input, interruptAfter, env: more, onStart }: RunOptions = {},
 ): Promise<Finished> {
-  const env = { ...process.env, NO_COLOR: '1', FORCE_COLOR: undefined, COLUMNS: '100' };
+  const env = { ...process.env, NO_COLOR: '1', FORCE_COLOR: undefined, COLUMNS: '100', ...more };
   const child = spawn(process.execPath, [main, ...args], { env, stdio: ['pipe', 'pipe', 'pipe'] });
   let [stdout, stderr] = ['', ''];
   let interrupted = false;
@@ -28,7 +38,8 @@ export function q(
   });
   child.stderr.setEncoding('utf8').on('data', (text: string) => (stderr += text));
   child.stdin.on('error', () => undefined); // a command that does not read its input may be gone already
-  child.stdin.end(input ?? '');
+  if (input !== 'open') child.stdin.end(input ?? '');
+  onStart?.(child);
   return new Promise((resolve, reject) =>
     child.on('error', reject).on('close', (code) => resolve({ code, stdout, stderr })),
   );

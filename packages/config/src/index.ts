@@ -29,7 +29,8 @@ export {
   type GenerationOptions,
   type ResolvedGenerationOptions,
 } from './generation-fields.js';
-export { maxContext, ROPE_TYPES, type RopeConfig, type RopeType } from './rope.js';
+export { maxContext } from './max-context.js';
+export { ROPE_TYPES, type RopeConfig, type RopeType } from './rope.js';
 export type { Activation, DecoderConfig, LayerType } from './models/definition.js';
 export {
   MODEL_TYPES,

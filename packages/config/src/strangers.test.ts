@@ -6,7 +6,7 @@ import { ConfigError, QError, UnsupportedError } from './errors.js';
 import { parseConfigText } from './json.js';
 import { MAX_JSON_DEPTH, MAX_POSITIONS } from './limits.js';
 import { parseModelConfig } from './model-config.js';
-import { maxContext } from './rope.js';
+import { maxContext } from './max-context.js';
 
 const root = fileURLToPath(new URL('../fixtures/', import.meta.url));
 const base = (name: string): Record<string, unknown> =>

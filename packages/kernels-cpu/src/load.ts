@@ -41,8 +41,16 @@ function packageRoot(): string {
   return folder;
 }
 
-/** Builds the addon where this package lies, from an installed package too (its bin `q-build-cpu`). */
-const buildCommand = (): string => `\`node ${join(packageRoot(), 'scripts', 'build-native.mjs')}\``;
+/**
+ * How to get the addon: builds it where this package lies, whatever package manager put it there; paths are quoted as
+ * every shell takes them. In a bundle there is nothing to build from.
+ */
+function advice(verb: string): string {
+  const script = join(packageRoot(), 'scripts', 'build-native.mjs');
+  if (!existsSync(script))
+    return 'this code is bundled, and an addon cannot be: leave @q/kernels-cpu, @q/kernels-cuda and @q/nano out of the bundle (esbuild: --external:@q/*) and install them beside it';
+  return `${verb}: node "${script}"`;
+}
 
 /** Where the addon may be, best first: the prebuilt package of this platform, then the package's own build. */
 export function addonCandidates(): string[] {
@@ -70,12 +78,12 @@ export function loadAddon(candidates: readonly string[] = addonCandidates()): Cp
       path: candidate,
       got: addon.abi,
       expected: abiHash,
-      fix: `reinstall, or build it again: ${buildCommand()}`,
+      fix: advice('reinstall, or build it again'),
     });
   }
   throw new NativeError('kernels-cpu', 'no native addon could be loaded', {
     tried,
     why: `there is neither a prebuilt binary for ${process.platform}-${process.arch} nor a local build`,
-    fix: `build it with ${buildCommand()} (or, in the repository, \`pnpm build\` in packages/kernels-cpu); that needs g++ 11 or clang 14, make and cmake 3.18, or newer`,
+    fix: advice('build it, which takes a minute and needs g++ 11 or clang 14, make and cmake 3.18, or newer'),
   });
 }

@@ -15,7 +15,7 @@ export const addonPath: string = fileURLToPath(new URL('../build/Release/q_cuda.
 /**
  * The command that builds the addon where this package lies, from an installed package too (its bin `q-build-cuda`).
  */
-export const buildCommand: string = `node ${fileURLToPath(new URL('../scripts/build-native.mjs', import.meta.url))}`;
+export const buildCommand: string = `node "${fileURLToPath(new URL('../scripts/build-native.mjs', import.meta.url))}"`;
 
 const cannotOpen = (index: number, ...reasons: (string | undefined)[]): DriverFailure =>
   Object.assign(new Error(`cuda:${index} cannot be opened: ${reasons.filter(Boolean).join('; ')}`), {

@@ -34,4 +34,6 @@ export * from './weights/dummy.js';
 export * from './weights/save.js';
 export { resolveModelFolder, type ResolveModelOptions } from './hub/resolve.js';
 export type { DownloadProgress } from './hub/download.js';
-export { hubEnvironment, type HubEnvironment } from './hub/env.js';
+export type { ModelFiles } from './hub/file-sets.js';
+export { hubLimits, type HubLimits } from './hub/limits.js';
+export { hubEnvironment, type HubEnvironment, type ProxySettings } from './hub/env.js';

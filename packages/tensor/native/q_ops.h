@@ -175,7 +175,9 @@ class Words {
     if (offset % element != 0 || bytes % element != 0)
       refuse(name, "has offset " + std::to_string(offset) + " and " + std::to_string(bytes) +
                        " bytes, which must be multiples of " + std::to_string(element));
-    return {static_cast<char*>(memory.data) + offset, DType(dtype), bytes};
+    const Tensor read{static_cast<char*>(memory.data) + offset, DType(dtype), bytes};
+    note(read);
+    return read;
   }
   void enter(const char* list, int64_t i) { prefix_ = std::string(list) + "[" + std::to_string(i) + "]."; }
   void leave() { prefix_.clear(); }
@@ -185,6 +187,8 @@ class Words {
 
  protected:
   virtual Memory memory(int64_t buffer) = 0;
+  /// Sees every tensor that is read.
+  virtual void note(const Tensor&) {}
 
  private:
   [[noreturn]] void refuse(const char* name, const std::string& what) { throw Refused(prefix_ + name + " " + what); }
@@ -993,7 +997,7 @@ inline Size ceil(Size a, Size b) {
 inline Size strided(Size rows, Size stride, Size width) {
   return rows.value == 0 ? Size{0} : Size{rows.value - 1} * stride + width;
 }
-inline Size count_of(const Tensor& t) { return {t.bytes / element_bytes(t.dtype)}; }
+inline Size elements_in(const Tensor& t) { return {t.bytes / element_bytes(t.dtype)}; }
 template <class Item, class Of> Size sum_of(const Item* items, int64_t count, Of of) {
   Size sum{0};
   for (int64_t i = 0; i < count; ++i) sum = sum + Size{of(items[i])};
@@ -1023,7 +1027,7 @@ class Check {
       return;
     }
     dtype(name, t.dtype, kind);
-    const int64_t held = count_of(t).value;
+    const int64_t held = elements_in(t).value;
     if (held < needed.value)
       refuse(name, "holds " + std::to_string(held) + " elements, " + std::to_string(needed.value) + " are needed");
   }
@@ -1098,7 +1102,7 @@ inline void check(const CopyArgs& a, Check& c) {
 }
 
 inline void check(const CastArgs& a, Check& c) {
-  c.where(count_of(a.x).value == count_of(a.out).value, "out must have as many elements as x");
+  c.where(elements_in(a.x).value == elements_in(a.out).value, "out must have as many elements as x");
   c.where(((Size{int64_t(a.x.dtype)}.value <= Size{int64_t(DType::bf16)}.value) && (Size{int64_t(a.out.dtype)}.value <= Size{int64_t(DType::bf16)}.value)) || ((Size{int64_t(a.x.dtype)}.value == Size{int64_t(DType::i64)}.value) && (Size{int64_t(a.out.dtype)}.value == Size{int64_t(DType::i32)}.value)), "x and out must be floats, or i64 and i32");
   c.apart("out", a.out, "x", a.x, false);
 }

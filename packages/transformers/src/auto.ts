@@ -7,16 +7,18 @@ import {
   GenerationConfig,
   parseModelConfig,
   type ModelConfig,
+  type QuantizationConfig,
 } from '@q/config';
-import { loadDummy, loadParameters, openCheckpoint, quantizerFor, type LoadProgress } from '@q/loader';
+import { loadDummy, loadParameters, openCheckpoint, quantizerFor, skipWarnings, type LoadProgress } from '@q/loader';
 import { architectureOf, buildModel, parameterSlots } from '@q/models';
-import { isFloat, parseDType, type Backend, type FloatDType } from '@q/tensor';
+import type { ParameterSlot } from '@q/tensor';
 import { openDevice } from './device.js';
+import { activationDType, cacheDType, floatDType, storedDType } from './dtypes.js';
 import { hubOptionNames, modelFolder, readOptional, readRequired, type HubOptions } from './files.js';
 import { CausalModel } from './model.js';
 import { assertModelConfig, placeOnOne, type PlacementOptions } from './placement.js';
 import { quantizationFor, type QuantizationOptions } from './quantization.js';
-import { optionalTokenizer } from './tokenizer.js';
+import { tokenizerOfModel } from './tokenizer/load.js';
 
 /** How intermediate results are rounded. */
 export const numericsModes = ['fused', 'eager'] as const;
@@ -79,7 +81,7 @@ export const AutoConfig = {
     options: HubOptions & { readonly ignoreConfigKeys?: readonly string[] } = {},
   ): Promise<ModelConfig> {
     assertKnownKeys('AutoConfig.fromPretrained', options, [...hubOptionNames, 'ignoreConfigKeys']);
-    return configOf(await modelFolder(idOrPath, options), options.ignoreConfigKeys);
+    return configOf(await modelFolder(idOrPath, { ...options, files: 'config' }), options.ignoreConfigKeys);
   },
 };
 
@@ -97,8 +99,16 @@ export const AutoModelForCausalLM = {
    */
   async fromPretrained(idOrPath: string, options: LoadModelOptions = {}): Promise<CausalModel> {
     checkLoadOptions('AutoModelForCausalLM.fromPretrained', options);
-    const folder = await modelFolder(idOrPath, options);
-    return loadModel(await configOf(folder, options.ignoreConfigKeys), folder, options);
+    const warnings: string[] = [];
+    const folder = await modelFolder(idOrPath, {
+      ...options,
+      files: options.loadFormat === 'dummy' ? 'settings' : 'model',
+      onWarning: (line) => {
+        warnings.push(line);
+        options.onWarning?.(line);
+      },
+    });
+    return loadModel(await configOf(folder, options.ignoreConfigKeys), folder, options, warnings);
   },
 
   /** A model of a config with random weights (`loadFormat: 'dummy'`), for measuring. */
@@ -126,25 +136,30 @@ async function loadModel(
   config: ModelConfig,
   folder: string | undefined,
   options: LoadModelOptions,
+  warningsOfHub: readonly string[] = [],
 ): Promise<CausalModel> {
   const { signal, loadFormat = 'auto', numerics = 'fused' } = options;
-  const warnings = config.warnings.map(({ message }) => message);
+  const warnings = [...warningsOfHub, ...config.warnings.map(({ message }) => message)];
   if (loadFormat !== 'auto' && loadFormat !== 'dummy')
     throw new ConfigError('fromPretrained', `loadFormat is "${String(loadFormat)}"`, { fix: 'use "auto" or "dummy"' });
   if (!numericsModes.includes(numerics))
     throw new ConfigError('fromPretrained', `numerics is "${String(numerics)}"`, {
       fix: `use ${numericsModes.map((mode) => `"${mode}"`).join(' or ')}`,
     });
-  const { stored, wanted } = quantizationFor(config, options);
+  const { stored, wanted, ...quantization } = quantizationFor(config, options);
+  warnings.push(...quantization.warnings);
   const architecture = architectureOf(config.modelType);
-  const tokenizer = folder === undefined ? undefined : await optionalTokenizer(folder);
+  const { tokenizer, problem } = await tokenizerOfModel(folder, warnings, { signal });
   const generationConfig = await generationConfigOf(folder, config);
+  warnings.push(...generationWarnings(generationConfig));
   const dtype = floatDType('torchDtype', options.torchDtype ?? 'auto');
   const device = await placeOnOne(config, {
     deviceMap: options.deviceMap,
     maxMemory: options.maxMemory,
     torchDtype: options.torchDtype,
-    quantizationConfig: stored ?? wanted,
+    loadIn8bit: options.loadIn8bit,
+    loadIn4bit: options.loadIn4bit,
+    quantizationConfig: options.quantizationConfig,
   });
   const backend = openDevice(device, {
     threads: options.threads,
@@ -155,7 +170,8 @@ async function loadModel(
   try {
     const slots = parameterSlots(model, config.tieWordEmbeddings ? architecture.tied : {});
     const quantizer = wanted && quantizerFor(wanted, architecture.keepDense);
-    const activations = activationDType(backend, dtype ?? storedDType(config));
+    warnings.push(...withoutEffect(wanted, slots));
+    const activations = activationDType(backend.caps.activationDtypes, dtype ?? storedDType(config));
     // A GPU multiplies in the activation dtype, so dense weights have it too; the CPU takes any.
     const weights = device === 'cpu' ? dtype : activations;
     if (loadFormat === 'dummy')
@@ -177,7 +193,7 @@ async function loadModel(
     // In eager LLM.int8 a row depends on the others of its pass, and Python runs prompts whole.
     const engine = {
       dtype: activations,
-      kvDtype,
+      kvDtype: cacheDType(kvDtype, activations),
       maxBatchSize: options.maxBatchSize,
       prefillChunk: numerics === 'eager' ? Infinity : undefined,
     };
@@ -185,6 +201,7 @@ async function loadModel(
       config,
       generationConfig,
       tokenizer,
+      tokenizerProblem: problem,
       backend,
       model,
       slots,
@@ -200,6 +217,17 @@ async function loadModel(
   }
 }
 
+/** Modules to skip that are none: an option of the caller without effect, so Node's own warning says it as well. */
+function withoutEffect(wanted: QuantizationConfig | undefined, slots: readonly ParameterSlot[]): string[] {
+  const lines = skipWarnings(wanted, slots);
+  for (const line of lines) process.emitWarning(line, { code: 'Q_SKIP_MODULES' });
+  return lines;
+}
+
+/** Keys that were passed over, and values that will be refused; what merely has no effect is not worth a line here. */
+const generationWarnings = ({ warnings }: GenerationConfig): string[] =>
+  warnings.filter(({ code }) => code === 'unknown_key' || code === 'invalid').map(({ message }) => message);
+
 /** generation_config.json, or what config.json says of special tokens. */
 async function generationConfigOf(folder: string | undefined, config: ModelConfig): Promise<GenerationConfig> {
   const text = folder === undefined ? undefined : await readOptional(folder, 'generation_config.json');
@@ -211,16 +239,3 @@ async function generationConfigOf(folder: string | undefined, config: ModelConfi
     ...(pad !== null && { padTokenId: pad }),
   });
 }
-
-function floatDType(option: string, name: string): FloatDType | undefined {
-  if (name === 'auto') return undefined;
-  const dtype = parseDType(name);
-  if (isFloat(dtype)) return dtype;
-  throw new ConfigError('fromPretrained', `${option} is ${name}`, { fix: 'use float32, float16, bfloat16 or auto' });
-}
-
-const storedDType = (config: ModelConfig): FloatDType => floatDType('dtype', config.dtype ?? 'float16') ?? 'f16';
-
-/** The model's dtype where the device computes in it; the CPU computes in f32 whatever the weights are stored in. */
-const activationDType = (backend: Backend, wanted: FloatDType): FloatDType =>
-  backend.caps.activationDtypes.includes(wanted) ? wanted : backend.caps.activationDtypes[0];

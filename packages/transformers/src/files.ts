@@ -1,7 +1,7 @@
 import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { CheckpointError, ConfigError, describeValue } from '@q/config';
-import { resolveModelFolder } from '@q/loader';
+import { resolveModelFolder, type DownloadProgress, type HubLimits, type ModelFiles } from '@q/loader';
 import { nanoFolder } from '@q/nano';
 
 /** Where a model comes from; shared by all `fromPretrained`. */
@@ -10,28 +10,63 @@ export interface HubOptions {
   readonly revision?: string;
   /** Folder of the Hugging Face cache. Default: `HF_HUB_CACHE`, `HF_HOME/hub` or `~/.cache/huggingface/hub`. */
   readonly cacheDir?: string;
-  /** Use no network. Default false. */
+  /** Use no network. Default false; `HF_HUB_OFFLINE` and `TRANSFORMERS_OFFLINE` come before it. */
   readonly localFilesOnly?: boolean;
-  /** Access token for gated and private models. */
-  readonly token?: string;
+  /** Access token for gated and private models; `false` sends none. Default: `HF_TOKEN`, or the stored one. */
+  readonly token?: string | false;
+  /** Used for all requests to the hub. Default: the global `fetch`, through `HTTPS_PROXY` and the like. */
+  readonly fetch?: typeof fetch;
+  /** Other timeouts (milliseconds), retries and sizes than those of `hubLimits`. */
+  readonly hubLimits?: Partial<HubLimits>;
+  /** Told how far downloads are. */
+  readonly onDownload?: (progress: DownloadProgress) => void;
+  /** Told, in a line each, what is used in place of what was asked for, such as a cached snapshot. */
+  readonly onWarning?: (line: string) => void;
   readonly signal?: AbortSignal;
 }
 
-export const hubOptionNames = ['revision', 'cacheDir', 'localFilesOnly', 'token', 'signal'] as const;
+export const hubOptionNames = [
+  'revision',
+  'cacheDir',
+  'localFilesOnly',
+  'token',
+  'fetch',
+  'hubLimits',
+  'onDownload',
+  'onWarning',
+  'signal',
+] as const;
+
+export interface ModelFolderOptions extends HubOptions {
+  /** What is needed: `model`, `settings` (a model without its weights), `tokenizer` or `config`. Default `model`. */
+  readonly files?: ModelFiles;
+}
 
 /**
  * The folder of a model: a local path, `@q/nano`, or a Hub id (from the cache, else downloaded).
  * @throws ConfigError unless it is a string with something in it
  */
-export async function modelFolder(idOrPath: string, options: HubOptions = {}): Promise<string> {
+export async function modelFolder(idOrPath: string, options: ModelFolderOptions = {}): Promise<string> {
   if (typeof idOrPath !== 'string' || idOrPath.trim() === '')
     throw new ConfigError('fromPretrained', `the model is ${describeValue(idOrPath)}`, {
       fix: 'give a folder, a Hugging Face id such as "org/name", or "@q/nano"',
     });
   if (idOrPath === '@q/nano') return nanoFolder();
-  const { revision, cacheDir, localFilesOnly, token, signal } = options;
-  const resolved = await resolveModelFolder(idOrPath, { revision, cacheDir, localFilesOnly, token, signal });
-  return typeof resolved === 'string' ? resolved : (resolved as { folder: string }).folder;
+  const { revision, cacheDir, localFilesOnly, token, fetch, hubLimits, onDownload, signal, files, onWarning } = options;
+  if (onDownload !== undefined && typeof onDownload !== 'function')
+    throw new ConfigError('fromPretrained', 'onDownload must be a function', { got: typeof onDownload });
+  return resolveModelFolder(idOrPath, {
+    revision,
+    cacheDir,
+    localFilesOnly,
+    token,
+    fetch,
+    limits: hubLimits,
+    onProgress: onDownload,
+    signal,
+    files,
+    onWarning,
+  });
 }
 
 /** The bytes of a file of the folder; undefined when there is none. */

@@ -3,7 +3,7 @@ import { ConfigError, GenerationConfig, UnsupportedError, type GenerationOptions
 import type { GenerationRequest } from '@q/generate';
 import { describe, expect, it } from 'vitest';
 import { requestsFor, type GenerateOptions } from './generation-options.js';
-import type { Tokenizer } from './tokenizer.js';
+import type { Tokenizer } from './tokenizer/tokenizer.js';
 
 const tokenizer = { encode: (text: string) => Array.from(text, (_, i) => i) } as unknown as Tokenizer;
 const context = { tokenizer, vocabSize: 100, maxContext: 64 };

@@ -16,7 +16,7 @@ import {
 } from '@q/config';
 import type { GenerationRequest } from '@q/generate';
 import { promptIds, type PromptInput } from './inputs.js';
-import type { Tokenizer } from './tokenizer.js';
+import type { Tokenizer } from './tokenizer/tokenizer.js';
 
 export interface GenerateInput extends PromptInput {
   /**

@@ -1,13 +1,9 @@
 export { AutoConfig, AutoModelForCausalLM, numericsModes, type LoadModelOptions, type Numerics } from './auto.js';
-export {
-  AutoTokenizer,
-  Tokenizer,
-  type ChatMessage,
-  type ChatOptions,
-  type DecodeOptions,
-  type EncodeOptions,
-  type PadOptions,
-} from './tokenizer.js';
+export { AutoTokenizer } from './tokenizer/load.js';
+export { Tokenizer, type ChatMessage, type ChatOptions } from './tokenizer/tokenizer.js';
+export type { DecodeOptions, EncodeOptions, PadOptions } from './tokenizer/options.js';
+export type { PaddedBatch } from './tokenizer/padding.js';
+export { tokenizerLimits } from './limits.js';
 export { CausalModel, type ForwardInput, type QuantizationSummary, type SaveOptions } from './model.js';
 export { Generation, type GenerationResult } from './generation.js';
 export type { GenerateInput, GenerateOptions } from './generation-options.js';
@@ -15,6 +11,7 @@ export { cudaCompiler, freeMemory, listDevices, measureCpuCeilings, openDevice, 
 export { modelFolder, type HubOptions } from './files.js';
 export { planFor, type PlanOptions } from './placement.js';
 export {
+  describeMessage,
   formatSize,
   parseSize,
   planPlacement,

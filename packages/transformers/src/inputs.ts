@@ -1,7 +1,7 @@
 // What callers give as prompts and ids, checked in their words.
 import { ConfigError, describeValue } from '@q/config';
 import { assertTokenIds } from '@q/generate';
-import type { Tokenizer } from './tokenizer.js';
+import type { Tokenizer } from './tokenizer/tokenizer.js';
 
 /** What to continue: ids (padded with `attentionMask`, or of any lengths without), one prompt, or several. */
 export interface PromptInput {

@@ -26,13 +26,15 @@ import {
 import { Generation } from './generation.js';
 import { generateInputNames, requestsFor, type GenerateOptions } from './generation-options.js';
 import { assertIdLists, withoutPadding } from './inputs.js';
-import type { Tokenizer } from './tokenizer.js';
+import type { Tokenizer } from './tokenizer/tokenizer.js';
 
 /** What a loaded model is made of; `fromPretrained` puts it together. */
 export interface ModelParts {
   readonly config: ModelConfig;
   readonly generationConfig: GenerationConfig;
   readonly tokenizer: Tokenizer | undefined;
+  /** Why there is no tokenizer although the folder has files for one; thrown when one is needed. */
+  readonly tokenizerProblem?: Error;
   readonly backend: Backend;
   readonly model: CausalLM;
   readonly slots: readonly ParameterSlot[];
@@ -171,12 +173,20 @@ export class CausalModel implements AsyncDisposable {
       this.#assertLive('generate');
       assertKnownKeys('generate', options, [...generateInputNames, ...GENERATION_OPTION_NAMES]);
       const { vocabSize, maxContext } = this.#parts.model;
-      const { generationConfig: base, tokenizer } = this;
+      const { generationConfig: base, tokenizer: decoder } = this;
+      const tokenizer = this.#tokenizerFor(options);
       const requests = requestsFor(options, { base, tokenizer, vocabSize, maxContext });
       const { signal } = options;
-      return { requests, run: () => this.#engine.run(requests, { decoder: tokenizer, signal }) };
+      return { requests, run: () => this.#engine.run(requests, { decoder, signal }) };
     });
     return new Generation(plan);
+  }
+
+  /** @throws what was wrong with the tokenizer's files, when the prompt needs one. */
+  #tokenizerFor({ inputIds }: GenerateOptions): Tokenizer | undefined {
+    const { tokenizer, tokenizerProblem } = this.#parts;
+    if (tokenizerProblem && inputIds === undefined) throw tokenizerProblem;
+    return tokenizer;
   }
 
   /**

@@ -3,26 +3,32 @@ import {
   assertKnownKeys,
   ConfigError,
   describeValue,
+  maxContext,
   UnsupportedError,
   type BitsAndBytesConfig,
   type ModelConfig,
   type QuantizationConfig,
 } from '@q/config';
 import {
+  findDevice,
   isStrategy,
   normalizeDeviceMap,
   planDevice,
   planPlacement,
+  PlanRefusedError,
   type Budgets,
   type DeviceMapInput,
   type DeviceReport,
   type Plan,
+  type PlanRequest,
   type Wiring,
 } from '@q/device-map';
 import { kvBlockSize } from '@q/generate';
 import { buildModel, planTree } from '@q/models';
 import { dtypeBytes, type FloatDType } from '@q/tensor';
-import { freeMemory } from './device.js';
+import { freeMemory, listDevices } from './device.js';
+import { activationDType, cacheDType, computeDTypes, floatDType, storedDType } from './dtypes.js';
+import { quantizationFor, type QuantizationOptions } from './quantization.js';
 
 export interface PlacementOptions {
   /** `auto`, `balanced`, `balanced_low_0`, `sequential`, a device, or `{ module: device }`. */
@@ -31,16 +37,20 @@ export interface PlacementOptions {
   readonly maxMemory?: Budgets;
 }
 
-export interface PlanOptions extends PlacementOptions {
+/**
+ * What to plan for. Quantization is what loading would do: that of the checkpoint, else `loadIn4bit`, `loadIn8bit` or
+ * `quantizationConfig`.
+ */
+export interface PlanOptions extends PlacementOptions, QuantizationOptions {
+  /** Dtype of dense weights. Default `auto`: what config.json says. */
   readonly torchDtype?: string;
-  readonly quantizationConfig?: QuantizationConfig;
   /** Let quantized modules go to cpu and disk. Default false: an error, as in transformers. */
   readonly quantizedOffload?: boolean;
   /** Tokens per sequence to keep room for. Default: no room for the cache. */
   readonly context?: number;
   /** Sequences to keep room for. Default 1. */
   readonly batch?: number;
-  /** Dtype of the cache. Default `f16`. */
+  /** Dtype of the cache. Default: what each device computes in: f32 on a CPU, the model's dtype on a GPU. */
   readonly kvDtype?: FloatDType;
   /** Whose planner is followed. Default `q`. */
   readonly wiring?: Wiring;
@@ -48,19 +58,12 @@ export interface PlanOptions extends PlacementOptions {
   readonly devices?: DeviceReport;
 }
 
-const bitsOf = (config: QuantizationConfig): 4 | 8 => {
-  const bnb = config as BitsAndBytesConfig;
-  if (config.quantMethod !== 'bitsandbytes')
-    throw new UnsupportedError('plan', `planning for ${config.quantMethod} is not supported`, {
-      fix: 'plan with a BitsAndBytesConfig',
-    });
-  return bnb.loadIn8bit ? 8 : 4;
-};
-
 const planOptionNames = [
   'deviceMap',
   'maxMemory',
   'torchDtype',
+  'loadIn8bit',
+  'loadIn4bit',
   'quantizationConfig',
   'quantizedOffload',
   'context',
@@ -68,7 +71,7 @@ const planOptionNames = [
   'kvDtype',
   'wiring',
   'devices',
-] as const;
+] as const satisfies readonly (keyof PlanOptions)[];
 
 /** @throws ConfigError unless it is what AutoConfig gives */
 export function assertModelConfig(op: string, config: unknown): asserts config is ModelConfig {
@@ -78,52 +81,107 @@ export function assertModelConfig(op: string, config: unknown): asserts config i
   });
 }
 
-/**
- * Where the modules of a config's model would go, without weights: sizes follow from the config alone.
- * @throws PlanRefusedError, ConfigError, UnsupportedError
- */
-export async function planFor(config: ModelConfig, options: PlanOptions = {}): Promise<Plan> {
+/** What `planFor` can tell before it plans. */
+function checkPlanOptions(config: ModelConfig, options: PlanOptions): void {
   assertModelConfig('planFor', config);
   assertKnownKeys('planFor', options, planOptionNames);
-  const {
-    deviceMap = 'auto',
-    maxMemory,
-    torchDtype,
-    quantizationConfig,
-    quantizedOffload,
-    context,
-    batch = 1,
-    kvDtype = 'f16',
-    wiring,
-    devices,
-  } = options;
-  if (context !== undefined) assertInteger('planFor', 'context', context);
-  assertInteger('planFor', 'batch', batch);
-  const dtype = !torchDtype || torchDtype === 'auto' ? (config.dtype ?? 'float32') : torchDtype;
-  const bnb = quantizationConfig as BitsAndBytesConfig | undefined;
-  return planPlacement({
+  const { context, batch, kvDtype } = options;
+  if (batch !== undefined) assertInteger('planFor', 'batch', batch);
+  if (kvDtype !== undefined && !computeDTypes.gpu.includes(kvDtype))
+    throw new ConfigError('planFor', `kvDtype is ${describeValue(kvDtype)}`, { fix: 'use "f32", "f16" or "bf16"' });
+  if (context === undefined) return;
+  assertInteger('planFor', 'context', context);
+  const most = maxContext(config);
+  if (context > most)
+    throw new ConfigError('planFor', `context is ${context}`, { why: `the model reaches ${most} tokens` });
+}
+
+/**
+ * Where the modules of a config's model would go, without weights: sizes follow from the config alone.
+ * @throws PlanRefusedError, ConfigError, UnsupportedError; PlacementError when this machine has no device to plan for
+ */
+export async function planFor(config: ModelConfig, options: PlanOptions = {}): Promise<Plan> {
+  checkPlanOptions(config, options);
+  const { deviceMap = 'auto', maxMemory, wiring, devices, quantizedOffload } = options;
+  const dense = floatDType('torchDtype', options.torchDtype ?? 'auto', 'planFor') ?? storedDType(config);
+  const { stored, wanted } = quantizationFor(config, options, 'planFor');
+  const request = {
     tree: planTree(config),
-    dtype,
+    dtype: names[dense],
     maxMemory,
     wiring,
     quantizedOffload,
     deviceMap,
-    devices: maxMemory || devices ? devices : await freeMemory(),
-    quantization: quantizationConfig && {
-      bits: bitsOf(quantizationConfig),
-      skipModules: bnb?.llmInt8SkipModules,
-      cpuOffload: bnb?.llmInt8EnableFp32CpuOffload,
-    },
-    reserve: context === undefined ? undefined : { kvCache: cacheReserve(config, context, batch, kvDtype) },
+    devices: maxMemory || devices ? devices : await devicesHere(),
+    quantization: plannedQuantization(stored ?? wanted),
+  };
+  return options.context === undefined ? planPlacement(request) : planWithCache(config, request, options, dense);
+}
+
+const names = { f32: 'float32', f16: 'float16', bf16: 'bfloat16' } as const satisfies Record<FloatDType, string>;
+
+function plannedQuantization(config: QuantizationConfig | undefined): PlanRequest['quantization'] {
+  if (!config) return undefined;
+  const { loadIn8bit, llmInt8SkipModules, llmInt8EnableFp32CpuOffload } = config as BitsAndBytesConfig;
+  return { bits: loadIn8bit ? 8 : 4, skipModules: llmInt8SkipModules, cpuOffload: llmInt8EnableFp32CpuOffload };
+}
+
+/** Free memory of this machine's devices. @throws ConfigError that says why there is none */
+async function devicesHere(): Promise<DeviceReport> {
+  const found = await freeMemory();
+  if (found.length > 0) return found;
+  throw new ConfigError('planFor', 'this machine has no device to plan for', {
+    why: listDevices()
+      .map(({ type, problem }) => `${type}: ${problem ?? 'none'}`)
+      .join('; '),
+    fix: 'give maxMemory, for example { 0: "24GiB", cpu: "64GiB" }',
   });
 }
 
-function cacheReserve(config: ModelConfig, context: number, batch: number, dtype: FloatDType) {
+/**
+ * Plans with room for the cache. Its dtype follows from the device, and the device from the plan: layers that turn out
+ * to live on the host are given the host's dtype, until no more of them do.
+ */
+function planWithCache(config: ModelConfig, request: PlanRequest, options: PlanOptions, dense: FloatDType): Plan {
+  const { context, batch = 1 } = options;
+  const given = options.kvDtype;
+  const bytesOn = (device: 'cpu' | 'gpu') =>
+    dtypeBytes(cacheDType(given, activationDType(computeDTypes[device], dense)));
+  const layers = cachedLayers(config, request.tree);
+  const onHost = new Set<string>();
+  const planOnce = (): Plan => {
+    const bytesPerToken = layers.map(({ path, elements }) => elements * bytesOn(onHost.has(path) ? 'cpu' : 'gpu'));
+    const paths = layers.map(({ path }) => path);
+    const kvCache = { layers: paths, bytesPerToken, context: context!, batch, pageTokens: kvBlockSize };
+    return planPlacement({ ...request, reserve: { kvCache } });
+  };
+  for (;;) {
+    const plan = refusedOr(planOnce);
+    const { deviceMap } = plan instanceof PlanRefusedError ? plan.plan : plan;
+    const more = layers.filter(({ path }) => !onHost.has(path) && typeof findDevice(deviceMap, path) !== 'number');
+    if (bytesOn('cpu') === bytesOn('gpu') || more.length === 0) {
+      if (plan instanceof PlanRefusedError) throw plan;
+      return plan;
+    }
+    for (const { path } of more) onHost.add(path);
+  }
+}
+
+function refusedOr(plan: () => Plan): Plan | PlanRefusedError {
+  try {
+    return plan();
+  } catch (error) {
+    if (error instanceof PlanRefusedError) return error;
+    throw error;
+  }
+}
+
+/** The layers that keep keys and values, with the elements of one token. */
+function cachedLayers(config: ModelConfig, { noSplit }: PlanRequest['tree']): { path: string; elements: number }[] {
   const model = buildModel(config);
-  const { noSplit } = planTree(config);
-  const layers = [...model.walk()].filter(({ module }) => noSplit.includes(module.className)).map(({ path }) => path);
-  const bytesPerToken = model.kvShapes.map(({ numKvHeads, headDim }) => 2 * numKvHeads * headDim * dtypeBytes(dtype));
-  return { layers, bytesPerToken, context, batch, pageTokens: kvBlockSize };
+  const whole = new Set(noSplit);
+  const paths = [...model.walk()].filter(({ module }) => whole.has(module.className)).map(({ path }) => path);
+  return model.kvShapes.map(({ numKvHeads, headDim }, i) => ({ path: paths[i], elements: 2 * numKvHeads * headDim }));
 }
 
 /**
@@ -132,10 +190,10 @@ function cacheReserve(config: ModelConfig, context: number, batch: number, dtype
  */
 export async function placeOnOne(
   config: ModelConfig,
-  options: PlacementOptions & Pick<PlanOptions, 'torchDtype' | 'quantizationConfig'>,
+  options: PlacementOptions & QuantizationOptions & Pick<PlanOptions, 'torchDtype'>,
 ): Promise<string> {
   const target = normalizeDeviceMap(options.deviceMap) ?? { '': 'cpu' };
-  const devices = isStrategy(target) && !options.maxMemory ? await freeMemory() : undefined;
+  const devices = isStrategy(target) && !options.maxMemory ? await devicesHere() : undefined;
   const hasGpu = devices?.some(([device]) => typeof device === 'number') ?? true;
   const simple = !isStrategy(target) && Object.keys(target).join() === '';
   const deviceMap = simple

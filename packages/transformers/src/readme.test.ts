@@ -1,4 +1,4 @@
-import { mkdtemp, readFile, rm, stat } from 'node:fs/promises';
+import { mkdtemp, readdir, readFile, rm, stat } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, expect, it, vi } from 'vitest';
@@ -11,7 +11,7 @@ import * as tensor from '@q/tensor';
 import ts from 'typescript';
 import * as transformers from './index.js';
 
-// Runs every TypeScript snippet of the READMEs that have no test of their own, in a temporary folder.
+// Runs every TypeScript and JavaScript snippet of the READMEs that have no test of their own, in a temporary folder.
 const packages: Readonly<Record<string, unknown>> = {
   '@q/config': config,
   '@q/kernels-cpu': kernelsCpu,
@@ -38,7 +38,7 @@ const AsyncFunction = (async () => {}).constructor as new (
 
 async function runSnippets(path: string): Promise<{ snippets: number; printed: string }> {
   const readme = await readFile(new URL(`../../../${path}`, import.meta.url), 'utf8');
-  const snippets = [...readme.matchAll(/```ts\n([\s\S]*?)```/g)].map(([, code]) => code);
+  const snippets = [...readme.matchAll(/```[tj]s\n([\s\S]*?)```/g)].map(([, code]) => code);
   let printed = '';
   const print = vi.fn(
     (...values: unknown[]) =>
@@ -60,7 +60,7 @@ async function runSnippets(path: string): Promise<{ snippets: number; printed: s
 }
 
 it.each([
-  ['README.md', 2],
+  ['README.md', 3],
   ['packages/transformers/README.md', 2],
   ['packages/models/README.md', 1],
   ['packages/tensor/README.md', 1],
@@ -74,4 +74,25 @@ it.each([
 
 it('the quick start wrote a model', async () => {
   expect((await stat(join(folder, 'nano-nf4', 'model.safetensors'))).size).toBeLessThan(6e6);
+});
+
+it('docs/security.md has every limit', async () => {
+  const root = new URL('../../../', import.meta.url);
+  const document = await readFile(new URL('docs/security.md', root), 'utf8');
+  const files: string[] = [];
+  for (const name of await readdir(new URL('packages', root)))
+    for (const path of await readdir(new URL(`packages/${name}/src`, root), { recursive: true }))
+      if (path.endsWith('limits.ts')) files.push(`${name}/src/${path}`);
+  expect(files.length).toBeGreaterThan(1);
+  const missing: string[] = [];
+  for (const file of files) {
+    const source = (await readFile(new URL(`packages/${file}`, root), 'utf8')).replace(
+      /^export interface .*?^}/gms,
+      '',
+    );
+    // Constants, and the entries of an object of them.
+    for (const [, name] of source.matchAll(/^(?:export const| {2}(?=\w+: [\d(]))\s*(\w+)(?::| =)/gm))
+      if (!document.includes(`\`${name}\``) && !document.includes(`of \`${name}\``)) missing.push(`${file}: ${name}`);
+  }
+  expect(missing.filter((name) => !/: (hubLimits|TEMPLATE_LIMITS|loaderLimits)$/.test(name))).toEqual([]);
 });

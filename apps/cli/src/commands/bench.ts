@@ -48,7 +48,7 @@ export function addBench(program: Command, { signal }: Context): void {
     } = await withLoopDelay(() => load(id, flags, signal));
     await using _ = model;
     const runs: GenerationStats[] = [];
-    note('measuring what the device can do, before and after ...');
+    if (!flags.json) note('measuring what the device can do, before and after ...');
     const measure = () => measurePeaks(model.backend, Number(model.backend.caps.features.threads ?? 1), model.dtype);
     const before = await measure();
     signal.throwIfAborted();

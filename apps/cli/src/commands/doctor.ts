@@ -4,7 +4,7 @@ import { addonCandidates, cudaCompiler, hubEnvironment, listDevices, tensor } fr
 import type { Command } from 'commander';
 import { diagnose } from '../doctor.js';
 import { addOutputFlags } from '../flags.js';
-import { bytes, colors, print, printFields, printJson } from '../output.js';
+import { bytes, paint, print, printFields, printJson, type Part } from '../output.js';
 import type { Context } from '../program.js';
 import { version } from '../version.js';
 
@@ -86,14 +86,14 @@ function show({
   problems,
   warnings,
 }: Report): void {
-  const needed = (value: string | undefined, packageName: string) =>
-    value ?? `${colors.yellow('not found')} (only a build from source needs it: apt-get install ${packageName})`;
+  const needed = (value: string | undefined, packageName: string): Part | Part[] =>
+    value ?? [paint.yellow('not found'), ` (only a build from source needs it: apt-get install ${packageName})`];
   printFields([
     ['q', q],
     ['node', node],
     ['system', system],
     ['cpu', `${cpu.name}, ${cpu.threads} threads, ${bytes(cpu.memoryBytes)}`],
-    ['cpu addon', addon.loaded ? `loaded (${addon.abi})` : colors.red('not loaded')],
+    ['cpu addon', addon.loaded ? `loaded (${addon.abi})` : paint.red('not loaded')],
     ['compiler', needed(tools.compiler, 'g++')],
     ['cmake', needed(tools.cmake, 'cmake')],
     ['make', needed(tools.make, 'make')],
@@ -107,10 +107,11 @@ function show({
   ]);
   for (const { type, index, name, totalBytes, features } of devices) {
     print();
-    print(`${colors.bold(tensor.deviceName({ type, index }))}  ${name}, ${bytes(totalBytes)}`);
+    print(paint.bold(tensor.deviceName({ type, index })), `  ${name}, ${bytes(totalBytes)}`);
     printFields(Object.entries(features).map(([feature, value]) => [`  ${feature}`, String(value)] as const));
   }
   print();
-  for (const warning of warnings) print(colors.yellow(warning));
-  print(problems.length === 0 ? colors.green('No problems found.') : colors.red(problems.join('\n')));
+  for (const warning of warnings) print(paint.yellow(warning));
+  for (const problem of problems) print(paint.red(problem));
+  if (problems.length === 0) print(paint.green('No problems found.'));
 }

@@ -2,7 +2,7 @@ import { basename } from 'node:path';
 import { inspectCheckpoint, modelFolder, type CheckpointReport } from '@q/transformers';
 import type { Command } from 'commander';
 import { addHubFlags, addOutputFlags, defaultModel, modelArgument, type ModelFlags } from '../flags.js';
-import { bytes, count, print, printFields, printJson, printTable } from '../output.js';
+import { bytes, count, print, printFields, printJson, printTable, warn } from '../output.js';
 import type { Context } from '../program.js';
 
 type InspectFlags = Pick<ModelFlags, 'revision' | 'localFilesOnly' | 'json'> & { modules?: boolean };
@@ -54,7 +54,7 @@ function show(report: CheckpointReport, all: boolean): void {
     [all ? 'module' : 'kind of module', 'modules>', 'format', 'parameters>', 'size>'],
     kinds.map((kind) => [kind.name, kind.modules, formatsOf(kind.entries), count(kind.parameters), bytes(kind.bytes)]),
   );
-  for (const warning of report.warnings) print(`warning: ${warning}`);
+  for (const warning of report.warnings) warn(warning);
 }
 
 type Module = CheckpointReport['modules'][number];

@@ -1,7 +1,9 @@
-import { readFile } from 'node:fs/promises';
+import { readFile, stat } from 'node:fs/promises';
 import {
   AutoConfig,
   ConfigError,
+  describeMessage,
+  parseJsonText,
   parseModelConfig,
   PlacementError,
   planFor,
@@ -10,25 +12,27 @@ import {
   renderBars,
   type BitsAndBytesConfig,
   type Budgets,
+  type ModelConfig,
   type ModelTree,
   type Plan,
   type PlanOptions,
 } from '@q/transformers';
 import { Option, type Command } from 'commander';
-import { addHubFlags, addOutputFlags, quantizationOf, type ModelFlags } from '../flags.js';
-import { note, print, printJson } from '../output.js';
+import { addHubFlags, addOutputFlags, ignoreConfigKeyOption, quantizationOf, type ModelFlags } from '../flags.js';
+import { visible } from '../escape.js';
+import { noteText, print, printJson, printText, warn } from '../output.js';
 import { positiveInteger } from '../parse.js';
 import type { Context } from '../program.js';
 
 interface PlanFlags extends Pick<
   ModelFlags,
-  'loadIn4bit' | 'loadIn8bit' | 'dtype' | 'revision' | 'localFilesOnly' | 'json'
+  'loadIn4bit' | 'loadIn8bit' | 'dtype' | 'revision' | 'localFilesOnly' | 'ignoreConfigKey' | 'json'
 > {
   deviceMap: string;
   maxMemory?: string;
   context?: number;
   batch?: number;
-  kvDtype: 'f32' | 'f16' | 'bf16';
+  kvDtype?: 'f32' | 'f16' | 'bf16';
   wiring: 'q' | 'accelerate' | 'transformers-5';
   offload?: boolean;
   skipModules?: string;
@@ -49,7 +53,10 @@ export function addPlan(program: Command, { signal }: Context): void {
         )
         .option('--load-in-4bit', 'plan for 4-bit linear layers')
         .option('--load-in-8bit', 'plan for LLM.int8 linear layers')
-        .option('--skip-modules <names>', 'modules that stay unquantized, separated by commas')
+        .option(
+          '--skip-modules <names>',
+          'modules that stay unquantized, separated by commas; needs --load-in-4bit or --load-in-8bit',
+        )
         .addOption(
           new Option('--dtype <dtype>', 'dtype of dense weights (default: what config.json says)').choices([
             'float32',
@@ -57,10 +64,14 @@ export function addPlan(program: Command, { signal }: Context): void {
             'bfloat16',
           ]),
         )
+        .addOption(ignoreConfigKeyOption())
         .option('--context <tokens>', 'keep room for the cache of this many tokens', positiveInteger)
         .option('--batch <n>', 'sequences of that length; needs --context', positiveInteger)
         .addOption(
-          new Option('--kv-dtype <dtype>', 'dtype of the cache').choices(['f32', 'f16', 'bf16']).default('f16'),
+          new Option(
+            '--kv-dtype <dtype>',
+            'dtype of the cache (default: what each device computes in: f32 on a CPU)',
+          ).choices(['f32', 'f16', 'bf16']),
         )
         .addOption(
           new Option('--wiring <rules>', 'whose planner to follow')
@@ -76,7 +87,7 @@ export function addPlan(program: Command, { signal }: Context): void {
     try {
       show(await planOf(model, flags, signal), flags);
     } catch (error) {
-      if (error instanceof PlanRefusedError && !flags.json) note(renderBars(error.plan));
+      if (error instanceof PlanRefusedError && !flags.json) noteText(renderBars(error.plan));
       throw inFlags(error);
     }
   });
@@ -97,9 +108,7 @@ function inFlags(error: unknown): unknown {
 }
 
 async function planOf(model: string, flags: PlanFlags, signal: AbortSignal): Promise<Plan> {
-  const quantization = quantizationOf({ ...flags, device: 'cpu' })?.with({
-    llmInt8SkipModules: flags.skipModules?.split(',') ?? null,
-  });
+  const quantization = plannedQuantization(flags);
   const options: PlanOptions = {
     deviceMap: mapOf(flags.deviceMap),
     maxMemory: flags.maxMemory === undefined ? undefined : budgetsOf(flags.maxMemory),
@@ -111,20 +120,44 @@ async function planOf(model: string, flags: PlanFlags, signal: AbortSignal): Pro
     kvDtype: flags.kvDtype,
     wiring: flags.wiring,
   };
-  if (!model.endsWith('.json'))
-    return planFor(
-      await AutoConfig.fromPretrained(model, {
-        revision: flags.revision,
-        localFilesOnly: flags.localFilesOnly,
-        signal,
-      }),
-      options,
-    );
-  const text = await readFile(model, 'utf8').catch((cause: unknown) => {
-    throw new ConfigError('plan', `cannot read ${model}`, { cause });
-  });
-  const json: unknown = JSON.parse(text);
-  return isTree(json) ? planTreeOf(json, options, quantization) : planFor(parseModelConfig(text), options);
+  if (model.endsWith('.json')) {
+    const text = await readText(model);
+    const json = parseJsonText(text, 'plan');
+    if (isTree(json)) return planTreeOf(json, options, quantization);
+    return planOfConfig(parseModelConfig(text, { ignoreConfigKeys: flags.ignoreConfigKey }), options, flags);
+  }
+  const { revision, localFilesOnly, ignoreConfigKey: ignoreConfigKeys } = flags;
+  const config = await AutoConfig.fromPretrained(model, { revision, localFilesOnly, ignoreConfigKeys, signal });
+  return planOfConfig(config, options, flags);
+}
+
+function planOfConfig(config: ModelConfig, options: PlanOptions, flags: PlanFlags): Promise<Plan> {
+  for (const { message } of config.warnings) warn(message, flags);
+  return planFor(config, options);
+}
+
+function plannedQuantization(flags: PlanFlags): BitsAndBytesConfig | undefined {
+  const quantization = quantizationOf({ ...flags, device: 'cpu' });
+  if (flags.skipModules === undefined) return quantization;
+  if (!quantization)
+    throw new ConfigError('plan', '--skip-modules without a quantization', {
+      fix: 'add --load-in-4bit or --load-in-8bit, or leave it out',
+    });
+  return quantization.with({ llmInt8SkipModules: flags.skipModules.split(',') });
+}
+
+/** The text of a file. @throws ConfigError for what cannot be read, and for what is no file */
+async function readText(path: string): Promise<string> {
+  try {
+    if ((await stat(path)).isFile()) return await readFile(path, 'utf8');
+  } catch (cause) {
+    throw new ConfigError('plan', `cannot read ${path}`, {
+      cause,
+      why: (cause as NodeJS.ErrnoException).code,
+      fix: 'give a folder, a Hugging Face id, or the path of a config.json',
+    });
+  }
+  throw new ConfigError('plan', `${path} is no file`, { fix: 'give the path of a config.json' });
 }
 
 const isTree = (json: unknown): json is ModelTree => typeof json === 'object' && json !== null && 'modules' in json;
@@ -189,9 +222,17 @@ function show(plan: Plan, { json, explain }: PlanFlags): void {
       adjusted,
       ...(explain && { placements: plan.explain().placements }),
     });
-  print(renderBars(plan, { width: process.stdout.columns ?? 100 }));
+  for (const message of messages) if (message.level === 'warning') warn(describeMessage(message));
+  printText(renderBars(plan, { width: process.stdout.columns ?? 100 }));
   print();
-  if (explain) print(plan.explain().table);
+  if (explain) printText(tableOf(plan));
   else
     for (const [module, device] of Object.entries(deviceMap)) print(`${String(device).padEnd(5)} ${module || '(all)'}`);
+}
+
+/** The table of explanations. A module tree may name its modules in any way, also over several lines. */
+function tableOf(plan: Plan): string {
+  const { table, placements } = plan.explain();
+  const hostile = placements.map(({ module }) => module).filter((module) => visible(module) !== module);
+  return hostile.reduce((text, module) => text.replaceAll(module, () => visible(module)), table);
 }

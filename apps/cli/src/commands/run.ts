@@ -1,9 +1,10 @@
+import { addAbortSignal } from 'node:stream';
 import { text as readAll } from 'node:stream/consumers';
 import { ConfigError, type CausalModel, type GenerateOptions, type GenerationStats } from '@q/transformers';
 import type { Command } from 'commander';
 import { addModelFlags, defaultModel, modelArgument, numericsOption, type ModelFlags } from '../flags.js';
 import { loadModel, quantizationName } from '../load.js';
-import { colors, count, note, printJson, rate, seconds } from '../output.js';
+import { count, note, paint, print, printJson, rate, seconds, writeModelText } from '../output.js';
 import { collect, positiveInteger, positiveNumber, probability, wholeNumber } from '../parse.js';
 import type { Context } from '../program.js';
 
@@ -40,17 +41,18 @@ export function addRun(program: Command, { signal }: Context): void {
       .option('--seed <n>', 'seed of sampling (default: random)', wholeNumber)
       .addOption(numericsOption()),
   ).action(async (id: string, flags: RunFlags) => {
-    const prompt = flags.prompt ?? (await promptFromStdin());
+    const prompt = flags.prompt ?? (await promptFromStdin(signal));
     const { model, loadMs } = await loadModel(id, flags, signal);
     await using _ = model;
     await run(id, model, prompt, flags, loadMs, signal);
   });
 }
 
-async function promptFromStdin(): Promise<string> {
+async function promptFromStdin(signal: AbortSignal): Promise<string> {
   if (process.stdin.isTTY)
     throw new ConfigError('run', 'there is no prompt', { fix: 'give --prompt "text", or pipe the text in' });
-  return readAll(process.stdin);
+  // A pipe that stays open must not keep the program from ending.
+  return readAll(addAbortSignal(signal, process.stdin));
 }
 
 /** Options of `generate` for the flags; what is not given stays as the model's generation_config.json says. */
@@ -115,14 +117,14 @@ async function run(
     });
     return;
   }
-  if (process.stdout.isTTY && !flags.chat) process.stdout.write(colors.dim(prompt));
+  if (process.stdout.isTTY && !flags.chat) writeModelText(paint.dim(prompt));
   let stats: GenerationStats | undefined;
   for await (const step of generation) {
-    process.stdout.write(step.text);
+    writeModelText(step.text);
     stats = step.stats ?? stats;
   }
-  process.stdout.write('\n');
-  note(colors.dim(statsLine(stats!, loadMs)));
+  print();
+  note(paint.dim(statsLine(stats!, loadMs)));
 }
 
 /** `load 0.10 s, prompt 12 tokens at 800 tok/s, 64 new tokens at 120 tok/s`. */

@@ -45,7 +45,8 @@ const keptModules = (tree: Tree, quantization: Quantization, deviceMap: DeviceMa
 
 /**
  * Which linears bitsandbytes replaces and which it keeps. Sources: transformers 5 `should_convert_module`
- * (`skipRule` of `@q/config`) and the bitsandbytes quantizers. A tree's linears are its modules of class `Linear` or `Conv1D`.
+ * (`skipRule` of `@q/config`) and the bitsandbytes quantizers. A tree's linears are its modules of class `Linear` or
+ * `Conv1D`.
  * @param deviceMap a custom map, if any
  * @throws PlacementError (`fields.rule` `quantized_offload`) when the custom map puts modules on cpu or disk without
  *   `cpuOffload`

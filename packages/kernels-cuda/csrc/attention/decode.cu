@@ -67,7 +67,7 @@ struct Running {
   }
   template <class T>
   __device__ __forceinline__ void finish(T* out) const {
-    const float factor = total > 0.f ? 1.f / total : 0.f;
+    const float factor = total == 0.f ? 0.f : 1.f / total;
     const float v[4] = {__fmul_rn(sum[0], factor), __fmul_rn(sum[1], factor), __fmul_rn(sum[2], factor),
                         __fmul_rn(sum[3], factor)};
     store(out, v);
@@ -107,13 +107,14 @@ __device__ __forceinline__ void combine(const float2* statistics, const float* p
   }
 }
 
-/// Starts copying 16 rows of keys or values, of which the first `valid` exist; the others become zeros. `slot`: where
-/// row i starts, in lanes i and i + 16; when the rows lie in a row, where the first starts (any valid place when there
+/// Starts copying 16 rows of keys or values, of which those from `hidden` to `valid` are seen; the others become zeros,
+/// whatever they hold. `slot`: where row i starts, in lanes i and i + 16; when the rows lie in a row, where the first starts (any valid place when there
 /// is none).
 template <class T, int D>
 __device__ __forceinline__ void copy_rows(const AttentionParams& p, const DecodeWork& work, const void* cache,
-                                          long long slot, int valid, uint32_t to) {
+                                          long long slot, int hidden, int valid, uint32_t to) {
   const int lane = threadIdx.x & 31;
+  const unsigned seen = valid > hidden ? valid - hidden : 0;
   if (D != 96 && work.contiguous) {
     constexpr int kPieces = D / 8, kRows = 32 / kPieces;  // of a row; rows of an instruction
     const int high = lane / kPieces, piece = (lane % kPieces) ^ high;
@@ -122,7 +123,7 @@ __device__ __forceinline__ void copy_rows(const AttentionParams& p, const Decode
 #pragma unroll
     for (int i = 0; i < D / 16; ++i) {
       copy_async16(to + i * kRows * kStride<D> * 2 + ((piece ^ (i * kRows & 7)) << 4), from + i * 256,
-                   i * kRows + high < valid);
+                   static_cast<unsigned>(i * kRows + high - hidden) < seen);
     }
     return;
   }
@@ -130,7 +131,7 @@ __device__ __forceinline__ void copy_rows(const AttentionParams& p, const Decode
   for (int i = 0; i < D / 16; ++i) {
     const int item = i * 32 + lane, row = item / (D / 8), piece = item % (D / 8);
     const long long from = __shfl_sync(0xffffffffu, slot, row);
-    const bool exists = row < valid && piece * 8 < p.head_dim;
+    const bool exists = static_cast<unsigned>(row - hidden) < seen && piece * 8 < p.head_dim;
     copy_async16(to + place<D>(row, piece), static_cast<const T*>(cache) + (exists ? from + piece * 8 : 0), exists);
   }
 }
@@ -199,7 +200,9 @@ __global__ void __launch_bounds__(kWarps * 32, (kBlocksPerMultiprocessor<D, WIDE
   };
   const auto copy = [&](const void* cache, uint32_t to) {
     const long long slot = (static_cast<long long>(ahead_block) * p.kv_heads * p.block_size + ahead_row) * p.head_dim;
-    if (ahead.live) copy_rows<T, D>(p, work, cache, slot, ahead_valid, to);
+    // Rows before the window; ahead_valid counts from the same row.
+    const int hidden = p.window > 0 ? p.first_key(ahead.in.context - 1) - ahead.in.end(ahead.split) + ahead_valid : 0;
+    if (ahead.live) copy_rows<T, D>(p, work, cache, slot, hidden, ahead_valid, to);
     copy_async_commit();
   };
   const auto copy_keys = [&](int stage) { copy(p.keys, own_shared + stage * 2 * kTileBytes<D>); };

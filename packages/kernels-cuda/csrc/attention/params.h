@@ -66,18 +66,6 @@ struct AttentionParams {
   }
 };
 
-template <class Args>
-void check_attention(const Args& a, const char* command) {
-  const auto check = [&](bool ok, const char* what) {
-    if (!ok) throw CommandError(std::string(command) + what);
-  };
-  check(a.num_kv_heads > 0 && a.num_heads % a.num_kv_heads == 0, ": numHeads must be a multiple of numKvHeads");
-  check(is_float(a.qkv.dtype) && a.out.dtype == a.qkv.dtype, " takes qkv and out of one float dtype");
-  check(is_float(a.key_cache.dtype) && a.key_cache.dtype == a.value_cache.dtype,
-        " takes key and value caches of one float dtype");
-  check(a.block_size > 0, ": blockSize must be positive");
-}
-
 /// Args: of attention or eagerAttention; checked already.
 template <class Args>
 AttentionParams attention_params(const Args& a) {

@@ -9,7 +9,7 @@
 //         <= 128) or 16
 // needs   sm_80, D % 8 == 0, D <= 256; exact fixed order; a sequence's bits depend on nothing else; ref
 //         tensor/src/driver/schema.ts
-#include "attention/params.h"
+#include "attention/row.cuh"
 #include "launch.h"
 #include "mma.cuh"
 
@@ -188,6 +188,7 @@ __global__ void __launch_bounds__(Shape<D>::kThreads, D <= 128 ? 2 : 1) prefill_
   copy_async_wait<0>();
   __syncthreads();
   char* staged = reinterpret_cast<char*>(dynamic_shared);
+  unsigned broken[M][2];  // lanes that hold NaN or infinity, of rows g and g + 8
 #pragma unroll
   for (int m = 0; m < M; ++m) {
 #pragma unroll
@@ -195,13 +196,16 @@ __global__ void __launch_bounds__(Shape<D>::kThreads, D <= 128 ? 2 : 1) prefill_
       float sum = total[m][h];
       sum += __shfl_xor_sync(0xffffffffu, sum, 1);
       sum += __shfl_xor_sync(0xffffffffu, sum, 2);
-      const float factor = sum > 0.f ? 1.f / sum : 0.f;
+      const float factor = sum == 0.f ? 0.f : 1.f / sum;
+      float zeros = factor * 0.f;
       const int row = (warp * M + m) * 16 + g + 8 * h;
 #pragma unroll
       for (int d = 0; d < D / 8; ++d) {
         *reinterpret_cast<uint32_t*>(staged + place<D>(row, d) + 4 * c) =
             pack2<T>(o[m][d][2 * h] * factor, o[m][d][2 * h + 1] * factor);
+        zeros += o[m][d][2 * h] * 0.f + o[m][d][2 * h + 1] * 0.f;
       }
+      broken[m][h] = __ballot_sync(0xffffffffu, !(zeros == 0.f));
     }
   }
   __syncwarp();
@@ -211,6 +215,17 @@ __global__ void __launch_bounds__(Shape<D>::kThreads, D <= 128 ? 2 : 1) prefill_
     if (local + row >= length || piece * 8 >= p.head_dim) continue;
     const int64_t to = ((int64_t(start) + local + row) * p.heads + head) * p.head_dim + piece * 8;
     *reinterpret_cast<uint4*>(out + to) = *reinterpret_cast<const uint4*>(staged + place<D>(row, piece));
+  }
+#pragma unroll
+  for (int m = 0; m < M; ++m) {
+    if ((broken[m][0] | broken[m][1]) == 0) continue;
+    __syncwarp();
+#pragma unroll 1
+    for (int i = 0; i < 16; ++i) {
+      const int row = local + (warp * M + m) * 16 + i;
+      if (((i < 8 ? broken[m][0] : broken[m][1]) >> (4 * (i & 7)) & 15) != 0 && row < length)
+        attend_row<(D + 31) / 32>(p, int64_t(start) + row, head, context, past + row, table);
+    }
   }
 }
 

@@ -8,7 +8,7 @@
 //         step
 // needs   sm_90a, D % 8 == 0, D <= 128, no ALiBi, bias or softcap; exact fixed order; ref tensor/src/driver/schema.ts
 #include <cstring>
-#include "attention/params.h"
+#include "attention/row.cuh"
 #include "launch.h"
 #include "mma.cuh"
 
@@ -231,17 +231,21 @@ __device__ __forceinline__ void consume(const AttentionParams& p, const Tile& t,
   }
 
   // Rows go out through the warp's own part of the query tile, so that global stores are 16 bytes.
+  unsigned broken[2];  // lanes that hold NaN or infinity, of rows g and g + 8
 #pragma unroll
   for (int h = 0; h < 2; ++h) {
     float sum = total[h];
     sum += __shfl_xor_sync(0xffffffffu, sum, 1);
     sum += __shfl_xor_sync(0xffffffffu, sum, 2);
-    const float factor = sum > 0.f ? 1.f / sum : 0.f;
+    const float factor = sum == 0.f ? 0.f : 1.f / sum;
+    float zeros = factor * 0.f;
 #pragma unroll
     for (int n = 0; n < D / 8; ++n) {
       *reinterpret_cast<uint32_t*>(staged + place(first_row + g + 8 * h, n) + 4 * c) =
           pack2<T>(o[4 * n + 2 * h] * factor, o[4 * n + 2 * h + 1] * factor);
+      zeros += o[4 * n + 2 * h] * 0.f + o[4 * n + 2 * h + 1] * 0.f;
     }
+    broken[h] = __ballot_sync(0xffffffffu, !(zeros == 0.f));
   }
   __syncwarp();
   T* out = static_cast<T*>(p.out);
@@ -250,6 +254,14 @@ __device__ __forceinline__ void consume(const AttentionParams& p, const Tile& t,
     if (t.local + row >= t.length || piece * 8 >= p.head_dim) continue;
     const int64_t to = ((int64_t(t.start) + t.local + row) * p.heads + t.head) * p.head_dim + piece * 8;
     *reinterpret_cast<uint4*>(out + to) = *reinterpret_cast<const uint4*>(staged + place(row, piece));
+  }
+  if ((broken[0] | broken[1]) == 0) return;
+  __syncwarp();
+#pragma unroll 1
+  for (int i = 0; i < 16; ++i) {
+    const int row = t.local + first_row + i;
+    if (((i < 8 ? broken[0] : broken[1]) >> (4 * (i & 7)) & 15) != 0 && row < t.length)
+      attend_row<D / 32>(p, int64_t(t.start) + row, t.head, t.context, t.past + row, t.table);
   }
 }
 #endif

@@ -118,12 +118,6 @@ __global__ void __launch_bounds__(256) rope_kernel(RopeParams p) {
 }  // namespace
 
 void run(const RopeKvWriteArgs& a, Context& c) {
-  require(is_float(a.key_cache.dtype) && a.key_cache.dtype == a.value_cache.dtype,
-          "ropeKvWrite takes key and value caches of one float dtype");
-  require(a.num_kv_heads > 0 && a.num_heads % a.num_kv_heads == 0,
-          "ropeKvWrite: numHeads must be a multiple of numKvHeads");
-  require(a.rotary_dim % 2 == 0 && a.rotary_dim <= a.head_dim,
-          "ropeKvWrite: rotaryDim must be even and at most headDim");
   require(a.rotary_dim <= 512, "ropeKvWrite: rotaryDim is at most 512");
   if (a.tokens == 0) return;
   RopeParams p{};

@@ -10,7 +10,7 @@ __device__ __forceinline__ float activate(float x) {
   if constexpr (K == ActivationKind::gelu) return 0.5f * x * (1.f + erff(x * 0.70710678118654752f));
   if constexpr (K == ActivationKind::gelu_tanh)
     return 0.5f * x * (1.f + tanhf(0.79788456080286536f * (x + 0.044715f * x * x * x)));
-  if constexpr (K == ActivationKind::relu) return fmaxf(x, 0.f);
+  if constexpr (K == ActivationKind::relu) return x < 0.f ? 0.f : x;  // NaN stays
   if constexpr (K == ActivationKind::quick_gelu) return x / (1.f + __expf(-1.702f * x));
   if constexpr (K == ActivationKind::sigmoid) return 1.f / (1.f + __expf(-x));
   if constexpr (K == ActivationKind::tanh) return tanhf(x);

@@ -128,20 +128,7 @@ __device__ __forceinline__ void load_any(float (&out)[N], const void* data, DTyp
   }
 }
 
-inline int64_t dtype_bytes(DType dtype) {
-  switch (dtype) {
-    case DType::f32:
-    case DType::i32:
-      return 4;
-    case DType::f16:
-    case DType::bf16:
-      return 2;
-    case DType::i64:
-      return 8;
-    default:
-      return 1;
-  }
-}
+inline int64_t dtype_bytes(DType dtype) { return element_bytes(dtype); }
 inline int64_t count_of(const Tensor& t) { return t.bytes / dtype_bytes(t.dtype); }
 inline bool is_float(DType dtype) { return dtype == DType::f32 || dtype == DType::f16 || dtype == DType::bf16; }
 

@@ -10,9 +10,9 @@ __device__ __forceinline__ uint32_t ordered(float x) {
   return bits ^ (bits >> 31 ? 0xffffffffu : 0x80000000u);
 }
 
-/// A candidate as one number: larger value first, then smaller index. NaN never wins; -0 equals +0.
+/// A candidate as one number: larger value first, then smaller index; -0 equals +0. Not for NaN: see kBroken.
 __device__ __forceinline__ unsigned long long candidate(float x, int64_t index) {
-  const uint32_t key = x != x ? 0u : ordered(x == 0.f ? 0.f : x);
+  const uint32_t key = ordered(x == 0.f ? 0.f : x);
   return (static_cast<unsigned long long>(key) << 32) | (0xffffffffu - static_cast<uint32_t>(index));
 }
 __device__ __forceinline__ int32_t candidate_index(unsigned long long c) {
@@ -59,15 +59,21 @@ __device__ __forceinline__ void each_value(const T* x, int64_t width, bool wide,
   for (int64_t i = packs * N + threadIdx.x; i < width; i += step) take(to_float(x[i]), i);
 }
 
+/// Wins against every candidate, none of which has these upper bits, and has index -1.
+constexpr unsigned long long kBroken = 0xffffffff00000000ull;
+
+/// Index of the largest value; -1 when one is NaN or plus infinity, or all are minus infinity.
 template <class T>
 __device__ int32_t block_argmax(const T* x, int64_t width, bool wide, unsigned long long* shared) {
   float most = -INFINITY;
   int64_t index = -1;
+  bool broken = false;
   each_value(x, width, wide, [&](float v, int64_t i) {  // in a thread's order indices grow, so > keeps the lowest
+    broken = broken || !(v < INFINITY);
     if (v > most) most = v, index = i;
   });
-  const unsigned long long best = block_best(index < 0 ? 0ull : candidate(most, index), shared);
-  return best == 0 ? 0 : candidate_index(best);
+  const unsigned long long best = block_best(broken ? kBroken : index < 0 ? 0ull : candidate(most, index), shared);
+  return best == 0 ? -1 : candidate_index(best);
 }
 
 }  // namespace q::cuda

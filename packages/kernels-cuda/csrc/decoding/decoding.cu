@@ -35,8 +35,7 @@ __global__ void advance_kernel(const int32_t* sampled, int32_t* ids, int32_t* po
 }  // namespace
 
 void run(const ArgmaxArgs& a, Context& c) {
-  require(a.out.dtype == DType::i32, "argmax writes i32");
-  if (a.rows == 0 || a.width == 0) return;
+  if (a.rows == 0) return;
   with_float(a.x.dtype, "argmax", [&](auto zero) {
     using T = decltype(zero);
     launch(c, "argmax", argmax_kernel<T>, dim3(static_cast<unsigned>(a.rows)), 1024, 0, a.x.as<const T>(),

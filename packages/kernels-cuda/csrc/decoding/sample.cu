@@ -1,4 +1,4 @@
-// sample: one token per row. Penalty, temperature, topK, topP, minP and the draw as the command table orders them.
+// sample: one token per row, -1 for one with NaN or plus infinity or of minus infinity alone. Penalty, temperature, topK, topP, minP and the draw as the command table orders them.
 //
 // A row's scores (after penalty and temperature) are written to the workspace in f32 and read from L2 by each step.
 // topK and topP are the same search: keep x when W{y > x} < target, where W counts (target k) or adds up probability
@@ -257,7 +257,8 @@ __global__ void __launch_bounds__(kThreads) sample_kernel(const T* logits, Sampl
   const T* x = logits + row * p.width;
   const float temperature = p.floats[4 * row], top_p = p.floats[4 * row + 1], min_p = p.floats[4 * row + 2],
               penalty = p.floats[4 * row + 3];
-  const bool sampling = p.ints[4 * row] != 0;
+  // A temperature so small that scores leave f32 puts all the mass on the largest.
+  bool sampling = p.ints[4 * row] != 0 && temperature > 0.f && 1.f / temperature < INFINITY;
   const int64_t top_k = p.ints[4 * row + 1];
   const bool penalised = penalty != 1.f && p.history && p.lengths;
   if (!sampling && !penalised) {
@@ -268,12 +269,19 @@ __global__ void __launch_bounds__(kThreads) sample_kernel(const T* logits, Sampl
   float* scores = p.scores + row * p.padded;
   write_scores(x, scores, p, row, penalty, sampling ? temperature : 1.f);
   __syncthreads();
-  const int32_t best = block_argmax(scores, p.padded, true, s.best);
-  const float largest = scores[best];
-  if (!sampling || !(largest > -INFINITY) || largest == INFINITY) {
+  int32_t best = block_argmax(scores, p.padded, true, s.best);
+  if (sampling && best < 0) {  // of the temperature, or of the logits
+    __syncthreads();
+    write_scores(x, scores, p, row, penalty, 1.f);
+    __syncthreads();
+    best = block_argmax(scores, p.padded, true, s.best);
+    sampling = false;
+  }
+  if (!sampling) {
     if (threadIdx.x == 0) p.out[row] = best;
     return;
   }
+  const float largest = scores[best];
   float floor = -INFINITY;
   if (top_k > 0 && top_k < p.width)
     floor = threshold(scores, p.padded, largest, floor, double(top_k), false, [](float) { return u64(1); }, s);
@@ -291,8 +299,7 @@ __global__ void __launch_bounds__(kThreads) sample_kernel(const T* logits, Sampl
 }  // namespace
 
 void run(const SampleArgs& a, Context& c) {
-  require(a.out.dtype == DType::i32, "sample writes i32");
-  if (a.rows == 0 || a.width == 0) return;
+  if (a.rows == 0) return;
   with_float(a.logits.dtype, "sample", [&](auto zero) {
     using T = decltype(zero);
     SampleParams p{};

@@ -157,7 +157,6 @@ void run(const RandomArgs& a, Context& c) {
 }
 
 void run(const CopyArgs& a, Context& c) {
-  require(a.src.bytes == a.out.bytes, "copy: source and target must have the same number of bytes");
   if (a.out.bytes == 0 || a.src.data == a.out.data) return;
   constexpr int64_t kSmall = 4 << 20;  // above it the copy engine's own kernel is as fast
   if (a.out.bytes < kSmall && a.out.bytes % 16 == 0 && aligned16(a.src.data) && aligned16(a.out.data)) {
@@ -170,7 +169,6 @@ void run(const CopyArgs& a, Context& c) {
 
 void run(const CastArgs& a, Context& c) {
   const int64_t count = count_of(a.x);
-  require(count == count_of(a.out), "cast: source and target must have the same number of elements");
   if (count == 0) return;
   if (a.x.dtype == DType::i64 && a.out.dtype == DType::i32) {
     return launch(c, "cast", narrow_kernel, grid_for(c, count), kThreads, 0, a.x.as<const int64_t>(),

@@ -1,8 +1,11 @@
 // NativeCuda (src/probe.ts) and the Driver contract (tensor/src/driver/driver.ts) over q::cuda::Device.
 #include <napi.h>
+#include <algorithm>
+#include <climits>
 #include <cstdlib>
 #include <cstring>
 #include <memory>
+#include <system_error>
 #include <thread>
 #include "runtime/device.h"
 
@@ -31,10 +34,12 @@ auto call(Napi::Env env, F&& f) {
   }
 }
 
-int64_t integer(const Napi::CallbackInfo& info, size_t at) {
-  if (at >= info.Length() || !info[at].IsNumber())
-    throw Napi::TypeError::New(info.Env(), "argument " + std::to_string(at + 1) + " must be a number");
-  return static_cast<int64_t>(info[at].As<Napi::Number>().DoubleValue());
+/// An argument that must be a whole number which is not negative; throws Failure 'command'.
+int64_t whole(const Napi::CallbackInfo& info, size_t at, const char* name) {
+  const double value = at < info.Length() && info[at].IsNumber() ? info[at].As<Napi::Number>().DoubleValue() : -1;
+  if (!(value >= 0 && value <= 9007199254740992.0) || value != static_cast<double>(static_cast<int64_t>(value)))
+    throw Failure("command", std::string(name) + " must be a whole number of at least 0");
+  return static_cast<int64_t>(value);
 }
 
 Napi::Object features(Napi::Env env, const DeviceFacts& facts) {
@@ -101,6 +106,7 @@ class DriverObject : public Napi::ObjectWrap<DriverObject> {
          InstanceMethod<&DriverObject::OpenFile>("openFile"), InstanceMethod<&DriverObject::CloseFile>("closeFile"),
          InstanceMethod<&DriverObject::CopyFrom>("copyFrom"), InstanceMethod<&DriverObject::ReadFile>("readFile"),
          InstanceMethod<&DriverObject::MapFile>("mapFile"), InstanceMethod<&DriverObject::Flush>("flush"),
+         InstanceMethod<&DriverObject::Group>("group"), InstanceMethod<&DriverObject::Cancel>("cancel"),
          InstanceMethod<&DriverObject::BeginCapture>("beginCapture"),
          InstanceMethod<&DriverObject::EndCapture>("endCapture"), InstanceMethod<&DriverObject::Replay>("replay"),
          InstanceMethod<&DriverObject::ReleaseProgram>("releaseProgram"),
@@ -109,7 +115,7 @@ class DriverObject : public Napi::ObjectWrap<DriverObject> {
 
   explicit DriverObject(const Napi::CallbackInfo& info) : Napi::ObjectWrap<DriverObject>(info) {
     call(info.Env(), [&] {
-      const int64_t index = integer(info, 0);
+      const int64_t index = whole(info, 0, "index");
       const Probe probe = probe_devices();
       for (const DeviceFacts& facts : probe.devices) {
         if (facts.index == index && facts.problem.empty()) device_ = std::make_unique<Device>(facts);
@@ -161,12 +167,16 @@ class DriverObject : public Napi::ObjectWrap<DriverObject> {
     if (static_cast<napi_env>(env) == nullptr) return;
     Napi::HandleScope scope(env);
     const Pending pending(*this, env);
-    ticket->held.Reset();
-    if (!ticket->promise) return;
-    if (ticket->outcome.failure) {
-      ticket->promise->Reject(failure_error(env, *ticket->outcome.failure).Value());
-    } else {
-      ticket->promise->Resolve(outcome_value(env, *ticket));
+    try {
+      ticket->held.Reset();
+      if (!ticket->promise) return;
+      if (ticket->outcome.failure) {
+        ticket->promise->Reject(failure_error(env, *ticket->outcome.failure).Value());
+      } else {
+        ticket->promise->Resolve(outcome_value(env, *ticket));
+      }
+    } catch (const Napi::Error&) {
+      // Only in a thread or process that is being ended: nobody waits any more.
     }
   }
 
@@ -177,8 +187,12 @@ class DriverObject : public Napi::ObjectWrap<DriverObject> {
     Pending(DriverObject& driver, Napi::Env env) : driver(driver), env(env) {}
     ~Pending() {
       if (--driver.pending_ > 0) return;
-      driver.finished_.Unref(env);
-      driver.Unref();
+      try {
+        driver.finished_.Unref(env);
+        driver.Unref();
+      } catch (const Napi::Error&) {
+        // as in settle: what ends takes the references along
+      }
     }
   };
 
@@ -219,31 +233,32 @@ class DriverObject : public Napi::ObjectWrap<DriverObject> {
 
   Napi::Value Alloc(const Napi::CallbackInfo& info) {
     return call(info.Env(),
-                [&] { return Napi::Number::New(info.Env(), static_cast<double>(device_->alloc(integer(info, 0)))); });
+                [&] { return Napi::Number::New(info.Env(), static_cast<double>(device_->alloc(whole(info, 0, "bytes")))); });
   }
   void Release(const Napi::CallbackInfo& info) {
-    call(info.Env(), [&] { device_->release(integer(info, 0)); });
+    call(info.Env(), [&] { device_->release(whole(info, 0, "buffer")); });
   }
   void Submit(const Napi::CallbackInfo& info) {
     call(info.Env(), [&] {
-      if (info.Length() < 2 || !info[1].IsTypedArray())
-        throw Napi::TypeError::New(info.Env(), "submit takes a code and a Float64Array");
+      if (info.Length() < 2 || !info[1].IsTypedArray() ||
+          info[1].As<Napi::TypedArray>().TypedArrayType() != napi_float64_array)
+        throw Failure("command", "submit takes a code and a Float64Array");
       const Napi::Float64Array words = info[1].As<Napi::Float64Array>();
-      device_->submit(static_cast<int>(integer(info, 0)), words.Data(), words.ElementLength());
+      device_->submit(static_cast<int>(std::min<int64_t>(whole(info, 0, "code"), INT32_MAX)), words.Data(), words.ElementLength());
     });
   }
   void Write(const Napi::CallbackInfo& info) {
     call(info.Env(), [&] {
       if (info.Length() < 3 || !info[2].IsTypedArray())
-        throw Napi::TypeError::New(info.Env(), "write takes a buffer, an offset and a Uint8Array");
+        throw Failure("command", "write takes a buffer, an offset and a Uint8Array");
       Napi::Uint8Array data = info[2].As<Napi::Uint8Array>();
       const size_t bytes = data.ByteLength();
       if (bytes <= WriteRing::kLargest)
-        return device_->write(integer(info, 0), integer(info, 1), data.Data(), bytes, [] {});
+        return device_->write(whole(info, 0, "buffer"), whole(info, 1, "offset"), data.Data(), bytes, [] {});
       Ticket* held = ticket(info.Env());
       held->held = Napi::Persistent(data);
       try {
-        device_->write(integer(info, 0), integer(info, 1), data.Data(), bytes, [this, held] { post(held); });
+        device_->write(whole(info, 0, "buffer"), whole(info, 1, "offset"), data.Data(), bytes, [this, held] { post(held); });
       } catch (...) {
         drop(info.Env(), held);
         throw;
@@ -251,8 +266,9 @@ class DriverObject : public Napi::ObjectWrap<DriverObject> {
     });
   }
   Napi::Value Read(const Napi::CallbackInfo& info) {
-    const int64_t buffer = integer(info, 0), offset = integer(info, 1), bytes = integer(info, 2);
-    return promised(info.Env(), true, [&](Done done) { device_->read(buffer, offset, bytes, std::move(done)); });
+    return promised(info.Env(), true, [&](Done done) {
+      device_->read(whole(info, 0, "buffer"), whole(info, 1, "offset"), whole(info, 2, "bytes"), std::move(done));
+    });
   }
   Napi::Value Flush(const Napi::CallbackInfo& info) {
     return promised(info.Env(), false, [&](Done done) { device_->flush(std::move(done)); });
@@ -263,11 +279,12 @@ class DriverObject : public Napi::ObjectWrap<DriverObject> {
     });
   }
   void CloseFile(const Napi::CallbackInfo& info) {
-    call(info.Env(), [&] { device_->close_file(integer(info, 0)); });
+    call(info.Env(), [&] { device_->close_file(whole(info, 0, "file")); });
   }
   void ReadFile(const Napi::CallbackInfo& info) {
     call(info.Env(), [&] {
-      device_->read_file(integer(info, 0), integer(info, 1), integer(info, 2), integer(info, 3), integer(info, 4));
+      device_->read_file(whole(info, 0, "file"), whole(info, 1, "fileOffset"), whole(info, 2, "buffer"),
+                         whole(info, 3, "offset"), whole(info, 4, "bytes"));
     });
   }
   Napi::Value CopyFrom(const Napi::CallbackInfo& info) {
@@ -275,14 +292,20 @@ class DriverObject : public Napi::ObjectWrap<DriverObject> {
       if (info.Length() < 1 || !info[0].IsObject() || !info[0].As<Napi::Object>().CheckTypeTag(&kDriverTag))
         return Napi::Boolean::New(info.Env(), false);
       DriverObject* source = Unwrap(info[0].As<Napi::Object>());
-      device_->copy_from(*source->device_, integer(info, 1), integer(info, 2), integer(info, 3), integer(info, 4),
-                         integer(info, 5));
+      device_->copy_from(*source->device_, whole(info, 1, "sourceBuffer"), whole(info, 2, "sourceOffset"),
+                         whole(info, 3, "buffer"), whole(info, 4, "offset"), whole(info, 5, "bytes"));
       return Napi::Boolean::New(info.Env(), true);
     });
   }
   Napi::Value MapFile(const Napi::CallbackInfo& info) {
     throw failure_error(info.Env(),
                         Failure("file", "a CUDA device does not map files (info.mapsFiles is false); use readFile"));
+  }
+  void Group(const Napi::CallbackInfo& info) {
+    call(info.Env(), [&] { device_->group(whole(info, 0, "group")); });
+  }
+  void Cancel(const Napi::CallbackInfo& info) {
+    call(info.Env(), [&] { device_->cancel(whole(info, 0, "group")); });
   }
   void BeginCapture(const Napi::CallbackInfo& info) {
     call(info.Env(), [&] { device_->begin_capture(); });
@@ -291,10 +314,10 @@ class DriverObject : public Napi::ObjectWrap<DriverObject> {
     return call(info.Env(), [&] { return Napi::Number::New(info.Env(), static_cast<double>(device_->end_capture())); });
   }
   void Replay(const Napi::CallbackInfo& info) {
-    call(info.Env(), [&] { device_->replay(integer(info, 0)); });
+    call(info.Env(), [&] { device_->replay(whole(info, 0, "program")); });
   }
   void ReleaseProgram(const Napi::CallbackInfo& info) {
-    call(info.Env(), [&] { device_->release_program(integer(info, 0)); });
+    call(info.Env(), [&] { device_->release_program(whole(info, 0, "program")); });
   }
   Napi::Value Memory(const Napi::CallbackInfo& info) {
     return call(info.Env(), [&] {
@@ -307,12 +330,17 @@ class DriverObject : public Napi::ObjectWrap<DriverObject> {
   }
   Napi::Value Close(const Napi::CallbackInfo& info) {
     return promised(info.Env(), false, [&](Done done) {
-      if (closing_.joinable()) throw Failure("closed", "the driver is closed");
+      if (closing_.joinable() || device_->closed()) throw Failure("closed", "the driver is closed");
       device_->mark_closed();
-      closing_ = std::thread([this, done = std::move(done)] {
+      const auto shut = [this, done = std::move(done)] {
         device_->shut_down();
         done({});
-      });
+      };
+      try {
+        closing_ = std::thread(shut);
+      } catch (const std::system_error&) {
+        shut();  // the system starts no more threads: this one waits
+      }
     });
   }
 

@@ -127,8 +127,7 @@ __global__ void __launch_bounds__(kThreads)
 
 void run(const Quantize4bitArgs& a, Context& context) {
   if (a.count == 0) return;
-  power_of_two("quantize4bit", "blockSize", a.block_size, kValues);
-  code_book("quantize4bit", a.quant_type);
+  power_of_two("blockSize", a.block_size, kValues);
   const int team = static_cast<int>(std::min<int64_t>(32, a.block_size / kValues));
   const int64_t blocks = (a.count + a.block_size - 1) / a.block_size;
   with_float(a.x.dtype, "quantize4bit", [&](auto zero) {
@@ -146,12 +145,10 @@ void run(const Dequantize4bitArgs& a, Context& context) {
   w.nested_absmax = a.nested_absmax.as<const float>();
   w.nested_code = a.nested_code.as<const float>();
   w.offset = a.offset.as<const float>();
-  w.block_shift = power_of_two("dequantize4bit", "blockSize", a.block_size, kValues);
+  w.block_shift = power_of_two("blockSize", a.block_size, kValues);
   if (w.nested_absmax) {
-    if (!w.nested_code || !w.offset) throw CommandError("dequantize4bit: nested absmax needs nestedCode and offset");
-    w.nested_shift = power_of_two("dequantize4bit", "nestedBlockSize", a.nested_block_size, 1);
+    w.nested_shift = power_of_two("nestedBlockSize", a.nested_block_size, 1);
   }
-  code_book("dequantize4bit", a.quant_type);
   with_float(a.out.dtype, "dequantize4bit", [&](auto zero) {
     using T = decltype(zero);
     launch(context, "dequantize4bit", dequantize4bit<T>, blocks_for(a.count, kThreads * kValues), kThreads, 0,

@@ -57,7 +57,7 @@ BufferView Device::view(int64_t id) {
 
 char* Device::range(int64_t buffer, int64_t offset, int64_t bytes, const char* what) {
   const BufferView found = view(buffer);
-  if (!found.data || offset < 0 || bytes < 0 || offset + bytes > found.bytes) {
+  if (!found.data || offset < 0 || bytes < 0 || offset > found.bytes || bytes > found.bytes - offset) {
     throw Failure("command", std::string(what) + ": bytes " + std::to_string(offset) + " to " +
                                  std::to_string(offset + bytes) + " are not in buffer " + std::to_string(buffer) +
                                  " of " + std::to_string(found.bytes) + " bytes");
@@ -169,7 +169,7 @@ void Device::submit(int code, const double* words, size_t count) {
         recording.settled = settled(args, reader, unsettled_recorded_);
         return record(args, recording);
       }
-      in_order(name, false, [this, args, early = settled(args, reader, unsettled_)] {
+      in_order(name, false, group_, [this, args, early = settled(args, reader, unsettled_)] {
         arena_->reset();
         Context running = context(compute_, *arena_, false);
         running.settled = early;
@@ -322,6 +322,17 @@ void Device::read_file(int64_t file, int64_t file_offset, int64_t buffer, int64_
   });
 }
 
+void Device::group(int64_t id) {
+  enter();
+  group_ = id;
+}
+
+/// Kernels that are on the stream end; what still waits behind the worker is skipped.
+void Device::cancel(int64_t group) {
+  enter();
+  worker_->cancel(group);
+}
+
 void Device::begin_capture() {
   enter();
   if (capturing_) throw Failure("command", "a capture is already under way");
@@ -374,7 +385,7 @@ void Device::replay(int64_t program) {
   const auto found = programs_.find(program);
   if (found == programs_.end()) throw Failure("command", "program " + std::to_string(program) + " does not exist");
   unsettled_.clear();  // a graph runs alone
-  in_order("replay", false,
+  in_order("replay", false, group_,
            [this, graph = found->second.graph] { check_device(cudaGraphLaunch(graph, compute_), "cudaGraphLaunch"); });
 }
 

@@ -65,6 +65,9 @@ class Device final : private Buffers {
   /// Copies from another device's buffer, in the order of both queues; see peer.cpp.
   void copy_from(Device& source, int64_t source_buffer, int64_t source_offset, int64_t buffer, int64_t offset,
                  int64_t bytes);
+  /// What is submitted or replayed from here on belongs to a group that `cancel` calls off; 0: to none.
+  void group(int64_t id);
+  void cancel(int64_t group);
   void begin_capture();
   int64_t end_capture();
   void replay(int64_t program);
@@ -75,6 +78,7 @@ class Device final : private Buffers {
   MemoryUse memory();
   /// Later calls throw Failure 'closed'. The caller then calls shut_down() on any thread.
   void mark_closed() { closed_ = true; }
+  bool closed() const { return closed_; }
   /// Waits for the queue, ends the threads and frees everything.
   void shut_down();
 
@@ -100,7 +104,11 @@ class Device final : private Buffers {
   void record(const Args& args, Context& context);
   void record_deferred(Context& context);
   template <class F>
-  void in_order(std::string name, bool blocks, F task);
+  void in_order(std::string name, bool blocks, F task) {
+    in_order(std::move(name), blocks, 0, std::move(task));
+  }
+  template <class F>
+  void in_order(std::string name, bool blocks, int64_t group, F task);
   template <class F>
   void guarded(const std::string& name, F&& task);
   void fail(Failure failure);
@@ -125,7 +133,7 @@ class Device final : private Buffers {
   std::unordered_map<int64_t, Program> programs_;
   std::unordered_map<int64_t, std::shared_ptr<File>> files_;
   std::set<int> opened_to_;  // devices that reach this one's memory
-  int64_t next_id_ = 1, allocated_bytes_ = 0;
+  int64_t next_id_ = 1, allocated_bytes_ = 0, group_ = 0;
   bool capturing_ = false;
   std::set<int64_t> captured_;
   std::vector<ChunkRef> captured_chunks_;
@@ -161,9 +169,9 @@ void Device::guarded(const std::string& name, F&& task) {
 }
 
 template <class F>
-void Device::in_order(std::string name, bool blocks, F task) {
+void Device::in_order(std::string name, bool blocks, int64_t group, F task) {
   if (!blocks && worker_->idle()) return guarded(name, task);
-  worker_->push([this, name = std::move(name), task = std::move(task)]() mutable { guarded(name, task); });
+  worker_->push([this, name = std::move(name), task = std::move(task)]() mutable { guarded(name, task); }, group);
 }
 
 }  // namespace q::cuda

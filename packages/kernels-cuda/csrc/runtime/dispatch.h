@@ -17,89 +17,95 @@ class Buffers {
   virtual BufferView view(int64_t id) = 0;  // data is null for an unknown id
 };
 
-/// Reads words in the order of the command table (q_ops.h); throws CommandError for bad references.
-class Reader {
+/// The Words of q_ops.h over the buffers of a device.
+class Reader final : public Words {
  public:
-  Reader(Buffers& buffers, const double* words, size_t count) : buffers_(buffers), words_(words), count_(count) {}
-  Tensor tensor(bool required);
-  double number();
-  int64_t integer() { return static_cast<int64_t>(number()); }
-  int64_t count(int64_t most);
+  Reader(Buffers& buffers, const double* words, size_t count) : Words(words, count), buffers_(buffers) {}
   /// All tensors read so far.
   const std::vector<Tensor>& tensors() const { return tensors_; }
 
+ protected:
+  Memory memory(int64_t buffer) override {
+    const BufferView view = buffers_.view(buffer);
+    return {view.data, view.bytes};
+  }
+  void note(const Tensor& tensor) override { tensors_.push_back(tensor); }
+
  private:
   Buffers& buffers_;
-  const double* words_;
-  size_t count_;
-  size_t at_ = 0;
   std::vector<Tensor> tensors_;
 };
 
-/// Calls f with the arguments of command `code`.
+/// Calls f with the arguments of command `code`, which have passed its rules. Throws Refused.
 template <class F>
 void with_args(Command code, Reader& r, F&& f) {
+  const auto checked = [&](const auto& args) {
+    r.finish();
+    Check rules(false);
+    check(args, rules);
+    f(args);
+  };
   switch (code) {
     case Command::fill:
-      return f(FillArgs::read(r));
+      return checked(FillArgs::read(r));
     case Command::random:
-      return f(RandomArgs::read(r));
+      return checked(RandomArgs::read(r));
     case Command::copy:
-      return f(CopyArgs::read(r));
+      return checked(CopyArgs::read(r));
     case Command::cast:
-      return f(CastArgs::read(r));
+      return checked(CastArgs::read(r));
     case Command::embedding:
-      return f(EmbeddingArgs::read(r));
+      return checked(EmbeddingArgs::read(r));
     case Command::selectRows:
-      return f(SelectRowsArgs::read(r));
+      return checked(SelectRowsArgs::read(r));
     case Command::scatterRows:
-      return f(ScatterRowsArgs::read(r));
+      return checked(ScatterRowsArgs::read(r));
     case Command::linear:
-      return f(LinearArgs::read(r));
+      return checked(LinearArgs::read(r));
     case Command::rmsNorm:
-      return f(RmsNormArgs::read(r));
+      return checked(RmsNormArgs::read(r));
     case Command::layerNorm:
-      return f(LayerNormArgs::read(r));
+      return checked(LayerNormArgs::read(r));
     case Command::ropeKvWrite:
-      return f(RopeKvWriteArgs::read(r));
+      return checked(RopeKvWriteArgs::read(r));
     case Command::attention:
-      return f(AttentionArgs::read(r));
+      return checked(AttentionArgs::read(r));
     case Command::activation:
-      return f(ActivationArgs::read(r));
+      return checked(ActivationArgs::read(r));
     case Command::gatedActivation:
-      return f(GatedActivationArgs::read(r));
+      return checked(GatedActivationArgs::read(r));
     case Command::add:
-      return f(AddArgs::read(r));
+      return checked(AddArgs::read(r));
     case Command::scale:
-      return f(ScaleArgs::read(r));
+      return checked(ScaleArgs::read(r));
     case Command::softmax:
-      return f(SoftmaxArgs::read(r));
+      return checked(SoftmaxArgs::read(r));
     case Command::crossEntropy:
-      return f(CrossEntropyArgs::read(r));
+      return checked(CrossEntropyArgs::read(r));
     case Command::argmax:
-      return f(ArgmaxArgs::read(r));
+      return checked(ArgmaxArgs::read(r));
     case Command::sample:
-      return f(SampleArgs::read(r));
+      return checked(SampleArgs::read(r));
     case Command::advance:
-      return f(AdvanceArgs::read(r));
+      return checked(AdvanceArgs::read(r));
     case Command::quantize4bit:
-      return f(Quantize4bitArgs::read(r));
+      return checked(Quantize4bitArgs::read(r));
     case Command::dequantize4bit:
-      return f(Dequantize4bitArgs::read(r));
+      return checked(Dequantize4bitArgs::read(r));
     case Command::quantizeAbsmax:
-      return f(QuantizeAbsmaxArgs::read(r));
+      return checked(QuantizeAbsmaxArgs::read(r));
     case Command::quantizeInt8:
-      return f(QuantizeInt8Args::read(r));
+      return checked(QuantizeInt8Args::read(r));
     case Command::dequantizeInt8:
-      return f(DequantizeInt8Args::read(r));
+      return checked(DequantizeInt8Args::read(r));
     case Command::multiply:
-      return f(MultiplyArgs::read(r));
+      return checked(MultiplyArgs::read(r));
     case Command::eagerLinear:
-      return f(EagerLinearArgs::read(r));
+      return checked(EagerLinearArgs::read(r));
     case Command::eagerRope:
-      return f(EagerRopeArgs::read(r));
+      return checked(EagerRopeArgs::read(r));
     case Command::eagerAttention:
-      return f(EagerAttentionArgs::read(r));
+      return checked(EagerAttentionArgs::read(r));
   }
   throw CommandError("unknown command code " + std::to_string(static_cast<int>(code)));
 }

@@ -4,6 +4,7 @@
 #include <cerrno>
 #include <cstring>
 #include <string>
+#include <system_error>
 #include <thread>
 #include "runtime/failure.h"
 
@@ -144,11 +145,17 @@ void read_exactly(int fd, char* to, size_t bytes, int64_t offset) {
   const size_t each = (bytes + parts - 1) / parts;
   std::array<std::string, 4> problems;
   std::vector<std::thread> threads;
+  threads.reserve(parts);
   for (size_t i = 1; i < parts; ++i) {
     const size_t at = i * each;
-    threads.emplace_back([&, i, at] {
+    const auto part = [&, i, at] {
       problems[i] = read_part(to + at, std::min(each, bytes - at), offset + static_cast<int64_t>(at));
-    });
+    };
+    try {
+      threads.emplace_back(part);
+    } catch (const std::system_error&) {
+      part();  // the system starts no more threads
+    }
   }
   problems[0] = read_part(to, std::min(each, bytes), offset);
   for (auto& thread : threads) thread.join();

@@ -3,18 +3,39 @@
 #include <sys/prctl.h>
 #endif
 #include <chrono>
+#include <string>
+#include <system_error>
 #include "runtime/failure.h"
 
 namespace q::cuda {
 
-void Worker::push(std::function<void()> task) {
-  left_.fetch_add(1, std::memory_order_acq_rel);
+namespace {
+/// A thread, or the failure that says that the system starts no more.
+template <class F>
+std::thread start(F run) {
+  try {
+    return std::thread(std::move(run));
+  } catch (const std::system_error& error) {
+    throw Failure("out_of_memory", std::string("no thread can be started: ") + error.what());
+  }
+}
+}  // namespace
+
+void Worker::push(std::function<void()> task, int64_t group) {
   {
     std::lock_guard<std::mutex> lock(mutex_);
-    tasks_.push_back(std::move(task));
-    if (!thread_.joinable()) thread_ = std::thread([this] { loop(); });
+    if (!thread_.joinable()) thread_ = start([this] { loop(); });
+    left_.fetch_add(1, std::memory_order_acq_rel);
+    tasks_.push_back({std::move(task), group});
   }
   wake_.notify_one();
+}
+
+void Worker::cancel(int64_t group) {
+  std::lock_guard<std::mutex> lock(mutex_);
+  for (Task& task : tasks_) {
+    if (task.group == group) task.run = [] {};
+  }
 }
 
 void Worker::stop() {
@@ -33,7 +54,7 @@ void Worker::loop() {
     wake_.wait(lock, [this] { return stopping_ || !tasks_.empty(); });
     if (tasks_.empty()) return;
     {
-      std::function<void()> task = std::move(tasks_.front());
+      std::function<void()> task = std::move(tasks_.front().run);
       tasks_.pop_front();
       lock.unlock();
       task();
@@ -43,7 +64,7 @@ void Worker::loop() {
   }
 }
 
-Waiter::Waiter(int device) : device_(device), thread_([this] { loop(); }) {}
+Waiter::Waiter(int device) : device_(device), thread_(start([this] { loop(); })) {}
 
 cudaEvent_t Waiter::take_event() {
   {

@@ -19,7 +19,11 @@ class Worker {
   ~Worker() { stop(); }
   /// True when every task pushed so far has ended: the caller may then do its work itself.
   bool idle() const { return left_.load(std::memory_order_acquire) == 0; }
-  void push(std::function<void()> task);  // tasks do not throw
+  /// Tasks do not throw. `group`: that `cancel` skips the task with; 0: none. Throws Failure 'out_of_memory', with nothing
+  /// pushed, when the thread cannot be started.
+  void push(std::function<void()> task, int64_t group = 0);
+  /// Skips the tasks of a group that have not begun.
+  void cancel(int64_t group);
   /// Runs what was pushed, then ends the thread.
   void stop();
 
@@ -29,7 +33,11 @@ class Worker {
   std::atomic<int64_t> left_{0};
   std::mutex mutex_;
   std::condition_variable wake_;
-  std::deque<std::function<void()>> tasks_;
+  struct Task {
+    std::function<void()> run;
+    int64_t group;
+  };
+  std::deque<Task> tasks_;
   bool stopping_ = false;
   std::thread thread_;
 };

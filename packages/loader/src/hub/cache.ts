@@ -2,10 +2,10 @@
 //   models--ORG--NAME/refs/REVISION        text: the commit a branch or tag pointed to
 //   models--ORG--NAME/snapshots/COMMIT/... links into blobs
 //   models--ORG--NAME/blobs/ETAG           contents, named by sha256 (large files) or git's sha1
-import { readdir, readFile, stat } from 'node:fs/promises';
-import { join } from 'node:path';
+import { randomBytes } from 'node:crypto';
+import { mkdir, readdir, readFile, rename, rm, stat, writeFile } from 'node:fs/promises';
+import { dirname, join } from 'node:path';
 import { CheckpointError, ConfigError } from '@q/config';
-import { readShardIndex } from '../shard-index.js';
 
 const op = 'hub';
 const commitHash = /^[0-9a-f]{40}$/;
@@ -60,36 +60,46 @@ export async function cachedCommit(repo: string, revision: string): Promise<stri
   return matches[0];
 }
 
-const isFile = (path: string) =>
-  stat(path).then(
-    (s) => s.isFile(),
+/** Notes that a file does not exist at a commit, where and how huggingface_hub does. */
+export async function markAbsent(repo: string, commit: string, name: string): Promise<void> {
+  const mark = join(repo, '.no_exist', commit, name);
+  try {
+    await mkdir(dirname(mark), { recursive: true });
+    await writeFile(mark, '', { flag: 'a' });
+  } catch {
+    // The note only saves the next one a question; a cache that takes none is as good.
+  }
+}
+
+/** Whether a file is known not to exist at a commit. */
+export const isMarkedAbsent = (repo: string, commit: string, name: string): Promise<boolean> =>
+  stat(join(repo, '.no_exist', commit, name)).then(
+    () => true,
     () => false,
   );
 
+/** Whether an error says that the cache may not be written to. */
+export const isReadOnly = (error: unknown): boolean =>
+  ['EACCES', 'EPERM', 'EROFS'].includes(String((error as NodeJS.ErrnoException | undefined)?.code));
+
 /**
- * Files that a snapshot needs to be loaded but does not have (a broken link counts as missing); empty when complete.
+ * Notes in the cache which commit a branch or tag points to, unless that is what it says. In a read-only cache the
+ * next look-up without network finds the old commit, which does no harm.
  */
-export async function missingFiles(folder: string): Promise<string[]> {
-  const missing: string[] = [];
-  const names = await readdir(folder).catch(() => undefined);
-  if (!names) return ['config.json', 'model.safetensors'];
-  const whole = names.filter((name) => name.endsWith('.safetensors'));
-  const indexes = names.filter((name) => name.endsWith('.safetensors.index.json'));
-  const config = names.includes('adapter_config.json') ? 'adapter_config.json' : 'config.json';
-  if (!(await isFile(join(folder, config)))) missing.push(config);
-  if (whole.length === 0 && indexes.length === 0) missing.push('model.safetensors');
-  for (const name of whole) if (!(await isFile(join(folder, name)))) missing.push(name);
-  if (whole.includes('model.safetensors')) return missing;
-  for (const name of indexes) {
-    if (!(await isFile(join(folder, name)))) {
-      missing.push(name);
-      continue;
-    }
-    const { shards } = await readShardIndex(join(folder, name));
-    for (const shard of shards)
-      if (!missing.includes(shard) && !(await isFile(join(folder, shard)))) missing.push(shard);
+export async function writeRef(repo: string, revision: string, commit: string): Promise<void> {
+  if (revision === commit) return;
+  const path = join(repo, 'refs', ...revision.split('/'));
+  const old = await readFile(path, 'utf8').catch(() => undefined);
+  if (old?.trim() === commit) return;
+  const temporary = `${path}.${randomBytes(6).toString('hex')}`;
+  try {
+    await mkdir(dirname(path), { recursive: true });
+    await writeFile(temporary, commit);
+    await rename(temporary, path);
+  } catch (error) {
+    await rm(temporary, { force: true }).catch(() => undefined);
+    if (!isReadOnly(error)) throw error;
   }
-  return missing;
 }
 
 /** What is known to be in the cache, for error messages. */
@@ -101,9 +111,7 @@ export async function describeCache(cacheDir: string, id: string): Promise<Recor
 
 /** The error for a model that is not (wholly) in the cache while the network may not be used. */
 export async function notCached(
-  cacheDir: string,
-  id: string,
-  revision: string,
+  { cacheDir, id, revision }: { cacheDir: string; id: string; revision: string },
   missing: readonly string[] | undefined,
   why: string,
   cause?: unknown,

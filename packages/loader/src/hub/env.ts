@@ -3,6 +3,7 @@ import { readFile } from 'node:fs/promises';
 import { homedir } from 'node:os';
 import { join, resolve } from 'node:path';
 import { fileError } from '../safetensors/file.js';
+import { hubLimits } from './limits.js';
 
 export interface HubEnvironment {
   /**
@@ -12,26 +13,63 @@ export interface HubEnvironment {
   readonly cacheDir: string;
   /** HF_HUB_OFFLINE or TRANSFORMERS_OFFLINE is 1, true, yes or on. */
   readonly offline: boolean;
+  /** Which of them. */
+  readonly offlineBy: string | undefined;
   /** HF_ENDPOINT, without a slash at the end. Default https://huggingface.co. */
   readonly endpoint: string;
-  /** Seconds to wait for an answer about a revision: HF_HUB_ETAG_TIMEOUT. Default 10. */
-  readonly timeoutSeconds: number;
+  /** Milliseconds to wait for an answer about a revision: HF_HUB_ETAG_TIMEOUT (in seconds). Default 10 s. */
+  readonly metadataTimeoutMs: number;
+  /** Milliseconds in which a download must go on: HF_HUB_DOWNLOAD_TIMEOUT (in seconds). Default 10 s. */
+  readonly downloadTimeoutMs: number;
+  readonly proxies: ProxySettings;
+}
+
+/** HTTP_PROXY, HTTPS_PROXY, ALL_PROXY and NO_PROXY, in small letters first. */
+export interface ProxySettings {
+  /** For http: and for https: addresses; undefined where there is none. */
+  readonly http: string | undefined;
+  readonly https: string | undefined;
+  /** Hosts that are asked directly, as written. */
+  readonly except: string;
 }
 
 type Env = Readonly<Record<string, string | undefined>>;
 
 const isOn = (value: string | undefined) => /^(1|true|yes|on)$/i.test(value ?? '');
-const expand = (path: string) => resolve(path.replace(/^~(?=$|[\\/])/, homedir()));
-const home = (env: Env) => expand(env.HF_HOME || join(env.XDG_CACHE_HOME || join(homedir(), '.cache'), 'huggingface'));
+
+/** `~`, then `$NAME` and `${NAME}` (what is not set stays as written), as Python's expanduser and expandvars. */
+function expand(path: string, env: Env): string {
+  const atHome = path.replace(/^~(?=$|[\\/])/, () => homedir());
+  const named = atHome.replace(/\$(?:(\w+)|\{([^}]*)\})/g, (text, plain?: string, braced?: string) => {
+    return env[plain ?? braced ?? ''] ?? text;
+  });
+  return resolve(
+    process.platform === 'win32' ? named.replace(/%(\w+)%/g, (text, name: string) => env[name] ?? text) : named,
+  );
+}
+
+const home = (env: Env) =>
+  expand(env.HF_HOME || join(env.XDG_CACHE_HOME || join(homedir(), '.cache'), 'huggingface'), env);
+
+const milliseconds = (seconds: string | undefined, otherwise: number) =>
+  Number(seconds) > 0 ? Math.ceil(Number(seconds) * 1000) : otherwise;
 
 /** What the environment says about the Hugging Face hub. */
 export function hubEnvironment(env: Env = process.env): HubEnvironment {
-  const timeout = Number(env.HF_HUB_ETAG_TIMEOUT);
+  const proxy = (name: string) => env[`${name}_proxy`] || env[`${name.toUpperCase()}_PROXY`] || undefined;
+  const offlineBy = ['HF_HUB_OFFLINE', 'TRANSFORMERS_OFFLINE'].find((name) => isOn(env[name]));
   return {
-    cacheDir: expand(env.HF_HUB_CACHE || env.HUGGINGFACE_HUB_CACHE || join(home(env), 'hub')),
-    offline: isOn(env.HF_HUB_OFFLINE) || isOn(env.TRANSFORMERS_OFFLINE),
+    cacheDir: expand(env.HF_HUB_CACHE || env.HUGGINGFACE_HUB_CACHE || join(home(env), 'hub'), env),
+    offline: offlineBy !== undefined,
+    offlineBy,
     endpoint: (env.HF_ENDPOINT || 'https://huggingface.co').replace(/\/+$/, ''),
-    timeoutSeconds: timeout > 0 ? timeout : 10,
+    metadataTimeoutMs: milliseconds(env.HF_HUB_ETAG_TIMEOUT, hubLimits.metadataTimeoutMs),
+    downloadTimeoutMs: milliseconds(env.HF_HUB_DOWNLOAD_TIMEOUT, hubLimits.downloadTimeoutMs),
+    proxies: {
+      http: proxy('http') ?? proxy('all'),
+      https: proxy('https') ?? proxy('all'),
+      except: proxy('no') ?? '',
+    },
   };
 }
 
@@ -43,7 +81,7 @@ export async function hubToken(env: Env = process.env): Promise<string | undefin
   if (isOn(env.HF_HUB_DISABLE_IMPLICIT_TOKEN)) return undefined;
   const given = (env.HF_TOKEN || env.HUGGING_FACE_HUB_TOKEN)?.trim();
   if (given) return given;
-  const path = env.HF_TOKEN_PATH ? expand(env.HF_TOKEN_PATH) : join(home(env), 'token');
+  const path = env.HF_TOKEN_PATH ? expand(env.HF_TOKEN_PATH, env) : join(home(env), 'token');
   try {
     return (await readFile(path, 'utf8')).trim() || undefined;
   } catch (cause) {

@@ -1,4 +1,11 @@
-import { ConfigError, UnsupportedError, type BitsAndBytesConfig, type QuantizationConfig } from '@q/config';
+import {
+  ConfigError,
+  skipRule,
+  UnsupportedError,
+  unmatchedLine,
+  type BitsAndBytesConfig,
+  type QuantizationConfig,
+} from '@q/config';
 import {
   cast,
   parseDType,
@@ -6,6 +13,7 @@ import {
   quantizeInt8,
   type DType,
   type LinearSlot,
+  type ParameterSlot,
   type Tensor,
   type Weight,
 } from '@q/tensor';
@@ -16,9 +24,16 @@ export type Quantizer = (slot: LinearSlot) => ((dense: Tensor) => Weight) | unde
 /** Keeps every layer dense. */
 export const keepDense: Quantizer = () => undefined;
 
-/** Whether transformers leaves a module unquantized: its path begins or ends with one of the names. */
-export const isSkipped = (module: string, skip: readonly string[]): boolean =>
-  skip.some((name) => module.startsWith(name) || module.endsWith(name));
+/** Whether a module stays unquantized: `skipRule` for one module. */
+export const isSkipped = (module: string, skip: readonly string[]): boolean => skipRule(skip).skips(module);
+
+/** A line for the modules to skip that are no linear layers of the model; none when each is. */
+export function skipWarnings(config: QuantizationConfig | undefined, slots: readonly ParameterSlot[]): string[] {
+  const patterns = config?.quantMethod === 'bitsandbytes' ? (config as BitsAndBytesConfig).llmInt8SkipModules : null;
+  const modules = slots.flatMap((slot) => (slot.kind === 'linear' ? [slot.module] : []));
+  const line = unmatchedLine(skipRule(patterns ?? []).unmatched(modules));
+  return line === undefined ? [] : [line];
+}
 
 /** LLM.int8 is defined on f16 weights: bitsandbytes rounds others first. */
 function quantizeThroughHalf(dense: Tensor, threshold: number): Weight {
@@ -38,11 +53,11 @@ export function quantizerFor(config: QuantizationConfig, keep: readonly string[]
     });
   }
   const bnb = config as BitsAndBytesConfig;
-  const skip = bnb.llmInt8SkipModules ?? keep;
   if (!bnb.loadIn4bit && !bnb.loadIn8bit)
     throw new ConfigError('load', 'the quantization config asks for neither 4 nor 8 bits', {
       fix: 'set loadIn4bit or loadIn8bit',
     });
+  const rule = skipRule(bnb.llmInt8SkipModules ?? keep);
   const quantize = bnb.loadIn8bit
     ? (dense: Tensor) => quantizeThroughHalf(dense, bnb.llmInt8Threshold)
     : (dense: Tensor) =>
@@ -51,7 +66,7 @@ export function quantizerFor(config: QuantizationConfig, keep: readonly string[]
           doubleQuant: bnb.bnb4bitUseDoubleQuant,
           computeDtype: computeDtypeOf(bnb),
         });
-  return (slot) => (isSkipped(slot.module, skip) ? undefined : quantize);
+  return (slot) => (rule.skips(slot.module) ? undefined : quantize);
 }
 
 /** The dtype in which 4-bit products are computed. */

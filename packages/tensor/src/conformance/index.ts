@@ -1,13 +1,17 @@
 import type { Backend } from '../core/backend.js';
 import type { FloatDType } from '../dtype.js';
 import { attentionCases } from './attention.js';
+import { brokenCases } from './broken.js';
+import { cancelCases } from './cancel.js';
 import { decodingCases } from './decoding.js';
 import { eagerCases } from './eager.js';
 import { elementwiseCases } from './elementwise.js';
 import { Conformance, type ConformanceCase } from './harness.js';
 import { linearCases } from './linear.js';
+import { refusalCases } from './refusals.js';
 
 export { assertClose, assertEqual, Conformance, numbers, relativeError, type ConformanceCase } from './harness.js';
+export { fuzzNative, type Random } from '../testing/fuzz-native.js';
 export { runTransfers, transferCases, type Pair, type TransferCase } from './transfer.js';
 
 /** What every backend must do, for every activation dtype that it takes. */
@@ -17,6 +21,9 @@ export const conformanceCases: readonly ConformanceCase[] = [
   ...attentionCases,
   ...decodingCases,
   ...eagerCases,
+  ...brokenCases,
+  ...refusalCases,
+  ...cancelCases,
 ];
 
 export interface ConformanceReport {

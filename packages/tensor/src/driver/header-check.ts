@@ -40,7 +40,7 @@ function call(name: string, list: readonly Expression[], levels: Levels): Code {
   const [first, field] = path.split('.');
   const { text } = named(levels, first);
   if (name === 'length') return size(`${text}_count`);
-  if (name === 'count') return { text: `count_of(${text})`, type: 'size' };
+  if (name === 'count') return { text: `elements_in(${text})`, type: 'size' };
   if (name === 'bytes') return size(`${text}.bytes`);
   if (name === 'dtype') return size(`int64_t(${text}.dtype)`);
   if (name === 'first') return size(`${text}_count > 0 ? ${text}[0].${snake(field)} : 0`);
@@ -216,7 +216,9 @@ class Words {
     if (offset % element != 0 || bytes % element != 0)
       refuse(name, "has offset " + std::to_string(offset) + " and " + std::to_string(bytes) +
                        " bytes, which must be multiples of " + std::to_string(element));
-    return {static_cast<char*>(memory.data) + offset, DType(dtype), bytes};
+    const Tensor read{static_cast<char*>(memory.data) + offset, DType(dtype), bytes};
+    note(read);
+    return read;
   }
   void enter(const char* list, int64_t i) { prefix_ = std::string(list) + "[" + std::to_string(i) + "]."; }
   void leave() { prefix_.clear(); }
@@ -226,6 +228,8 @@ class Words {
 
  protected:
   virtual Memory memory(int64_t buffer) = 0;
+  /// Sees every tensor that is read.
+  virtual void note(const Tensor&) {}
 
  private:
   [[noreturn]] void refuse(const char* name, const std::string& what) { throw Refused(prefix_ + name + " " + what); }
@@ -256,7 +260,7 @@ inline Size ceil(Size a, Size b) {
 inline Size strided(Size rows, Size stride, Size width) {
   return rows.value == 0 ? Size{0} : Size{rows.value - 1} * stride + width;
 }
-inline Size count_of(const Tensor& t) { return {t.bytes / element_bytes(t.dtype)}; }
+inline Size elements_in(const Tensor& t) { return {t.bytes / element_bytes(t.dtype)}; }
 template <class Item, class Of> Size sum_of(const Item* items, int64_t count, Of of) {
   Size sum{0};
   for (int64_t i = 0; i < count; ++i) sum = sum + Size{of(items[i])};
@@ -286,7 +290,7 @@ class Check {
       return;
     }
     dtype(name, t.dtype, kind);
-    const int64_t held = count_of(t).value;
+    const int64_t held = elements_in(t).value;
     if (held < needed.value)
       refuse(name, "holds " + std::to_string(held) + " elements, " + std::to_string(needed.value) + " are needed");
   }

@@ -85,71 +85,54 @@ export interface RopeOptions {
  * @param qkv activations [T, layout.rowStride]
  */
 export function ropeKvWrite(qkv: Tensor, kv: KvLayer, batch: Batch, layout: QkvLayout, rope?: RopeOptions): void {
-  const { blockSize, maxBlocks } = checkPaged('ropeKvWrite', qkv, kv, batch, layout);
+  const paged = checkPaged('ropeKvWrite', qkv, kv, batch, layout);
   checkIndices('ropeKvWrite', 'positions', batch.positions, [batch.tokens]);
   checkIndices('ropeKvWrite', 'sequenceOf', batch.sequenceOf, [batch.tokens]);
-  const frequencies = rope?.inverseFrequencies;
-  const perSequence = frequencies !== undefined && frequencies.shape.length === 2;
-  if (frequencies) {
-    checkDType('ropeKvWrite', 'inverseFrequencies', frequencies, 'f32');
-    if (perSequence) checkShape('ropeKvWrite', 'inverseFrequencies', frequencies, [batch.sequences, 'rotaryDim / 2']);
-    if (frequencies.dim(-1) * 2 > layout.headDim) {
-      throw new ShapeError('ropeKvWrite', 'more frequencies than pairs in a head', {
-        frequencies: frequencies.dim(-1),
-        headDim: layout.headDim,
-      });
-    }
-  }
+  if (rope) checkFrequencies(rope.inverseFrequencies, batch, layout);
   const { eager } = qkv.backend;
-  const rotaryDim = frequencies ? frequencies.dim(-1) * 2 : 0;
+  const frequencies = rope?.inverseFrequencies;
   const { numHeads, numKvHeads, headDim, qOffset, qGroupStride, kOffset, vOffset, kvStride, rowStride } = layout;
-  const rotation = {
-    rotaryDim,
-    interleaved: Number(rope?.interleaved ?? false),
-    perSequence: Number(perSequence),
-    ropeScale: rope?.scale ?? 1,
-  };
-  if (eager && frequencies) {
-    qkv.backend.submit('eagerRope', {
-      qkv: qkv.ref(),
-      positions: batch.positions.ref(),
-      sequenceOf: batch.sequenceOf.ref(),
-      inverseFrequencies: frequencies.ref(),
-      tokens: batch.tokens,
-      numHeads,
-      numKvHeads,
-      headDim,
-      ...rotation,
-      qOffset,
-      qGroupStride,
-      kOffset,
-      kvStride,
-      rowStride,
-      dtype: dtypes[eager].code,
-    });
-  }
-  qkv.backend.submit('ropeKvWrite', {
+  const rotated = {
     qkv: qkv.ref(),
-    keyCache: kv.keys.ref(),
-    valueCache: kv.values.ref(),
     positions: batch.positions.ref(),
     sequenceOf: batch.sequenceOf.ref(),
-    blockTables: batch.blockTables.ref(),
-    inverseFrequencies: eager ? undefined : frequencies?.ref(),
     tokens: batch.tokens,
     numHeads,
     numKvHeads,
     headDim,
-    ...rotation,
+    rotaryDim: frequencies ? frequencies.dim(-1) * 2 : 0,
+    interleaved: Number(rope?.interleaved ?? false),
+    perSequence: Number(frequencies?.shape.length === 2),
+    ropeScale: rope?.scale ?? 1,
     qOffset,
     qGroupStride,
     kOffset,
-    vOffset,
     kvStride,
     rowStride,
-    blockSize,
-    maxBlocks,
+  };
+  if (eager && frequencies)
+    qkv.backend.submit('eagerRope', { ...rotated, inverseFrequencies: frequencies.ref(), dtype: dtypes[eager].code });
+  qkv.backend.submit('ropeKvWrite', {
+    ...rotated,
+    keyCache: kv.keys.ref(),
+    valueCache: kv.values.ref(),
+    blockTables: batch.blockTables.ref(),
+    inverseFrequencies: eager ? undefined : frequencies?.ref(),
+    vOffset,
+    ...paged,
   });
+}
+
+function checkFrequencies(frequencies: Tensor, batch: Batch, layout: QkvLayout): void {
+  checkDType('ropeKvWrite', 'inverseFrequencies', frequencies, 'f32');
+  if (frequencies.shape.length === 2)
+    checkShape('ropeKvWrite', 'inverseFrequencies', frequencies, [batch.sequences, 'rotaryDim / 2']);
+  if (frequencies.dim(-1) * 2 > layout.headDim) {
+    throw new ShapeError('ropeKvWrite', 'more frequencies than pairs in a head', {
+      frequencies: frequencies.dim(-1),
+      headDim: layout.headDim,
+    });
+  }
 }
 
 export interface AttentionOptions {
@@ -183,20 +166,7 @@ export function attention(
   const { scale = 1 / Math.sqrt(headDim), causal = true, window = 0, softcap = 0, alibiSlopes, bias } = options;
   checkIndices('attention', 'sequenceStarts', batch.sequenceStarts, [batch.sequences + 1]);
   checkIndices('attention', 'contextLengths', batch.contextLengths, [batch.sequences]);
-  if (alibiSlopes) {
-    checkDType('attention', 'alibiSlopes', alibiSlopes, 'f32');
-    checkShape('attention', 'alibiSlopes', alibiSlopes, [numHeads]);
-  }
-  if (bias) {
-    checkDType('attention', 'bias', bias, 'f32');
-    checkShape('attention', 'bias', bias, [numHeads, 'query positions', 'key positions']);
-    if (bias.dim(1) < batch.maxContext || bias.dim(2) < batch.maxContext) {
-      throw new ShapeError('attention', 'bias does not cover the context', {
-        bias: bias.shape,
-        maxContext: batch.maxContext,
-      });
-    }
-  }
+  checkScoreTerms(numHeads, batch, options);
   const out = qkv.backend.empty([batch.tokens, numHeads * headDim], qkv.dtype);
   const { eager } = qkv.backend;
   const args: CommandArgs<'attention'> = {
@@ -231,6 +201,23 @@ export function attention(
   if (eager) qkv.backend.submit('eagerAttention', { ...args, dtype: dtypes[eager].code });
   else qkv.backend.submit('attention', args);
   return out;
+}
+
+/** What is added to the scores. */
+function checkScoreTerms(numHeads: number, batch: Batch, { alibiSlopes, bias }: AttentionOptions): void {
+  if (alibiSlopes) {
+    checkDType('attention', 'alibiSlopes', alibiSlopes, 'f32');
+    checkShape('attention', 'alibiSlopes', alibiSlopes, [numHeads]);
+  }
+  if (!bias) return;
+  checkDType('attention', 'bias', bias, 'f32');
+  checkShape('attention', 'bias', bias, [numHeads, 'query positions', 'key positions']);
+  if (bias.dim(1) < batch.maxContext || bias.dim(2) < batch.maxContext) {
+    throw new ShapeError('attention', 'bias does not cover the context', {
+      bias: bias.shape,
+      maxContext: batch.maxContext,
+    });
+  }
 }
 
 function checkPaged(

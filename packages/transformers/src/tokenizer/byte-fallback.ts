@@ -1,5 +1,3 @@
-import type { Tokenizer as HubTokenizer } from '@huggingface/tokenizers';
-
 const byteToken = /^<0x([0-9A-Fa-f]{2})>$/;
 
 /** Every spelling of the tokens that stand for one byte, in vocabularies with byte fallback. */
@@ -16,7 +14,7 @@ export function joinByteRuns(tokens: readonly string[]): string[] {
   const joined: string[] = [];
   let run: number[] = [];
   const endRun = () => {
-    if (run.length > 0) joined.push(textOf(run));
+    if (run.length > 0) joined.push(...textsOf(run));
     run = [];
   };
   for (const token of tokens) {
@@ -31,21 +29,10 @@ export function joinByteRuns(tokens: readonly string[]): string[] {
   return joined;
 }
 
-function textOf(bytes: readonly number[]): string {
+function textsOf(bytes: readonly number[]): string[] {
   try {
-    return new TextDecoder('utf-8', { fatal: true, ignoreBOM: true }).decode(Uint8Array.from(bytes));
+    return [new TextDecoder('utf-8', { fatal: true, ignoreBOM: true }).decode(Uint8Array.from(bytes))];
   } catch {
-    return '\ufffd'.repeat(bytes.length); // not UTF-8: the only way that a fatal TextDecoder fails
+    return bytes.map(() => '\ufffd'); // not UTF-8: the only way that a fatal TextDecoder fails
   }
-}
-
-type Decoder = NonNullable<HubTokenizer['decoder']> & { readonly decoders?: readonly Decoder[] };
-
-/** Makes the byte fallback steps of a decoder join runs as {@link joinByteRuns}; returns whether there are any. */
-export function useByteRuns(decoder: HubTokenizer['decoder']): boolean {
-  if (!decoder) return false;
-  const { config, decoders = [] } = decoder as Decoder;
-  const own = config.type === 'ByteFallback';
-  if (own) decoder.decode_chain = joinByteRuns;
-  return decoders.map(useByteRuns).some(Boolean) || own;
 }
