@@ -367,7 +367,7 @@ describe('errors', () => {
     [
       'a prompt that leaves no room',
       { inputIds: [Array.from({ length: 120 }, () => 5)], maxNewTokens: 20 },
-      /do not fit/,
+      /reaches 128/,
     ],
   ] as [string, GenerateOptions, RegExp][])('%s', async (_, options, message) => {
     await using model = await load();
