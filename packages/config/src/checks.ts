@@ -7,7 +7,8 @@ export function describeValue(value: unknown): string {
   if (typeof value === 'string') return JSON.stringify(value.length > 40 ? `${value.slice(0, 40)}...` : value);
   if (Array.isArray(value)) return value.length === 0 ? 'an empty list' : 'a list';
   const name = (value as { constructor?: { name?: string } }).constructor?.name;
-  return typeof value === 'object' && name && name !== 'Object' ? `a ${name}` : `a ${typeof value}`;
+  const what = typeof value === 'object' && name && name !== 'Object' ? name : typeof value;
+  return `${/^[aeiou]/i.test(what) ? 'an' : 'a'} ${what}`;
 }
 
 /**

@@ -1,6 +1,15 @@
 /** What went wrong, as a stable word that callers can branch on. */
 export type QErrorCode =
-  'config' | 'shape' | 'dtype' | 'unsupported' | 'checkpoint' | 'placement' | 'out_of_memory' | 'disposed' | 'native';
+  | 'config'
+  | 'shape'
+  | 'dtype'
+  | 'unsupported'
+  | 'checkpoint'
+  | 'placement'
+  | 'out_of_memory'
+  | 'disposed'
+  | 'numerics'
+  | 'native';
 
 /** Facts behind an error: values got and expected, names, sizes in bytes. */
 export type ErrorFields = Readonly<Record<string, unknown>>;
@@ -90,6 +99,13 @@ export class OutOfMemoryError extends QError {
 export class DisposedError extends QError {
   constructor(op: string, what: string, detail?: ErrorDetail) {
     super('disposed', op, what, detail);
+  }
+}
+
+/** A computation that gave NaN or infinity where it must not; fields name where and when. */
+export class NumericsError extends QError {
+  constructor(op: string, what: string, detail?: ErrorDetail) {
+    super('numerics', op, what, detail);
   }
 }
 

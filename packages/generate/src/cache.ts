@@ -26,17 +26,17 @@ export class KvCache {
     readonly options: { blocks: number; dtype: FloatDType },
   ) {
     const { blocks, dtype } = options;
-    const made: KvLayer[] = [];
-    try {
-      for (const { numKvHeads, headDim } of model.kvShapes) {
+    // The scope gives back what was made before a refusal.
+    this.layers = backend.scope(() =>
+      model.kvShapes.map(({ numKvHeads, headDim }) => {
         const shape = [blocks, numKvHeads, kvBlockSize, headDim];
-        made.push({ keys: backend.allocate(shape, dtype).keep(), values: backend.allocate(shape, dtype).keep() });
-      }
-    } catch (error) {
-      disposeLayers(made);
-      throw error;
+        return { keys: backend.allocate(shape, dtype), values: backend.allocate(shape, dtype) };
+      }),
+    );
+    for (const { keys, values } of this.layers) {
+      keys.keep();
+      values.keep();
     }
-    this.layers = made;
     this.#free = Array.from({ length: blocks }, (_, i) => blocks - 1 - i);
     this.#references = new Int32Array(blocks);
   }
@@ -74,13 +74,9 @@ export class KvCache {
   }
 
   dispose(): void {
-    disposeLayers(this.layers);
-  }
-}
-
-function disposeLayers(layers: readonly KvLayer[]): void {
-  for (const { keys, values } of layers) {
-    keys.dispose();
-    values.dispose();
+    for (const { keys, values } of this.layers) {
+      keys.dispose();
+      values.dispose();
+    }
   }
 }

@@ -12,6 +12,12 @@ import {
 import type { KvCache } from './cache.js';
 import type { Sequence } from './sequence.js';
 
+/**
+ * Below this temperature a row takes the likeliest token: dividing by less would outgrow float32, and logits that
+ * differ by more than rounding are decided already.
+ */
+const greedyTemperature = 1e-5;
+
 const iota = (count: number) => Int32Array.from({ length: count }, (_, i) => i);
 
 /** Whether any sequence needs its earlier tokens on the device. */
@@ -31,7 +37,12 @@ function samplingValues(sequences: readonly Sequence[], historyCapacity: number)
       minP,
       repetitionPenalty,
     ]),
-    ints: options.flatMap(({ doSample, topK, seed }) => [Number(doSample), topK, seed | 0, Math.floor(seed / 2 ** 32)]),
+    ints: options.flatMap(({ doSample, temperature, topK, seed }) => [
+      Number(doSample && temperature >= greedyTemperature),
+      topK,
+      seed | 0,
+      Math.floor(seed / 2 ** 32),
+    ]),
     counters: sequences.map(({ newIds }) => newIds.length),
     history,
     historyLengths: sequences.map(({ length }) => length),
@@ -75,6 +86,7 @@ export class Decoder {
   readonly #batch: Batch;
   readonly #state: SamplingState;
   readonly #sampled: Tensor<'i32'>;
+  readonly #owned: readonly Tensor[];
   #program: Program | undefined;
   #lengths: readonly number[] = [];
   #everRan = false;
@@ -86,27 +98,30 @@ export class Decoder {
     private readonly options: DecoderShape & { cache: KvCache; dtype: FloatDType },
   ) {
     const { count, maxBlocks, maxContext, withHistory } = options;
-    const i32 = (shape: readonly number[]) => backend.allocate(shape, 'i32').keep();
-    this.#batch = {
-      tokens: count,
-      sequences: count,
-      maxQuery: 1,
-      maxContext,
-      tokenIds: i32([count]),
-      positions: i32([count]),
-      sequenceOf: i32([count]),
-      sequenceStarts: i32([count + 1]),
-      contextLengths: i32([count]),
-      blockTables: i32([count, maxBlocks]),
-    };
-    this.#state = {
-      floats: backend.allocate([count, 4], 'f32').keep(),
-      ints: i32([count, 4]),
-      counters: i32([count]),
-      history: withHistory ? i32([count, maxContext]) : undefined,
-      historyLengths: withHistory ? i32([count]) : undefined,
-    };
-    this.#sampled = i32([count]) as Tensor<'i32'>;
+    const i32 = (shape: readonly number[]) => backend.allocate(shape, 'i32') as Tensor<'i32'>;
+    // The scope gives back what was made before a refusal.
+    const made = backend.scope(() => ({
+      batch: {
+        tokenIds: i32([count]),
+        positions: i32([count]),
+        sequenceOf: i32([count]),
+        sequenceStarts: i32([count + 1]),
+        contextLengths: i32([count]),
+        blockTables: i32([count, maxBlocks]),
+      },
+      state: {
+        floats: backend.allocate([count, 4], 'f32'),
+        ints: i32([count, 4]),
+        counters: i32([count]),
+        ...(withHistory && { history: i32([count, maxContext]), historyLengths: i32([count]) }),
+      },
+      sampled: i32([count]),
+    }));
+    this.#owned = [...Object.values(made.batch), ...Object.values(made.state), made.sampled];
+    for (const tensor of this.#owned) tensor.keep();
+    this.#batch = { tokens: count, sequences: count, maxQuery: 1, maxContext, ...made.batch };
+    this.#state = made.state;
+    this.#sampled = made.sampled;
     backend.assign(this.#batch.sequenceOf, iota(count));
     backend.assign(this.#batch.sequenceStarts, iota(count + 1));
   }
@@ -147,8 +162,9 @@ export class Decoder {
         this.#lengths.map((length) => length + this.#steps),
       );
     }
-    // The very first step runs directly, so that the pool holds what the recording needs.
-    if (this.#everRan) {
+    // The very first step runs directly, so that the pool holds what the recording needs; a check of each layer reads
+    // results, which no recording can.
+    if (this.#everRan && !this.backend.checksFinite) {
       this.#program ??= this.backend.capture(() => this.#forward());
       this.#program.replay();
     } else this.#forward();
@@ -159,10 +175,7 @@ export class Decoder {
 
   dispose(): void {
     this.#program?.dispose();
-    const { tokenIds, positions, sequenceOf, sequenceStarts, contextLengths, blockTables } = this.#batch;
-    for (const tensor of [tokenIds, positions, sequenceOf, sequenceStarts, contextLengths, blockTables, this.#sampled])
-      tensor.dispose();
-    for (const tensor of Object.values(this.#state)) (tensor as Tensor | undefined)?.dispose();
+    for (const tensor of this.#owned) tensor.dispose();
   }
 
   #forward(): void {

@@ -1,50 +1,17 @@
 // The engine on the reference backend, with random weights and every kind of rotary scaling.
-import { parseModelConfig } from '@q/config';
-import { buildModel, parameterSlots, type CausalLM } from '@q/models';
-import { fillRandom, referenceBackend, type Backend } from '@q/tensor';
-import { afterEach, describe, expect, it } from 'vitest';
+import { ConfigError } from '@q/config';
+import type { CausalLM } from '@q/models';
+import type { Backend } from '@q/tensor';
+import { describe, expect, it } from 'vitest';
 import { blocksFor, KvCache, kvBlockSize } from './cache.js';
 import { Engine, type EngineOptions } from './engine.js';
 import { PastState, perplexityOf, scoreWindows } from './forward.js';
 import type { GenerationRequest } from './options.js';
+import { backendOf, greedy, llamaText, randomModel, request, stepByStep } from './testing.js';
 
-const opened: Backend[] = [];
-afterEach(async () => {
-  for (const backend of opened.splice(0)) await backend.close();
-});
-
-function modelWith(
-  rope: Record<string, unknown> = {},
-  other: Record<string, unknown> = {},
-): { model: CausalLM; backend: Backend } {
-  const config = parseModelConfig(
-    JSON.stringify({
-      architectures: ['LlamaForCausalLM'],
-      model_type: 'llama',
-      hidden_size: 16,
-      intermediate_size: 24,
-      num_hidden_layers: 2,
-      num_attention_heads: 2,
-      num_key_value_heads: 1,
-      vocab_size: 50,
-      max_position_embeddings: 64,
-      rms_norm_eps: 1e-5,
-      hidden_act: 'silu',
-      tie_word_embeddings: false,
-      rope_parameters: { rope_type: 'default', rope_theta: 100, ...rope },
-      ...other,
-    }),
-  );
-  const backend = referenceBackend();
-  opened.push(backend);
-  const model = buildModel(config);
-  parameterSlots(model).forEach((slot, seed) => {
-    const values = backend.allocate(slot.shape, 'f32').keep();
-    fillRandom(values, { kind: 'normal', seed, scale: slot.shape.length === 1 ? 1 : 0.5 });
-    if (slot.kind === 'linear') slot.load({ kind: 'dense', shape: slot.shape, values });
-    else slot.load(values);
-  });
-  return { model, backend };
+function modelWith(rope: Record<string, unknown> = {}): { model: CausalLM; backend: Backend } {
+  const backend = backendOf();
+  return { model: randomModel(backend, llamaText(rope)), backend };
 }
 
 const ropes: [string, Record<string, unknown>][] = [
@@ -67,13 +34,6 @@ const ropes: [string, Record<string, unknown>][] = [
   ],
 ];
 
-const greedy = { doSample: false, temperature: 1, topK: 0, topP: 1, minP: 0, repetitionPenalty: 1, seed: 0 };
-const request = (
-  ids: readonly number[],
-  maxNewTokens: number,
-  change: Partial<GenerationRequest> = {},
-): GenerationRequest => ({ ids, maxNewTokens, eosTokenIds: [], stopStrings: [], sampling: greedy, ...change });
-
 async function run(
   model: CausalLM,
   backend: Backend,
@@ -83,20 +43,7 @@ async function run(
   const engine = new Engine(model, backend, { dtype: 'f32', ...options });
   const tokens: number[][] = requests.map(() => []);
   for await (const { sequence, tokenId } of engine.run(requests)) tokens[sequence].push(tokenId);
-  engine.dispose();
-  return tokens;
-}
-
-/** Greedy tokens one by one, without batches, captured programs or sampling on the device. */
-async function stepByStep(model: CausalLM, backend: Backend, ids: readonly number[], count: number): Promise<number[]> {
-  using past = new PastState(model, backend, { sequences: 1, maxLength: ids.length + count, dtype: 'f32' });
-  const tokens: number[] = [];
-  for (let next = [...ids]; tokens.length < count; next = [tokens[tokens.length - 1]]) {
-    const logits = backend.scope(() => model.logits(past.forward([next])));
-    const row = ((await logits.data()) as Float32Array).subarray(-model.vocabSize);
-    tokens.push(row.indexOf(row.reduce((max, value) => Math.max(max, value), -Infinity)));
-    logits.dispose();
-  }
+  await engine.dispose();
   return tokens;
 }
 
@@ -114,6 +61,19 @@ describe.each(ropes)('rope %s', (_, rope) => {
         prompts.map((ids) => request(ids, 20)),
       ),
     ).toEqual(expected);
+  });
+});
+
+const longPrompt = Array.from({ length: 30 }, (_, i) => (7 * i + 3) % 50);
+
+describe.each(ropes)('rope %s', (_, rope) => {
+  it('a prompt is scaled by its whole length, however it is cut and whatever runs beside it', async () => {
+    const { model, backend } = modelWith(rope);
+    const expected = await stepByStep(model, backend, longPrompt, 8);
+    for (const prefillChunk of [1, 5, 17, Infinity])
+      expect(await run(model, backend, [request(longPrompt, 8)], { prefillChunk })).toEqual([expected]);
+    const beside = await run(model, backend, [request([3, 1], 9), request(longPrompt, 8)], { prefillChunk: 7 });
+    expect(beside[1]).toEqual(expected);
   });
 });
 
@@ -165,7 +125,45 @@ describe('engine', () => {
   it('fills the context to its last token and refuses one more', async () => {
     const { model, backend } = modelWith();
     expect((await run(model, backend, [request([1, 2, 3, 4], 60)]))[0].length).toBe(60);
-    await expect(run(model, backend, [request([1, 2, 3, 4], 61)])).rejects.toThrow(/do not fit/);
+    await expect(run(model, backend, [request([1, 2, 3, 4], 61)])).rejects.toThrow(/lower maxNewTokens to 60/);
+    await expect(run(model, backend, [request(Array<number>(64).fill(1), 1)])).rejects.toThrow(/shorten the prompt/);
+  });
+
+  it('reaches as far as the rotary scaling', async () => {
+    const { model, backend } = modelWith({ rope_type: 'linear', factor: 2 });
+    expect((await run(model, backend, [request([1, 2], 126)]))[0].length).toBe(126);
+    await expect(run(model, backend, [request([1, 2], 127)])).rejects.toThrow(/maxContext 128/);
+    await expect(scoreWindows(model, backend, [Array<number>(129).fill(1)], { dtype: 'f32' })).rejects.toThrow(
+      /windows\[0\] has 129 tokens.*has 128/,
+    );
+    const past = { sequences: 1, maxLength: 129, dtype: 'f32' } as const;
+    expect(() => new PastState(model, backend, past)).toThrow(/maxLength is 129.*1 to 128/);
+  });
+
+  it.each([0, -1, 1.5, Number.NaN, 2n as unknown as number])(
+    'refuses %s as a number of sequences or tokens',
+    (value) => {
+      const { model, backend } = modelWith();
+      for (const name of ['maxBatchSize', 'prefillChunk'])
+        expect(() => new Engine(model, backend, { dtype: 'f32', [name]: value })).toThrow(`${name} is`);
+      for (const name of ['sequences', 'maxLength']) {
+        const options = { sequences: 1, maxLength: 4, dtype: 'f32' as const, [name]: value };
+        expect(() => new PastState(model, backend, options)).toThrow(`${name} is`);
+      }
+    },
+  );
+
+  it.each([
+    [[], /there is no prompt/],
+    [[request([], 3)], /prompt 0 has no tokens/],
+    [[request([1], 3), request([50], 3)], /prompt 1\[0\]: 50 is no token id/],
+    [[request([1], 0)], /maxNewTokens is 0/],
+    [[request([1], 3, { stopStrings: [''] })], /empty text/],
+    [[request([1], 3, { sampling: { ...greedy, seed: -1 } })], /seed is -1/],
+  ] as [GenerationRequest[], RegExp][])('refuses wrong requests: case %#', async (requests, message) => {
+    const { model, backend } = modelWith();
+    await expect(run(model, backend, requests)).rejects.toThrow(ConfigError);
+    await expect(run(model, backend, requests)).rejects.toThrow(message);
   });
 });
 

@@ -1,18 +1,21 @@
-import { ShapeError } from '@q/config';
+import { assertInteger, ConfigError, describeValue, DisposedError, NumericsError, ShapeError } from '@q/config';
 import type { CausalLM } from '@q/models';
 import { crossEntropy, fill, scatterRows, type Backend, type FloatDType, type Tensor } from '@q/tensor';
 import { packBatch, type Slice } from './batch.js';
 import { blocksFor, KvCache } from './cache.js';
+import { assertFits, assertTokenIds } from './requests.js';
 
 /** Keys and values of a batch between calls of {@link PastState.forward}; dispose it when done. */
 export class PastState implements Disposable {
   readonly #cache: KvCache;
   readonly #blocks: readonly (readonly number[])[];
   readonly #lengths: number[];
+  #disposed = false;
 
   /**
    * @param options.sequences how many sequences
    * @param options.maxLength most tokens of each
+   * @throws ConfigError unless both are positive integers and maxLength is within the context; OutOfMemoryError
    */
   constructor(
     private readonly model: CausalLM,
@@ -20,6 +23,8 @@ export class PastState implements Disposable {
     private readonly options: { sequences: number; maxLength: number; dtype: FloatDType; kvDtype?: FloatDType },
   ) {
     const { sequences, maxLength, dtype, kvDtype = dtype } = options;
+    assertInteger('createPast', 'sequences', sequences);
+    assertInteger('createPast', 'maxLength', maxLength, { max: model.maxContext });
     this.#cache = new KvCache(model, backend, { blocks: sequences * blocksFor(maxLength), dtype: kvDtype });
     this.#blocks = Array.from({ length: sequences }, () => this.#cache.take(maxLength));
     this.#lengths = Array.from({ length: sequences }, () => 0);
@@ -33,9 +38,10 @@ export class PastState implements Disposable {
   /**
    * Runs the next tokens of each sequence (lists may differ in length, empty ones sit out).
    * @returns hidden states of all tokens, packed: [T, hidden]
-   * @throws ShapeError when a sequence outgrows maxLength.
+   * @throws ShapeError when a sequence outgrows maxLength, DisposedError
    */
   forward(ids: readonly (readonly number[])[]): Tensor {
+    if (this.#disposed) throw new DisposedError('forward', 'this past was disposed');
     if (ids.length !== this.options.sequences)
       throw new ShapeError('forward', 'wrong number of sequences', {
         got: ids.length,
@@ -68,6 +74,7 @@ export class PastState implements Disposable {
   }
 
   dispose(): void {
+    this.#disposed = true;
     this.#cache.dispose();
   }
 
@@ -99,47 +106,79 @@ export function unpack(
 /** Rows of logits made at a time when scoring, so that a large vocabulary needs little memory. */
 const scoringRows = 256;
 
+interface ScoringOptions {
+  readonly dtype: FloatDType;
+  readonly signal?: AbortSignal;
+  /** Called after each window with its mean. */
+  readonly onWindow?: (index: number, mean: number) => void;
+}
+
 /**
  * Negative log likelihoods of tokens 1.. of each window given those before it.
- * @param windows lists of at least 2 ids
- * @param onWindow called after each window with its mean
+ * @param windows lists of at least 2 ids that fit into the context
  * @returns mean negative log likelihood per window
+ * @throws ConfigError for windows, NumericsError for a mean that is not finite; the signal's reason on abort
  */
 export async function scoreWindows(
   model: CausalLM,
   backend: Backend,
   windows: readonly (readonly number[])[],
-  {
-    dtype,
-    signal,
-    onWindow,
-  }: { dtype: FloatDType; signal?: AbortSignal; onWindow?: (index: number, mean: number) => void },
+  { dtype, signal, onWindow }: ScoringOptions,
 ): Promise<number[]> {
+  checkWindows(windows, model);
   const means: number[] = [];
   for (const [index, window] of windows.entries()) {
     signal?.throwIfAborted();
-    using past = new PastState(model, backend, { sequences: 1, maxLength: window.length, dtype });
-    const hidden = past.forward([window]);
-    let sum = 0;
-    try {
-      for (let start = 0; start < window.length - 1; start += scoringRows) {
-        const end = Math.min(start + scoringRows, window.length - 1);
-        const losses = backend.scope(() =>
-          crossEntropy(
-            model.logits(hidden.slice(start, end)),
-            backend.tensor(window.slice(start + 1, end + 1), [end - start], 'i32'),
-          ),
-        );
-        for (const loss of await losses.data()) sum += loss;
-        losses.dispose();
-      }
-    } finally {
-      hidden.dispose();
-    }
-    means.push(sum / (window.length - 1));
-    onWindow?.(index, means[index]);
+    const mean = await scoreWindow(model, backend, window, { dtype, signal });
+    if (!Number.isFinite(mean))
+      throw new NumericsError('score', `the mean of window ${index} is ${mean}`, {
+        why: 'its logits are not finite: a weight is damaged, or a value outgrew its dtype',
+        fix: 'load with checkFinite: true to find the first layer',
+      });
+    means.push(mean);
+    onWindow?.(index, mean);
   }
   return means;
+}
+
+async function scoreWindow(
+  model: CausalLM,
+  backend: Backend,
+  window: readonly number[],
+  { dtype, signal }: ScoringOptions,
+): Promise<number> {
+  using past = new PastState(model, backend, { sequences: 1, maxLength: window.length, dtype });
+  using hidden = backend.cancellable(signal, () => past.forward([window]));
+  let sum = 0;
+  for (let start = 0; start < window.length - 1; start += scoringRows) {
+    const end = Math.min(start + scoringRows, window.length - 1);
+    const lossesOf = () =>
+      crossEntropy(
+        model.logits(hidden.slice(start, end)),
+        backend.tensor(window.slice(start + 1, end + 1), [end - start], 'i32'),
+      );
+    using losses = backend.cancellable(signal, () => backend.scope(lossesOf));
+    const values = await losses.data();
+    signal?.throwIfAborted();
+    for (const loss of values) sum += loss;
+  }
+  return sum / (window.length - 1);
+}
+
+function checkWindows(windows: unknown, model: CausalLM): void {
+  if (!Array.isArray(windows) || windows.length === 0)
+    throw new ConfigError('score', `windows is ${describeValue(windows)}`, {
+      why: 'it must be a list of lists of token ids',
+    });
+  for (let i = 0; i < windows.length; i++) {
+    const window: unknown = windows[i];
+    assertTokenIds('score', `windows[${i}]`, window, model.vocabSize);
+    if (window.length < 2)
+      throw new ConfigError('score', `windows[${i}] has ${window.length} tokens`, {
+        why: 'the first token of a window is given, so it takes 2 to score one',
+      });
+    assertFits('score', `windows[${i}]`, window.length, model);
+  }
 }
 
 /** exp of the mean of the windows' means. */

@@ -3,3 +3,5 @@ export * from './cache.js';
 export * from './engine.js';
 export * from './forward.js';
 export { StopStrings, TextStream } from './text.js';
+export { assertFits, assertTokenIds } from './requests.js';
+export { StepReader } from './steps.js';

@@ -1,7 +1,7 @@
 /** How the next token is chosen. */
 export interface SamplingOptions {
   readonly doSample: boolean;
-  /** Divides the logits. Default 1. */
+  /** Divides the logits; below 1e-5 the likeliest token is taken. Default 1. */
   readonly temperature: number;
   /** Keep the k most likely tokens; 0 keeps all. */
   readonly topK: number;
@@ -20,6 +20,7 @@ export interface GenerationRequest {
   readonly ids: readonly number[];
   readonly maxNewTokens: number;
   readonly eosTokenIds: readonly number[];
+  /** No empty ones. They may be or hold special tokens. */
   readonly stopStrings: readonly string[];
   readonly sampling: SamplingOptions;
 }
@@ -54,7 +55,10 @@ export interface GenerationStep {
   /** How many tokens of this sequence were generated before. */
   readonly index: number;
   readonly tokenId: number;
-  /** Text that became certain with this token: whole characters only, so it can be empty. Empty without a tokenizer. */
+  /**
+   * Text that became certain with this token: whole characters only, so it can be empty. The decoded prompt and the
+   * texts of a sequence together are what all its ids decode to. Empty without a tokenizer.
+   */
   readonly text: string;
   /** Set on the last token of the sequence. */
   readonly finishReason?: FinishReason;

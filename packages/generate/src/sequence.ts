@@ -1,5 +1,6 @@
+import { NumericsError } from '@q/config';
 import type { FinishReason, GenerationRequest, GenerationStep, TokenDecoder } from './options.js';
-import { StopStrings, TextStream } from './text.js';
+import { specialText, StopStrings, TextStream } from './text.js';
 
 /** A request on its way: its tokens, its cache blocks and its text. */
 export class Sequence {
@@ -14,9 +15,9 @@ export class Sequence {
   constructor(
     readonly index: number,
     readonly request: GenerationRequest,
-    decoder: TokenDecoder | undefined,
+    private readonly decoder: TokenDecoder | undefined,
   ) {
-    this.#text = decoder && new TextStream(decoder);
+    this.#text = decoder && new TextStream(decoder, request.ids);
     this.#stops = new StopStrings(request.stopStrings);
   }
 
@@ -30,16 +31,16 @@ export class Sequence {
     return this.request.ids.length + this.newIds.length;
   }
 
-  /** Takes the next token and says what it means for the text. */
+  /**
+   * Takes the next token and says what it means for the text.
+   * @throws NumericsError for -1, which the device gives where the logits are no numbers
+   */
   accept(tokenId: number): GenerationStep {
-    const { eosTokenIds, maxNewTokens } = this.request;
     const index = this.newIds.length;
+    if (tokenId < 0) throw notFinite(index, this.index);
     this.newIds.push(tokenId);
-    const ended = eosTokenIds.includes(tokenId);
-    const { text, stopped } = this.#stops.push(this.#text?.push(tokenId) ?? '');
-    if (stopped) this.finishReason = 'stop';
-    else if (ended) this.finishReason = 'eos';
-    else if (this.newIds.length >= maxNewTokens) this.finishReason = 'length';
+    const { text, stopped } = this.#textOf(tokenId);
+    this.finishReason = this.#reason(tokenId, stopped);
     if (!this.finishReason) return { sequence: this.index, index, tokenId, text };
     return {
       sequence: this.index,
@@ -50,6 +51,21 @@ export class Sequence {
     };
   }
 
+  #reason(tokenId: number, stopped: boolean): FinishReason | undefined {
+    const { eosTokenIds, maxNewTokens } = this.request;
+    if (stopped) return 'stop';
+    if (eosTokenIds.includes(tokenId)) return 'eos';
+    return this.newIds.length >= maxNewTokens ? 'length' : undefined;
+  }
+
+  #textOf(tokenId: number): { text: string; stopped: boolean } {
+    if (!this.decoder || !this.#text) return { text: '', stopped: false };
+    const piece = this.#text.push(tokenId);
+    const special =
+      piece === '' && this.request.stopStrings.length > 0 ? specialText(this.decoder, tokenId) : undefined;
+    return special === undefined ? this.#stops.push(piece) : this.#stops.push(special, { hidden: true });
+  }
+
   /** Text still held back when the sequence ends. */
   #rest(): string {
     const { text, stopped } = this.#stops.push(this.#text?.end() ?? '');
@@ -58,3 +74,9 @@ export class Sequence {
     return text;
   }
 }
+
+const notFinite = (step: number, sequence: number): NumericsError =>
+  new NumericsError('generate', `the logits of step ${step} of sequence ${sequence} are not finite`, {
+    why: 'a weight is damaged, or a value outgrew its dtype',
+    fix: 'load with checkFinite: true to find the first layer; in float16, try torchDtype "bfloat16" or "float32"',
+  });

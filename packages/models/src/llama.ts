@@ -1,9 +1,10 @@
 // Llama (Touvron et al. 2023, arXiv 2302.13971; transformers models/llama): pre-norm decoder, RMS norm, rotary
 // positions, grouped queries, gated SiLU. Mistral adds a sliding window, Qwen 2 biases on q, k and v: both are this
 // file with other settings.
-import type { DecoderConfig } from '@q/config';
+import { maxContext, type DecoderConfig } from '@q/config';
 import {
   attention,
+  checkFinite,
   packedQkv,
   ropeKvWrite,
   type ActivationKind,
@@ -17,6 +18,7 @@ import { ActivationFunction, Embedding, RmsNorm } from './nn/layers.js';
 import { forwardTogether, Linear } from './nn/linear.js';
 import { Module, ModuleList } from './nn/module.js';
 import { Rope } from './nn/rope.js';
+import { runLayers } from './nn/run-layers.js';
 
 /** Config of the family and the prefix of its Python class names. */
 type LlamaSettings = DecoderConfig & { readonly family: string };
@@ -125,13 +127,9 @@ class LlamaModel extends Module {
 
   forward(context: ForwardContext): Tensor {
     const { batch, kv, dtype } = context;
-    let x = this.embedding.forward(batch.tokenIds, dtype);
-    this.layers.forEach((layer, i) => {
-      const before = x;
-      x = x.backend.scope(() => layer.forward(before, kv[i], context));
-      before.dispose();
-    });
-    return this.norm.forward(x);
+    const embedded = checkFinite(this.embedding.forward(batch.tokenIds, dtype), 'model.embed_tokens');
+    const x = runLayers(this.layers, embedded, 'model.layers', (layer, h, i) => layer.forward(h, kv[i], context));
+    return checkFinite(this.norm.forward(x), 'model.norm');
   }
 }
 
@@ -141,7 +139,7 @@ export class LlamaForCausalLM extends Module implements CausalLM {
   readonly model: LlamaModel;
   readonly head: Linear;
   readonly vocabSize: number;
-  readonly maxPositionEmbeddings: number;
+  readonly maxContext: number;
   readonly kvShapes: readonly KvShape[];
   readonly preparesEachStep: boolean;
   readonly #rope: Rope;
@@ -152,7 +150,7 @@ export class LlamaForCausalLM extends Module implements CausalLM {
     const rotaryDim = Math.floor(headDim * settings.rope.partialRotaryFactor);
     this.className = `${settings.family}ForCausalLM`;
     this.vocabSize = vocabSize;
-    this.maxPositionEmbeddings = maxPositionEmbeddings;
+    this.maxContext = maxContext(settings);
     this.kvShapes = settings.layerTypes.map(() => ({ numKvHeads, headDim }));
     this.#rope = new Rope(`${settings.family}RotaryEmbedding`, settings.rope, { rotaryDim, maxPositionEmbeddings });
     this.preparesEachStep = this.#rope.dependsOnLength;
@@ -169,7 +167,7 @@ export class LlamaForCausalLM extends Module implements CausalLM {
   }
 
   logits(hidden: Tensor): Tensor {
-    return this.head.forward(hidden);
+    return checkFinite(this.head.forward(hidden), 'lm_head');
   }
 }
 

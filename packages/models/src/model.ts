@@ -19,9 +19,13 @@ export interface KvShape {
 /** A decoder that predicts the next token. */
 export interface CausalLM extends Module {
   readonly vocabSize: number;
-  readonly maxPositionEmbeddings: number;
+  /** Most tokens of a sequence, with what the rotary scaling adds to the trained length. */
+  readonly maxContext: number;
   readonly kvShapes: readonly KvShape[];
-  /** Host work before a pass or a replay: `lengths` are the context lengths after it. */
+  /**
+   * Host work before a pass or a replay. `lengths`: for each sequence the context length that decides its rotary
+   * scaling, which is the one after the pass; for a part of a prompt that of the whole prompt.
+   */
   prepare(backend: Backend, lengths: readonly number[]): void;
   /** Whether {@link prepare} has work at every step. */
   readonly preparesEachStep: boolean;

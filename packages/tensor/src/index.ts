@@ -14,6 +14,7 @@ export * from './ops/norm.js';
 export * from './ops/attention.js';
 export * from './ops/elementwise.js';
 export * from './ops/sampling.js';
+export * from './ops/finite.js';
 export * from './quant/weight.js';
 export * from './quant/bnb4.js';
 export * from './quant/int8.js';

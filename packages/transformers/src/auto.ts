@@ -1,6 +1,9 @@
 import {
+  assertInteger,
   assertKnownKeys,
+  assertSignal,
   ConfigError,
+  describeValue,
   GenerationConfig,
   parseModelConfig,
   type ModelConfig,
@@ -13,7 +16,7 @@ import { openDevice } from './device.js';
 import { activationDType, cacheDType, floatDType, storedDType } from './dtypes.js';
 import { hubOptionNames, modelFolder, readOptional, readRequired, type HubOptions } from './files.js';
 import { CausalModel } from './model.js';
-import { placeOnOne, type PlacementOptions } from './placement.js';
+import { assertModelConfig, placeOnOne, type PlacementOptions } from './placement.js';
 import { quantizationFor, type QuantizationOptions } from './quantization.js';
 import { tokenizerOfModel } from './tokenizer/load.js';
 
@@ -42,6 +45,11 @@ export interface LoadModelOptions extends HubOptions, QuantizationOptions, Place
   readonly threads?: number;
   /** Most sequences that decode together. Default 32. */
   readonly maxBatchSize?: number;
+  /**
+   * Look at the result of every layer and report the first that holds a NaN or an infinity, as a NumericsError of what
+   * is awaited next: for finding a damaged weight, slow. Default false.
+   */
+  readonly checkFinite?: boolean;
   /** Keys to read config.json without; `rope_scaling.alpha` names one inside an object. */
   readonly ignoreConfigKeys?: readonly string[];
   readonly onProgress?: (progress: LoadProgress) => void;
@@ -60,6 +68,7 @@ export const loadOptionNames = [
   'numerics',
   'threads',
   'maxBatchSize',
+  'checkFinite',
   'ignoreConfigKeys',
   'onProgress',
 ] as const;
@@ -89,7 +98,7 @@ export const AutoModelForCausalLM = {
    *   architectures, OutOfMemoryError; the signal's reason on abort. Nothing stays allocated then.
    */
   async fromPretrained(idOrPath: string, options: LoadModelOptions = {}): Promise<CausalModel> {
-    assertKnownKeys('AutoModelForCausalLM.fromPretrained', options, loadOptionNames);
+    checkLoadOptions('AutoModelForCausalLM.fromPretrained', options);
     const warnings: string[] = [];
     const folder = await modelFolder(idOrPath, {
       ...options,
@@ -104,10 +113,24 @@ export const AutoModelForCausalLM = {
 
   /** A model of a config with random weights (`loadFormat: 'dummy'`), for measuring. */
   async fromConfig(config: ModelConfig, options: Omit<LoadModelOptions, 'loadFormat'> = {}): Promise<CausalModel> {
-    assertKnownKeys('AutoModelForCausalLM.fromConfig', options, loadOptionNames);
+    checkLoadOptions('AutoModelForCausalLM.fromConfig', options);
+    assertModelConfig('fromConfig', config);
     return loadModel(config, undefined, { ...options, loadFormat: 'dummy' });
   },
 };
+
+/** What can be told before anything is read. @throws ConfigError */
+function checkLoadOptions(op: string, options: LoadModelOptions): void {
+  assertKnownKeys(op, options, loadOptionNames);
+  const { maxBatchSize, threads, checkFinite, signal } = options;
+  if (maxBatchSize !== undefined) assertInteger('fromPretrained', 'maxBatchSize', maxBatchSize);
+  if (threads !== undefined) assertInteger('fromPretrained', 'threads', threads);
+  assertSignal('fromPretrained', signal);
+  if (checkFinite !== undefined && typeof checkFinite !== 'boolean')
+    throw new ConfigError('fromPretrained', `checkFinite is ${describeValue(checkFinite)}`, {
+      fix: 'give true or false',
+    });
+}
 
 async function loadModel(
   config: ModelConfig,
@@ -141,6 +164,7 @@ async function loadModel(
   const backend = openDevice(device, {
     threads: options.threads,
     eager: numerics === 'eager' ? (dtype ?? storedDType(config)) : undefined,
+    checkFinite: options.checkFinite,
   });
   const model = buildModel(config);
   try {

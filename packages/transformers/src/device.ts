@@ -1,4 +1,4 @@
-import { QError, UnsupportedError } from '@q/config';
+import { assertInteger, assertKnownKeys, ConfigError, describeValue, QError, UnsupportedError } from '@q/config';
 import type { DeviceReport as FreeMemory } from '@q/device-map';
 import { cpuAddon, type CpuCeilings } from '@q/kernels-cpu';
 import { findNvcc, loadCuda, oldestNvcc } from '@q/kernels-cuda';
@@ -6,11 +6,22 @@ import { openBackend, parseDevice, type Addon, type Backend, type BackendOptions
 
 const addonOf = (type: 'cpu' | 'cuda'): Addon => (type === 'cpu' ? cpuAddon() : loadCuda());
 
-/** Opens a device. @throws UnsupportedError when it does not exist or its driver cannot be loaded, saying why. */
-export function openDevice(
-  name: string | number,
-  { threads, eager }: BackendOptions & { threads?: number } = {},
-): Backend {
+/**
+ * Opens a device.
+ * @throws UnsupportedError when it does not exist or its driver cannot be loaded, saying why; ConfigError for options
+ */
+export function openDevice(name: string | number, options: BackendOptions & { threads?: number } = {}): Backend {
+  assertKnownKeys('openDevice', options, ['threads', 'eager', 'checkFinite']);
+  if (typeof name !== 'string' && typeof name !== 'number')
+    throw new ConfigError('openDevice', `the device is ${describeValue(name)}`, {
+      fix: 'use "cpu", "cuda", "cuda:N" or a GPU number',
+    });
+  const { threads, ...backendOptions } = options;
+  if (threads !== undefined) assertInteger('openDevice', 'threads', threads);
+  if (backendOptions.eager !== undefined && !['f32', 'f16', 'bf16'].includes(backendOptions.eager))
+    throw new ConfigError('openDevice', `eager is ${describeValue(backendOptions.eager)}`, {
+      fix: 'use "f32", "f16" or "bf16"',
+    });
   const device = parseDevice(name);
   const addon = addonOf(device.type);
   const { devices, problem, fix } = addon.devices();
@@ -21,7 +32,7 @@ export function openDevice(
       fix: `use "cpu", or ${fix ?? 'see "q doctor"'}`,
     });
   }
-  return openBackend(addon.open(device.index, device.type === 'cpu' ? { threads } : {}), { eager });
+  return openBackend(addon.open(device.index, device.type === 'cpu' ? { threads } : {}), backendOptions);
 }
 
 /** The devices of one kind, or why there are none. */

@@ -1,6 +1,6 @@
 import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { CheckpointError, ConfigError } from '@q/config';
+import { CheckpointError, ConfigError, describeValue } from '@q/config';
 import { resolveModelFolder, type DownloadProgress, type HubLimits, type ModelFiles } from '@q/loader';
 import { nanoFolder } from '@q/nano';
 
@@ -42,8 +42,15 @@ export interface ModelFolderOptions extends HubOptions {
   readonly files?: ModelFiles;
 }
 
-/** The folder of a model: a local path, `@q/nano`, or a Hub id (from the cache, else downloaded). */
+/**
+ * The folder of a model: a local path, `@q/nano`, or a Hub id (from the cache, else downloaded).
+ * @throws ConfigError unless it is a string with something in it
+ */
 export async function modelFolder(idOrPath: string, options: ModelFolderOptions = {}): Promise<string> {
+  if (typeof idOrPath !== 'string' || idOrPath.trim() === '')
+    throw new ConfigError('fromPretrained', `the model is ${describeValue(idOrPath)}`, {
+      fix: 'give a folder, a Hugging Face id such as "org/name", or "@q/nano"',
+    });
   if (idOrPath === '@q/nano') return nanoFolder();
   const { revision, cacheDir, localFilesOnly, token, fetch, hubLimits, onDownload, signal, files, onWarning } = options;
   if (onDownload !== undefined && typeof onDownload !== 'function')

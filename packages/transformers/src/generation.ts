@@ -1,30 +1,11 @@
+import { ConfigError } from '@q/config';
 import {
-  ConfigError,
-  GENERATION_OPTION_NAMES,
-  mergeGenerationConfig,
-  UnsupportedError,
-  type GenerationConfig,
-  type GenerationOptions,
-  type ResolvedGenerationOptions,
-} from '@q/config';
-import type { FinishReason, GenerationRequest, GenerationStats, GenerationStep } from '@q/generate';
-import type { Tokenizer } from './tokenizer/tokenizer.js';
-
-/** What to continue: ids (padded with `attentionMask`, or of any lengths without), one prompt, or several. */
-export interface GenerateInput {
-  readonly inputIds?: readonly (readonly number[])[];
-  /** 1 for tokens, 0 for padding; shape of inputIds. */
-  readonly attentionMask?: readonly (readonly number[])[];
-  readonly prompt?: string;
-  readonly prompts?: readonly string[];
-  /** Non-negative integer for sampling. Default: random. */
-  readonly seed?: number;
-  readonly signal?: AbortSignal;
-}
-
-export type GenerateOptions = GenerateInput & Partial<GenerationOptions>;
-
-export const generateInputNames = ['inputIds', 'attentionMask', 'prompt', 'prompts', 'seed', 'signal'] as const;
+  StepReader,
+  type FinishReason,
+  type GenerationRequest,
+  type GenerationStats,
+  type GenerationStep,
+} from '@q/generate';
 
 /** The finished result of {@link Generation}. */
 export interface GenerationResult {
@@ -32,7 +13,10 @@ export interface GenerationResult {
   readonly sequences: readonly (readonly number[])[];
   /** New ids of each sequence, the end token included. */
   readonly newTokens: readonly (readonly number[])[];
-  /** New text of each sequence, without special tokens and stop strings; empty without a tokenizer. */
+  /**
+   * New text of each sequence, without special tokens and stop strings: behind the decoded prompt it is what the whole
+   * decodes to. Empty without a tokenizer.
+   */
   readonly texts: readonly string[];
   /** The first text. */
   readonly text: string;
@@ -40,192 +24,83 @@ export interface GenerationResult {
   readonly stats: GenerationStats;
 }
 
-// What this engine does beside the defaults. An option that is set to something else and not in this list is refused,
-// not ignored.
-const supported = new Set<string>([
-  'maxLength',
-  'maxNewTokens',
-  'stopStrings',
-  'doSample',
-  'temperature',
-  'topK',
-  'topP',
-  'minP',
-  'repetitionPenalty',
-  'padTokenId',
-  'bosTokenId',
-  'eosTokenId',
-  'numReturnSequences',
-  'useCache',
-  'earlyStopping',
-  'lengthPenalty',
-  'disableCompile',
-  'compileConfig',
-  'lowMemory',
-  'typicalP',
-  'epsilonCutoff',
-  'etaCutoff',
-]);
-const neutral: Readonly<Record<string, unknown>> = {
-  useCache: true,
-  typicalP: 1,
-  epsilonCutoff: 0,
-  etaCutoff: 0,
-  minLength: 0,
-  minNewTokens: 0,
-  numBeams: 1,
-  noRepeatNgramSize: 0,
-  encoderNoRepeatNgramSize: 0,
-  encoderRepetitionPenalty: 1,
-  outputScores: false,
-  outputLogits: false,
-  outputAttentions: false,
-  outputHiddenStates: false,
-  returnDictInGenerate: false,
-  removeInvalidValues: false,
-  renormalizeLogits: false,
-  tokenHealing: false,
-  numAssistantTokens: 20,
-  numAssistantTokensSchedule: 'constant',
-  assistantConfidenceThreshold: 0.4,
-  assistantLookbehind: 10,
-  targetLookbehind: 10,
-  numBeamGroups: 1,
-  diversityPenalty: 0,
-  isAssistant: false,
-  guidanceScale: 1,
-  topH: 1,
-};
-
-function refuseUnsupported(options: ResolvedGenerationOptions): void {
-  for (const name of GENERATION_OPTION_NAMES) {
-    const value = options[name];
-    if (value === null || value === neutral[name]) continue;
-    if (!supported.has(name) || name in neutral) {
-      throw new UnsupportedError('generate', `${name} = ${JSON.stringify(value)} is not supported`, {
-        fix: 'leave it out; supported: greedy decoding and sampling with temperature, topK, topP, minP, repetitionPenalty',
-      });
-    }
-  }
+/** What a generation runs; throws what it rejects with. */
+export interface GenerationPlan {
+  readonly requests: readonly GenerationRequest[];
+  run(): AsyncGenerator<GenerationStep, void, void>;
 }
 
-const randomSeed = () => Math.floor(Math.random() * 2 ** 48);
-
-/** Prompts and options of one call as requests for the engine. @throws ConfigError, UnsupportedError */
-export function requestsFor(
-  options: GenerateOptions,
-  base: GenerationConfig,
-  tokenizer: Tokenizer | undefined,
-): GenerationRequest[] {
-  const { inputIds, attentionMask, prompt, prompts, seed = randomSeed(), signal: _signal, ...overrides } = options;
-  const merged = mergeGenerationConfig(base, overrides).resolve();
-  refuseUnsupported(merged);
-  if (!Number.isSafeInteger(seed) || seed < 0)
-    throw new ConfigError('generate', 'seed must be a non-negative integer', { got: seed });
-  const stopStrings = [merged.stopStrings ?? []].flat();
-  if (stopStrings.length > 0 && !tokenizer)
-    throw new ConfigError('generate', 'stopStrings need a tokenizer', { fix: 'load a model that has tokenizer.json' });
-  const sampling = {
-    doSample: merged.doSample,
-    temperature: merged.temperature,
-    topK: merged.topK,
-    topP: merged.topP,
-    minP: merged.minP ?? 0,
-    repetitionPenalty: merged.repetitionPenalty,
-  };
-  const eosTokenIds = [merged.eosTokenId ?? []].flat();
-  const lists = promptIds({ inputIds, attentionMask, prompt, prompts }, tokenizer);
-  return lists.flatMap((ids, row) =>
-    Array.from({ length: merged.numReturnSequences }, (_, i) => ({
-      ids,
-      eosTokenIds,
-      stopStrings,
-      maxNewTokens: merged.maxNewTokens ?? remaining(merged.maxLength, ids.length),
-      sampling: { ...sampling, seed: seed + row * merged.numReturnSequences + i },
-    })),
-  );
-}
-
-function remaining(maxLength: number, prompt: number): number {
-  if (maxLength > prompt) return maxLength - prompt;
-  throw new ConfigError('generate', `the prompt has ${prompt} tokens and maxLength is ${maxLength}`, {
-    fix: 'set maxNewTokens, or a larger maxLength',
-  });
-}
-
-function promptIds(
-  { inputIds, attentionMask, prompt, prompts }: GenerateInput,
-  tokenizer: Tokenizer | undefined,
-): (readonly number[])[] {
-  const given = [inputIds, prompt, prompts].filter((value) => value !== undefined).length;
-  if (given !== 1)
-    throw new ConfigError('generate', `got ${given} of inputIds, prompt and prompts`, { fix: 'give exactly one' });
-  if (inputIds) return withoutPadding(inputIds, attentionMask);
-  if (attentionMask) throw new ConfigError('generate', 'attentionMask goes with inputIds', { fix: 'leave it out' });
-  if (!tokenizer) throw new ConfigError('generate', 'the model has no tokenizer', { fix: 'give inputIds' });
-  return (prompts ?? [prompt!]).map((text) => tokenizer.encode(text));
-}
-
-/** The ids where the mask is 1; all of them without a mask. @throws ConfigError when shapes differ. */
-export function withoutPadding(
-  inputIds: readonly (readonly number[])[],
-  attentionMask?: readonly (readonly number[])[],
-): (readonly number[])[] {
-  if (!attentionMask) return [...inputIds];
-  const fits =
-    attentionMask.length === inputIds.length &&
-    attentionMask.every(
-      (row, i) => row.length === inputIds[i].length && row.every((value) => value === 0 || value === 1),
-    );
-  if (!fits)
-    throw new ConfigError('generate', 'attentionMask must hold a 0 or 1 for each of the inputIds', {
-      inputIds: inputIds.map((row) => row.length),
-      attentionMask: attentionMask.map((row) => row.length),
-    });
-  return inputIds.map((row, i) => row.filter((_, j) => attentionMask[i][j] === 1));
-}
+type Steps = AsyncGenerator<GenerationStep, void, void>;
 
 /**
  * A generation under way: iterate it for tokens as they come, or await it for the result. It starts with the first of
- * these, once. Leaving a `for await` loop early stops it and frees its memory.
+ * these, once; what is wrong with its options rejects both. Leaving a `for await` loop early stops it and frees its
+ * memory.
  */
-export class Generation implements AsyncIterable<GenerationStep>, PromiseLike<GenerationResult> {
-  #started = false;
-  #result: Promise<GenerationResult> | undefined;
+export class Generation extends Promise<GenerationResult> implements AsyncIterable<GenerationStep> {
+  readonly #plan: () => GenerationPlan;
+  readonly #resolve: (result: GenerationResult | PromiseLike<GenerationResult>) => void;
+  #isStarted = false;
+  #isAwaited = false;
 
-  constructor(
-    private readonly requests: readonly GenerationRequest[],
-    private readonly run: () => AsyncGenerator<GenerationStep, void>,
-  ) {}
-
-  [Symbol.asyncIterator](): AsyncGenerator<GenerationStep, void> {
-    if (this.#started)
-      throw new ConfigError('generate', 'this generation was already started', { fix: 'call generate() again' });
-    this.#started = true;
-    return this.run();
+  /** What `then`, `catch` and `finally` give is a plain promise. */
+  static override get [Symbol.species](): PromiseConstructor {
+    return Promise;
   }
 
-  then<A = GenerationResult, B = never>(
+  constructor(plan: () => GenerationPlan) {
+    let settle: (result: GenerationResult | PromiseLike<GenerationResult>) => void = () => undefined;
+    super((resolve) => (settle = resolve));
+    this.#resolve = settle;
+    this.#plan = plan;
+  }
+
+  [Symbol.asyncIterator](): Steps {
+    return this.#start().run();
+  }
+
+  // An await calls this, as do catch and finally.
+  override then<A = GenerationResult, B = never>(
     onFulfilled?: ((result: GenerationResult) => A | PromiseLike<A>) | null,
     onRejected?: ((reason: unknown) => B | PromiseLike<B>) | null,
   ): Promise<A | B> {
-    this.#result ??= this.#collect();
-    return this.#result.then(onFulfilled, onRejected);
+    if (!this.#isAwaited) {
+      this.#isAwaited = true;
+      this.#resolve(this.#collect());
+    }
+    return super.then(onFulfilled, onRejected);
+  }
+
+  /** What to run; a plan that fails does so at the first step. */
+  #start(): GenerationPlan {
+    const once = !this.#isStarted;
+    this.#isStarted = true;
+    try {
+      if (once) return this.#plan();
+      throw new ConfigError('generate', 'this generation was already started', { fix: 'call generate() again' });
+    } catch (error) {
+      const fail = () => {
+        throw error;
+      };
+      return { requests: [], run: () => new StepReader(fail) };
+    }
   }
 
   async #collect(): Promise<GenerationResult> {
-    const newTokens: number[][] = this.requests.map(() => []);
-    const texts = this.requests.map(() => '');
+    const plan = this.#start();
+    const { requests } = plan;
+    const newTokens: number[][] = requests.map(() => []);
+    const texts = requests.map(() => '');
     const finishReasons: FinishReason[] = [];
     let stats: GenerationStats | undefined;
-    for await (const step of this) {
+    for await (const step of plan.run()) {
       newTokens[step.sequence].push(step.tokenId);
       texts[step.sequence] += step.text;
       if (step.finishReason) finishReasons[step.sequence] = step.finishReason;
       stats = step.stats ?? stats;
     }
     return {
-      sequences: this.requests.map(({ ids }, i) => [...ids, ...newTokens[i]]),
+      sequences: requests.map(({ ids }, i) => [...ids, ...newTokens[i]]),
       newTokens,
       texts,
       text: texts[0],

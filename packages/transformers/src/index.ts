@@ -5,7 +5,8 @@ export type { DecodeOptions, EncodeOptions, PadOptions } from './tokenizer/optio
 export type { PaddedBatch } from './tokenizer/padding.js';
 export { tokenizerLimits } from './limits.js';
 export { CausalModel, type ForwardInput, type QuantizationSummary, type SaveOptions } from './model.js';
-export { Generation, type GenerateInput, type GenerateOptions, type GenerationResult } from './generation.js';
+export { Generation, type GenerationResult } from './generation.js';
+export type { GenerateInput, GenerateOptions } from './generation-options.js';
 export { cudaCompiler, freeMemory, listDevices, measureCpuCeilings, openDevice, type DeviceReport } from './device.js';
 export { modelFolder, type HubOptions } from './files.js';
 export { planFor, type PlanOptions } from './placement.js';

@@ -2,13 +2,16 @@ import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import {
   assertKnownKeys,
+  assertSignal,
   ConfigError,
+  describeValue,
+  DisposedError,
   GENERATION_OPTION_NAMES,
   type GenerationConfig,
   type ModelConfig,
   type QuantizationConfig,
 } from '@q/config';
-import { Engine, PastState, scoreWindows, unpack, type EngineOptions } from '@q/generate';
+import { assertFits, Engine, PastState, scoreWindows, unpack, type EngineOptions } from '@q/generate';
 import { SafetensorsWriter, storedTensors, type WriteProgress } from '@q/loader';
 import { bufferBytes, type CausalLM } from '@q/models';
 import {
@@ -20,7 +23,9 @@ import {
   type ParameterSlot,
   type Tensor,
 } from '@q/tensor';
-import { Generation, generateInputNames, requestsFor, withoutPadding, type GenerateOptions } from './generation.js';
+import { Generation } from './generation.js';
+import { generateInputNames, requestsFor, type GenerateOptions } from './generation-options.js';
+import { assertIdLists, withoutPadding } from './inputs.js';
 import type { Tokenizer } from './tokenizer/tokenizer.js';
 
 /** What a loaded model is made of; `fromPretrained` puts it together. */
@@ -72,6 +77,9 @@ const tokenizerFiles = ['tokenizer.json', 'tokenizer_config.json', 'special_toke
 export class CausalModel implements AsyncDisposable {
   readonly #parts: ModelParts;
   readonly #engine: Engine;
+  /** Aborts, with a DisposedError, when the model is disposed. */
+  readonly #closing = new AbortController();
+  #disposing: Promise<void> | undefined;
 
   constructor(parts: ModelParts) {
     this.#parts = parts;
@@ -115,18 +123,21 @@ export class CausalModel implements AsyncDisposable {
   /**
    * Logits of a padded batch in one pass.
    * @returns f32 or the activation dtype, [batch, length, vocab]; zero where the mask is 0. The caller disposes it.
-   * @throws ConfigError when ids and mask do not fit together.
+   * @throws ConfigError for ids that are none, that do not fit together with the mask, or are more than the context;
+   *   ShapeError when they outgrow `past`; DisposedError
    */
   forward(input: ForwardInput): Tensor {
+    this.#assertLive('forward');
     assertKnownKeys('forward', input, ['inputIds', 'attentionMask', 'past']);
     const { inputIds, attentionMask, past } = input;
     const { model, backend, engine } = this.#parts;
-    const length = inputIds[0]?.length ?? 0;
-    if (length === 0 || inputIds.some((row) => row.length !== length))
-      throw new ConfigError('forward', 'inputIds must be a rectangle [batch, length]', {
-        got: inputIds.map((row) => row.length),
-      });
-    const lists = withoutPadding(inputIds, attentionMask);
+    const length = rectangleLength(inputIds, model.vocabSize);
+    const lists = withoutPadding('forward', inputIds, attentionMask);
+    if (lists.every((list) => list.length === 0))
+      throw new ConfigError('forward', 'attentionMask leaves no token', { fix: 'give a 1 for each token' });
+    if (past !== undefined && !(past instanceof PastState))
+      throw new ConfigError('forward', `past is ${describeValue(past)}`, { fix: 'give what createPast() returns' });
+    lists.forEach((list, i) => assertFits('forward', `inputIds[${i}]`, list.length, model));
     const state = past ?? new PastState(model, backend, { sequences: lists.length, maxLength: length, ...engine });
     try {
       return backend.scope(() => {
@@ -141,22 +152,34 @@ export class CausalModel implements AsyncDisposable {
     }
   }
 
-  /** Room for the keys and values of a batch, for {@link forward} in steps; dispose it when done. */
+  /**
+   * Room for the keys and values of a batch, for {@link forward} in steps; dispose it when done.
+   * @throws ConfigError for options, OutOfMemoryError, DisposedError
+   */
   createPast(options: { sequences: number; maxLength: number }): PastState {
+    this.#assertLive('createPast');
     assertKnownKeys('createPast', options, ['sequences', 'maxLength']);
     return new PastState(this.#parts.model, this.backend, { ...options, ...this.#parts.engine });
   }
 
   /**
-   * Continues prompts. Iterate the result for tokens as they come, or await it for all.
-   * @throws ConfigError for bad options; what fails later rejects the iteration.
+   * Continues prompts. Iterate the result for tokens as they come, or await it for all. Calls are served one after the
+   * other.
+   * @returns a promise that rejects (and whose iteration throws) ConfigError and UnsupportedError for options,
+   *   NumericsError when logits are not finite, OutOfMemoryError, DisposedError, and the signal's reason on abort
    */
   generate(options: GenerateOptions): Generation {
-    assertKnownKeys('generate', options, [...generateInputNames, ...GENERATION_OPTION_NAMES]);
-    const requests = requestsFor(options, this.generationConfig, this.#tokenizerFor(options));
-    return new Generation(requests, () =>
-      this.#engine.run(requests, { decoder: this.tokenizer, signal: options.signal }),
-    );
+    const plan = outcomeOf(() => {
+      this.#assertLive('generate');
+      assertKnownKeys('generate', options, [...generateInputNames, ...GENERATION_OPTION_NAMES]);
+      const { vocabSize, maxContext } = this.#parts.model;
+      const { generationConfig: base, tokenizer: decoder } = this;
+      const tokenizer = this.#tokenizerFor(options);
+      const requests = requestsFor(options, { base, tokenizer, vocabSize, maxContext });
+      const { signal } = options;
+      return { requests, run: () => this.#engine.run(requests, { decoder, signal }) };
+    });
+    return new Generation(plan);
   }
 
   /** @throws what was wrong with the tokenizer's files, when the prompt needs one. */
@@ -166,12 +189,25 @@ export class CausalModel implements AsyncDisposable {
     return tokenizer;
   }
 
-  /** Mean negative log likelihood of tokens 1.. of each window; exp of their mean is the perplexity. */
-  score(
+  /**
+   * Mean negative log likelihood of tokens 1.. of each window; exp of their mean is the perplexity.
+   * @param windows lists of at least 2 ids that fit into the context
+   * @throws ConfigError for windows and options, NumericsError for a mean that is not finite, DisposedError; the
+   *   signal's reason on abort
+   */
+  async score(
     windows: readonly (readonly number[])[],
     options: { signal?: AbortSignal; onWindow?: (index: number, mean: number) => void } = {},
   ): Promise<number[]> {
-    return scoreWindows(this.#parts.model, this.backend, windows, { dtype: this.#parts.engine.dtype, ...options });
+    this.#assertLive('score');
+    assertKnownKeys('score', options, ['signal', 'onWindow']);
+    const { signal, onWindow } = options;
+    assertSignal('score', signal);
+    if (onWindow !== undefined && typeof onWindow !== 'function')
+      throw new ConfigError('score', `onWindow is ${describeValue(onWindow)}`, { fix: 'give a function' });
+    const { model, engine } = this.#parts;
+    const ended = AbortSignal.any([this.#closing.signal, ...(signal ? [signal] : [])]);
+    return scoreWindows(model, this.backend, windows, { dtype: engine.dtype, signal: ended, onWindow });
   }
 
   /**
@@ -179,6 +215,7 @@ export class CausalModel implements AsyncDisposable {
    * not their scales. {@link weightBytes} is what they really take.
    */
   getMemoryFootprint({ returnBuffers = true }: { returnBuffers?: boolean } = {}): number {
+    this.#assertLive('getMemoryFootprint');
     const { slots, model } = this.#parts;
     const parameters = slots.reduce((sum, slot) => {
       if (slot.kind === 'tensor') return sum + slot.current().bytes;
@@ -190,6 +227,7 @@ export class CausalModel implements AsyncDisposable {
 
   /** What was quantized, and to what. */
   summary(): QuantizationSummary {
+    this.#assertLive('summary');
     const linears: Record<string, number> = {};
     const bytes: Record<string, number> = {};
     let parameters = 0;
@@ -209,6 +247,7 @@ export class CausalModel implements AsyncDisposable {
 
   /** Dtype of the weights that are not quantized. */
   get dtype(): FloatDType {
+    this.#assertLive('dtype');
     return this.#parts.slots.find((slot) => slot.kind === 'tensor')!.current().dtype as FloatDType;
   }
 
@@ -217,6 +256,7 @@ export class CausalModel implements AsyncDisposable {
    * sequence.
    */
   get decodeWeightBytes(): number {
+    this.#assertLive('decodeWeightBytes');
     return this.#parts.slots.reduce((sum, slot) => {
       if (slot.kind === 'linear') return sum + weightBytes(slot.current());
       return slot.shape.length === 1 ? sum + slot.current().bytes : sum;
@@ -243,6 +283,7 @@ export class CausalModel implements AsyncDisposable {
    * @returns names of the files
    */
   async savePretrained(folder: string, options: SaveOptions = {}): Promise<string[]> {
+    this.#assertLive('savePretrained');
     assertKnownKeys('savePretrained', options, ['maxShardSize', 'signal', 'onProgress']);
     const { config, slots, quantizationConfig, generationConfig, folder: source } = this.#parts;
     const tensors = new Map((await storedTensors(slots)).map((tensor) => [tensor.name, tensor]));
@@ -271,9 +312,17 @@ export class CausalModel implements AsyncDisposable {
     return dtype !== this.config.dtype ? { dtype } : {};
   }
 
-  /** Frees weights, cache and device. */
-  async dispose(): Promise<void> {
-    this.#engine.dispose();
+  /**
+   * Frees weights, cache and device. What runs or waits ends with a DisposedError, as does every later call; disposing
+   * again only waits.
+   */
+  dispose(): Promise<void> {
+    return (this.#disposing ??= this.#free());
+  }
+
+  async #free(): Promise<void> {
+    this.#closing.abort(new DisposedError('model', 'the model was disposed'));
+    await this.#engine.dispose();
     this.#parts.model.dispose();
     await this.backend.close();
   }
@@ -281,4 +330,31 @@ export class CausalModel implements AsyncDisposable {
   async [Symbol.asyncDispose](): Promise<void> {
     await this.dispose();
   }
+
+  #assertLive(op: string): void {
+    if (this.#disposing) throw new DisposedError(op, 'the model was disposed', { fix: 'load it again' });
+  }
+}
+
+/** What `fn` gives or throws, for later. */
+function outcomeOf<T>(fn: () => T): () => T {
+  try {
+    const value = fn();
+    return () => value;
+  } catch (error) {
+    return () => {
+      throw error;
+    };
+  }
+}
+
+/** Length of the rows. @throws ConfigError unless inputIds is a rectangle of token ids with something in it */
+function rectangleLength(inputIds: readonly (readonly number[])[], vocabSize: number): number {
+  assertIdLists('forward', inputIds, vocabSize);
+  const { length } = inputIds[0];
+  if (length > 0 && inputIds.every((row) => row.length === length)) return length;
+  throw new ConfigError('forward', 'inputIds must be a rectangle [batch, length]', {
+    got: inputIds.map((row) => row.length),
+    fix: 'pad them, with an attentionMask',
+  });
 }

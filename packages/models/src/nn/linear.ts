@@ -1,6 +1,5 @@
-import { CheckpointError } from '@q/config';
 import { disposeWeight, linear, type LinearFusion, type LinearPart, type Tensor, type Weight } from '@q/tensor';
-import { Module, type Parameter } from './module.js';
+import { Module, unavailable, type Parameter } from './module.js';
 
 /** y = x · Wᵀ + b, whatever the weight is stored as. */
 export class Linear extends Module {
@@ -8,6 +7,7 @@ export class Linear extends Module {
   readonly bias: Parameter | undefined;
   #weight: Weight | undefined;
   #shared = false;
+  #disposed = false;
 
   constructor(
     readonly inFeatures: number,
@@ -18,13 +18,9 @@ export class Linear extends Module {
     if (options.bias) this.bias = this.parameter('bias', [outFeatures]);
   }
 
-  /** @throws CheckpointError before loading. */
+  /** @throws CheckpointError before loading, DisposedError after {@link dispose} */
   get weight(): Weight {
-    if (!this.#weight)
-      throw new CheckpointError(
-        'model',
-        `a linear layer [${this.outFeatures}, ${this.inFeatures}] was used before it was loaded`,
-      );
+    if (!this.#weight) throw unavailable(`a linear layer [${this.outFeatures}, ${this.inFeatures}]`, this.#disposed);
     return this.#weight;
   }
 
@@ -36,6 +32,7 @@ export class Linear extends Module {
   load(weight: Weight, { shared = false } = {}): void {
     this.#weight = weight;
     this.#shared = shared;
+    this.#disposed = false;
   }
 
   /** x [T, inFeatures] to [T, outFeatures]. */
@@ -50,6 +47,7 @@ export class Linear extends Module {
   override dispose(): void {
     if (this.#weight && !this.#shared) disposeWeight(this.#weight);
     this.#weight = undefined;
+    this.#disposed = true;
     super.dispose();
   }
 }

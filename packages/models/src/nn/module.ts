@@ -1,9 +1,16 @@
-import { CheckpointError } from '@q/config';
+import { CheckpointError, DisposedError } from '@q/config';
 import type { Shape, Tensor } from '@q/tensor';
+
+/** Why a weight cannot be used. */
+export const unavailable = (what: string, disposed: boolean): CheckpointError | DisposedError =>
+  disposed
+    ? new DisposedError('model', `${what} was used after the model was disposed`)
+    : new CheckpointError('model', `${what} was used before it was loaded`);
 
 /** A tensor that a module needs; the loader fills it. */
 export class Parameter {
   #tensor: Tensor | undefined;
+  #disposed = false;
 
   constructor(readonly shape: Shape) {}
 
@@ -11,20 +18,21 @@ export class Parameter {
     return this.#tensor !== undefined;
   }
 
-  /** @throws CheckpointError before loading. */
+  /** @throws CheckpointError before loading, DisposedError after {@link dispose} */
   get tensor(): Tensor {
-    if (!this.#tensor)
-      throw new CheckpointError('model', `a parameter of shape [${this.shape}] was used before it was loaded`);
+    if (!this.#tensor) throw unavailable(`a parameter of shape [${this.shape}]`, this.#disposed);
     return this.#tensor;
   }
 
   set tensor(value: Tensor) {
     this.#tensor = value.keep();
+    this.#disposed = false;
   }
 
   dispose(): void {
     this.#tensor?.dispose();
     this.#tensor = undefined;
+    this.#disposed = true;
   }
 }
 

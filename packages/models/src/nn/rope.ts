@@ -125,18 +125,18 @@ export class Rope extends Module {
     this.#scale = rotationFor(config, shape, 0).scale;
   }
 
-  /** Writes the frequencies that the batch needs; `lengths`: context length of each sequence after this pass. */
+  /** Writes the frequencies that the batch needs; `lengths` as in {@link CausalLM.prepare}. */
   prepare(backend: Backend, lengths: readonly number[]): void {
     const rows = this.dependsOnLength ? lengths.length : 0;
     const known = this.#tables.get(rows);
     if (known && !this.dependsOnLength) return;
     const half = this.shape.rotaryDim / 2;
     const table = known ?? backend.allocate(rows === 0 ? [half] : [rows, half], 'f32').keep();
+    this.#tables.set(rows, table);
     const values = new Float32Array(table.count);
     for (let row = 0; row < Math.max(rows, 1); row++)
       values.set(rotationFor(this.config, this.shape, lengths[row] ?? 0).frequencies, row * half);
     backend.assign(table, values);
-    this.#tables.set(rows, table);
   }
 
   for(batch: Batch): RopeOptions {

@@ -16,7 +16,7 @@ import { Groups } from './groups.js';
 import { bf16FromNumber, f16FromNumber } from './half.js';
 import { OrderedDriver } from './ordered.js';
 import { Pool } from './pool.js';
-import { countOf, Storage, Tensor, type Shape } from './tensor.js';
+import { countOf, decodeBytes, Storage, Tensor, type Shape, type TensorData } from './tensor.js';
 
 /** Bytes of a device: by tensors now, most so far, kept for reuse, and what the device has. */
 export interface MemoryStats {
@@ -43,6 +43,8 @@ export interface DeviceFile {
 export interface BackendOptions {
   /** See {@link Backend.eager}. */
   readonly eager?: FloatDType;
+  /** See {@link Backend.checksFinite}. */
+  readonly checkFinite?: boolean;
 }
 
 type Numbers = ArrayLike<number> & { readonly length: number };
@@ -61,12 +63,19 @@ export class Backend {
   #closing: Promise<void> | undefined;
   readonly #groups = new Groups((group) => this.isClosed || this.driver.cancel(group));
   #eager: FloatDType | undefined;
+  #checks: Promise<void>[] = [];
   #onCommand: ((name: CommandName, args: unknown) => void) | undefined;
+
+  /**
+   * Whether models look at the result of every layer and report the first that is not finite: slow, to find a fault.
+   */
+  readonly checksFinite: boolean;
 
   private readonly driver: OrderedDriver;
 
-  constructor(driver: Driver, { eager }: BackendOptions = {}) {
+  constructor(driver: Driver, { eager, checkFinite = false }: BackendOptions = {}) {
     this.#eager = eager;
+    this.checksFinite = checkFinite;
     this.driver = new OrderedDriver(driver);
     this.device = { type: driver.info.type, index: driver.info.index };
     this.#pool = new Pool(this.driver);
@@ -126,7 +135,12 @@ export class Backend {
    */
   tensor<D extends Exclude<DType, 'i64'>>(values: Numbers, shape: Shape, dtype: D): Tensor<D> {
     const out = this.empty(shape, dtype);
-    this.assign(out, values);
+    try {
+      this.assign(out, values);
+    } catch (error) {
+      out.dispose();
+      throw error;
+    }
     return out;
   }
 
@@ -143,6 +157,19 @@ export class Backend {
     if (bytes.byteLength !== expected)
       throw new ShapeError('upload', 'byte length differs', { got: bytes.byteLength, expected });
     if (expected > 0) this.#guard('upload', () => this.driver.write(buffer, offset, bytes));
+  }
+
+  /**
+   * Queues a look at a small tensor: what `check` throws rejects this backend's next promise, as what fails on the
+   * queue does. The tensor may be disposed at once.
+   */
+  inspect<D extends DType>(tensor: Tensor<D>, check: (data: TensorData<D>) => void): void {
+    const { buffer, offset, bytes } = tensor.ref();
+    const looked = this.#guard('read', () => this.driver.read(buffer, offset, bytes)).then((raw) =>
+      check(decodeBytes(tensor.dtype, new Uint8Array(raw)) as TensorData<D>),
+    );
+    looked.catch(() => undefined); // awaited with the next promise
+    this.#checks.push(looked);
   }
 
   async read(buffer: number, offset: number, bytes: number): Promise<Uint8Array> {
@@ -400,10 +427,18 @@ export class Backend {
   async #wait<T>(op: string, start: () => Promise<T>): Promise<T> {
     const promise = this.#guard(op, start);
     try {
+      if (this.#checks.length > 0) await this.#passed(promise);
       return await promise;
     } catch (error) {
       throw this.#translate(op, error);
     }
+  }
+
+  /** What was queued to be looked at before the promise; the first that fails is its failure. */
+  async #passed(promise: Promise<unknown>): Promise<void> {
+    promise.catch(() => undefined);
+    const results = await Promise.allSettled(this.#checks.splice(0));
+    for (const result of results) if (result.status === 'rejected') throw result.reason;
   }
 
   #translate(op: string, error: unknown): unknown {

@@ -1,0 +1,201 @@
+import { OutOfMemoryError } from '@q/config';
+import type { CausalLM } from '@q/models';
+import { sample, selectRows, type Backend, type FloatDType } from '@q/tensor';
+import { lastRows, packBatch, type Slice } from './batch.js';
+import { blocksFor, KvCache } from './cache.js';
+import { samplingState } from './decoder.js';
+import { Decoders } from './decoders.js';
+import type { Job } from './job.js';
+import type { Sequence } from './sequence.js';
+
+export interface RunnerOptions {
+  readonly dtype: FloatDType;
+  readonly kvDtype: FloatDType;
+  readonly maxBatchSize: number;
+  readonly prefillChunk: number;
+}
+
+/** The job under way, the cache that it uses, and the longest context of its sequences. */
+interface Run {
+  readonly job: Job;
+  readonly cache: KvCache;
+  readonly maxContext: number;
+}
+
+interface Part {
+  readonly sequence: Sequence;
+  readonly slice: Slice;
+}
+
+const isComplete = ({ sequence, slice }: Part): boolean =>
+  slice.start + slice.ids.length === sequence.request.ids.length;
+
+/**
+ * Computes jobs, one after the other: prompts are prefilled in chunks, then all sequences of the job decode together
+ * and leave as they finish, which lets waiting ones in. Keeps the cache and the recorded programs for the next job.
+ */
+export class Runner {
+  #cache: KvCache | undefined;
+  readonly #decoders: Decoders;
+
+  constructor(
+    private readonly model: CausalLM,
+    private readonly backend: Backend,
+    private readonly options: RunnerOptions,
+  ) {
+    this.#decoders = new Decoders(model, backend, options.dtype);
+  }
+
+  /** Resolves when all sequences of the job have ended; rejects when it is stopped. Its blocks are free then. */
+  async run(job: Job): Promise<void> {
+    this.backend.resetPeak();
+    try {
+      await this.#schedule(job);
+    } catch (error) {
+      // A cache that was made for this job may be what leaves too little for the next one.
+      if (error instanceof OutOfMemoryError) this.dispose();
+      throw error;
+    } finally {
+      for (const { blocks } of job.sequences) this.#cache?.give(blocks);
+    }
+  }
+
+  /** Frees the cache and the programs. */
+  dispose(): void {
+    this.#decoders.dispose();
+    this.#cache?.dispose();
+    this.#cache = undefined;
+  }
+
+  async #schedule(job: Job): Promise<void> {
+    const cache = this.#cacheFor(job.sequences);
+    const maxContext = job.sequences.reduce((most, { capacity }) => Math.max(most, capacity), 0);
+    const run: Run = { job, cache, maxContext };
+    const waiting = [...job.sequences];
+    let running: Sequence[] = [];
+    while (waiting.length > 0 || running.length > 0) {
+      const admitted: Sequence[] = [];
+      while (
+        waiting.length > 0 &&
+        running.length + admitted.length < this.options.maxBatchSize &&
+        blocksFor(waiting[0].capacity) <= cache.freeBlocks
+      ) {
+        const next = waiting.shift()!;
+        next.blocks = cache.take(next.capacity);
+        admitted.push(next);
+      }
+      if (admitted.length > 0) await this.#prefill(run, admitted);
+      running = [...running, ...admitted].filter((sequence) => stays(sequence, cache));
+      if (running.length > 0) await this.#decode(run, running);
+      running = running.filter((sequence) => stays(sequence, cache));
+    }
+  }
+
+  /** Runs the prompts chunk by chunk; each gives its first token. */
+  async #prefill(run: Run, sequences: readonly Sequence[]): Promise<void> {
+    const { job } = run;
+    const waiting = [...sequences];
+    while (waiting.length > 0) {
+      job.throwIfStopped();
+      const started = performance.now();
+      const chunk = this.#nextChunk(waiting);
+      const complete = chunk.filter(isComplete).map(({ sequence }) => sequence);
+      const tokens = await this.#prefillPass(run, chunk, complete);
+      job.throwIfStopped();
+      for (const { sequence, slice } of chunk) sequence.prefilled = slice.start + slice.ids.length;
+      waiting.splice(0, complete.length);
+      job.clock.prefillMs += performance.now() - started;
+      for (const [i, sequence] of complete.entries()) this.#accept(job, sequence, tokens[i]);
+    }
+  }
+
+  /** The next prompt tokens in order, at most `prefillChunk`; sequences at the front are completed first. */
+  #nextChunk(waiting: readonly Sequence[]): Part[] {
+    let room = this.options.prefillChunk;
+    const chunk: Part[] = [];
+    for (const sequence of waiting) {
+      if (room === 0) break;
+      const { ids } = sequence.request;
+      const part = ids.slice(sequence.prefilled, sequence.prefilled + room);
+      chunk.push({ sequence, slice: { ids: part, start: sequence.prefilled, blocks: sequence.blocks } });
+      room -= part.length;
+    }
+    return chunk;
+  }
+
+  async #prefillPass(run: Run, chunk: readonly Part[], complete: readonly Sequence[]): Promise<Int32Array> {
+    const { backend, model, options } = this;
+    const slices = chunk.map(({ slice }) => slice);
+    // Rotary scalings that depend on the length go by the whole prompt, however it is cut.
+    model.prepare(
+      backend,
+      chunk.map(({ sequence }) => sequence.request.ids.length),
+    );
+    const pass = () => {
+      const batch = packBatch(backend, slices, blocksFor(run.maxContext));
+      const hidden = model.forward({ batch, kv: run.cache.layers, dtype: options.dtype });
+      if (complete.length === 0) return undefined;
+      const rows = backend.tensor(lastRows(slices).slice(0, complete.length), [complete.length], 'i32');
+      return sample(model.logits(selectRows(hidden, rows)), samplingState(backend, complete, run.maxContext));
+    };
+    const sampled = backend.cancellable(run.job.signal, () => backend.scope(pass));
+    if (!sampled) {
+      await backend.flush();
+      return new Int32Array(0);
+    }
+    try {
+      return await sampled.data();
+    } finally {
+      sampled.dispose();
+    }
+  }
+
+  /** Decodes until a sequence ends. The device is always one step ahead of the host. */
+  async #decode({ job, cache, maxContext }: Run, sequences: readonly Sequence[]): Promise<void> {
+    let mark = performance.now();
+    const decoder = this.#decoders.start(sequences, cache, maxContext);
+    const step = () => this.backend.cancellable(job.signal, () => decoder.step());
+    let ahead: Promise<Int32Array> | undefined;
+    try {
+      let current: Promise<Int32Array> | undefined = step();
+      while (current) {
+        const last = sequences.every(({ newIds, request }) => newIds.length + 1 >= request.maxNewTokens);
+        ahead = last || sequences.some(({ finishReason }) => finishReason) ? undefined : step();
+        ahead?.catch(() => undefined);
+        const tokens: Int32Array = await current;
+        job.throwIfStopped();
+        job.clock.decodeMs += performance.now() - mark;
+        for (const [row, sequence] of sequences.entries())
+          if (!sequence.finishReason) this.#accept(job, sequence, tokens[row]);
+        const room = job.channel.room();
+        if (room) await room;
+        mark = performance.now();
+        current = ahead;
+        ahead = undefined;
+      }
+    } finally {
+      await ahead?.catch(() => undefined);
+    }
+  }
+
+  #accept(job: Job, sequence: Sequence, tokenId: number): void {
+    job.accept(sequence, tokenId, () => this.backend.memory().peakBytes);
+  }
+
+  /** The cache, made larger when these sequences need more than it has. */
+  #cacheFor(sequences: readonly Sequence[]): KvCache {
+    const needs = sequences.map(({ capacity }) => blocksFor(capacity)).sort((a, b) => b - a);
+    const blocks = needs.slice(0, this.options.maxBatchSize).reduce((a, b) => a + b, 0);
+    if (this.#cache && this.#cache.options.blocks >= blocks) return this.#cache;
+    this.dispose();
+    return (this.#cache = new KvCache(this.model, this.backend, { blocks, dtype: this.options.kvDtype }));
+  }
+}
+
+/** Gives the blocks of a finished sequence back. */
+function stays(sequence: Sequence, cache: KvCache): boolean {
+  if (!sequence.finishReason) return true;
+  cache.give(sequence.blocks);
+  sequence.blocks = [];
+  return false;
+}
