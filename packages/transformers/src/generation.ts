@@ -8,15 +8,26 @@ import {
   type ResolvedGenerationOptions,
 } from '@q/config';
 import type { FinishReason, GenerationRequest, GenerationStats, GenerationStep } from '@q/generate';
+import { chatTemplateOptionNames, type ChatMessage, type ChatTemplateOptions } from './chat/options.js';
+import { encodePrompt, messageIds } from './chat/prompt.js';
 import type { Tokenizer } from './tokenizer/tokenizer.js';
 
-/** What to continue: ids (padded with `attentionMask`, or of any lengths without), one prompt, or several. */
-export interface GenerateInput {
+/**
+ * What to continue: ids (padded with `attentionMask`, or of any lengths without), one prompt or several, or a
+ * conversation or several, which go through the chat template with the options of {@link ChatTemplateOptions}.
+ */
+export interface GenerateInput extends ChatTemplateOptions {
   readonly inputIds?: readonly (readonly number[])[];
   /** 1 for tokens, 0 for padding; shape of inputIds. */
   readonly attentionMask?: readonly (readonly number[])[];
   readonly prompt?: string;
   readonly prompts?: readonly string[];
+  readonly messages?: readonly ChatMessage[] | readonly (readonly ChatMessage[])[];
+  /**
+   * Put the tokens before (and behind) a prompt that the tokenizer has for texts, such as the begin token; one that the
+   * prompt already begins with is not doubled. For prompt and prompts. Default true.
+   */
+  readonly addSpecialTokens?: boolean;
   /** Non-negative integer for sampling. Default: random. */
   readonly seed?: number;
   readonly signal?: AbortSignal;
@@ -24,7 +35,18 @@ export interface GenerateInput {
 
 export type GenerateOptions = GenerateInput & Partial<GenerationOptions>;
 
-export const generateInputNames = ['inputIds', 'attentionMask', 'prompt', 'prompts', 'seed', 'signal'] as const;
+const chatInputNames = ['messages', ...chatTemplateOptionNames] as const;
+
+export const generateInputNames = [
+  'inputIds',
+  'attentionMask',
+  'prompt',
+  'prompts',
+  'addSpecialTokens',
+  ...chatInputNames,
+  'seed',
+  'signal',
+] as const;
 
 /** The finished result of {@link Generation}. */
 export interface GenerationResult {
@@ -117,7 +139,7 @@ export function requestsFor(
   base: GenerationConfig,
   tokenizer: Tokenizer | undefined,
 ): GenerationRequest[] {
-  const { inputIds, attentionMask, prompt, prompts, seed = randomSeed(), signal: _signal, ...overrides } = options;
+  const { input, overrides, seed = randomSeed() } = splitOptions(options);
   const merged = mergeGenerationConfig(base, overrides).resolve();
   refuseUnsupported(merged);
   if (!Number.isSafeInteger(seed) || seed < 0)
@@ -134,7 +156,7 @@ export function requestsFor(
     repetitionPenalty: merged.repetitionPenalty,
   };
   const eosTokenIds = [merged.eosTokenId ?? []].flat();
-  const lists = promptIds({ inputIds, attentionMask, prompt, prompts }, tokenizer);
+  const lists = promptIds(input, tokenizer);
   return lists.flatMap((ids, row) =>
     Array.from({ length: merged.numReturnSequences }, (_, i) => ({
       ids,
@@ -153,17 +175,39 @@ function remaining(maxLength: number, prompt: number): number {
   });
 }
 
-function promptIds(
-  { inputIds, attentionMask, prompt, prompts }: GenerateInput,
-  tokenizer: Tokenizer | undefined,
-): (readonly number[])[] {
-  const given = [inputIds, prompt, prompts].filter((value) => value !== undefined).length;
+/** What to continue, apart from how. */
+function splitOptions({ seed, signal: _signal, ...options }: GenerateOptions) {
+  const input: Record<string, unknown> = {};
+  const overrides: Record<string, unknown> = {};
+  for (const [name, value] of Object.entries(options))
+    ((generateInputNames as readonly string[]).includes(name) ? input : overrides)[name] = value;
+  return { input: input as GenerateInput, overrides: overrides as Partial<GenerationOptions>, seed };
+}
+
+/** Options that go with one kind of input only are refused with another. */
+function refuseStray(input: GenerateInput): void {
+  const { inputIds, attentionMask, messages, addSpecialTokens } = input;
+  const refuse = (name: string, place: string) => {
+    throw new ConfigError('generate', `${name} goes with ${place}`, { fix: 'leave it out' });
+  };
+  if (attentionMask && !inputIds) refuse('attentionMask', 'inputIds');
+  if (addSpecialTokens !== undefined && (inputIds || messages)) refuse('addSpecialTokens', 'prompt and prompts');
+  const stray = chatTemplateOptionNames.find((name) => input[name] !== undefined);
+  if (stray && !messages) refuse(stray, 'messages');
+}
+
+function promptIds(input: GenerateInput, tokenizer: Tokenizer | undefined): (readonly number[])[] {
+  const { inputIds, prompt, prompts, messages } = input;
+  const given = [inputIds, prompt, prompts, messages].filter((value) => value !== undefined).length;
   if (given !== 1)
-    throw new ConfigError('generate', `got ${given} of inputIds, prompt and prompts`, { fix: 'give exactly one' });
-  if (inputIds) return withoutPadding(inputIds, attentionMask);
-  if (attentionMask) throw new ConfigError('generate', 'attentionMask goes with inputIds', { fix: 'leave it out' });
+    throw new ConfigError('generate', `got ${given} of inputIds, prompt, prompts and messages`, {
+      fix: 'give exactly one',
+    });
+  refuseStray(input);
+  if (inputIds) return withoutPadding(inputIds, input.attentionMask);
   if (!tokenizer) throw new ConfigError('generate', 'the model has no tokenizer', { fix: 'give inputIds' });
-  return (prompts ?? [prompt!]).map((text) => tokenizer.encode(text));
+  if (messages) return messageIds(tokenizer, input);
+  return (prompts ?? [prompt!]).map((text) => encodePrompt(tokenizer, text, input.addSpecialTokens));
 }
 
 /** The ids where the mask is 1; all of them without a mask. @throws ConfigError when shapes differ. */

@@ -1,6 +1,7 @@
 // The tokenizer of a folder, from whatever files it has.
 import { assertKnownKeys } from '@q/config';
 import { hubOptionNames, missingFile, modelFolder, type HubOptions } from '../files.js';
+import { withChatTemplates } from '../chat/templates.js';
 import { tokenizerLimits } from '../limits.js';
 import type { AddedToken } from './added-tokens.js';
 import { classDefaults, tokenizerClassOf } from './classes.js';
@@ -41,10 +42,9 @@ async function readFiles(folder: string, signal?: AbortSignal): Promise<Files> {
     if (json) checkNesting(json, name, { depth: tokenizerLimits.depth, components: Infinity });
     return json;
   };
-  const template = await readTokenizerFile(folder, 'chat_template.jinja', tokenizerLimits.configFileBytes, signal);
   const config = (await read('tokenizer_config.json')) ?? {};
   return {
-    config: template ? { ...config, chat_template: template.toString('utf8') } : config,
+    config: await withChatTemplates(folder, config),
     map: await read('special_tokens_map.json'),
     added: await read('added_tokens.json'),
     modelConfig: (await read('config.json')) ?? {},
@@ -101,6 +101,8 @@ function movedIds(listed: unknown, tokens: ReadonlyMap<number, AddedToken>): str
   if (!Array.isArray(listed)) return [];
   return (listed as { id: number; content: string }[])
     .filter(({ id, content }) => tokens.get(id)?.content !== content)
-    .map(({ id, content }) => `tokenizer.json gives ${JSON.stringify(content)} the id ${id}, which is not the next free one; as in Python it has another`);
+    .map(
+      ({ id, content }) =>
+        `tokenizer.json gives ${JSON.stringify(content)} the id ${id}, which is not the next free one; as in Python it has another`,
+    );
 }
-

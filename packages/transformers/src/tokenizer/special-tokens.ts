@@ -121,7 +121,10 @@ export function specialTokensOf(files: SpecialTokenFiles): SpecialTokens {
 
 type Settings = ReadonlyMap<string, { value: unknown; file: string }>;
 
-function namedTokens({ defaults = {}, padding, stripsMask = false }: SpecialTokenFiles, settings: Settings): Map<string, AddedToken> {
+function namedTokens(
+  { defaults = {}, padding, stripsMask = false }: SpecialTokenFiles,
+  settings: Settings,
+): Map<string, AddedToken> {
   const named = new Map<string, AddedToken>();
   const set = (name: string, value: unknown, file: string) => {
     const token = tokenOf(value, file, name, file === mapFile);
@@ -146,7 +149,8 @@ function namedTokens({ defaults = {}, padding, stripsMask = false }: SpecialToke
     if (own && (typeof value === 'string' || isToken(value))) set(name, value, file);
   }
   const extra = settings.get('extra_special_tokens');
-  if (extra && isObject(extra.value)) for (const [name, value] of Object.entries(extra.value)) set(name, value, extra.file);
+  if (extra && isObject(extra.value))
+    for (const [name, value] of Object.entries(extra.value)) set(name, value, extra.file);
   return named;
 }
 
