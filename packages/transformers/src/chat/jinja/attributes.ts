@@ -203,6 +203,5 @@ export function getSlice(object: Value, bounds: readonly (Value | undefined)[], 
     const [start, stop, step] = sliceIndices(bounds, object.length);
     return new Range(object.start + start * object.step, object.start + stop * object.step, object.step * step);
   }
-  defined(object);
-  return missing(object, 'slice');
+  return fail(`'${typeName(defined(object))}' object is not subscriptable`);
 }

@@ -3,8 +3,8 @@ import { LimitError, type TemplateLimits } from './errors.js';
 
 // Characters that cost one step. Reading (searching, comparing) is several times cheaper than writing, which also takes
 // memory.
-const READ_PER_STEP = 32;
-const WRITE_PER_STEP = 16;
+const READ_PER_STEP = 16;
+const WRITE_PER_STEP = 8;
 
 /**
  * What one rendering has left. Whatever costs time or memory asks here first: a template's work is bounded by its

@@ -153,7 +153,7 @@ class Parts {
 }
 
 // The counts keep the search linear: without them a text of nothing but `%(` or `%000...` takes its square.
-const PERCENT = /%(?:\(([^)]{0,200})\))?([-+ #0]{0,8})(\*|\d{0,6})(?:\.(\*|\d{0,6}))?([a-zA-Z%])/g;
+const PERCENT = /%(?:\(([^)]{0,64})\))?([-+ #0]{0,8})(\*|\d{0,6})(?:\.(\*|\d{0,6}))?([a-zA-Z%])/g;
 
 function percentSpecification(
   flags: string,
@@ -192,7 +192,7 @@ function percentValue(value: Value, specification: Specification, budget: Budget
 
 /** `text % value`. */
 export function percentFormat(text: string, value: Value, budget: Budget): string {
-  budget.read(text.length);
+  budget.step(text.length);
   const values = value instanceof Tuple ? value.items : [value];
   const parts = new Parts(budget);
   let used = 0;

@@ -7,6 +7,7 @@ import { append } from './operators.js';
 import { Scope } from './scope.js';
 import { str } from './text.js';
 import {
+  asText,
   Callable,
   Dict,
   iterate,
@@ -68,7 +69,7 @@ export class Renderer {
     },
     callBlock: (node, scope) => this.#callBlock(node, scope),
     filterBlock: (node, scope) =>
-      str(this.#filter(node.filter, this.block(node.body, new Scope(scope)), scope), this.budget),
+      asText(this.#filter(node.filter, this.block(node.body, new Scope(scope)), scope), 'what a filter block gives'),
     with: (node, scope) => {
       const inner = new Scope(scope);
       for (const [target, value] of node.assignments) this.#assign(target, this.#evaluate(value, scope), inner);

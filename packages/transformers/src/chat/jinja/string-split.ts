@@ -15,7 +15,7 @@ function words(text: string, most: number, budget: Budget): string[] {
     let end = 0;
     while (end < rest.length && !isSpace(rest[end])) end++;
     found.push(rest.slice(0, end));
-    budget.step();
+    budget.step(4);
     let next = end;
     while (next < rest.length && isSpace(rest[next])) next++;
     rest = rest.slice(next);
@@ -33,7 +33,7 @@ function wordsFromRight(text: string, most: number, budget: Budget): string[] {
     let start = rest.length;
     while (start > 0 && !isSpace(rest[start - 1])) start--;
     found.push(rest.slice(start));
-    budget.step();
+    budget.step(4);
     rest = trimEnd(rest.slice(0, start));
   }
   if (rest !== '') found.push(rest);
@@ -73,7 +73,7 @@ function fromEnd(text: string, wanted: string, most: number, budget: Budget): st
     const at = findLast(rest, wanted, budget);
     if (at < 0) break;
     parts.push(rest.slice(at + wanted.length));
-    budget.step();
+    budget.step(4);
     rest = rest.slice(0, at);
   }
   return [rest, ...parts.reverse()];
@@ -88,7 +88,7 @@ export function splitLines(text: string, keepEnds: boolean, budget: Budget): str
   const lines: string[] = [];
   let end = 0;
   for (const match of text.matchAll(LINE)) {
-    budget.step();
+    budget.step(4);
     const next = match.index + match[0].length;
     lines.push(text.slice(end, keepEnds ? next : match.index));
     end = next;

@@ -289,7 +289,7 @@ export const textFilters: readonly (readonly [string, Filter])[] = [
       parameters: [],
       run: (budget, value) => {
         const text = str(value, budget);
-        budget.write(text.length);
+        budget.step(text.length);
         return text.match(/[\p{L}\p{N}_]+/gu)?.length ?? 0;
       },
     },

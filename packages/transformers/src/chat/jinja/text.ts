@@ -129,7 +129,7 @@ function jsonKey(key: Value, style: JsonStyle, budget: Budget): string {
   return `"${dumps(key, style, '', budget)}"`;
 }
 
-function sortedKeys(dict: Dict, budget: Budget): [Value, Value][] {
+function sortedKeys(dict: Dict, budget: Budget): (readonly [Value, Value])[] {
   const items = dict.items();
   budget.step(items.length * 4);
   if (items.some(([key]) => typeof key !== 'string')) fail('keys that are not all strings cannot be sorted');

@@ -38,11 +38,13 @@ export class Tuple {
   constructor(readonly items: readonly Value[]) {}
 }
 
-type Key = string | number | bigint | boolean | null;
+type Key = string | number | bigint | boolean | symbol | null;
 
-/** A dict: keys are what Python hashes alike (1, 1.0 and true are one key). */
+const UNDEFINED_KEY = Symbol('undefined');
+
+/** A dict: keys are what Python hashes alike (1, 1.0 and true are one key), shown as first given. */
 export class Dict {
-  readonly #entries = new Map<Key, Value>();
+  readonly #entries = new Map<Key, [Value, Value]>();
 
   constructor(entries: Iterable<readonly [Value, Value]> = []) {
     for (const [key, value] of entries) this.set(key, value);
@@ -53,6 +55,7 @@ export class Dict {
   }
 
   #slot(key: Value): Key {
+    if (key instanceof Undefined) return UNDEFINED_KEY;
     const primitive = key instanceof Float ? key.value : key;
     if (typeof primitive === 'object' && primitive !== null) return fail(`unhashable type: '${typeName(key)}'`);
     if (typeof primitive === 'boolean' && this.#entries.has(Number(primitive))) return Number(primitive);
@@ -61,7 +64,7 @@ export class Dict {
   }
 
   get(key: Value): Value | undefined {
-    return this.#entries.get(this.#slot(key));
+    return this.#entries.get(this.#slot(key))?.[1];
   }
 
   has(key: Value): boolean {
@@ -69,22 +72,20 @@ export class Dict {
   }
 
   set(key: Value, value: Value): void {
-    this.#entries.set(this.#slot(key), value);
+    const slot = this.#slot(key);
+    this.#entries.set(slot, [this.#entries.get(slot)?.[0] ?? key, value]);
   }
 
   keys(): Value[] {
-    return [...this.#entries.keys()].map((key) =>
-      typeof key === 'number' && !Number.isInteger(key) ? new Float(key) : key,
-    );
+    return this.items().map(([key]) => key);
   }
 
   values(): Value[] {
-    return [...this.#entries.values()];
+    return this.items().map(([, value]) => value);
   }
 
-  items(): [Value, Value][] {
-    const values = this.values();
-    return this.keys().map((key, i) => [key, values[i]]);
+  items(): (readonly [Value, Value])[] {
+    return [...this.#entries.values()];
   }
 }
 
