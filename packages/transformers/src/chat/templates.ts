@@ -52,20 +52,24 @@ export async function withChatTemplates(folder: string, config: Json): Promise<J
 /** Named templates; one without a name is `undefined`'s. */
 type Templates = ReadonlyMap<string | undefined, string>;
 
+const notTemplates = () =>
+  new CheckpointError('tokenizer', 'chat_template is neither a template nor a list of named ones', {
+    fix: 'correct it in tokenizer_config.json',
+  });
+
 /** `chat_template` of a tokenizer's config: a text, a list of named ones, or names with texts. */
 function readTemplates(value: unknown): Templates {
   if ((value ?? null) === null) return new Map();
   if (typeof value === 'string') return new Map([[undefined, value]]);
+  if (typeof value !== 'object') throw notTemplates();
   const entries = Array.isArray(value)
     ? (value as unknown[]).map((item) => {
         const { name, template } = (item ?? {}) as Json;
         return [name, template] as const;
       })
-    : Object.entries(value as object);
+    : Object.entries(value!);
   if (entries.length > MAX_TEMPLATES || entries.some((entry) => entry.some((part) => typeof part !== 'string')))
-    throw new CheckpointError('tokenizer', 'chat_template is neither a template nor a list of named ones', {
-      fix: 'correct it in tokenizer_config.json',
-    });
+    throw notTemplates();
   return new Map(entries as [string, string][]);
 }
 
@@ -92,13 +96,12 @@ export function chooseTemplate(value: unknown, wanted: string | undefined, hasTo
 
 const namesOf = (templates: Templates): string => [...templates.keys()].sort().join(', ');
 
-/** A template's own text. What looks like a name is one that the tokenizer lacks. */
+/** A template's own text. Beside named templates, what looks like a name is one that the tokenizer lacks. */
 function textOf(wanted: string, templates: Templates): string {
-  const looksLikeName = /^[\w-]{1,64}$/.test(wanted);
-  if (!looksLikeName) return wanted;
-  const known = templates.has(undefined) ? 'has a single one, without a name' : `has ${namesOf(templates) || 'none'}`;
+  const isNamed = templates.size > 0 && !templates.has(undefined);
+  if (!isNamed || !/^[\w-]{1,64}$/.test(wanted)) return wanted;
   throw new ConfigError('applyChatTemplate', `there is no chat template "${wanted}"`, {
-    why: `the tokenizer ${known}`,
+    why: `the tokenizer has ${namesOf(templates)}`,
     fix: 'give one of its names, or the text of a template',
   });
 }

@@ -3,7 +3,7 @@ import type { BuiltIn } from './built-in.js';
 import { compare, contains, equals, numberOf } from './compare.js';
 import { fail } from './errors.js';
 import { binaryOperation } from './operators.js';
-import { isCase } from './string-methods.js';
+import { isCase } from './letters.js';
 import { str } from './text.js';
 import {
   Callable,

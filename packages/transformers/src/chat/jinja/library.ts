@@ -1,15 +1,16 @@
 // Filters and tests by name, with those that call others.
 import type { Budget } from './budget.js';
 import { makeTests } from './built-in-tests.js';
-import type { BuiltIn } from './built-in.js';
+import { bind, type BuiltIn } from './built-in.js';
 import { fail } from './errors.js';
 import { attributeGetter, listFilters } from './list-filters.js';
+import { numberFilters } from './number-filters.js';
 import { formatFilter, textFilters } from './text-filters.js';
-import { asText, bind, Dict, Iterator, iterate, truthy, type Keywords, type Value } from './values.js';
+import { asText, Dict, Iterator, iterate, truthy, type Keywords, type Value } from './values.js';
 
 type Variadic = (budget: Budget, value: Value, positional: readonly Value[], named: Keywords) => Value;
 
-const filters: ReadonlyMap<string, BuiltIn<Value>> = new Map([...textFilters, ...listFilters]);
+const filters: ReadonlyMap<string, BuiltIn<Value>> = new Map([...textFilters, ...numberFilters, ...listFilters]);
 
 const call =
   (name: string, { parameters, required = 0, run }: BuiltIn<Value>): Variadic =>

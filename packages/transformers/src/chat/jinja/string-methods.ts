@@ -2,6 +2,7 @@
 import type { BuiltIn } from './built-in.js';
 import type { Budget } from './budget.js';
 import { fail } from './errors.js';
+import { capitalize, isCase, swapCase, titleCase } from './letters.js';
 import { find, findAll, findLast } from './search.js';
 import { splitMethods } from './string-split.js';
 import { joined } from './text.js';
@@ -121,34 +122,6 @@ function gaps(text: string, most: number, budget: Budget): number[] {
   return places.slice(0, Math.min(places.length, most));
 }
 
-/** As str.title: letters behind what is no letter are capital, the others small. */
-export const titleCase = (text: string): string =>
-  text.replace(/\p{L}+/gu, (word) => {
-    const first = String.fromCodePoint(word.codePointAt(0)!);
-    return titleLetter(first) + word.slice(first.length).toLowerCase();
-  });
-
-/** Letters that are two letters have a third form for titles: `ǆ`, `ǅ`, `Ǆ`; ligatures give one capital. */
-function titleLetter(letter: string): string {
-  const upper = letter.toUpperCase();
-  const digraph = /^[\u01c4-\u01cc\u01f1-\u01f3]$/.test(letter);
-  if (digraph)
-    return String.fromCharCode(
-      letter <= '\u01c6' ? 0x1c5 : letter <= '\u01c9' ? 0x1c8 : letter <= '\u01cc' ? 0x1cb : 0x1f2,
-    );
-  const [first, ...rest] = upper;
-  return first + rest.join('').toLowerCase();
-}
-
-export function capitalize(text: string): string {
-  if (text === '') return text;
-  const first = String.fromCodePoint(text.codePointAt(0)!);
-  return titleLetter(first) + text.slice(first.length).toLowerCase();
-}
-
-const swapCase = (text: string): string =>
-  [...text].map((c) => (c === c.toLowerCase() ? c.toUpperCase() : c.toLowerCase())).join('');
-
 function join(budget: Budget, text: string, value: Value | undefined): string {
   const parts = iterate(value!, budget).map((item, i) => asText(item, `sequence item ${i}: expected str instance`));
   return joined(parts, text, budget);
@@ -180,10 +153,6 @@ function isTitle(budget: Budget, text: string): boolean {
   budget.write(text.length * 2);
   return /\p{L}/u.test(text) && titleCase(text) === text;
 }
-
-/** Whether a text has letters with case, and all of them are so. */
-export const isCase = (text: string, changed: (text: string) => string): boolean =>
-  /[\p{Lu}\p{Ll}\p{Lt}]/u.test(text) && changed(text) === text;
 
 const cased = (changed: (text: string) => string): Method => ({
   parameters: [],

@@ -269,25 +269,3 @@ export function asIndex(value: Value, what: string): number {
 export function asText(value: Value, what: string): string {
   return typeof value === 'string' ? value : fail(`${what} must be str, not '${typeName(defined(value))}'`);
 }
-
-/** The arguments of a call by the names of the parameters. @throws TemplateError as Python for wrong ones. */
-export function bind(
-  name: string,
-  parameters: readonly string[],
-  required: number,
-  positional: readonly Value[],
-  named: Keywords,
-): (Value | undefined)[] {
-  if (positional.length > parameters.length)
-    fail(`${name}() takes at most ${parameters.length} arguments (${positional.length} given)`);
-  const values: (Value | undefined)[] = parameters.map((_, i) => positional[i]);
-  for (const [key, value] of named) {
-    const at = parameters.indexOf(key);
-    if (at < 0) fail(`${name}() got an unexpected keyword argument '${key}'`);
-    if (values[at] !== undefined) fail(`${name}() got multiple values for argument '${key}'`);
-    values[at] = value;
-  }
-  const missing = parameters.findIndex((_, i) => i < required && values[i] === undefined);
-  if (missing >= 0) fail(`${name}() missing required argument '${parameters[missing]}'`);
-  return values;
-}
