@@ -154,6 +154,40 @@ describe('batches', () => {
   });
 });
 
+describe('messages', () => {
+  const chatTemplate = '{{ bos_token }}{% for m in messages %}{{ m.content }}{% endfor %}';
+  const messages = [{ role: 'user', content: 'the cat' }];
+  const prefix = async (options: GenerateOptions) => {
+    await using model = await load();
+    const { sequences } = await model.generate({ ...options, maxNewTokens: 1 });
+    return sequences.map((ids) => ids.slice(0, -1));
+  };
+
+  it('have the begin token once, as prompts have, rendered or not', async () => {
+    const [plain] = await prefix({ prompt: 'the cat' });
+    expect(plain[0]).toBe(1);
+    expect(await prefix({ messages, chatTemplate })).toEqual([plain]);
+    expect(await prefix({ messages: [messages, messages], chatTemplate })).toEqual([plain, plain]);
+    expect(await prefix({ prompts: ['<s>the cat', 'the cat'] })).toEqual([plain, plain]);
+    expect(await prefix({ prompt: 'the cat', addSpecialTokens: false })).toEqual([plain.slice(1)]);
+  });
+
+  it.each<[GenerateOptions, RegExp]>([
+    [{ messages: [], chatTemplate }, /messages is empty/],
+    [{ messages, prompt: 'x' }, /got 2 of inputIds, prompt, prompts and messages/],
+    [{ prompt: 'x', chatTemplate }, /chatTemplate goes with messages/],
+    [{ prompt: 'x', tools: [] }, /tools goes with messages/],
+    [{ messages, chatTemplate, addSpecialTokens: true }, /addSpecialTokens goes with prompt/],
+    [{ inputIds: [[1]], addSpecialTokens: true }, /addSpecialTokens goes with prompt/],
+    [{ messages, chatTemplate: "{{ raise_exception('no') }}" }, /refuses these messages: no/],
+  ])('are refused: %o', async (options, message) => {
+    await using model = await load();
+    const run = async () => model.generate(options);
+    await expect(run()).rejects.toThrow(message);
+    await expect(run()).rejects.toThrow(ConfigError);
+  });
+});
+
 describe('sampling', () => {
   const options = {
     maxNewTokens: 24,

@@ -15,7 +15,7 @@ import {
   type ResolvedGenerationOptions,
 } from '@q/config';
 import type { GenerationRequest } from '@q/generate';
-import { promptIds, type PromptInput } from './inputs.js';
+import { promptIds, promptInputNames, type PromptInput } from './inputs.js';
 import type { Tokenizer } from './tokenizer/tokenizer.js';
 
 export interface GenerateInput extends PromptInput {
@@ -33,7 +33,7 @@ export interface GenerateInput extends PromptInput {
  */
 export type GenerateOptions = GenerateInput & Partial<GenerationOptions>;
 
-export const generateInputNames = ['inputIds', 'attentionMask', 'prompt', 'prompts', 'seed', 'signal'] as const;
+export const generateInputNames = [...promptInputNames, 'seed', 'signal'] as const;
 
 /** What the requests depend on beside the options. */
 export interface GenerationContext {
@@ -163,9 +163,18 @@ function stopStringsFor(
   return tokenizer ? stops.filter((stop) => stop !== '') : [];
 }
 
+/** What to continue apart from how. */
+function splitOptions({ seed, signal, ...options }: GenerateOptions) {
+  const input: Record<string, unknown> = {};
+  const given: Record<string, unknown> = {};
+  for (const [name, value] of Object.entries(options))
+    ((promptInputNames as readonly string[]).includes(name) ? input : given)[name] = value;
+  return { input: input as PromptInput, given: given as Overrides, seed, signal };
+}
+
 /** Prompts and options of one call as requests for the engine. @throws ConfigError, UnsupportedError */
 export function requestsFor(options: GenerateOptions, context: GenerationContext): GenerationRequest[] {
-  const { inputIds, attentionMask, prompt, prompts, seed, signal, ...given } = options;
+  const { input, seed, signal, given } = splitOptions(options);
   const { base, tokenizer, vocabSize, maxContext } = context;
   assertSignal('generate', signal);
   checkNumbers(given);
@@ -176,7 +185,7 @@ export function requestsFor(options: GenerateOptions, context: GenerationContext
   const stopStrings = stopStringsFor(merged, overrides, tokenizer);
   const eosTokenIds = [merged.eosTokenId ?? []].flat();
   const sequences = merged.numReturnSequences;
-  const lists = promptIds({ inputIds, attentionMask, prompt, prompts }, tokenizer, vocabSize);
+  const lists = promptIds(input, tokenizer, vocabSize);
   const seeds = seedsFor(lists.length, sequences, seed);
   const { doSample, temperature, topK, topP, minP, repetitionPenalty } = merged;
   const sampling = { doSample, temperature, topK, topP, minP: minP ?? 0, repetitionPenalty };

@@ -1,35 +1,77 @@
 // What callers give as prompts and ids, checked in their words.
 import { ConfigError, describeValue } from '@q/config';
 import { assertTokenIds } from '@q/generate';
+import { chatTemplateOptionNames, type ChatMessage, type ChatTemplateOptions } from './chat/options.js';
+import { encodePrompt, messageIds } from './chat/prompt.js';
 import type { Tokenizer } from './tokenizer/tokenizer.js';
 
-/** What to continue: ids (padded with `attentionMask`, or of any lengths without), one prompt, or several. */
-export interface PromptInput {
+/**
+ * What to continue: ids (padded with `attentionMask`, or of any lengths without), one prompt or several, or a
+ * conversation or several, which go through the chat template with the options of {@link ChatTemplateOptions}.
+ */
+export interface PromptInput extends ChatTemplateOptions {
   readonly inputIds?: readonly (readonly number[])[];
   /** 1 for tokens, 0 for padding; shape of inputIds. */
   readonly attentionMask?: readonly (readonly number[])[];
   readonly prompt?: string;
   readonly prompts?: readonly string[];
+  readonly messages?: readonly ChatMessage[] | readonly (readonly ChatMessage[])[];
+  /**
+   * Put the tokens before (and behind) a prompt that the tokenizer has for texts, such as the begin token; one that the
+   * prompt already begins with is not doubled. For prompt and prompts. Default true.
+   */
+  readonly addSpecialTokens?: boolean;
+}
+
+export const promptInputNames = [
+  'inputIds',
+  'attentionMask',
+  'prompt',
+  'prompts',
+  'messages',
+  'addSpecialTokens',
+  ...chatTemplateOptionNames,
+] as const satisfies readonly (keyof PromptInput)[];
+
+/** Options that go with one kind of input only are refused with another. */
+function refuseStray(input: PromptInput): void {
+  const { inputIds, attentionMask, messages, addSpecialTokens } = input;
+  const refuse = (name: string, place: string) => {
+    throw new ConfigError('generate', `${name} goes with ${place}`, { fix: 'leave it out' });
+  };
+  if (attentionMask !== undefined && inputIds === undefined) refuse('attentionMask', 'inputIds');
+  if (addSpecialTokens !== undefined && (inputIds !== undefined || messages !== undefined))
+    refuse('addSpecialTokens', 'prompt and prompts');
+  const stray = chatTemplateOptionNames.find((name) => input[name] !== undefined);
+  if (stray && messages === undefined) refuse(stray, 'messages');
 }
 
 /** The token ids of each prompt. @throws ConfigError unless exactly one kind of input is given, and it is right */
 export function promptIds(
-  { inputIds, attentionMask, prompt, prompts }: PromptInput,
+  input: PromptInput,
   tokenizer: Tokenizer | undefined,
   vocabSize: number,
 ): (readonly number[])[] {
-  const given = [inputIds, prompt, prompts].filter((value) => value !== undefined).length;
+  const { inputIds, attentionMask, prompt, prompts, messages, addSpecialTokens } = input;
+  const given = [inputIds, prompt, prompts, messages].filter((value) => value !== undefined).length;
   if (given !== 1)
-    throw new ConfigError('generate', `got ${given} of inputIds, prompt and prompts`, { fix: 'give exactly one' });
+    throw new ConfigError('generate', `got ${given} of inputIds, prompt, prompts and messages`, {
+      fix: 'give exactly one',
+    });
+  refuseStray(input);
   if (inputIds !== undefined) {
     assertIdLists('generate', inputIds, vocabSize);
     return withoutPadding('generate', inputIds, attentionMask);
   }
-  if (attentionMask !== undefined)
-    throw new ConfigError('generate', 'attentionMask goes with inputIds', { fix: 'leave it out' });
+  if (messages !== undefined) return messageIds(needed(tokenizer), input);
   const texts = prompts === undefined ? [textOf('prompt', prompt, 'give prompts for several')] : textsOf(prompts);
-  if (!tokenizer) throw new ConfigError('generate', 'the model has no tokenizer', { fix: 'give inputIds' });
-  return texts.map((text) => tokenizer.encode(text));
+  const encoder = needed(tokenizer);
+  return texts.map((text) => encodePrompt(encoder, text, addSpecialTokens));
+}
+
+function needed(tokenizer: Tokenizer | undefined): Tokenizer {
+  if (tokenizer) return tokenizer;
+  throw new ConfigError('generate', 'the model has no tokenizer', { fix: 'give inputIds' });
 }
 
 function textOf(name: string, value: unknown, fix = 'give a string'): string {

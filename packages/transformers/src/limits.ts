@@ -36,3 +36,45 @@ export const tokenizerLimits = {
    */
   unwatchedLength: 2048,
 } as const;
+
+/**
+ * Characters of a chat template's text: the longest that models ship have about 40,000. Bounds the time and memory of
+ * reading one (about 0.1 s).
+ */
+export const MAX_TEMPLATE_SIZE = 2 ** 18;
+
+/**
+ * Steps of one rendering: an expression or statement evaluated, an item looped over, 16 characters read or 8 written.
+ * A conversation of 2,000 messages with 100 tools needs about 200,000; this many take one to two seconds.
+ */
+export const MAX_TEMPLATE_STEPS = 10_000_000;
+
+/**
+ * Characters of the rendered prompt and of every string made on the way: 4 million tokens of English. Bounds memory
+ * (32 MB a string), since strings are built faster than steps count.
+ */
+export const MAX_TEMPLATE_LENGTH = 2 ** 24;
+
+/** Numbers of a `range()`: what Python's sandbox allows (jinja2.sandbox.MAX_RANGE). */
+export const MAX_TEMPLATE_RANGE = 100_000;
+
+/**
+ * Blocks, brackets and operators inside each other in a template's text. Python's own parser ends near 80 (its
+ * recursion limit of 1,000 by 12 calls a level); templates have fewer than 10.
+ */
+export const MAX_TEMPLATE_NESTING = 100;
+
+/**
+ * Evaluations inside each other: about six for a call of a macro, so that a macro may call itself 150 times, and
+ * levels of a value that is printed or compared. Keeps within the default stack of a thread of Node.js (984 KB).
+ */
+export const MAX_TEMPLATE_DEPTH = 1000;
+
+/** Bits of an integer that a template computes; Python's grow without end. */
+export const MAX_TEMPLATE_INTEGER_BITS = 4096;
+
+/** Parsed templates that a tokenizer keeps: more than any model names, few enough to be no leak. */
+export const MAX_TEMPLATES_KEPT = 16;
+
+/** Files in `additional_chat_templates/`, and templates in `tokenizer_config.json`: the most that models ship is 4. */
+export const MAX_TEMPLATES = 64;

@@ -81,17 +81,8 @@ function generateOptions({
   };
 }
 
-function inputOf(model: CausalModel, prompt: string, chat = false): { prompt: string } | { inputIds: number[][] } {
-  if (!chat) return { prompt };
-  const { tokenizer } = model;
-  if (!tokenizer) throw new ConfigError('run', 'the model has no tokenizer', { fix: 'leave --chat out' });
-  // The template writes special tokens itself.
-  return {
-    inputIds: [
-      tokenizer.encode(tokenizer.applyChatTemplate([{ role: 'user', content: prompt }]), { addSpecialTokens: false }),
-    ],
-  };
-}
+const inputOf = (prompt: string, chat = false) =>
+  chat ? { messages: [{ role: 'user', content: prompt }] } : { prompt };
 
 async function run(
   id: string,
@@ -101,7 +92,7 @@ async function run(
   loadMs: number,
   signal: AbortSignal,
 ): Promise<void> {
-  const generation = model.generate({ ...inputOf(model, prompt, flags.chat), ...generateOptions(flags), signal });
+  const generation = model.generate({ ...inputOf(prompt, flags.chat), ...generateOptions(flags), signal });
   if (flags.json) {
     const { text, newTokens, finishReasons, stats } = await generation;
     printJson({

@@ -2,6 +2,7 @@
 import { readdir } from 'node:fs/promises';
 import { assertKnownKeys, QError } from '@q/config';
 import { hubOptionNames, missingFile, modelFolder, type HubOptions } from '../files.js';
+import { withChatTemplates } from '../chat/templates.js';
 import { tokenizerLimits } from '../limits.js';
 import type { AddedToken } from './added-tokens.js';
 import { classDefaults, tokenizerClassOf } from './classes.js';
@@ -42,10 +43,9 @@ async function readFiles(folder: string, signal?: AbortSignal): Promise<Files> {
     if (json) checkNesting(json, name, { depth: tokenizerLimits.depth, components: Infinity });
     return json;
   };
-  const template = await readTokenizerFile(folder, 'chat_template.jinja', tokenizerLimits.configFileBytes, signal);
   const config = (await read('tokenizer_config.json')) ?? {};
   return {
-    config: template ? { ...config, chat_template: template.toString('utf8') } : config,
+    config: await withChatTemplates(folder, config),
     map: await read('special_tokens_map.json'),
     added: await read('added_tokens.json'),
     modelConfig: (await read('config.json')) ?? {},

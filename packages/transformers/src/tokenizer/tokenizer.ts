@@ -1,6 +1,14 @@
-import { Template } from '@huggingface/jinja';
-import { assertKnownKeys, ConfigError } from '@q/config';
+import { assertKnownKeys } from '@q/config';
 import type { TokenDecoder } from '@q/generate';
+import { ChatTemplates } from '../chat/apply.js';
+import {
+  chatTemplateOptionNames,
+  conversationsOf,
+  type ChatMessage,
+  type ChatOptions,
+  type ChatTemplateOptions,
+  type Conversation,
+} from '../chat/options.js';
 import { byteTokenSpellings } from './byte-fallback.js';
 import { cleanUpSpaces } from './decoders.js';
 import { checkFlag, checkIds, checkList, checkText } from './inputs.js';
@@ -14,21 +22,6 @@ import {
 import { checkPadOptions, padded, truncated, type PaddedBatch } from './padding.js';
 import { pipelineOf, type Pipeline } from './pipeline.js';
 import { specialTokensOf, type SpecialTokens } from './special-tokens.js';
-
-export interface ChatMessage {
-  readonly role: string;
-  readonly content: string;
-  readonly [key: string]: unknown;
-}
-
-export interface ChatOptions {
-  /** End with what opens an answer. Default true. */
-  readonly addGenerationPrompt?: boolean;
-  /** A Jinja template instead of the tokenizer's own. */
-  readonly chatTemplate?: string;
-  /** Further variables of the template, such as `tools`. */
-  readonly variables?: Readonly<Record<string, unknown>>;
-}
 
 /** What a tokenizer is made of, when not of tokenizer.json alone. @internal */
 export interface TokenizerParts {
@@ -52,6 +45,7 @@ export class Tokenizer implements TokenDecoder {
   readonly #pipeline: Pipeline;
   readonly #parts: TokenizerParts;
   readonly #byteIds: ReadonlySet<number>;
+  readonly #chatTemplates = new ChatTemplates();
 
   /**
    * @param tokenizerJson contents of `tokenizer.json`
@@ -179,36 +173,40 @@ export class Tokenizer implements TokenDecoder {
   }
 
   /**
-   * A conversation as the model's prompt text.
-   * @throws ConfigError when the tokenizer has no template, or the template refuses the messages.
+   * A conversation as the model's prompt text, or as its ids with `tokenize`; a list of conversations as a list.
+   * The template runs in a sandbox of bounded work.
+   * @throws ConfigError for wrong messages and options, without a template, and when the template refuses or fails
    */
-  applyChatTemplate(messages: readonly ChatMessage[], options: ChatOptions = {}): string {
-    const { addGenerationPrompt = true, chatTemplate = this.#template(), variables = {} } = options;
-    if (chatTemplate === undefined)
-      throw new ConfigError('tokenizer', 'this tokenizer has no chat template', {
-        fix: 'pass chatTemplate, or write the prompt yourself',
-      });
-    try {
-      return new Template(chatTemplate).render({
-        messages,
-        add_generation_prompt: addGenerationPrompt,
-        ...this.specialTokens,
-        ...variables,
-      });
-    } catch (cause) {
-      throw new ConfigError('tokenizer', `the chat template failed: ${(cause as Error).message}`, { cause });
-    }
+  applyChatTemplate(messages: readonly ChatMessage[], options?: ChatOptions & { tokenize?: false }): string;
+  applyChatTemplate(messages: readonly ChatMessage[], options: ChatOptions & { tokenize: true }): number[];
+  applyChatTemplate(
+    messages: readonly (readonly ChatMessage[])[],
+    options?: ChatOptions & { tokenize?: false },
+  ): string[];
+  applyChatTemplate(
+    messages: readonly (readonly ChatMessage[])[],
+    options: ChatOptions & { tokenize: true },
+  ): number[][];
+  applyChatTemplate(messages: unknown, options: ChatOptions = {}): string | string[] | number[] | number[][] {
+    const op = 'applyChatTemplate';
+    assertKnownKeys(op, options, [...chatTemplateOptionNames, 'tokenize']);
+    const { tokenize = false, ...rest } = options;
+    checkFlag(op, 'tokenize', tokenize);
+    const { batch, isBatch } = conversationsOf(op, messages);
+    const texts = this.renderChat(op, batch, rest);
+    if (!tokenize) return isBatch ? texts : texts[0];
+    const ids = texts.map((text) => this.#encode(text, { addSpecialTokens: false }, op));
+    return isBatch ? ids : ids[0];
+  }
+
+  /** Conversations as prompts. @param op the caller's function, for errors @internal */
+  renderChat(op: string, batch: readonly Conversation[], options: ChatTemplateOptions): string[] {
+    const host = { chatTemplate: this.config.chat_template, specialTokens: this.specialTokens };
+    return this.#chatTemplates.render(op, host, batch, options);
   }
 
   #special(name: string): number | undefined {
     const content = this.#parts.special.named.get(name)?.content;
     return content === undefined ? this.#parts.configIds?.[name] : this.tokenId(content);
-  }
-
-  #template(): string | undefined {
-    const { chat_template: template } = this.config;
-    if (Array.isArray(template))
-      return (template as { name: string; template: string }[]).find(({ name }) => name === 'default')?.template;
-    return typeof template === 'string' ? template : undefined;
   }
 }
