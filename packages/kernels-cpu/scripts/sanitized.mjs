@@ -25,7 +25,7 @@ const inputs = Number(options.inputs);
 const seed = Number(options.seed ?? Math.floor(Math.random() * 2 ** 31));
 if (inputs > 0) {
   let ran = 0;
-  for (let i = 0; i < inputs; ) {
+  for (let i = 0; i < inputs;) {
     // A driver for every thousand: opening and closing is looked at too.
     const driver = addon.open(0, { isa: isas[(i / 1000) % isas.length], threads: 1 + ((i / 1000) % 3) });
     for (const end = Math.min(i + 1000, inputs); i < end; i++)

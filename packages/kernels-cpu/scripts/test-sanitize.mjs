@@ -42,10 +42,14 @@ function build(name, flags) {
   const tensor = dirname(require.resolve('@q/tensor/native/q_ops.h'));
   const options = ['compile', '-d', root, '--out', folder, '--config', 'Release', '--parallel', '2'];
   console.log(`building with ${flags}`);
-  const { status } = spawnSync(process.execPath, [cmakeJs, ...options, `--CDQ_TENSOR_NATIVE=${tensor}`, '--log-level', 'warn'], {
-    stdio: ['ignore', 'ignore', 'inherit'],
-    env: { ...process.env, CXX: compiler, CXXFLAGS: `${flags} -g1 -fno-omit-frame-pointer` },
-  });
+  const { status } = spawnSync(
+    process.execPath,
+    [cmakeJs, ...options, `--CDQ_TENSOR_NATIVE=${tensor}`, '--log-level', 'warn'],
+    {
+      stdio: ['ignore', 'ignore', 'inherit'],
+      env: { ...process.env, CXX: compiler, CXXFLAGS: `${flags} -g1 -fno-omit-frame-pointer` },
+    },
+  );
   if (status !== 0) process.exit(status ?? 1);
   return join(folder, 'Release', 'q_cpu.node');
 }
@@ -58,7 +62,9 @@ function libraryPath(name) {
 
 function run(name, addon, { libraries, environment, inputs }) {
   const preload = [...libraries, 'libstdc++.so.6'].map(libraryPath).join(' ');
-  const options = Object.entries({ ...values, inputs }).filter(([key]) => ['inputs', 'seed', 'filter', 'isa'].includes(key));
+  const options = Object.entries({ ...values, inputs }).filter(([key]) =>
+    ['inputs', 'seed', 'filter', 'isa'].includes(key),
+  );
   const argument = JSON.stringify({ addon, ...Object.fromEntries(options) });
   const node = [process.execPath, join(root, 'scripts/sanitized.mjs'), argument];
   // The thread sanitizer has places of its own for memory, which random addresses may take.

@@ -117,7 +117,9 @@ describe('errors', () => {
       submit('scale', { x: ref, out: f32(x, 4), count: 4, factor: 1, softcap: 0 });
     expect(scale(f32(x, 5))).toThrow(/^x has 20 bytes from byte 0 of buffer .*, which has 16$/);
     expect(scale(f32(x, 4, 1))).toThrow(/^x has 16 bytes from byte 4/);
-    expect(scale({ ...f32(x, 1), offset: -4 })).toThrow(expect.objectContaining({ command: 'scale', message: expect.stringMatching(/^x has/) }));
+    expect(scale({ ...f32(x, 1), offset: -4 })).toThrow(
+      expect.objectContaining({ command: 'scale', message: expect.stringMatching(/^x has/) }),
+    );
     expect(scale(f32(x + 1000, 1))).toThrow(/does not exist/);
     expect(scale({ ...f32(x, 1), dtypeCode: 12 })).toThrow(/dtype/);
     expect(scale({ ...f32(x, 1), bytes: NaN })).toThrow(/integer/);

@@ -78,7 +78,11 @@ describe('commands that are called off', () => {
     const backend = new Backend(cpuAddon().open(0, { threads: 2 }));
     const [rows, k] = [256, 2048];
     const x = backend.tensor(random(rows * k), [rows, k], 'f32');
-    const weight = { kind: 'dense' as const, shape: [k, k] as const, values: backend.tensor(random(k * k), [k, k], 'f32') };
+    const weight = {
+      kind: 'dense' as const,
+      shape: [k, k] as const,
+      values: backend.tensor(random(k * k), [k, k], 'f32'),
+    };
     const pass = () => {
       for (let i = 0; i < 40; i++) linear(x, [{ weight }]).dispose();
     };

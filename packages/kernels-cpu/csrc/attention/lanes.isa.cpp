@@ -117,8 +117,9 @@ bool is_finite(const float* tile, int64_t count, int64_t wide, int64_t ld) {
 /// add_values for a tile in which a hidden key has NaN or infinity, which a weight of 0 would bring in: only keys that
 /// a row sees, with the same operations. Slow; such a sequence is broken from there on.
 template <int MV>
-void add_visible(const float* values, const float* p, const V* alpha, float* ot, const QueryRow* rows, int64_t row_count,
-                 const AttentionRule& rule, int64_t begin, int64_t count, int64_t context, int64_t wide, int64_t ld) {
+void add_visible(const float* values, const float* p, const V* alpha, float* ot, const QueryRow* rows,
+                 int64_t row_count, const AttentionRule& rule, int64_t begin, int64_t count, int64_t context,
+                 int64_t wide, int64_t ld) {
   constexpr int64_t m_count = MV * kLanes;
   for (int64_t m = 0; m < row_count; ++m) {
     const int64_t first = std::clamp<int64_t>(rule.first(rows[m].position) - begin, 0, count);

@@ -242,9 +242,7 @@ void DriverObject::group(Info info) {
   group_ = uint64_t(whole(info[0], "group"));
 }
 
-void DriverObject::cancel(Info info) {
-  queue(true).cancel(uint64_t(whole(info[0], "group", 1)));
-}
+void DriverObject::cancel(Info info) { queue(true).cancel(uint64_t(whole(info[0], "group", 1))); }
 
 void DriverObject::write(Info info) {
   Queue& to = queue();

@@ -15,8 +15,8 @@ inline void check(bool ok, const char* why) {
 
 inline void check_size(const Tensor& t, int64_t count, const char* name) {
   if (elements_in(t).value < count) {
-    refuse(std::string(name) + " holds " + std::to_string(elements_in(t).value) + " elements, " + std::to_string(count) +
-           " are needed");
+    refuse(std::string(name) + " holds " + std::to_string(elements_in(t).value) + " elements, " +
+           std::to_string(count) + " are needed");
   }
 }
 

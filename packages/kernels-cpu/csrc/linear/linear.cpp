@@ -236,7 +236,10 @@ void run(const LinearArgs& args, Context& context) {
   }
 
   // Few rows: small blocks, for the sums stay close. Many: as many columns as fit the second cache with room for x.
-  const Share share{plan, floats, ints, context.workers, args.rows <= floats.max_direct_rows ? 256 : args.rows <= 32 ? 16 : 128};
+  const Share share{plan, floats, ints, context.workers,
+                    args.rows <= floats.max_direct_rows ? 256
+                    : args.rows <= 32                   ? 16
+                                                        : 128};
   const int64_t row_block = std::min(plan.rows, kRowBlock);
   const int threads = context.workers.threads();
   Panel* panels = scratch.take_array<Panel>(size_t(threads));

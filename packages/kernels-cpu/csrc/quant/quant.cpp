@@ -84,9 +84,7 @@ void run(const QuantizeAbsmaxArgs& a, Context& context) {
   });
 }
 
-void run(const QuantizeInt8Args& a, Context& context) {
-  over(context, a.rows, a.width, a, kernels(context).quantize8);
-}
+void run(const QuantizeInt8Args& a, Context& context) { over(context, a.rows, a.width, a, kernels(context).quantize8); }
 
 void run(const DequantizeInt8Args& a, Context& context) {
   over(context, a.rows, a.width, a, kernels(context).dequantize8);

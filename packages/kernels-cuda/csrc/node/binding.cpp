@@ -98,19 +98,27 @@ Napi::Value outcome_value(Napi::Env env, Ticket& ticket) {
 class DriverObject : public Napi::ObjectWrap<DriverObject> {
  public:
   static Napi::Function define(Napi::Env env) {
-    return DefineClass(
-        env, "CudaDriver",
-        {InstanceAccessor<&DriverObject::Info>("info"), InstanceMethod<&DriverObject::Alloc>("alloc"),
-         InstanceMethod<&DriverObject::Release>("release"), InstanceMethod<&DriverObject::Submit>("submit"),
-         InstanceMethod<&DriverObject::Write>("write"), InstanceMethod<&DriverObject::Read>("read"),
-         InstanceMethod<&DriverObject::OpenFile>("openFile"), InstanceMethod<&DriverObject::CloseFile>("closeFile"),
-         InstanceMethod<&DriverObject::CopyFrom>("copyFrom"), InstanceMethod<&DriverObject::ReadFile>("readFile"),
-         InstanceMethod<&DriverObject::MapFile>("mapFile"), InstanceMethod<&DriverObject::Flush>("flush"),
-         InstanceMethod<&DriverObject::Group>("group"), InstanceMethod<&DriverObject::Cancel>("cancel"),
-         InstanceMethod<&DriverObject::BeginCapture>("beginCapture"),
-         InstanceMethod<&DriverObject::EndCapture>("endCapture"), InstanceMethod<&DriverObject::Replay>("replay"),
-         InstanceMethod<&DriverObject::ReleaseProgram>("releaseProgram"),
-         InstanceMethod<&DriverObject::Memory>("memory"), InstanceMethod<&DriverObject::Close>("close")});
+    return DefineClass(env, "CudaDriver",
+                       {InstanceAccessor<&DriverObject::Info>("info"),
+                        InstanceMethod<&DriverObject::Alloc>("alloc"),
+                        InstanceMethod<&DriverObject::Release>("release"),
+                        InstanceMethod<&DriverObject::Submit>("submit"),
+                        InstanceMethod<&DriverObject::Write>("write"),
+                        InstanceMethod<&DriverObject::Read>("read"),
+                        InstanceMethod<&DriverObject::OpenFile>("openFile"),
+                        InstanceMethod<&DriverObject::CloseFile>("closeFile"),
+                        InstanceMethod<&DriverObject::CopyFrom>("copyFrom"),
+                        InstanceMethod<&DriverObject::ReadFile>("readFile"),
+                        InstanceMethod<&DriverObject::MapFile>("mapFile"),
+                        InstanceMethod<&DriverObject::Flush>("flush"),
+                        InstanceMethod<&DriverObject::Group>("group"),
+                        InstanceMethod<&DriverObject::Cancel>("cancel"),
+                        InstanceMethod<&DriverObject::BeginCapture>("beginCapture"),
+                        InstanceMethod<&DriverObject::EndCapture>("endCapture"),
+                        InstanceMethod<&DriverObject::Replay>("replay"),
+                        InstanceMethod<&DriverObject::ReleaseProgram>("releaseProgram"),
+                        InstanceMethod<&DriverObject::Memory>("memory"),
+                        InstanceMethod<&DriverObject::Close>("close")});
   }
 
   explicit DriverObject(const Napi::CallbackInfo& info) : Napi::ObjectWrap<DriverObject>(info) {
@@ -232,8 +240,9 @@ class DriverObject : public Napi::ObjectWrap<DriverObject> {
   Napi::Value Info(const Napi::CallbackInfo& info) { return driver_info(info.Env(), device_->facts()); }
 
   Napi::Value Alloc(const Napi::CallbackInfo& info) {
-    return call(info.Env(),
-                [&] { return Napi::Number::New(info.Env(), static_cast<double>(device_->alloc(whole(info, 0, "bytes")))); });
+    return call(info.Env(), [&] {
+      return Napi::Number::New(info.Env(), static_cast<double>(device_->alloc(whole(info, 0, "bytes"))));
+    });
   }
   void Release(const Napi::CallbackInfo& info) {
     call(info.Env(), [&] { device_->release(whole(info, 0, "buffer")); });
@@ -244,7 +253,8 @@ class DriverObject : public Napi::ObjectWrap<DriverObject> {
           info[1].As<Napi::TypedArray>().TypedArrayType() != napi_float64_array)
         throw Failure("command", "submit takes a code and a Float64Array");
       const Napi::Float64Array words = info[1].As<Napi::Float64Array>();
-      device_->submit(static_cast<int>(std::min<int64_t>(whole(info, 0, "code"), INT32_MAX)), words.Data(), words.ElementLength());
+      device_->submit(static_cast<int>(std::min<int64_t>(whole(info, 0, "code"), INT32_MAX)), words.Data(),
+                      words.ElementLength());
     });
   }
   void Write(const Napi::CallbackInfo& info) {
@@ -258,7 +268,8 @@ class DriverObject : public Napi::ObjectWrap<DriverObject> {
       Ticket* held = ticket(info.Env());
       held->held = Napi::Persistent(data);
       try {
-        device_->write(whole(info, 0, "buffer"), whole(info, 1, "offset"), data.Data(), bytes, [this, held] { post(held); });
+        device_->write(whole(info, 0, "buffer"), whole(info, 1, "offset"), data.Data(), bytes,
+                       [this, held] { post(held); });
       } catch (...) {
         drop(info.Env(), held);
         throw;

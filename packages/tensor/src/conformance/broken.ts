@@ -25,9 +25,7 @@ interface Setting {
 
 /** A number that is none: in a query row, or in the keys or values of a position. */
 type Place = { readonly sequence: number; readonly head: number; readonly dim: number } & (
-  | { readonly query: number }
-  | { readonly key: number }
-  | { readonly value: number }
+  { readonly query: number } | { readonly key: number } | { readonly value: number }
 );
 
 const blockSize = 16;
@@ -65,7 +63,9 @@ function batchOf(backend: Backend, sequences: Setting['sequences']): Batch {
   const maxContext = Math.max(...sequences.map(([context]) => context));
   const maxBlocks = Math.ceil(maxContext / blockSize);
   const starts = sequences.reduce<number[]>((sums, [, query]) => [...sums, sums[sums.length - 1] + query], [0]);
-  const rows = sequences.flatMap(([context, query], b) => Array.from({ length: query }, (_, i) => [b, context - query + i]));
+  const rows = sequences.flatMap(([context, query], b) =>
+    Array.from({ length: query }, (_, i) => [b, context - query + i]),
+  );
   return {
     tokens: rows.length,
     sequences: sequences.length,
@@ -155,7 +155,8 @@ async function checkPlaces(context: Conformance, setting: Setting, eager: boolea
         if (!enough) fail(`NaN at ${name}: row and head ${item} should be NaN, ${nans} of ${headDim} are`);
       } else {
         const error = relativeError(row, whole.subarray(item * headDim, (item + 1) * headDim));
-        if (!(error <= tolerances[dtype])) fail(`NaN at ${name}, which row and head ${item} does not see, moves it by ${error}`);
+        if (!(error <= tolerances[dtype]))
+          fail(`NaN at ${name}, which row and head ${item} does not see, moves it by ${error}`);
       }
     }
   }
@@ -232,7 +233,10 @@ const choices: Readonly<Record<string, Choice>> = {
   'top-k of one': { doSample: true, topK: 1 },
   'top-p of nothing, cold': { doSample: true, topP: 1e-6, temperature: 0.01 },
   ...Object.fromEntries(
-    [1e-6, 1e-20, 1e-37, 1e-39, 1e-45].map((temperature) => [`temperature ${temperature}`, { doSample: true, temperature }]),
+    [1e-6, 1e-20, 1e-37, 1e-39, 1e-45].map((temperature) => [
+      `temperature ${temperature}`,
+      { doSample: true, temperature },
+    ]),
   ),
 };
 
@@ -270,7 +274,9 @@ const carried: ConformanceCase = {
       const again = sample(backend.tensor([1, 3, 2, 0, 1, 3, 2, 0, 1, 3, 2, 0], [3, 4], dtype), state);
       return [next, again];
     });
-    const [got, again] = await Promise.all(rows.map(async (tensor) => Array.from((await tensor.data()) as Float32Array)));
+    const [got, again] = await Promise.all(
+      rows.map(async (tensor) => Array.from((await tensor.data()) as Float32Array)),
+    );
     for (const tensor of rows) tensor.dispose();
     const row = (first: number) => Array.from({ length: 9 }, (_, i) => 2 * (first + i));
     assertEqual(got, [...row(19), ...row(1).map(() => 0), ...row(1)], 'embedding');

@@ -224,7 +224,12 @@ const values = [
   refusal('a threshold that is no number', /threshold/, 'linear', (m) => linear(m, {}, { threshold: NaN })),
   refusal('an unknown activation', /activation/, 'linear', (m) => linear(m, { activation: 8 })),
   refusal('an unknown kind of weight', /kind/, 'linear', (m) => linear(m, {}, { kind: 3 })),
-  refusal('an unknown kind of function', /kind/, 'activation', (m) => ({ x: m.of(4), out: m.of(4), count: 4, kind: 99 })),
+  refusal('an unknown kind of function', /kind/, 'activation', (m) => ({
+    x: m.of(4),
+    out: m.of(4),
+    count: 4,
+    kind: 99,
+  })),
   refusal('ids that are floats', /ids/, 'embedding', (m) => ({
     table: m.of(16),
     ids: m.of(2, 'f32'),
@@ -276,7 +281,15 @@ const memory = [
   }),
   refusal('rows written over their table', /out/, 'embedding', (m) => {
     const table = m.of(64);
-    return { table, ids: m.of(2, 'i32'), out: within(table, table.bytes / 8, 0), rows: 2, width: 4, vocab: 16, scale: 1 };
+    return {
+      table,
+      ids: m.of(2, 'i32'),
+      out: within(table, table.bytes / 8, 0),
+      rows: 2,
+      width: 4,
+      vocab: 16,
+      scale: 1,
+    };
   }),
   refusal('rows moved within a tensor', /out/, 'selectRows', (m) => {
     const x = m.of(16);
@@ -376,6 +389,9 @@ const nothing: ConformanceCase = {
 };
 
 export const refusalCases: readonly ConformanceCase[] = [
-  ...all.map((one): ConformanceCase => ({ name: `refuses ${one[2]}: ${one[0]}`, run: (context) => refused(context, one) })),
+  ...all.map((one): ConformanceCase => ({
+    name: `refuses ${one[2]}: ${one[0]}`,
+    run: (context) => refused(context, one),
+  })),
   nothing,
 ];

@@ -43,7 +43,9 @@ describe('rules', () => {
   it.each(commandNames)('%s: every tensor has one, or may be anything', (name) => {
     const fields: Fields = commands[name];
     const known = new Set(tensorsOf(rules[name]));
-    const free = Object.entries(fields).filter(([field, type]) => String(type).startsWith('tensor') && !known.has(field));
+    const free = Object.entries(fields).filter(
+      ([field, type]) => String(type).startsWith('tensor') && !known.has(field),
+    );
     const anything: Record<string, string[]> = { copy: ['src'], cast: ['x'] };
     expect(free.map(([field]) => field)).toEqual(anything[name] ?? []);
     expect((rules[name].writes ?? []).some((field) => Object.hasOwn(fields, field))).toBe(true);

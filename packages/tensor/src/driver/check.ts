@@ -41,7 +41,8 @@ class Check {
 
   run(own: Rules): void {
     const { fields, values, prefix } = this.#own;
-    for (const name in fields) if (fields[name] === 'int') this.#integer(name, own.integers?.[name] ?? [0, 2 ** 31 - 1]);
+    for (const name in fields)
+      if (fields[name] === 'int') this.#integer(name, own.integers?.[name] ?? [0, 2 ** 31 - 1]);
     this.#apply(own, false);
     for (const one of own.cases ?? []) if (this.#holds(one.when)) this.#apply(one, true);
     for (const [list, rulesOfItem] of Object.entries(own.items ?? {})) {
@@ -132,11 +133,7 @@ class Check {
 }
 
 const overlaps = (a: TensorRef, b: TensorRef): boolean =>
-  a.buffer === b.buffer &&
-  a.bytes > 0 &&
-  b.bytes > 0 &&
-  a.offset < b.offset + b.bytes &&
-  b.offset < a.offset + a.bytes;
+  a.buffer === b.buffer && a.bytes > 0 && b.bytes > 0 && a.offset < b.offset + b.bytes && b.offset < a.offset + a.bytes;
 
 function tensorsOf(fields: Fields, values: Values, prefix: string): [string, TensorRef][] {
   return Object.entries(fields).flatMap(([name, type]): [string, TensorRef][] => {
@@ -160,11 +157,12 @@ function checkReferences(fields: Fields, values: Values): void {
       if (!Number.isSafeInteger(value) || value < 0)
         throw new Error(`${name} has ${what} ${value}, which must be an integer that is not negative`);
       if (value % dtypeBytes(dtype) !== 0)
-        throw new Error(`${name} has ${what} ${value}, which must be a multiple of the ${dtypeBytes(dtype)} of ${dtype}`);
+        throw new Error(
+          `${name} has ${what} ${value}, which must be a multiple of the ${dtypeBytes(dtype)} of ${dtype}`,
+        );
     }
   }
-  for (const name in fields)
-    if (fields[name] === 'tensor' && !values[name]) throw new Error(`${name} is missing`);
+  for (const name in fields) if (fields[name] === 'tensor' && !values[name]) throw new Error(`${name} is missing`);
 }
 
 /**

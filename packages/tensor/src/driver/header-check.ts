@@ -86,7 +86,11 @@ const balanced = (whole: string, inside: string): string => {
 const integer = (name: string, [least, largest]: readonly [number, number], variable: string) =>
   `c.integer("${name}", ${variable}.${snake(name)}, ${least}, ${largest});`;
 
-function applied({ integers = {}, notNegative = [], tensors = {}, where = [] }: Rules, levels: Levels, required: boolean) {
+function applied(
+  { integers = {}, notNegative = [], tensors = {}, where = [] }: Rules,
+  levels: Levels,
+  required: boolean,
+) {
   const [{ fields, variable }] = levels;
   return [
     ...Object.entries(integers)

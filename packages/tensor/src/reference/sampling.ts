@@ -15,7 +15,8 @@ export function argmaxOf(values: readonly number[]): number {
 }
 
 function penalise(scores: number[], history: readonly number[], penalty: number): void {
-  for (const id of new Set(history)) if (id !== noToken) scores[id] = scores[id] < 0 ? scores[id] * penalty : scores[id] / penalty;
+  for (const id of new Set(history))
+    if (id !== noToken) scores[id] = scores[id] < 0 ? scores[id] * penalty : scores[id] / penalty;
 }
 
 /** The smallest score kept by top-k; ties with it stay. */

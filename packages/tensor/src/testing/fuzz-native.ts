@@ -123,7 +123,12 @@ class Maker {
     return sizes[name]?.(this.draw, known) ?? this.draw.below(5);
   }
 
-  private isRequired(own: Rules, name: string, ...[values, outer]: [Record<string, unknown>, readonly Record<string, unknown>[]]): boolean { // prettier-ignore
+  private isRequired(
+    own: Rules,
+    name: string,
+    ...[values, outer]: [Record<string, unknown>, readonly Record<string, unknown>[]]
+  ): boolean {
+    // prettier-ignore
     return (own.cases ?? []).some(
       ({ when, tensors }) =>
         tensors && Object.hasOwn(tensors, name) && evaluate(parseExpression(when), scopeOf([values, ...outer])) !== 0,

@@ -80,13 +80,13 @@ class Finder {
   find(text: string): number[] {
     const found: number[] = [];
     if (this.#empty) return found;
-    for (let start = 0; start < text.length; ) {
+    for (let start = 0; start < text.length;) {
       if (this.#firstUnits[text.charCodeAt(start)] === 0) {
         start++;
         continue;
       }
       let [end, id] = [0, -1];
-      for (let at = start, node = 0; at < text.length; ) {
+      for (let at = start, node = 0; at < text.length;) {
         node = this.#trie.child(node, text.charCodeAt(at++));
         if (node < 0) break;
         if (this.#trie.value(node) >= 0) [end, id] = [at, this.#trie.value(node)];

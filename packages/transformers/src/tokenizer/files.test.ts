@@ -148,7 +148,11 @@ describe('wrong inputs', () => {
     ['encode(5)', (t) => t.encode(5 as never), /text is 5, not a text/],
     ['encode([text])', (t) => t.encode(['a'] as never), /use batchEncode/],
     ['encode with pair 5', (t) => t.encode('a', { pair: 5 as never }), /pair is 5/],
-    ['encode with a word for a flag', (t) => t.encode('a', { addSpecialTokens: 'no' as never }), /addSpecialTokens is "no"/],
+    [
+      'encode with a word for a flag',
+      (t) => t.encode('a', { addSpecialTokens: 'no' as never }),
+      /addSpecialTokens is "no"/,
+    ],
     ['decode(5)', (t) => t.decode(5 as never), /give \[5\]/],
     ['decode([[1]])', (t) => t.decode([[1]] as never), /use batchDecode/],
     ['decode([1n])', (t) => t.decode([1n] as never), /ids\[0\] is 1n.*ids\.map\(Number\)/],

@@ -125,6 +125,8 @@ function movedIds(listed: unknown, tokens: ReadonlyMap<number, AddedToken>): str
   if (!Array.isArray(listed)) return [];
   return (listed as { id: number; content: string }[])
     .filter(({ id, content }) => tokens.get(id)?.content !== content)
-    .map(({ id, content }) => `tokenizer.json gives ${JSON.stringify(content)} the id ${id}, which is not the next free one; as in Python it has another`);
+    .map(
+      ({ id, content }) =>
+        `tokenizer.json gives ${JSON.stringify(content)} the id ${id}, which is not the next free one; as in Python it has another`,
+    );
 }
-

@@ -30,7 +30,8 @@ class Scanner {
     let unbounded = false;
     do {
       const elements: Element[] = [];
-      while (this.#at < this.source.length && !'|)'.includes(this.source[this.#at])) elements.push(this.#element(depth));
+      while (this.#at < this.source.length && !'|)'.includes(this.source[this.#at]))
+        elements.push(this.#element(depth));
       checkAlternative(elements);
       unbounded ||= elements.some((element) => element.unbounded);
       count++;

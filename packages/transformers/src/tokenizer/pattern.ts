@@ -80,7 +80,10 @@ export function patternOf(section: Section, key = 'pattern'): Pattern {
   if (source.length > tokenizerLimits.patternLength)
     pattern.fail('Regex', `has ${source.length} characters, more than ${tokenizerLimits.patternLength}`);
   try {
-    return regExpPattern(toRegExp(withWords(source), { global: true, target: 'ES2024', lazyCompileLength: Infinity }), !backtracksLittle(source));
+    return regExpPattern(
+      toRegExp(withWords(source), { global: true, target: 'ES2024', lazyCompileLength: Infinity }),
+      !backtracksLittle(source),
+    );
   } catch (cause) {
     return pattern.fail('Regex', `is not an expression that can be used: ${(cause as Error).message}`);
   }

@@ -11,13 +11,7 @@ export interface Pieces {
   readonly atOrigin: readonly number[];
 }
 
-export const splitBehaviors = [
-  'Removed',
-  'Isolated',
-  'MergedWithPrevious',
-  'MergedWithNext',
-  'Contiguous',
-] as const;
+export const splitBehaviors = ['Removed', 'Isolated', 'MergedWithPrevious', 'MergedWithNext', 'Contiguous'] as const;
 export type SplitBehavior = (typeof splitBehaviors)[number];
 
 /** Runs of the text, matches and what lies between: [start, end, isMatch ? 1 : 0, ...]. */

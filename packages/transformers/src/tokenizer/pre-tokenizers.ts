@@ -14,12 +14,17 @@ export interface PreTokenizer {
 const spaces = regExpPattern(/\p{White_Space}/gu);
 const punctuation = regExpPattern(/[\p{P}!-/:-@[-`{-~]/gu);
 const numbers = regExpPattern(/\p{N}/gu);
-const words = regExpPattern(/[\p{Alphabetic}\p{M}\p{Nd}\p{Pc}\u200c\u200d]+|[^\p{Alphabetic}\p{M}\p{Nd}\p{Pc}\u200c\u200d\p{White_Space}]+/gu);
+const words = regExpPattern(
+  /[\p{Alphabetic}\p{M}\p{Nd}\p{Pc}\u200c\u200d]+|[^\p{Alphabetic}\p{M}\p{Nd}\p{Pc}\u200c\u200d\p{White_Space}]+/gu,
+);
 const gpt2 = regExpPattern(
   /'(?:s|t|re|ve|m|ll|d)| ?\p{L}+| ?\p{N}+| ?[^\p{White_Space}\p{L}\p{N}]+|\p{White_Space}+(?!\P{White_Space})|\p{White_Space}+/gu,
 );
 
-const byPattern = (pattern: Pattern, ...how: [behavior: (typeof splitBehaviors)[number], invert?: boolean]): PreTokenizer => ({
+const byPattern = (
+  pattern: Pattern,
+  ...how: [behavior: (typeof splitBehaviors)[number], invert?: boolean]
+): PreTokenizer => ({
   costly: pattern.costly,
   split: (pieces) => splitPieces(pieces, pattern, ...how),
 });

@@ -21,7 +21,8 @@ export async function readTokenizerFile(
   try {
     const { size, ...info } = await stat(path).then((s) => ({ size: s.size, isFile: s.isFile() }));
     if (!info.isFile) throw new CheckpointError('tokenizer', `${name} is not a file`, { folder });
-    if (size > limit) throw new CheckpointError('tokenizer', `${name} has ${size} bytes, more than ${limit}`, { folder });
+    if (size > limit)
+      throw new CheckpointError('tokenizer', `${name} has ${size} bytes, more than ${limit}`, { folder });
     bytes = await readFile(path, { signal });
   } catch (cause) {
     signal?.throwIfAborted();

@@ -42,7 +42,10 @@ export class Section {
     const value = Object.hasOwn(this.value, key) ? this.value[key] : undefined;
     if ((value === undefined || value === null) && fallback !== undefined) return fallback;
     if (is(value)) return value;
-    return this.fail(key, value === undefined ? `is missing; it must be ${wanted}` : `is ${short(value)}, not ${wanted}`);
+    return this.fail(
+      key,
+      value === undefined ? `is missing; it must be ${wanted}` : `is ${short(value)}, not ${wanted}`,
+    );
   }
 
   string(key: string, fallback?: string): string {
@@ -97,7 +100,9 @@ export class Section {
  * @throws CheckpointError beyond them.
  */
 export function checkNesting(json: unknown, file: string, limits: { depth: number; components: number }): void {
-  const waiting: { value: unknown; depth: number; components: boolean }[] = [{ value: json, depth: 0, components: true }];
+  const waiting: { value: unknown; depth: number; components: boolean }[] = [
+    { value: json, depth: 0, components: true },
+  ];
   let components = 0;
   for (let next = waiting.pop(); next; next = waiting.pop()) {
     const { value, depth } = next;

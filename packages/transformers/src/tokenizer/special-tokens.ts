@@ -121,7 +121,10 @@ export function specialTokensOf(files: SpecialTokenFiles): SpecialTokens {
 
 type Settings = ReadonlyMap<string, { value: unknown; file: string }>;
 
-function namedTokens({ defaults = {}, padding, stripsMask = false }: SpecialTokenFiles, settings: Settings): Map<string, AddedToken> {
+function namedTokens(
+  { defaults = {}, padding, stripsMask = false }: SpecialTokenFiles,
+  settings: Settings,
+): Map<string, AddedToken> {
   const named = new Map<string, AddedToken>();
   const set = (name: string, value: unknown, file: string) => {
     const token = tokenOf(value, file, name, file === mapFile);
@@ -135,7 +138,8 @@ function namedTokens({ defaults = {}, padding, stripsMask = false }: SpecialToke
   if (mask && stripsMask && !isObject(settings.get('mask_token')?.value))
     named.set('mask_token', { ...mask, lstrip: true });
   for (const [name, { value, file }] of settings) if (isOwnName(name) && isToken(value)) set(name, value, file);
-  for (const [name, value] of Object.entries(defaults)) if (isOwnName(name) && !named.has(name)) set(name, value, configFile);
+  for (const [name, value] of Object.entries(defaults))
+    if (isOwnName(name) && !named.has(name)) set(name, value, configFile);
   const extra = settings.get('extra_special_tokens');
   if (isObject(extra?.value)) for (const [name, value] of Object.entries(extra.value)) set(name, value, extra.file);
   return named;

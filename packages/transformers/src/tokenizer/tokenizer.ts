@@ -4,7 +4,13 @@ import type { TokenDecoder } from '@q/generate';
 import { byteTokenSpellings } from './byte-fallback.js';
 import { cleanUpSpaces } from './decoders.js';
 import { checkFlag, checkIds, checkList, checkText } from './inputs.js';
-import { encodeOptionNames, padOptionNames, type DecodeOptions, type EncodeOptions, type PadOptions } from './options.js';
+import {
+  encodeOptionNames,
+  padOptionNames,
+  type DecodeOptions,
+  type EncodeOptions,
+  type PadOptions,
+} from './options.js';
 import { checkPadOptions, padded, truncated, type PaddedBatch } from './padding.js';
 import { pipelineOf, type Pipeline } from './pipeline.js';
 import { specialTokensOf, type SpecialTokens } from './special-tokens.js';

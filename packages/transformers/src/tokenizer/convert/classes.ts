@@ -74,7 +74,8 @@ const around = (before: readonly string[], behind: readonly string[], between: r
 const llama =
   (unknown: boolean): FromSentencePiece =>
   (model, { config, token }) => {
-    const prefix = config.add_prefix_space === undefined || config.add_prefix_space === null || config.add_prefix_space === true;
+    const prefix =
+      config.add_prefix_space === undefined || config.add_prefix_space === null || config.add_prefix_space === true;
     const legacy = config.legacy === true && !unknown;
     return {
       normalizer: null,
@@ -120,7 +121,8 @@ const t5: FromSentencePiece = (model, { config }) => {
 const quotes = [replaceText('``', '"'), replaceText("''", '"')];
 
 /** Albert and XLNet: without accents, in lower case for Albert. */
-const quoted = (lowers: boolean, unkId: number, parts: (settings: ClassSettings) => TemplatePieces): FromSentencePiece =>
+const quoted =
+  (lowers: boolean, unkId: number, parts: (settings: ClassSettings) => TemplatePieces): FromSentencePiece =>
   (model, settings) => {
     const { config } = settings;
     const keeps = lowers && flag(config, 'keep_accents', false);
@@ -215,7 +217,14 @@ const mbart50: FromSentencePiece = (model, settings) => ({
   normalizer: sequenceOf('normalizers', [...precompiled(model.characterMap), replaceRegex(' {2,}', ' ')]),
   pre_tokenizer: metaspace('always'),
   decoder: metaspace('always'),
-  model: unigramOf(fairseqPieces(model, { ...settings, token: (name) => settings.token(name === 'bos_token' ? 'cls_token' : name) }, mbart50Languages), 3),
+  model: unigramOf(
+    fairseqPieces(
+      model,
+      { ...settings, token: (name) => settings.token(name === 'bos_token' ? 'cls_token' : name) },
+      mbart50Languages,
+    ),
+    3,
+  ),
   template: around([sourceLanguage(settings.config)], ['</s>'], []),
   extra: mbart50Languages,
 });
@@ -235,7 +244,12 @@ export const sentencePieceClasses: Readonly<Record<string, FromSentencePiece>> =
   MBart50Tokenizer: mbart50,
 };
 
-const bytePair = (vocab: Json, merges: readonly string[], more: Json = {}): Json => ({ type: 'BPE', vocab, merges, ...more });
+const bytePair = (vocab: Json, merges: readonly string[], more: Json = {}): Json => ({
+  type: 'BPE',
+  vocab,
+  merges,
+  ...more,
+});
 
 const gpt2: FromWords = (vocab, { config }, merges) => ({
   pre_tokenizer: byteLevel(flag(config, 'add_prefix_space', false)),
@@ -263,7 +277,8 @@ const roberta: FromWords = (vocab, settings, merges) => ({
 
 const gptNeoX: FromWords = (...given) => ({ ...gpt2(...given), normalizer: { type: 'NFC' } });
 
-const bert = (template: (settings: ClassSettings) => TemplatePieces): FromWords =>
+const bert =
+  (template: (settings: ClassSettings) => TemplatePieces): FromWords =>
   (vocab, settings) => ({
     normalizer: {
       type: 'BertNormalizer',

@@ -5,7 +5,10 @@ export type Component = Json & { readonly type: string };
 
 const mark = '\u2581';
 
-export const sequenceOf = (kind: 'normalizers' | 'pretokenizers' | 'decoders', parts: readonly Component[]): Component => ({
+export const sequenceOf = (
+  kind: 'normalizers' | 'pretokenizers' | 'decoders',
+  parts: readonly Component[],
+): Component => ({
   type: 'Sequence',
   [kind]: parts,
 });
@@ -53,7 +56,11 @@ export const spaceDecoder = (bytes: boolean, strips: boolean): Component =>
   ]);
 
 /** A template of pieces: `$A`, `$B`, and tokens. @param idOf throws for tokens that do not exist */
-export function template(single: readonly string[], pair: readonly string[], idOf: (token: string) => number): Component {
+export function template(
+  single: readonly string[],
+  pair: readonly string[],
+  idOf: (token: string) => number,
+): Component {
   const piece = (text: string) =>
     text === '$A' || text === '$B'
       ? { Sequence: { id: text.slice(1), type_id: 0 } }

@@ -21,7 +21,13 @@ const sentencePieceNames = [
 ];
 
 /** Classes whose mask token takes the space before it. */
-const stripsMask = new Set(['XLNetTokenizer', 'CamembertTokenizer', 'MBartTokenizer', 'MBart50Tokenizer', 'MPNetTokenizer']);
+const stripsMask = new Set([
+  'XLNetTokenizer',
+  'CamembertTokenizer',
+  'MBartTokenizer',
+  'MBart50Tokenizer',
+  'MPNetTokenizer',
+]);
 
 type Files = Pick<SpecialTokenFiles, 'config' | 'map' | 'added'>;
 
@@ -82,7 +88,10 @@ async function mergesSource(folder: string, name: string, signal?: AbortSignal):
   ];
   if (!vocab || !merges) return undefined;
   const build = converterOf(mergesClasses, name, 'vocab.json');
-  const lines = merges.toString('utf8').split(/\r?\n/).filter((line) => line !== '' && !line.startsWith('#version'));
+  const lines = merges
+    .toString('utf8')
+    .split(/\r?\n/)
+    .filter((line) => line !== '' && !line.startsWith('#version'));
   return { file: 'vocab.json and merges.txt', build: (settings) => build(vocab, settings, lines) };
 }
 
@@ -135,7 +144,11 @@ function assemble(name: string, files: Files, { file, build, piece }: Source): T
   const pipeline = new Pipeline(root, fillModel(modelBuilderOf(root.section('model')), root.section('model')));
   pipeline.add(special.toAdd([]));
   const { single, pair } = pieces ?? addedPieces(name, files.config, special);
-  const post = template(single, pair, (text) => pipeline.added.idOf(text) ?? root.fail('template', `lacks the token ${text}`));
+  const post = template(
+    single,
+    pair,
+    (text) => pipeline.added.idOf(text) ?? root.fail('template', `lacks the token ${text}`),
+  );
   return new Tokenizer({}, files.config, { pipeline: pipeline.finish(post), special, paddingSide });
 }
 

@@ -10,9 +10,7 @@ const longestCached = 64;
 
 /** Tokens of the 256 bytes; undefined when one is missing. */
 const byteIds = (vocabulary: Vocabulary): readonly (number | undefined)[] =>
-  Array.from({ length: 256 }, (_, byte) =>
-    vocabulary.idOf(`<0x${byte.toString(16).toUpperCase().padStart(2, '0')}>`),
-  );
+  Array.from({ length: 256 }, (_, byte) => vocabulary.idOf(`<0x${byte.toString(16).toUpperCase().padStart(2, '0')}>`));
 
 interface Settings {
   readonly unkToken: string | undefined;
@@ -63,7 +61,7 @@ class Bpe implements Model {
       if (unknown !== undefined) symbols.push(unknown);
       unknown = undefined;
     };
-    for (let at = 0; at < text.length; ) {
+    for (let at = 0; at < text.length;) {
       const width = text.codePointAt(at)! > 0xffff ? 2 : 1;
       const char = text.slice(at, at + width);
       const written = (at === 0 ? '' : prefix) + char + (at + width === text.length ? suffix : '');
@@ -129,12 +127,7 @@ export class BpeBuilder implements ModelBuilder {
   }
 
   finish(): Model {
-    return new Bpe(
-      this.#vocabulary,
-      this.#merges,
-      this.#settings,
-      this.#usesBytes ? byteIds(this.#vocabulary) : [],
-    );
+    return new Bpe(this.#vocabulary, this.#merges, this.#settings, this.#usesBytes ? byteIds(this.#vocabulary) : []);
   }
 
   #pair(merge: unknown): readonly [string, string] {

@@ -40,10 +40,10 @@ class Unigram implements Model {
       if (starts[end] >= 0 && total <= totals[end]) return;
       [starts[end], best[end], totals[end]] = [start, id, total];
     };
-    for (let start = 0; start < text.length; ) {
+    for (let start = 0; start < text.length;) {
       const width = text.codePointAt(start)! > 0xffff ? 2 : 1;
       let single = false;
-      for (let end = start, node = 0; end < text.length; ) {
+      for (let end = start, node = 0; end < text.length;) {
         node = this.trie.child(node, text.charCodeAt(end++));
         if (node < 0) break;
         const id = this.trie.value(node);

@@ -21,7 +21,7 @@ class WordPiece implements Model {
 
   #pieces(text: string, ends: readonly number[]): number[] | undefined {
     const pieces: number[] = [];
-    for (let start = 0; start < ends.length - 1; ) {
+    for (let start = 0; start < ends.length - 1;) {
       let end = ends.length - 1;
       let id: number | undefined;
       for (; end > start; end--) {
