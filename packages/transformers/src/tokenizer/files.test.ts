@@ -1,5 +1,5 @@
-// Tokenizers from whatever files a folder has, against transformers 5.17: SentencePiece models, vocabularies with merges
-// and word lists for many Python classes, and special tokens that stand in several files.
+// Tokenizers from whatever files a folder has, against transformers 5.17: SentencePiece models, vocabularies with
+// merges and word lists for many Python classes, and special tokens that stand in several files.
 import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';

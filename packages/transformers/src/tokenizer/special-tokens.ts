@@ -1,6 +1,7 @@
 // Which tokens are the special ones. Several files say it; they are put together as transformers 5 does:
 // 1. tokenizer_config.json names them, as texts or objects, and lists added tokens by id (`added_tokens_decoder`).
-// 2. Only without that list do special_tokens_map.json (over what tokenizer_config.json says) and added_tokens.json count.
+// 2. Only without that list do special_tokens_map.json (over what tokenizer_config.json says) and added_tokens.json
+//    count.
 // 3. What is not mentioned at all has the default of the Python class.
 import { addedTokenOf, sameToken, specialToken, type AddedToken } from './added-tokens.js';
 import { isObject, Section, shown, type Json } from './section.js';
