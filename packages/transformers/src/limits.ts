@@ -23,7 +23,7 @@ export const tokenizerLimits = {
    * Milliseconds that encoding or decoding a text may take, whatever its length: a regular expression of exponential
    * time or a token of a million letters would otherwise hold the event loop for ever.
    */
-  textMilliseconds: 10_000,
+  textMilliseconds: 5_000,
   /** Further milliseconds for each million characters; a slow machine needs about 1,000 for ordinary text. */
   textMillisecondsPerMillion: 10_000,
   /** Characters that a normalizer may make of one; the longest real one (Unicode's U+FDFA) makes 18 of one. */

@@ -1,5 +1,5 @@
-// What transformers 5 knows of its tokenizer classes: the special tokens that each takes when no file names them, and the
-// kinds of models that each is for.
+// What transformers 5 knows of its tokenizer classes: the special tokens that each takes when no file names them, and
+// the kinds of models that each is for.
 import type { Json } from './section.js';
 
 type Defaults = Readonly<Record<string, string | null>>;

@@ -1,5 +1,5 @@
-// Tokenizers from whatever files a folder has, against transformers 5.17: SentencePiece models, vocabularies with merges
-// and word lists for many Python classes, and special tokens that stand in several files.
+// Tokenizers from whatever files a folder has, against transformers 5.17: SentencePiece models, vocabularies with
+// merges and word lists for many Python classes, and special tokens that stand in several files.
 import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
@@ -127,8 +127,8 @@ describe('vocabulary files that cannot be read', () => {
   it.each(['tokenizer.json', 'vocab.txt', 'tokenizer_config.json', 'special_tokens_map.json'])(
     'Git LFS pointers and web pages for %s are named',
     async (name) => {
-      const rest = name === 'tokenizer.json' ? {} : { 'tokenizer.json': '{}' };
-      const files = name === 'vocab.txt' ? { 'config.json': { model_type: 'bert' } } : rest;
+      const files: Record<string, object> = { 'config.json': { model_type: 'bert' } };
+      if (name.endsWith('config.json') || name.endsWith('map.json')) files['tokenizer.json'] = {};
       const pointer = `version https://git-lfs.github.com/spec/v1\noid sha256:${'b'.repeat(64)}\nsize 9\n`;
       await expect(load({ ...files, [name]: pointer })).rejects.toThrow(`${name} is a Git LFS pointer`);
       await expect(load({ ...files, [name]: '<!DOCTYPE html><html></html>' })).rejects.toThrow(`${name} is a web page`);

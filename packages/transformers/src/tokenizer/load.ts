@@ -16,7 +16,8 @@ import { Tokenizer } from './tokenizer.js';
 /** Loads tokenizers. */
 export const AutoTokenizer = {
   /**
-   * Reads tokenizer.json, or makes the same of tokenizer.model (SentencePiece), vocab.json with merges.txt, or vocab.txt.
+   * Reads tokenizer.json, or makes the same of tokenizer.model (SentencePiece), vocab.json with merges.txt, or
+   * vocab.txt.
    * @param idOrPath folder, Hub id, or `@q/nano`
    * @throws CheckpointError when the model has none of these files or one is damaged; UnsupportedError for kinds of
    *   tokenizers that Q does not have; the signal's reason on abort.

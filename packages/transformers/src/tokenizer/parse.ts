@@ -4,7 +4,7 @@ import { Worker } from 'node:worker_threads';
 import { CheckpointError } from '@q/config';
 import { tokenizerLimits } from '../limits.js';
 import { fillModel, modelBuilderOf, Pipeline } from './pipeline.js';
-import { isObject, Section } from './section.js';
+import { isObject, Section, type Json } from './section.js';
 import { workerSource } from './worker-source.js';
 
 /** Smaller files are parsed at once, in a few milliseconds. */
@@ -18,7 +18,7 @@ const workerMilliseconds = 120_000;
 
 type Reply =
   | { readonly error: string }
-  | { readonly rest: string; readonly tokens: number; readonly merges: number }
+  | { readonly rest: Json; readonly tokens: number; readonly merges: number }
   | { readonly tokens: unknown[]; readonly values: unknown[] }
   | { readonly merges: unknown[] };
 
@@ -61,7 +61,7 @@ function parseSmall(bytes: Buffer, file: string): Pipeline {
 async function parseInParts(asker: Asker, file: string): Promise<Pipeline> {
   const head = await asker.next();
   if (!('rest' in head)) throw new CheckpointError('tokenizer', `${file} gave no answer`, {});
-  const root = new Section(file, '', JSON.parse(head.rest) as Record<string, unknown>);
+  const root = new Section(file, '', head.rest);
   const section = root.section('model');
   const builder = modelBuilderOf(section);
   if (!Array.isArray(section.value.vocab)) section.section('vocab');
@@ -108,7 +108,11 @@ class Asker {
       on('error', (cause: Error) => refuse('could not be parsed', cause));
       on('messageerror', (cause: Error) => refuse('is nested too deeply', cause));
       on('exit', () => refuse('could not be parsed: its thread ended'));
-      on('message', (reply: Reply) => ('error' in reply ? refuse(reply.error) : resolve(reply)));
+      on('message', (text: string) => {
+        const reply = JSON.parse(text) as Reply;
+        if ('error' in reply) refuse(reply.error);
+        else resolve(reply);
+      });
       const timer = setTimeout(() => refuse('took too long to parse'), workerMilliseconds);
       const abort = () => reject(signal!.reason as Error);
       signal?.addEventListener('abort', abort);

@@ -23,20 +23,22 @@ class Scanner {
 
   constructor(readonly source: string) {}
 
-  /** Alternatives up to the end or a closing parenthesis; whether any has something unbounded. */
-  alternatives(depth: number): { count: number; unbounded: boolean } {
+  /** Alternatives up to the end or a closing parenthesis. */
+  alternatives(depth: number): { varies: boolean; unbounded: boolean } {
     if (depth > 8) throw new Costly();
     let count = 0;
     let unbounded = false;
+    let varies = false;
     do {
       const elements: Element[] = [];
       while (this.#at < this.source.length && !'|)'.includes(this.source[this.#at]))
         elements.push(this.#element(depth));
       checkAlternative(elements);
       unbounded ||= elements.some((element) => element.unbounded);
+      varies ||= elements.some((element) => element.varies);
       count++;
     } while (this.#take('|'));
-    return { count, unbounded };
+    return { varies: varies || count > 1, unbounded };
   }
 
   get done(): boolean {
@@ -68,9 +70,9 @@ class Scanner {
     const opening = open.exec(this.source)![0];
     this.#at += opening.length;
     if (this.source[this.#at] === '?') throw new Costly(); // look-behind, names, conditions, calls
-    const { unbounded, count } = this.alternatives(depth + 1);
+    const { unbounded, varies } = this.alternatives(depth + 1);
     if (!this.#take(')') || unbounded) throw new Costly();
-    return { composed: count > 1, unbounded };
+    return { composed: varies, unbounded };
   }
 
   #atom(): { composed: boolean; unbounded: boolean } {

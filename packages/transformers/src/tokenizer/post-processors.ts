@@ -1,5 +1,5 @@
 // What goes around the ids of a text or a pair, as the `post_processor` of tokenizer.json says.
-import type { Section } from './section.js';
+import { shown, type Section } from './section.js';
 
 /** Lists of ids: at first one for the text and one for its pair. */
 export type IdLists = readonly (readonly number[])[];
@@ -20,7 +20,7 @@ function template(section: Section, isTokenId: IsTokenId): PostProcessor {
     const token = special.section(name);
     const ids = token.list('ids');
     if (!ids.every((id) => Number.isSafeInteger(id) && isTokenId(id as number)))
-      token.fail('ids', `is ${JSON.stringify(ids)}, which are no ids of the vocabulary`);
+      token.fail('ids', `is ${ids.map(shown).join(' ')}, which are no ids of the vocabulary`);
     return ids as readonly number[];
   };
   const pieces = (key: string): TemplatePiece[] =>

@@ -1,5 +1,5 @@
-// Splitting a normalized text before the model sees it, as the `pre_tokenizer` of tokenizer.json says. Each does what the
-// component of the tokenizers library of the same name does.
+// Splitting a normalized text before the model sees it, as the `pre_tokenizer` of tokenizer.json says. Each does what
+// the component of the tokenizers library of the same name does.
 import { toByteChars } from './bytes.js';
 import { patternOf, regExpPattern, textPattern, type Pattern } from './pattern.js';
 import { cutPieces, mapPieces, splitBehaviors, splitPieces, type Pieces } from './pieces.js';

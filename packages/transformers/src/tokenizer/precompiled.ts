@@ -37,8 +37,8 @@ export class CharacterMap {
   }
 
   /**
-   * The text with its clusters replaced. A cluster of fewer than 6 bytes is looked up as a whole; what is not found, and
-   * longer clusters, character by character. The first, shortest entry that begins it counts.
+   * The text with its clusters replaced. A cluster of fewer than 6 bytes is looked up as a whole; what is not found,
+   * and longer clusters, character by character. The first, shortest entry that begins it counts.
    */
   normalize(text: string): string {
     if (!this.#changesAscii && ascii.test(text)) return text;

@@ -6,7 +6,9 @@ export type Json = Readonly<Record<string, unknown>>;
 export const isObject = (value: unknown): value is Json =>
   typeof value === 'object' && value !== null && !Array.isArray(value);
 
-const short = (value: unknown): string => {
+/** A value for a message. Lists and objects are not written out: they may be deep. */
+export const shown = (value: unknown): string => {
+  if (typeof value === 'object' && value !== null) return Array.isArray(value) ? 'a list' : 'an object';
   const text = JSON.stringify(value) ?? String(value);
   return text.length > 80 ? `${text.slice(0, 77)}...` : text;
 };
@@ -33,7 +35,7 @@ export class Section {
 
   /** @throws UnsupportedError for a component that Q does not have. */
   unsupported(known: readonly string[]): never {
-    throw new UnsupportedError('tokenizer', `${this.file}: ${this.#at('type')} is ${short(this.value.type)}`, {
+    throw new UnsupportedError('tokenizer', `${this.file}: ${this.#at('type')} is ${shown(this.value.type)}`, {
       fix: `use one of ${known.join(', ')}`,
     });
   }
@@ -44,7 +46,7 @@ export class Section {
     if (is(value)) return value;
     return this.fail(
       key,
-      value === undefined ? `is missing; it must be ${wanted}` : `is ${short(value)}, not ${wanted}`,
+      value === undefined ? `is missing; it must be ${wanted}` : `is ${shown(value)}, not ${wanted}`,
     );
   }
 
@@ -90,7 +92,7 @@ export class Section {
     return this.list(key, fallback).map((value, i) =>
       isObject(value)
         ? new Section(this.file, `${this.#at(key)}[${i}]`, value)
-        : this.fail(`${key}[${i}]`, `is ${short(value)}, not an object`),
+        : this.fail(`${key}[${i}]`, `is ${shown(value)}, not an object`),
     );
   }
 }

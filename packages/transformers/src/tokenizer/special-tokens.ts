@@ -1,9 +1,10 @@
 // Which tokens are the special ones. Several files say it; they are put together as transformers 5 does:
 // 1. tokenizer_config.json names them, as texts or objects, and lists added tokens by id (`added_tokens_decoder`).
-// 2. Only without that list do special_tokens_map.json (over what tokenizer_config.json says) and added_tokens.json count.
+// 2. Only without that list do special_tokens_map.json (over what tokenizer_config.json says) and added_tokens.json
+//    count.
 // 3. What is not mentioned at all has the default of the Python class.
 import { addedTokenOf, sameToken, specialToken, type AddedToken } from './added-tokens.js';
-import { isObject, Section, type Json } from './section.js';
+import { isObject, Section, shown, type Json } from './section.js';
 
 /** Names that every tokenizer may have a token for. */
 export const specialTokenNames = [
@@ -50,7 +51,7 @@ const mapFile = 'special_tokens_map.json';
 function tokenOf(value: unknown, file: string, path: string, special: boolean): AddedToken | undefined {
   if (value === null || value === undefined) return undefined;
   if (typeof value === 'string') return specialToken(value);
-  if (!isObject(value)) new Section(file, '', {}).fail(path, `is ${JSON.stringify(value)}, not a token`);
+  if (!isObject(value)) new Section(file, '', {}).fail(path, `is ${shown(value)}, not a token`);
   return addedTokenOf(new Section(file, path, value as Json), special || undefined);
 }
 
@@ -83,7 +84,7 @@ function listedTokens(files: SpecialTokenFiles, isSpecial: (text: string) => boo
   }
   for (const [content, id] of Object.entries(added ?? {})) {
     if (!Number.isSafeInteger(id) || (id as number) < 0)
-      new Section('added_tokens.json', '', {}).fail(content, `is ${JSON.stringify(id)}, not an id`);
+      new Section('added_tokens.json', '', {}).fail(content, `is ${shown(id)}, not an id`);
     const special = isSpecial(content);
     listed.set(id as number, { ...specialToken(content), normalized: !special, special });
   }

@@ -38,8 +38,8 @@ interface Source {
 }
 
 /**
- * The tokenizer that a folder's tokenizer.model, vocab.json and merges.txt, or vocab.txt describe; undefined when it has
- * none of them.
+ * The tokenizer that a folder's tokenizer.model, vocab.json and merges.txt, or vocab.txt describe; undefined when it
+ * has none of them.
  * @param name Python class
  * @throws UnsupportedError for a class that Q cannot make of such a file; CheckpointError for damaged files
  */

@@ -1,5 +1,5 @@
 // Byte pair encoding (Sennrich et al. 2016), as the tokenizers library does it.
-import type { Section } from '../section.js';
+import { shown, type Section } from '../section.js';
 import { mergeWord, MergeTable } from './merges.js';
 import { unknownId, type Model, type ModelBuilder } from './model.js';
 import { Vocabulary } from './vocabulary.js';
@@ -133,16 +133,13 @@ export class BpeBuilder implements ModelBuilder {
   #pair(merge: unknown): readonly [string, string] {
     const parts: unknown = typeof merge === 'string' ? merge.split(' ') : merge;
     const isPair = Array.isArray(parts) && parts.length === 2 && parts.every((part) => typeof part === 'string');
-    if (!isPair) return this.section.fail(`merges[${this.#rank}]`, `is ${JSON.stringify(merge)}, not two tokens`);
+    if (!isPair) return this.section.fail(`merges[${this.#rank}]`, `is ${shown(merge)}, not two tokens`);
     return parts as unknown as readonly [string, string];
   }
 
   #id(token: string, merge: unknown): number {
     const id = this.#vocabulary.idOf(token);
     if (id !== undefined) return id;
-    return this.section.fail(
-      `merges[${this.#rank}]`,
-      `is ${JSON.stringify(merge)}, and the vocabulary lacks ${JSON.stringify(token)}`,
-    );
+    return this.section.fail(`merges[${this.#rank}]`, `is ${shown(merge)}, and the vocabulary lacks ${shown(token)}`);
   }
 }

@@ -1,5 +1,5 @@
 // Unigram language model (Kudo 2018): the pieces of highest total score, as the tokenizers library finds them.
-import type { Section } from '../section.js';
+import { shown, type Section } from '../section.js';
 import { unknownId, type Model, type ModelBuilder } from './model.js';
 import { Trie } from './trie.js';
 import { Vocabulary } from './vocabulary.js';
@@ -95,7 +95,7 @@ export class UnigramBuilder implements ModelBuilder {
       const id = this.#scores.length;
       const score = scores[i];
       if (typeof token !== 'string' || typeof score !== 'number' || !Number.isFinite(score))
-        return this.section.fail(`vocab[${id}]`, `is ${JSON.stringify([token, score])}, not a piece and its score`);
+        return this.section.fail(`vocab[${id}]`, `is ${shown(token)} with ${shown(score)}, not a piece and its score`);
       this.#scores.push(score);
       this.#vocabulary.addPiece(token, id);
       this.#trie.set(token, id);

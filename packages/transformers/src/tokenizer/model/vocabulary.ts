@@ -1,5 +1,5 @@
 import { tokenizerLimits } from '../../limits.js';
-import type { Section } from '../section.js';
+import { shown, type Section } from '../section.js';
 
 /** Texts and ids of a model's tokens. */
 export class Vocabulary {
@@ -19,14 +19,14 @@ export class Vocabulary {
   add(token: unknown, id: unknown): void {
     const section: Section = this.section;
     const { tokenId, tokens } = tokenizerLimits;
-    if (typeof token !== 'string') section.fail('vocab', `has ${JSON.stringify(token)} for a token`);
+    if (typeof token !== 'string') section.fail('vocab', `has ${shown(token)} for a token`);
     if (!Number.isSafeInteger(id) || (id as number) < 0)
-      section.fail('vocab', `gives ${JSON.stringify(token)} the id ${JSON.stringify(id)}, not a whole number from 0`);
+      section.fail('vocab', `gives ${shown(token)} the id ${shown(id)}, not a whole number from 0`);
     const index = id as number;
-    if (index > tokenId) section.fail('vocab', `gives ${JSON.stringify(token)} the id ${index}, above ${tokenId}`);
+    if (index > tokenId) section.fail('vocab', `gives ${shown(token)} the id ${index}, above ${tokenId}`);
     const taken = this.#texts[index];
     if (taken !== undefined && taken !== token)
-      section.fail('vocab', `gives ${JSON.stringify(token)} and ${JSON.stringify(taken)} the same id ${index}`);
+      section.fail('vocab', `gives ${shown(token)} and ${shown(taken)} the same id ${index}`);
     if (this.#ids.size >= tokens) section.fail('vocab', `has more than ${tokens} tokens`);
     this.#ids.set(token, index);
     this.#texts[index] = token;
