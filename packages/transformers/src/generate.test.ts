@@ -373,7 +373,7 @@ describe('leaving early', () => {
 
 describe('errors', () => {
   const cases: [string, GenerateOptions, RegExp][] = [
-    ['no prompt', {}, /0 of inputIds, prompt and prompts/],
+    ['no prompt', {}, /0 of inputIds, prompt, prompts and messages/],
     ['two prompts', { prompt: 'a', prompts: ['b'] }, /2 of inputIds/],
     ['an unknown option', { prompt: 'a', maxNewToken: 3 } as GenerateOptions, /maxNewTokens/],
     ['an option in snake case', { prompt: 'a', max_new_tokens: 3 } as GenerateOptions, /maxNewTokens/],

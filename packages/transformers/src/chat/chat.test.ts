@@ -3,7 +3,8 @@ import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { CheckpointError, ConfigError } from '@q/config';
 import { afterAll, describe, expect, it } from 'vitest';
-import { AutoTokenizer, Tokenizer } from '../tokenizer.js';
+import { AutoTokenizer } from '../tokenizer/load.js';
+import { Tokenizer } from '../tokenizer/tokenizer.js';
 import type { ChatMessage } from './options.js';
 import { encodePrompt, messageIds } from './prompt.js';
 

@@ -1,19 +1,24 @@
 // Which templates a tokenizer has, and which one is meant.
-import { lstat, readdir } from 'node:fs/promises';
+import { readdir, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { CheckpointError, ConfigError } from '@q/config';
-import { parseJson, readOptional } from '../files.js';
-import { MAX_TEMPLATES } from '../limits.js';
+import { MAX_TEMPLATES, tokenizerLimits } from '../limits.js';
+import { readTokenizerFile, readTokenizerJson } from '../tokenizer/read.js';
 
 type Json = Readonly<Record<string, unknown>>;
 
 const FOLDER = 'additional_chat_templates';
 
+const bytes = tokenizerLimits.configFileBytes;
+
+const readTemplate = async (folder: string, name: string, signal?: AbortSignal): Promise<string | undefined> =>
+  (await readTokenizerFile(folder, name, bytes, signal))?.toString('utf8');
+
 /** The templates of `additional_chat_templates/*.jinja` by name. */
-async function readAdditional(folder: string): Promise<[string, string][]> {
+async function readAdditional(folder: string, signal?: AbortSignal): Promise<[string, string][]> {
   const directory = join(folder, FOLDER);
   // Absent in nearly all models, and a file of this name is no folder of templates.
-  const isFolder = await lstat(directory).then(
+  const isFolder = await stat(directory).then(
     (entry) => entry.isDirectory(),
     () => false,
   );
@@ -23,29 +28,27 @@ async function readAdditional(folder: string): Promise<[string, string][]> {
     throw new CheckpointError('tokenizer', `${FOLDER} has ${names.length} templates, more than ${MAX_TEMPLATES}`, {
       folder,
     });
-  const texts = await Promise.all(names.map((name) => readOptional(folder, join(FOLDER, name))));
+  const texts = await Promise.all(names.map((name) => readTemplate(folder, join(FOLDER, name), signal)));
   return names.map((name, i) => [name.slice(0, -'.jinja'.length), texts[i] ?? '']);
 }
 
 /** The template of a processor's own file, which older multimodal models have. */
-async function readLegacy(folder: string): Promise<unknown> {
-  const text = await readOptional(folder, 'chat_template.json');
-  return text === undefined ? undefined : parseJson(text, folder, 'chat_template.json').chat_template;
-}
+const readLegacy = async (folder: string, signal?: AbortSignal): Promise<unknown> =>
+  (await readTokenizerJson(folder, 'chat_template.json', bytes, signal))?.chat_template;
 
 /**
  * `tokenizer_config.json` with the chat templates of all files: those of their own win over it, as in Python; then its
  * own; then `chat_template.json`.
  * @throws CheckpointError for files that cannot be read
  */
-export async function withChatTemplates(folder: string, config: Json): Promise<Json> {
-  const main = await readOptional(folder, 'chat_template.jinja');
-  const additional = await readAdditional(folder);
+export async function withChatTemplates(folder: string, config: Json, signal?: AbortSignal): Promise<Json> {
+  const main = await readTemplate(folder, 'chat_template.jinja', signal);
+  const additional = await readAdditional(folder, signal);
   const files = [...(main === undefined ? [] : [['default', main]]), ...additional];
   if (files.length === 1 && main !== undefined) return { ...config, chat_template: main };
   if (files.length > 0) return { ...config, chat_template: files.map(([name, template]) => ({ name, template })) };
   if ((config.chat_template ?? null) !== null) return config;
-  const legacy = await readLegacy(folder);
+  const legacy = await readLegacy(folder, signal);
   return legacy === undefined ? config : { ...config, chat_template: legacy };
 }
 

@@ -46,7 +46,7 @@ async function readFiles(folder: string, signal?: AbortSignal): Promise<Files> {
   };
   const config = (await read('tokenizer_config.json')) ?? {};
   return {
-    config: await withChatTemplates(folder, config),
+    config: await withChatTemplates(folder, config, signal),
     map: await read('special_tokens_map.json'),
     added: await read('added_tokens.json'),
     modelConfig: (await read('config.json')) ?? {},
