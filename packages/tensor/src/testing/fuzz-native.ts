@@ -198,14 +198,14 @@ class Maker {
     else if (typeof type !== 'string') {
       const list = args[name] as Record<string, unknown>[];
       if (draw.chance(0.1)) list.length = 0;
-      else this.spoil(draw.pick(list), type.repeat);
+      else if (list.length > 0) this.spoil(draw.pick(list), type.repeat);
     } else if (type === 'tensor?' && draw.chance(0.2)) args[name] = undefined;
     else if (args[name]) this.spoilTensor(args[name] as Planned);
   }
 
   private spoilTensor(tensor: Planned): void {
     const { draw } = this;
-    const step = dtypeBytes(dtypeFromCode(tensor.dtypeCode));
+    const step = dtypeBytes(dtypeFromCode(tensor.dtypeCode) ?? 'f32'); // it may be spoilt already
     const changes: (() => void)[] = [
       () => (tensor.bytes -= step),
       () => (tensor.bytes = draw.pick([0, ...hostile])),
