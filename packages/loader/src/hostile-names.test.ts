@@ -152,6 +152,6 @@ it('a module of very many tensors, and very many modules, are inspected in linea
     const started = performance.now();
     const report = await inspectCheckpoint(folder);
     expect(report.dtypes.u8.tensors).toBe(60_000);
-    expect(performance.now() - started).toBeLessThan(10_000); // 0.5 s on an idle machine; 30 s when it was quadratic
+    expect(performance.now() - started).toBeLessThan(20_000); // 0.5 s on an idle machine; 30 s when it was quadratic
   }
 });

@@ -167,7 +167,7 @@ export interface SmallFileOptions {
 /**
  * The bytes of a small file, read whole.
  * @throws CheckpointError naming the path when it cannot be read, is no regular file or too long, and for a Git LFS
- *   pointer (and, under a `.json` name, an HTML page) in its place; `signal.reason` when aborted.
+ *   pointer or an HTML page in its place (under a `.json` name any other format as well); `signal.reason` when aborted.
  */
 export async function readSmallFile(path: string, options: SmallFileOptions = {}): Promise<Buffer<ArrayBuffer>> {
   const { maxBytes = maxJsonBytes, signal } = options;
@@ -183,7 +183,9 @@ export async function readSmallFile(path: string, options: SmallFileOptions = {}
     const bytes = Buffer.alloc(identity.bytes);
     await readInto(handle, path, 0, bytes, signal);
     const foreign = foreignContent(bytes);
-    if (foreign && (foreign.kind === 'lfs' || path.endsWith('.json'))) throw foreign.error(path);
+    const mayBe = (kind: string) => kind === 'html' && path.endsWith('.jinja'); // a template that writes a page
+    const sure = foreign?.kind === 'lfs' || foreign?.kind === 'html' || path.endsWith('.json');
+    if (foreign && sure && !mayBe(foreign.kind)) throw foreign.error(path);
     return bytes;
   } catch (cause) {
     throw fileError(cause, path, 'cannot read a file');

@@ -1,4 +1,4 @@
-// Reads a tokenizer's files by the loader's reader: type and size are looked at first, and what is no such file at all is
+// Reads a tokenizer's files by the loader's reader: type and size are looked at first, and what is no such file is
 // named.
 import { join } from 'node:path';
 import { CheckpointError } from '@q/config';
