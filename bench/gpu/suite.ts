@@ -68,13 +68,13 @@ async function section(name: string, possible: unknown, run: () => Promise<unkno
   );
 }
 
-/** A safetensors file as a reader of tensors. */
+/** A safetensors file as a reader of tensors; `await using` closes it. */
 async function tensorsOf(folder: string, baseName: string) {
   const checkpoint = await openCheckpoint(folder, { baseName });
   const bytes = (name: string) => checkpoint.read(name);
   const numbers = async (name: string) =>
     Array.from(decodeBytes(checkpoint.tensor(name).dtype, await bytes(name)) as ArrayLike<number | bigint>, Number);
-  return { checkpoint, bytes, numbers };
+  return { checkpoint, bytes, numbers, [Symbol.asyncDispose]: () => checkpoint.close() };
 }
 
 interface BlockwiseCase {
@@ -89,7 +89,8 @@ interface BlockwiseCase {
 async function blockwise(backend: Backend): Promise<unknown> {
   const folder = join(data!, 'bitsandbytes');
   const cases = JSON.parse(readFileSync(join(folder, 'blockwise_4bit.json'), 'utf8')) as BlockwiseCase[];
-  const { checkpoint, bytes } = await tensorsOf(folder, 'blockwise_4bit');
+  await using source4 = await tensorsOf(folder, 'blockwise_4bit');
+  const { checkpoint, bytes } = source4;
   const different: string[] = [];
   const compare = async (name: string, actual: Tensor, key: string) => {
     const [got, wanted] = [await actual.toBytes(), await bytes(key)];
@@ -111,7 +112,7 @@ async function blockwise(backend: Backend): Promise<unknown> {
     await compare('dequant', dequantizeBnb4(quantized, weight.dtype as FloatDType), `${key}.dequant`);
     for (const tensor of weightTensors(quantized)) tensor.dispose();
   }
-  const int8 = await tensorsOf(folder, 'llm_int8');
+  await using int8 = await tensorsOf(folder, 'llm_int8');
   const source = int8.checkpoint.tensor('weight');
   const weight = backend.empty([source.shape[0], source.shape[1]], source.dtype);
   backend.upload(weight, await int8.bytes('weight'));
@@ -136,7 +137,7 @@ const load = (folder: string, options: LoadModelOptions = {}): Promise<CausalMod
  */
 async function checkpoints(): Promise<unknown> {
   const folder = join(data!, 'bitsandbytes', 'checkpoints', 'llama');
-  const expected = await tensorsOf(folder, 'expected');
+  await using expected = await tensorsOf(folder, 'expected');
   const ids = await expected.numbers('input_ids');
   const length = expected.checkpoint.tensor('input_ids').shape[1];
   const rows = [ids.slice(0, length), ids.slice(length)];
@@ -174,7 +175,7 @@ async function models(): Promise<unknown> {
   const results: Record<string, unknown> = {};
   for (const name of ['llama', 'llama-rope-llama3', 'llama-rope-linear', 'llama-sharded', 'mistral', 'qwen2']) {
     const folder = join(data!, 'models', name);
-    const expected = await tensorsOf(folder, 'expected');
+    await using expected = await tensorsOf(folder, 'expected');
     const width = expected.checkpoint.tensor('input_ids').shape[1];
     const [ids, mask] = [await expected.numbers('input_ids'), await expected.numbers('attention_mask')];
     const split = (list: number[]) => [list.slice(0, width), list.slice(width)];

@@ -150,6 +150,7 @@ describe('quantize and inspect', () => {
       bytes: saved.bytesAfter,
       quantization: { method: 'bitsandbytes' },
     });
+    expect(await qJson('inspect', join(out, 'model.safetensors'))).toMatchObject({ bytes: saved.bytesAfter });
     const run = ['run', '--prompt', prompt, '-n', '16'];
     const [again, direct] = [
       await qJson<{ text: string }>('run', out, ...run.slice(1)),

@@ -1,3 +1,5 @@
+import { printable } from './printable.js';
+
 /** What went wrong, as a stable word that callers can branch on. */
 export type QErrorCode =
   | 'config'
@@ -23,11 +25,27 @@ export interface ErrorDetail {
   [field: string]: unknown;
 }
 
-const show = (value: unknown): string => (typeof value === 'string' ? value : (JSON.stringify(value) ?? String(value)));
+/** Longest value and longest message, in characters: names from files can be megabytes. */
+const maxShown = 1000;
+const maxMessage = 8000;
+
+const clip = (text: string, limit: number): string =>
+  text.length > limit ? `${text.slice(0, limit)}... (${text.length} characters)` : text;
+
+function asJson(value: unknown): string {
+  try {
+    return JSON.stringify(value) ?? String(value);
+  } catch {
+    return typeof value === 'bigint' ? String(value) : `a ${typeof value} that cannot be shown`; // cyclic, or too deep
+  }
+}
+
+const show = (value: unknown): string => clip(typeof value === 'string' ? value : asJson(value), maxShown);
 
 /**
  * Every error that Q throws. The message reads `[op] what, with values; why; what to do`, `code` says which kind,
- * `fields` holds the values as data.
+ * `fields` holds the values as data. The message is one line: what a terminal would act on is escaped, and what is
+ * very long is cut; `fields` has everything as it was.
  */
 export class QError extends Error {
   readonly code: QErrorCode;
@@ -38,7 +56,8 @@ export class QError extends Error {
     const { why, fix, cause, ...fields } = detail;
     const values = Object.entries(fields).map(([key, value]) => `${key} ${show(value)}`);
     const first = values.length > 0 ? `${what} (${values.join(', ')})` : what;
-    super(`[${op}] ${[first, why, fix].filter(Boolean).join('; ')}`, cause === undefined ? undefined : { cause });
+    const message = [first, why, fix].filter(Boolean).join('; ');
+    super(`[${op}] ${printable(clip(message, maxMessage))}`, cause === undefined ? undefined : { cause });
     this.name = new.target.name;
     this.code = code;
     this.op = op;

@@ -1,6 +1,7 @@
 export * from './errors.js';
 export { assertInteger, assertSignal, describeValue } from './checks.js';
 export * from './limits.js';
+export { printable } from './printable.js';
 export { assertKnownKeys, didYouMean, nearest } from './names.js';
 export { DTYPE_NAMES, dtypeBytes, isDTypeName, parseDType, type DTypeName } from './dtype.js';
 export {

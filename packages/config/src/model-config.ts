@@ -20,6 +20,8 @@ export interface ConfigChanges {
   /** null removes it. */
   quantizationConfig?: QuantizationConfig | null;
   architectures?: readonly string[];
+  /** Whether the output head shares the embedding: for weights that say otherwise than the file. */
+  tieWordEmbeddings?: boolean;
 }
 
 /** What every model config has, whatever the architecture. Frozen; only the typed settings are enumerable. */
@@ -81,15 +83,16 @@ function readDType(op: string, raw: JsonObject): DTypeName | null {
 }
 
 function applyChanges(raw: JsonObject, changes: ConfigChanges): JsonObject {
-  assertKnownKeys('ModelConfig.toJSON', changes, ['dtype', 'quantizationConfig', 'architectures']);
+  assertKnownKeys('ModelConfig.toJSON', changes, ['dtype', 'quantizationConfig', 'architectures', 'tieWordEmbeddings']);
   const out: Record<string, JsonValue> = {};
   for (const [key, value] of Object.entries(raw)) define(out, key, value);
-  const { dtype, quantizationConfig, architectures } = changes;
+  const { dtype, quantizationConfig, architectures, tieWordEmbeddings } = changes;
   const spellings = ['dtype', 'torch_dtype'].filter((key) => Object.hasOwn(raw, key));
   if (dtype !== undefined) for (const key of spellings.length > 0 ? spellings : ['dtype']) out[key] = parseDType(dtype);
   if (quantizationConfig === null) delete out.quantization_config;
   else if (quantizationConfig !== undefined) out.quantization_config = quantizationConfig.toJSON();
   if (architectures !== undefined) out.architectures = architectures;
+  if (tieWordEmbeddings !== undefined) out.tie_word_embeddings = tieWordEmbeddings;
   const keys = Object.keys(raw);
   const sorted = keys.every((key, i) => i === 0 || keys[i - 1] < key);
   return sorted ? Object.fromEntries(Object.entries(out).sort(([a], [b]) => (a < b ? -1 : 1))) : out;

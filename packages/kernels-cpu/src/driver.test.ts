@@ -1,5 +1,5 @@
 import { execFileSync, spawnSync } from 'node:child_process';
-import { existsSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdtempSync, renameSync, rmSync, truncateSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { monitorEventLoopDelay } from 'node:perf_hooks';
@@ -337,5 +337,81 @@ describe('loading', () => {
     expect(() => addon.open(1, {})).toThrow(/one CPU device/);
     expect(() => addon.open(0, { threads: 0 })).toThrow(/threads/);
     expect(() => addon.open(0, { thread: 1 } as object)).toThrow(/unknown option/);
+  });
+});
+
+describe('files that change while they are mapped', () => {
+  const page = 4096;
+  const folder = mkdtempSync(join(tmpdir(), 'q-cpu-mapped-'));
+  const path = join(folder, 'weights');
+  const bytes = 64 * page;
+  const fill = (value: number) => new Uint8Array(bytes).fill(value);
+  afterAll(() => rmSync(folder, { recursive: true }));
+
+  /** Maps the whole file and looks at a byte of it. */
+  async function mapped(): Promise<{ buffer: number; byteAt: (offset: number) => Promise<number> }> {
+    writeFileSync(path, fill(1));
+    const file = driver.openFile(path);
+    const buffer = driver.mapFile(file, 0, bytes);
+    driver.closeFile(file);
+    const byteAt = async (offset: number) => new Uint8Array(await driver.read(buffer, offset, 1))[0];
+    expect(await byteAt(0)).toBe(1);
+    return { buffer, byteAt };
+  }
+
+  it('cut short: an error that names the file, until the mapping is given back; the process lives', async () => {
+    const { buffer, byteAt } = await mapped();
+    truncateSync(path, page);
+    for (const offset of [bytes - 1, 0, 3 * page])
+      await expect(byteAt(offset)).rejects.toMatchObject({
+        code: 'file',
+        message: expect.stringContaining(path) as string,
+      });
+    await expect(driver.flush()).rejects.toMatchObject({
+      code: 'file',
+      message: expect.stringMatching(/cut short/) as string,
+    });
+    driver.release(buffer);
+    await driver.flush();
+  });
+
+  it('cut short while commands use it', async () => {
+    const { buffer } = await mapped();
+    const out = driver.alloc(bytes);
+    truncateSync(path, 2 * page);
+    submit('cast', { x: f32(buffer, bytes / 4), out: f32(out, bytes / 4) });
+    await expect(driver.read(out, 0, 4)).rejects.toMatchObject({ code: 'file' });
+    driver.release(buffer);
+    driver.release(out);
+    await driver.flush();
+  });
+
+  it('written to: an error, not other numbers', async () => {
+    const { buffer, byteAt } = await mapped();
+    await new Promise((resolve) => setTimeout(resolve, 20)); // the clock of files ticks every few ms
+    writeFileSync(path, fill(2), { flag: 'r+' });
+    await expect(byteAt(0)).rejects.toMatchObject({
+      code: 'file',
+      message: expect.stringMatching(/written to/) as string,
+    });
+    driver.release(buffer);
+    await driver.flush();
+  });
+
+  it('another file in its place, or none: the mapping keeps the old one', async () => {
+    const { buffer, byteAt } = await mapped();
+    writeFileSync(`${path}.new`, fill(2));
+    renameSync(`${path}.new`, path);
+    expect(await byteAt(bytes - 1)).toBe(1);
+    rmSync(path);
+    expect(await byteAt(0)).toBe(1);
+    driver.release(buffer);
+    await driver.flush();
+  });
+
+  it('opens no FIFO', () => {
+    const fifo = join(folder, 'fifo');
+    spawnSync('mkfifo', [fifo]);
+    expect(() => driver.openFile(fifo)).toThrow(/no regular file/);
   });
 });

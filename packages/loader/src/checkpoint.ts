@@ -1,9 +1,11 @@
-import { open, readdir, stat, type FileHandle } from 'node:fs/promises';
-import { basename, dirname, join } from 'node:path';
+import type { FileHandle } from 'node:fs/promises';
+import { join } from 'node:path';
 import { CheckpointError, DisposedError, UnsupportedError } from '@q/config';
-import { fileError, openSafetensors, readInto, type SafetensorsFile } from './safetensors/file.js';
+import { locate } from './locate.js';
+import { openSafetensors, type SafetensorsFile } from './safetensors/file.js';
 import type { TensorEntry, UnsupportedTensorEntry } from './safetensors/header.js';
-import { checkShard, readShardIndex, type ShardIndex } from './shard-index.js';
+import { compareShards, readShardIndex, type ShardIndex } from './shard-index.js';
+import { checkUnchanged, fileError, openRegular, readInto, type FileIdentity } from './small-file.js';
 
 export interface OpenCheckpointOptions {
   /** File name before `.safetensors`: `model`, `adapter_model`, or what a repository uses. Default `model`. */
@@ -18,11 +20,6 @@ export interface CheckpointReadOptions {
 }
 
 const op = 'checkpoint';
-const exists = (path: string) =>
-  stat(path).then(
-    (s) => s.isFile(),
-    () => false,
-  );
 
 /**
  * All tensors of a checkpoint, from one file or several, as one view. Only headers were read; `read` fetches data.
@@ -37,6 +34,8 @@ export class Checkpoint implements AsyncDisposable {
   readonly metadata: Readonly<Record<string, string>>;
   /** Bytes of tensor data over all files. */
   readonly dataBytes: number;
+  /** Tensors that the index names and no shard has, with the shard that should: an error where one is needed. */
+  readonly absent: ReadonlyMap<string, string>;
   /** Oddities that do no harm, such as a wrong `total_size`. */
   readonly warnings: readonly string[];
   #handles = new Map<string, Promise<FileHandle>>();
@@ -50,18 +49,27 @@ export class Checkpoint implements AsyncDisposable {
   ) {
     this.tensors = new Map(files.flatMap((file) => [...file.tensors]));
     this.unsupported = new Map(files.flatMap((file) => [...file.unsupported]));
-    this.metadata = Object.assign({}, ...files.map((file) => file.metadata)) as Record<string, string>;
+    const metadata = Object.create(null) as Record<string, string>; // its keys are a stranger's
+    this.metadata = Object.assign(metadata, ...files.map((file) => file.metadata)) as Record<string, string>;
     this.dataBytes = files.reduce((sum, file) => sum + file.bytes - file.dataOffset, 0);
+    const { absent, warnings } = index
+      ? compareShards(index, files)
+      : { absent: new Map<string, string>(), warnings: [] };
+    this.absent = absent;
     const stated = index?.totalSize;
-    this.warnings =
-      stated === undefined || stated === this.dataBytes
-        ? []
-        : [`${index?.path}: metadata.total_size is ${stated}, the shards hold ${this.dataBytes} bytes`];
+    const wrongTotal = stated !== undefined && stated !== this.dataBytes;
+    const total = `${index?.path}: metadata.total_size is ${stated}, the shards hold ${this.dataBytes} bytes`;
+    this.warnings = wrongTotal ? [total, ...warnings] : warnings;
   }
 
   /** Whether the checkpoint has a tensor of this name, of whatever element type. */
   has(name: string): boolean {
     return this.tensors.has(name) || this.unsupported.has(name);
+  }
+
+  /** Which file it was whose header was read; undefined for a path that is none of the checkpoint's. */
+  identity(path: string): FileIdentity | undefined {
+    return this.files.find((file) => file.path === path)?.identity;
   }
 
   /**
@@ -79,10 +87,15 @@ export class Checkpoint implements AsyncDisposable {
         fix: 'convert the tensor to F32, F16 or BF16',
       });
     }
+    const shard = this.absent.get(name);
     throw new CheckpointError(op, 'the checkpoint has no such tensor', {
       tensor: name,
       folder: this.folder,
       files: this.files.length,
+      ...(shard !== undefined && {
+        why: `the index says that ${shard} has it, which is not so`,
+        fix: 'fetch it again',
+      }),
     });
   }
 
@@ -118,7 +131,7 @@ export class Checkpoint implements AsyncDisposable {
       });
     }
     if (this.#closed) throw new DisposedError(op, 'the checkpoint was closed', { folder: this.folder });
-    const reading = this.#open(entry.file).then((handle) =>
+    const reading = this.#open(entry.file, entry.name).then((handle) =>
       readInto(handle, entry.file, entry.offset + start, target, signal, entry.name),
     );
     this.#reads.add(reading);
@@ -131,14 +144,26 @@ export class Checkpoint implements AsyncDisposable {
     }
   }
 
-  #open(file: string): Promise<FileHandle> {
-    let handle = this.#handles.get(file);
+  #open(path: string, tensor: string): Promise<FileHandle> {
+    let handle = this.#handles.get(path);
     if (!handle) {
-      handle = open(file, 'r');
-      this.#handles.set(file, handle);
-      handle.catch(() => this.#handles.delete(file));
+      handle = this.#openUnchanged(path, tensor);
+      this.#handles.set(path, handle);
+      handle.catch(() => this.#handles.delete(path));
     }
     return handle;
+  }
+
+  async #openUnchanged(path: string, tensor: string): Promise<FileHandle> {
+    const { handle, identity } = await openRegular(path);
+    try {
+      const was = this.identity(path);
+      if (was) checkUnchanged(was, identity, path, 'its header was read', tensor);
+      return handle;
+    } catch (error) {
+      await handle.close();
+      throw error;
+    }
   }
 
   /** Waits for reads in flight, then closes the files. Reading afterwards throws DisposedError; the lists stay. */
@@ -156,79 +181,33 @@ export class Checkpoint implements AsyncDisposable {
   }
 }
 
-/** What to say about a folder that has none of the wanted files. */
-async function nothingFound(folder: string, wanted: readonly string[]): Promise<Error> {
-  let names: string[];
-  try {
-    names = await readdir(folder);
-  } catch (cause) {
-    return fileError(cause, folder, 'cannot read the folder of the checkpoint') as Error;
-  }
-  const bin = names.find((name) => /^(pytorch_model.*|adapter_model)\.bin(\.index\.json)?$/.test(name));
-  if (bin && !names.some((name) => name.endsWith('.safetensors'))) {
-    return new UnsupportedError(op, 'the checkpoint has only pickled PyTorch weights', {
-      folder,
-      found: bin,
-      why: 'Q reads safetensors',
-      fix: 'convert it once in Python: AutoModelForCausalLM.from_pretrained(folder).save_pretrained(folder, safe_serialization=True)',
-    });
-  }
-  const others = names.filter((name) => name.endsWith('.safetensors') || name.endsWith('.safetensors.index.json'));
-  return new CheckpointError(op, 'the folder has no checkpoint', {
-    folder,
-    lookedFor: wanted,
-    found: others.slice(0, 10),
-    fix: others.length > 0 ? 'give its name as baseName or variant, or open the file itself' : 'check the path',
-  });
-}
-
-/**
- * The file or index to open: by explicit path, or in a folder the single file before the index, as transformers does.
- */
-async function locate(
-  path: string,
-  options: OpenCheckpointOptions,
-): Promise<{ folder: string; single?: string; index?: string }> {
-  if (path.endsWith('.safetensors') && (await exists(path))) return { folder: dirname(path), single: path };
-  if (path.endsWith('.index.json') && (await exists(path))) return { folder: dirname(path), index: path };
-  const { baseName = 'model', variant } = options;
-  const dot = variant ? `.${variant}` : '';
-  const single = join(path, `${baseName}${dot}.safetensors`);
-  const index = join(path, `${baseName}.safetensors.index${dot}.json`);
-  if (await exists(single)) return { folder: path, single };
-  if (await exists(index)) return { folder: path, index };
-  throw await nothingFound(path, [basename(single), basename(index)]);
-}
-
+/** Throws UnsupportedError for a file that says it was written by another framework. */
 function checkFormat(file: SafetensorsFile): SafetensorsFile {
-  const format = file.metadata.format;
-  if (format === 'tf' || format === 'flax') {
-    throw new UnsupportedError(op, `the checkpoint was written by ${format}`, {
-      file: file.path,
-      why: 'its matrices are laid out differently',
-      fix: 'save it from PyTorch',
-    });
-  }
-  return file;
+  const { format } = file.metadata;
+  if (format !== 'tf' && format !== 'flax') return file;
+  throw new UnsupportedError(op, `the checkpoint was written by ${format}`, {
+    file: file.path,
+    why: 'its matrices are laid out differently',
+    fix: 'save it from PyTorch',
+  });
 }
 
 /**
  * Opens the checkpoint in a folder (or one named file): `model.safetensors`, else `model.safetensors.index.json` with
  * its shards. Reads headers only.
- * @throws CheckpointError naming file and tensor for damaged or missing files, and for shards that differ from the
- *   index; UnsupportedError for a folder with only `pytorch_model.bin`; `signal.reason` when aborted.
+ * @throws CheckpointError naming file and tensor for damaged or missing files, for a tensor that two shards have, and
+ *   for a folder whose last save did not end; UnsupportedError naming what is there instead (`pytorch_model.bin`,
+ *   GGUF ...); `signal.reason` when aborted. Where index and shards differ otherwise the shards count: see `warnings`.
  */
 export async function openCheckpoint(folder: string, options: OpenCheckpointOptions = {}): Promise<Checkpoint> {
   const { signal } = options;
   signal?.throwIfAborted();
   const found = await locate(folder, options);
-  if (found.single) return new Checkpoint(found.folder, [checkFormat(await openSafetensors(found.single, { signal }))]);
-  const index = await readShardIndex(found.index as string, { signal });
+  if (found.single !== undefined)
+    return new Checkpoint(found.folder, [checkFormat(await openSafetensors(found.single, { signal }))]);
+  const index = await readShardIndex(found.index, { signal });
   const files: SafetensorsFile[] = [];
-  for (const shard of index.shards) {
-    const file = await openSafetensors(join(found.folder, shard), { signal });
-    checkShard(index, shard, file.path, new Set([...file.tensors.keys(), ...file.unsupported.keys()]));
-    files.push(checkFormat(file));
-  }
+  for (const shard of index.shards)
+    files.push(checkFormat(await openSafetensors(join(found.folder, shard), { signal })));
   return new Checkpoint(found.folder, files, index);
 }

@@ -3,7 +3,10 @@ export { openSafetensors, type SafetensorsFile } from './safetensors/file.js';
 export { specBytes, type TensorSpec } from './safetensors/serialize.js';
 export { Checkpoint, openCheckpoint, type OpenCheckpointOptions, type CheckpointReadOptions } from './checkpoint.js';
 export { readShardIndex, type ShardIndex } from './shard-index.js';
-export { readJsonObject, readText } from './json-file.js';
+export { parseJsonObject, readJsonObject, readText } from './json-file.js';
+export { readOptionalFile, readSmallFile, type FileIdentity, type SmallFileOptions } from './small-file.js';
+/** Every limit on what files may ask for. */
+export * as loaderLimits from './limits.js';
 export { pythonFloat, PythonFloat, pythonJson, pythonJsonFile, type PythonJsonOptions } from './write/python-json.js';
 export { parsePythonJson } from './write/python-json-parse.js';
 export { parseByteSize } from './write/size.js';
@@ -15,6 +18,7 @@ export {
   type TensorProducer,
   type WriteProgress,
 } from './write/writer.js';
+export { checkNoSaveIsOpen } from './write/staging.js';
 export * from './bnb/names.js';
 export { formatQuantState, parseQuantState, type QuantState } from './bnb/quant-state.js';
 export { codeBook4bit, dynamicCodeBook } from './bnb/code-books.js';
@@ -30,6 +34,9 @@ export {
 } from './inspect.js';
 export * from './weights/quantize.js';
 export * from './weights/load.js';
+export { surveyWeights, type SurveyOptions, type WeightSurvey } from './weights/survey.js';
+export { matchNames, type MatchRequest, type NameMatch, type StoredTensorInfo } from './weights/match-names.js';
+export { decideQuantization, type QuantizationRequest, type StoredLayer } from './weights/stored-quantization.js';
 export * from './weights/dummy.js';
 export * from './weights/save.js';
 export { resolveModelFolder, type ResolveModelOptions } from './hub/resolve.js';

@@ -1,12 +1,13 @@
 // What a checkpoint holds, from headers and JSON files; of the data only quantization states (about 100 bytes each).
-import { stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { CheckpointError } from '@q/config';
 import { isFloat, type DType } from '@q/tensor';
 import { bnbOwner } from './bnb/names.js';
 import { read4bitState, recogniseWeight } from './bnb/recognise.js';
 import { openCheckpoint, type Checkpoint, type OpenCheckpointOptions } from './checkpoint.js';
-import { readJsonObject } from './json-file.js';
+import { parseJsonObject } from './json-file.js';
+import { maxConfigBytes } from './limits.js';
+import { readOptionalFile, utf8Text } from './small-file.js';
 
 export interface DTypeTotal {
   tensors: number;
@@ -74,7 +75,7 @@ function ownerOf(checkpoint: Checkpoint, name: string): string | undefined {
 }
 
 function totals(checkpoint: Checkpoint): Record<string, DTypeTotal> {
-  const result: Record<string, DTypeTotal> = {};
+  const result = Object.create(null) as Record<string, DTypeTotal>; // the file's own spellings are keys here
   const add = (key: string, elements: number, bytes: number) => {
     const total = (result[key] ??= { tensors: 0, elements: 0, bytes: 0 });
     total.tensors++;
@@ -116,17 +117,27 @@ async function describe(checkpoint: Checkpoint, name: string, bits: unknown, sig
   return { format: stored.format, shape: stored.weight.shape, dtype: stored.weight.dtype };
 }
 
+/** Adds to the list of a key. One walk over names must stay one walk: checkpoints have hundreds of thousands. */
+function addTo<T>(lists: Map<string, T[]>, key: string, item: T): void {
+  const list = lists.get(key);
+  if (list) list.push(item);
+  else lists.set(key, [item]);
+}
+
 async function listParameters(checkpoint: Checkpoint, bits: unknown, signal?: AbortSignal): Promise<ParameterReport[]> {
   const all = new Map<string, { bytes: number }>([...checkpoint.tensors, ...checkpoint.unsupported]);
   const helpers = new Map<string, string[]>();
+  const isHelper = new Set<string>();
   for (const name of all.keys()) {
     const owner = ownerOf(checkpoint, name);
-    if (owner !== undefined) helpers.set(owner, [...(helpers.get(owner) ?? []), name]);
+    if (owner === undefined) continue;
+    addTo(helpers, owner, name);
+    isHelper.add(name);
   }
-  const isHelper = new Set([...helpers.values()].flat());
   const result: ParameterReport[] = [];
   for (const [name, { bytes }] of all) {
     if (isHelper.has(name)) continue;
+    signal?.throwIfAborted();
     const own = helpers.get(name) ?? [];
     const what = await describe(checkpoint, name, bits, signal);
     const counts = what.format !== 'dense' || checkpoint.unsupported.has(name) || isFloat(what.dtype as DType);
@@ -143,7 +154,7 @@ async function listParameters(checkpoint: Checkpoint, bits: unknown, signal?: Ab
 
 function byModule(entries: readonly ParameterReport[]): ModuleReport[] {
   const modules = new Map<string, ParameterReport[]>();
-  for (const entry of entries) modules.set(parent(entry.name), [...(modules.get(parent(entry.name)) ?? []), entry]);
+  for (const entry of entries) addTo(modules, parent(entry.name), entry);
   return [...modules].map(([name, own]) => ({
     name,
     entries: own,
@@ -158,11 +169,8 @@ const optionalText = (value: unknown) => (typeof value === 'string' ? value : un
 
 async function optionalJson(folder: string, name: string, signal?: AbortSignal): Promise<Record<string, unknown>> {
   const path = join(folder, name);
-  const there = await stat(path).then(
-    () => true,
-    () => false,
-  );
-  return there ? readJsonObject(path, { signal }) : {};
+  const bytes = await readOptionalFile(path, { signal, maxBytes: maxConfigBytes });
+  return bytes ? parseJsonObject(utf8Text(bytes, path), path) : {};
 }
 
 function readQuantization(

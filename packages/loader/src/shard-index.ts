@@ -1,6 +1,7 @@
 import { basename } from 'node:path';
 import { CheckpointError, UnsupportedError } from '@q/config';
 import { readJsonObject } from './json-file.js';
+import { countOf, listNames } from './list-names.js';
 
 /** `model.safetensors.index.json`: which shard holds which tensor. */
 export interface ShardIndex {
@@ -69,33 +70,45 @@ export async function readShardIndex(path: string, options: { signal?: AbortSign
   return { path, weightMap, shards: [...new Set(weightMap.values())].sort(), totalSize: total, metadata };
 }
 
-/** Throws unless a shard holds exactly the tensors that the index says it holds. */
-export function checkShard(index: ShardIndex, shard: string, path: string, names: ReadonlySet<string>): void {
-  const shown = { index: basename(index.path), file: path };
-  for (const name of names) {
-    const home = index.weightMap.get(name);
-    if (home === shard) continue;
-    throw new CheckpointError(
-      'checkpoint',
-      home === undefined
-        ? 'a tensor of a shard is not in the index'
-        : 'a tensor is in another shard than the index says',
-      {
-        ...shown,
-        tensor: name,
-        ...(home === undefined ? {} : { indexSays: home }),
-        why: 'index and shards are not of the same save',
-        fix: 'fetch the checkpoint again',
-      },
-    );
+/**
+ * Compares an index with its shards, of which the headers were read. What a shard holds counts; what the index says
+ * otherwise becomes a warning.
+ * @returns `absent`: tensors that the index names and no shard has, with the shard that should
+ * @throws CheckpointError for a tensor that two shards have: nothing says which one counts.
+ */
+export function compareShards(
+  index: ShardIndex,
+  files: readonly { path: string; tensors: ReadonlyMap<string, unknown>; unsupported: ReadonlyMap<string, unknown> }[],
+): { absent: Map<string, string>; warnings: string[] } {
+  const home = new Map<string, string>();
+  const unlisted: string[] = [];
+  const moved: string[] = [];
+  for (const file of files) {
+    for (const name of [...file.tensors.keys(), ...file.unsupported.keys()]) {
+      const other = home.get(name);
+      if (other !== undefined)
+        throw new CheckpointError('checkpoint', 'two shards have the same tensor', {
+          index: basename(index.path),
+          tensor: name,
+          shards: [other, basename(file.path)],
+          why: 'index and shards are not of the same save',
+          fix: 'fetch the checkpoint again',
+        });
+      home.set(name, basename(file.path));
+      const listed = index.weightMap.get(name);
+      if (listed === undefined) unlisted.push(name);
+      else if (basename(listed) !== basename(file.path)) moved.push(name);
+    }
   }
-  for (const [name, home] of index.weightMap) {
-    if (home !== shard || names.has(name)) continue;
-    throw new CheckpointError('checkpoint', 'a tensor of the index is missing from its shard', {
-      ...shown,
-      tensor: name,
-      why: 'index and shards are not of the same save',
-      fix: 'fetch the checkpoint again',
-    });
-  }
+  const absent = new Map([...index.weightMap].filter(([name]) => !home.has(name)));
+  const line = (names: readonly string[], what: string) =>
+    names.length > 0 ? [`${basename(index.path)} ${what}: ${listNames(names)}`] : [];
+  return {
+    absent,
+    warnings: [
+      ...line([...absent.keys()], `names ${countOf(absent.size, 'tensor')} that no shard has`),
+      ...line(unlisted, `does not name ${countOf(unlisted.length, 'tensor')} of the shards`),
+      ...line(moved, `names another shard than the one that has them for ${countOf(moved.length, 'tensor')}`),
+    ],
+  };
 }

@@ -9,9 +9,9 @@ import {
   type ModelConfig,
   type QuantizationConfig,
 } from '@q/config';
-import { loadDummy, loadParameters, openCheckpoint, quantizerFor, skipWarnings, type LoadProgress } from '@q/loader';
+import { skipWarnings, type LoadProgress } from '@q/loader';
 import { architectureOf, buildModel, parameterSlots } from '@q/models';
-import type { ParameterSlot } from '@q/tensor';
+import type { FloatDType, ParameterSlot } from '@q/tensor';
 import { openDevice } from './device.js';
 import { activationDType, cacheDType, floatDType, storedDType } from './dtypes.js';
 import { hubOptionNames, modelFolder, readOptional, readRequired, type HubOptions } from './files.js';
@@ -19,6 +19,7 @@ import { CausalModel } from './model.js';
 import { assertModelConfig, placeOnOne, type PlacementOptions } from './placement.js';
 import { quantizationFor, type QuantizationOptions } from './quantization.js';
 import { tokenizerOfModel } from './tokenizer/load.js';
+import { fillWeights, openWeights, statedConfig, type StatedConfig } from './weight-source.js';
 
 /** How intermediate results are rounded. */
 export const numericsModes = ['fused', 'eager'] as const;
@@ -45,13 +46,15 @@ export interface LoadModelOptions extends HubOptions, QuantizationOptions, Place
   readonly threads?: number;
   /** Most sequences that decode together. Default 32. */
   readonly maxBatchSize?: number;
-  /**
-   * Look at the result of every layer and report the first that holds a NaN or an infinity, as a NumericsError of what
-   * is awaited next: for finding a damaged weight, slow. Default false.
-   */
-  readonly checkFinite?: boolean;
   /** Keys to read config.json without; `rope_scaling.alpha` names one inside an object. */
   readonly ignoreConfigKeys?: readonly string[];
+  /**
+   * Look for NaN and infinity. While loading at every weight: a tensor that holds one is refused by name; the files are
+   * read twice. (Scales of quantized weights, and infinite weights that are to be quantized, are refused in any case.)
+   * While computing at the result of every layer: the first that holds one is reported as a NumericsError of what is
+   * awaited next. For finding damage; slow. Default false.
+   */
+  readonly checkFinite?: boolean;
   readonly onProgress?: (progress: LoadProgress) => void;
 }
 
@@ -68,8 +71,8 @@ export const loadOptionNames = [
   'numerics',
   'threads',
   'maxBatchSize',
-  'checkFinite',
   'ignoreConfigKeys',
+  'checkFinite',
   'onProgress',
 ] as const;
 
@@ -81,12 +84,15 @@ export const AutoConfig = {
     options: HubOptions & { readonly ignoreConfigKeys?: readonly string[] } = {},
   ): Promise<ModelConfig> {
     assertKnownKeys('AutoConfig.fromPretrained', options, [...hubOptionNames, 'ignoreConfigKeys']);
-    return configOf(await modelFolder(idOrPath, { ...options, files: 'config' }), options.ignoreConfigKeys);
+    return configOf(await modelFolder(idOrPath, { ...options, files: 'config' }), options);
   },
 };
 
-async function configOf(folder: string, ignoreConfigKeys: readonly string[] = []): Promise<ModelConfig> {
-  return parseModelConfig(await readRequired(folder, 'config.json'), { ignoreConfigKeys });
+async function configOf(
+  folder: string,
+  { ignoreConfigKeys = [], signal }: Pick<LoadModelOptions, 'ignoreConfigKeys' | 'signal'>,
+): Promise<ModelConfig> {
+  return parseModelConfig(await readRequired(folder, 'config.json', { signal }), { ignoreConfigKeys });
 }
 
 /** Loads causal language models. */
@@ -108,14 +114,14 @@ export const AutoModelForCausalLM = {
         options.onWarning?.(line);
       },
     });
-    return loadModel(await configOf(folder, options.ignoreConfigKeys), folder, options, warnings);
+    return loadModel(await statedConfig(folder, options), folder, options, warnings);
   },
 
   /** A model of a config with random weights (`loadFormat: 'dummy'`), for measuring. */
   async fromConfig(config: ModelConfig, options: Omit<LoadModelOptions, 'loadFormat'> = {}): Promise<CausalModel> {
     checkLoadOptions('AutoModelForCausalLM.fromConfig', options);
     assertModelConfig('fromConfig', config);
-    return loadModel(config, undefined, { ...options, loadFormat: 'dummy' });
+    return loadModel({ config }, undefined, { ...options, loadFormat: 'dummy' });
   },
 };
 
@@ -132,27 +138,48 @@ function checkLoadOptions(op: string, options: LoadModelOptions): void {
     });
 }
 
-async function loadModel(
-  config: ModelConfig,
-  folder: string | undefined,
-  options: LoadModelOptions,
-  warningsOfHub: readonly string[] = [],
-): Promise<CausalModel> {
-  const { signal, loadFormat = 'auto', numerics = 'fused' } = options;
-  const warnings = [...warningsOfHub, ...config.warnings.map(({ message }) => message)];
+/** The settings of a load that say nothing about placement, checked. */
+interface LoadSettings {
+  readonly dummy: boolean;
+  readonly eager: boolean;
+  readonly dtype: FloatDType | undefined;
+  readonly kvDtype: FloatDType | undefined;
+}
+
+function checkSettings({ loadFormat = 'auto', numerics = 'fused', ...options }: LoadModelOptions): LoadSettings {
   if (loadFormat !== 'auto' && loadFormat !== 'dummy')
     throw new ConfigError('fromPretrained', `loadFormat is "${String(loadFormat)}"`, { fix: 'use "auto" or "dummy"' });
   if (!numericsModes.includes(numerics))
     throw new ConfigError('fromPretrained', `numerics is "${String(numerics)}"`, {
       fix: `use ${numericsModes.map((mode) => `"${mode}"`).join(' or ')}`,
     });
+  return {
+    dummy: loadFormat === 'dummy',
+    eager: numerics === 'eager',
+    dtype: floatDType('torchDtype', options.torchDtype ?? 'auto'),
+    kvDtype: floatDType('kvCacheDtype', options.kvCacheDtype ?? 'auto'),
+  };
+}
+
+/** config → survey of the weights → plan → backend → model → weights. */
+async function loadModel(
+  { config: stated, unread }: StatedConfig,
+  folder: string | undefined,
+  options: LoadModelOptions,
+  warningsOfHub: readonly string[] = [],
+): Promise<CausalModel> {
+  const settings = checkSettings(options);
+  const warnings = [...warningsOfHub, ...stated.warnings.map(({ message }) => message)];
+  const { tokenizer, problem } = await tokenizerOfModel(folder, warnings, { signal: options.signal });
+  const generationConfig = await generationConfigOf(folder, stated, options.signal);
+  warnings.push(...generationWarnings(generationConfig));
+  if (unread && settings.dummy) throw unread;
+  await using source = settings.dummy
+    ? undefined
+    : await openWeights({ config: stated, unread }, folder!, options, warnings);
+  const config = source?.config ?? stated;
   const { stored, wanted, ...quantization } = quantizationFor(config, options);
   warnings.push(...quantization.warnings);
-  const architecture = architectureOf(config.modelType);
-  const { tokenizer, problem } = await tokenizerOfModel(folder, warnings, { signal });
-  const generationConfig = await generationConfigOf(folder, config);
-  warnings.push(...generationWarnings(generationConfig));
-  const dtype = floatDType('torchDtype', options.torchDtype ?? 'auto');
   const device = await placeOnOne(config, {
     deviceMap: options.deviceMap,
     maxMemory: options.maxMemory,
@@ -163,40 +190,17 @@ async function loadModel(
   });
   const backend = openDevice(device, {
     threads: options.threads,
-    eager: numerics === 'eager' ? (dtype ?? storedDType(config)) : undefined,
+    eager: settings.eager ? (settings.dtype ?? storedDType(config)) : undefined,
     checkFinite: options.checkFinite,
   });
   const model = buildModel(config);
   try {
-    const slots = parameterSlots(model, config.tieWordEmbeddings ? architecture.tied : {});
-    const quantizer = wanted && quantizerFor(wanted, architecture.keepDense);
-    warnings.push(...withoutEffect(wanted, slots));
-    const activations = activationDType(backend.caps.activationDtypes, dtype ?? storedDType(config));
+    const slots = parameterSlots(model, config.tieWordEmbeddings ? architectureOf(config.modelType).tied : {});
+    const activations = activationDType(backend.caps.activationDtypes, settings.dtype ?? storedDType(config));
     // A GPU multiplies in the activation dtype, so dense weights have it too; the CPU takes any.
-    const weights = device === 'cpu' ? dtype : activations;
-    if (loadFormat === 'dummy')
-      await loadDummy(slots, { backend, dtype: weights ?? storedDType(config), quantizer, signal });
-    else {
-      await using checkpoint = await openCheckpoint(folder!, { signal });
-      await loadParameters(checkpoint, slots, {
-        backend,
-        dtype: weights,
-        quantizer,
-        stored,
-        ignored: architecture.ignoredTensors,
-        signal,
-        onProgress: options.onProgress,
-        onWarning: (line) => warnings.push(line),
-      });
-    }
-    const kvDtype = floatDType('kvCacheDtype', options.kvCacheDtype ?? 'auto');
-    // In eager LLM.int8 a row depends on the others of its pass, and Python runs prompts whole.
-    const engine = {
-      dtype: activations,
-      kvDtype: cacheDType(kvDtype, activations),
-      maxBatchSize: options.maxBatchSize,
-      prefillChunk: numerics === 'eager' ? Infinity : undefined,
-    };
+    const dtype = device === 'cpu' ? settings.dtype : activations;
+    warnings.push(...withoutEffect(wanted, slots));
+    await fillWeights(slots, config, source, { ...options, backend, dtype, stored, wanted });
     return new CausalModel({
       config,
       generationConfig,
@@ -206,7 +210,13 @@ async function loadModel(
       model,
       slots,
       quantizationConfig: stored ?? wanted,
-      engine,
+      engine: {
+        dtype: activations,
+        kvDtype: cacheDType(settings.kvDtype, activations),
+        maxBatchSize: options.maxBatchSize,
+        // In eager LLM.int8 a row depends on the others of its pass, and Python runs prompts whole.
+        prefillChunk: settings.eager ? Infinity : undefined,
+      },
       folder,
       warnings,
     });
@@ -229,8 +239,12 @@ const generationWarnings = ({ warnings }: GenerationConfig): string[] =>
   warnings.filter(({ code }) => code === 'unknown_key' || code === 'invalid').map(({ message }) => message);
 
 /** generation_config.json, or what config.json says of special tokens. */
-async function generationConfigOf(folder: string | undefined, config: ModelConfig): Promise<GenerationConfig> {
-  const text = folder === undefined ? undefined : await readOptional(folder, 'generation_config.json');
+async function generationConfigOf(
+  folder: string | undefined,
+  config: ModelConfig,
+  signal?: AbortSignal,
+): Promise<GenerationConfig> {
+  const text = folder === undefined ? undefined : await readOptional(folder, 'generation_config.json', { signal });
   if (text !== undefined) return GenerationConfig.fromJSON(text);
   const { bos, eos, pad } = config.tokenIds;
   return new GenerationConfig({

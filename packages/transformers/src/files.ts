@@ -1,7 +1,14 @@
-import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { CheckpointError, ConfigError, describeValue } from '@q/config';
-import { resolveModelFolder, type DownloadProgress, type HubLimits, type ModelFiles } from '@q/loader';
+import {
+  checkNoSaveIsOpen,
+  loaderLimits,
+  readOptionalFile,
+  resolveModelFolder,
+  type DownloadProgress,
+  type HubLimits,
+  type ModelFiles,
+} from '@q/loader';
 import { nanoFolder } from '@q/nano';
 
 /** Where a model comes from; shared by all `fromPretrained`. */
@@ -44,7 +51,8 @@ export interface ModelFolderOptions extends HubOptions {
 
 /**
  * The folder of a model: a local path, `@q/nano`, or a Hub id (from the cache, else downloaded).
- * @throws ConfigError unless it is a string with something in it
+ * @throws ConfigError unless it is a string with something in it; CheckpointError for a folder in which a save has not
+ *   ended: its files may belong to two models
  */
 export async function modelFolder(idOrPath: string, options: ModelFolderOptions = {}): Promise<string> {
   if (typeof idOrPath !== 'string' || idOrPath.trim() === '')
@@ -55,7 +63,7 @@ export async function modelFolder(idOrPath: string, options: ModelFolderOptions 
   const { revision, cacheDir, localFilesOnly, token, fetch, hubLimits, onDownload, signal, files, onWarning } = options;
   if (onDownload !== undefined && typeof onDownload !== 'function')
     throw new ConfigError('fromPretrained', 'onDownload must be a function', { got: typeof onDownload });
-  return resolveModelFolder(idOrPath, {
+  const folder = await resolveModelFolder(idOrPath, {
     revision,
     cacheDir,
     localFilesOnly,
@@ -67,29 +75,46 @@ export async function modelFolder(idOrPath: string, options: ModelFolderOptions 
     files,
     onWarning,
   });
+  await checkNoSaveIsOpen(folder);
+  return folder;
 }
 
-/** The bytes of a file of the folder; undefined when there is none. */
-export async function readBytes(folder: string, name: string): Promise<Buffer | undefined> {
-  try {
-    return await readFile(join(folder, name));
-  } catch (cause) {
-    if ((cause as NodeJS.ErrnoException).code === 'ENOENT') return undefined;
-    throw new CheckpointError('files', `cannot read ${name}`, { folder, cause });
-  }
+export interface ReadFileOptions {
+  readonly signal?: AbortSignal;
 }
 
-/** A text file of the folder; undefined when there is none. */
-export const readOptional = async (folder: string, name: string): Promise<string | undefined> =>
-  (await readBytes(folder, name))?.toString('utf8');
+const vocabularies =
+  /^(tokenizer\.json|vocab.*|merges.*|added_tokens\.json|tekken\.json|.*\.(model|spm|tiktoken|bpe))$/;
+
+/** Most bytes of a file of this name. */
+const maxBytesOf = (name: string): number =>
+  vocabularies.test(name) ? loaderLimits.maxTokenizerBytes : loaderLimits.maxConfigBytes;
+
+/**
+ * The bytes of a small file of the folder; undefined when there is none.
+ * @throws CheckpointError naming it when it cannot be read, is no regular file, is too long, or is a Git LFS pointer.
+ */
+export const readBytes = (
+  folder: string,
+  name: string,
+  { signal }: ReadFileOptions = {},
+): Promise<Buffer<ArrayBuffer> | undefined> =>
+  readOptionalFile(join(folder, name), { maxBytes: maxBytesOf(name), signal });
+
+/** A text file of the folder; undefined when there is none. @throws as {@link readBytes} */
+export const readOptional = async (
+  folder: string,
+  name: string,
+  options?: ReadFileOptions,
+): Promise<string | undefined> => (await readBytes(folder, name, options))?.toString('utf8');
 
 /** For a file that the folder must have. */
 export const missingFile = (folder: string, name: string): CheckpointError =>
   new CheckpointError('files', `${name} is missing`, { folder, fix: 'give the folder of a Hugging Face model' });
 
-/** @throws CheckpointError when the folder has no such file. */
-export async function readRequired(folder: string, name: string): Promise<string> {
-  const text = await readOptional(folder, name);
+/** @throws CheckpointError when the folder has no such file, and as {@link readBytes}. */
+export async function readRequired(folder: string, name: string, options?: ReadFileOptions): Promise<string> {
+  const text = await readOptional(folder, name, options);
   if (text === undefined) throw missingFile(folder, name);
   return text;
 }

@@ -1,5 +1,3 @@
-import { readFile } from 'node:fs/promises';
-import { join } from 'node:path';
 import {
   assertKnownKeys,
   assertSignal,
@@ -26,6 +24,7 @@ import {
 import { Generation } from './generation.js';
 import { generateInputNames, requestsFor, type GenerateOptions } from './generation-options.js';
 import { assertIdLists, withoutPadding } from './inputs.js';
+import { isTokenizerFile, tokenizerFiles } from './saved-files.js';
 import type { Tokenizer } from './tokenizer/tokenizer.js';
 
 /** What a loaded model is made of; `fromPretrained` puts it together. */
@@ -70,8 +69,6 @@ export interface QuantizationSummary {
   readonly bytes: Readonly<Record<string, number>>;
   readonly parameters: number;
 }
-
-const tokenizerFiles = ['tokenizer.json', 'tokenizer_config.json', 'special_tokens_map.json', 'chat_template.jinja'];
 
 /** A causal language model on its device. Dispose it (`await using`, or `dispose()`) to free its memory. */
 export class CausalModel implements AsyncDisposable {
@@ -278,8 +275,10 @@ export class CausalModel implements AsyncDisposable {
   }
 
   /**
-   * Writes the model as it is, quantized or not, so that it loads again here and in Python. Nothing is left behind when
-   * it fails.
+   * Writes the model as it is, quantized or not, so that it loads again here and in Python, with all tokenizer and
+   * processor files of the folder it came from. What the folder held of an earlier save is replaced as a whole: a
+   * failure leaves it as it was, and a process that is killed leaves the old model, the new one, or a folder that
+   * loading refuses.
    * @returns names of the files
    */
   async savePretrained(folder: string, options: SaveOptions = {}): Promise<string[]> {
@@ -294,10 +293,9 @@ export class CausalModel implements AsyncDisposable {
       config.toText({ quantizationConfig: quantizationConfig ?? null, ...this.#savedDtype() }),
     );
     writer.addFile('generation_config.json', generationConfig.toText());
-    for (const name of source ? tokenizerFiles : []) {
-      const content = await readFile(join(source!, name)).catch(() => undefined);
-      if (content) writer.addFile(name, content);
-    }
+    const copied = source === undefined ? new Map<string, Uint8Array>() : await tokenizerFiles(source, options.signal);
+    for (const [name, content] of copied) writer.addFile(name, content);
+    if (copied.size > 0) writer.replaceFiles(isTokenizerFile); // those of another model would mix with these
     return writer.write((spec) => tensors.get(spec.name)!.bytes());
   }
 

@@ -1,3 +1,4 @@
+import { stat } from 'node:fs/promises';
 import { basename } from 'node:path';
 import { inspectCheckpoint, modelFolder, type CheckpointReport } from '@q/transformers';
 import type { Command } from 'commander';
@@ -13,15 +14,22 @@ export function addInspect(program: Command, { signal }: Context): void {
       program
         .command('inspect')
         .description('Show what a checkpoint holds, from its headers only.')
-        .argument('[model]', modelArgument, defaultModel)
+        .argument('[model]', `${modelArgument}, or a safetensors file`, defaultModel)
         .option('--modules', 'list every module instead of one line for each kind'),
     ),
   ).action(async (id: string, { json, modules, ...hub }: InspectFlags) => {
-    const report = await inspectCheckpoint(await modelFolder(id, { ...hub, signal }), { signal });
+    const place = (await isFile(id)) ? id : await modelFolder(id, { ...hub, signal });
+    const report = await inspectCheckpoint(place, { signal });
     if (json) return printJson(report);
     show(report, modules ?? false);
   });
 }
+
+const isFile = (path: string): Promise<boolean> =>
+  stat(path).then(
+    (status) => !status.isDirectory(),
+    () => false, // a Hub id, or what opening the folder will complain of
+  );
 
 function show(report: CheckpointReport, all: boolean): void {
   printFields([

@@ -293,7 +293,8 @@ void DriverObject::read_file(Info info) {
 
 Napi::Value DriverObject::map_file(Info info) {
   Queue& to = queue();
-  auto buffer = Buffer::map(*file_of(whole(info[0], "file")), whole(info[1], "fileOffset"), whole(info[2], "bytes", 1));
+  auto buffer = Buffer::map(file_of(whole(info[0], "file")), whole(info[1], "fileOffset"), whole(info[2], "bytes", 1),
+                            allocated_);
   to.push(std::make_unique<PrefetchTask>(buffer));
   buffers_.emplace(next_id_, std::move(buffer));
   return Napi::Number::New(info.Env(), double(next_id_++));

@@ -1,5 +1,6 @@
 // See memory.h.
 #include "memory.h"
+#include "page_guard.h"
 #include <fcntl.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
@@ -44,6 +45,14 @@ int64_t read_number(const char* path) {
   return file >> value ? value : -1;  // absent, or "max"
 }
 
+timespec modified(const struct stat& status) {
+#ifdef __APPLE__
+  return status.st_mtimespec;
+#else
+  return status.st_mtim;
+#endif
+}
+
 }  // namespace
 
 SystemMemory system_memory() {
@@ -73,8 +82,31 @@ SystemMemory system_memory() {
 #endif
 }
 
-File::File(const std::string& path) : path_(path), fd_(open(path.c_str(), O_RDONLY | O_CLOEXEC)) {
+File::File(const std::string& path) : path_(path), fd_(open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK)) {
   if (fd_ < 0) fail_file(path, "cannot open", errno);
+  struct stat status;
+  const bool told = fstat(fd_, &status) == 0;
+  if (told && S_ISREG(status.st_mode)) {
+    opened_size_ = status.st_size;
+    opened_seconds_ = modified(status).tv_sec;
+    opened_nanoseconds_ = modified(status).tv_nsec;
+    return;
+  }
+  const int error = errno;
+  close(fd_);
+  if (!told) fail_file(path, "cannot stat", error);
+  throw Failure("file", path + " is no regular file");
+}
+
+void File::check_unchanged() const {
+  struct stat status;
+  if (fstat(fd_, &status) != 0) fail_file(path_, "cannot stat", errno);
+  const bool cut = broken_.load(std::memory_order_acquire) || status.st_size < opened_size_;
+  if (cut) throw Failure("file", path_ + " was cut short while its weights were in use; load the model again");
+  if (status.st_size == opened_size_ && modified(status).tv_sec == opened_seconds_ &&
+      modified(status).tv_nsec == opened_nanoseconds_)
+    return;
+  throw Failure("file", path_ + " was written to while its weights were in use; load the model again");
 }
 
 File::~File() { close(fd_); }
@@ -88,15 +120,19 @@ int64_t File::size() const {
 void File::read(int64_t offset, char* to, int64_t bytes, Workers& workers) const {
   const int64_t pieces = (bytes + kReadPiece - 1) / kReadPiece;
   workers.parallel(pieces, 1, [&](int64_t begin, int64_t end, int) {
-    const int64_t last = std::min(end * kReadPiece, bytes);
-    for (int64_t at = begin * kReadPiece; at < last;) {
-      const ssize_t got = pread(fd_, to + at, size_t(std::min(last - at, kReadPiece)), offset + at);
-      if (got < 0 && errno == EINTR) continue;
-      if (got < 0) fail_file(path_, "cannot read", errno);
-      if (got == 0) throw Failure("file", path_ + " ends before byte " + std::to_string(offset + bytes));
-      at += got;
-    }
+    const int64_t first = begin * kReadPiece;
+    read(offset + first, to + first, std::min(end * kReadPiece, bytes) - first);
   });
+}
+
+void File::read(int64_t offset, char* to, int64_t bytes) const {
+  for (int64_t at = 0; at < bytes;) {
+    const ssize_t got = pread(fd_, to + at, size_t(std::min(bytes - at, kReadPiece)), offset + at);
+    if (got < 0 && errno == EINTR) continue;
+    if (got < 0) fail_file(path_, "cannot read", errno);
+    if (got == 0) throw Failure("file", path_ + " ends before byte " + std::to_string(offset + bytes));
+    at += got;
+  }
 }
 
 std::shared_ptr<Buffer> Buffer::allocate(int64_t bytes, std::atomic<int64_t>& allocated) {
@@ -130,28 +166,42 @@ std::shared_ptr<Buffer> Buffer::allocate(int64_t bytes, std::atomic<int64_t>& al
   return buffer;
 }
 
-std::shared_ptr<Buffer> Buffer::map(const File& file, int64_t offset, int64_t bytes) {
-  const int64_t size = file.size();
+std::shared_ptr<Buffer> Buffer::map(std::shared_ptr<const File> file, int64_t offset, int64_t bytes,
+                                    std::atomic<int64_t>& allocated) {
+  const int64_t size = file->size();
   if (offset < 0 || bytes <= 0 || offset > size || bytes > size - offset) {
     throw Failure("file", "bytes " + std::to_string(offset) + " to " + std::to_string(offset + bytes) +
-                              " are outside " + file.path() + " of " + std::to_string(size));
+                              " are outside " + file->path() + " of " + std::to_string(size));
   }
   const int64_t lead = offset % sysconf(_SC_PAGESIZE);
   void* pages = mmap(nullptr, size_t(bytes + lead), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_NORESERVE,
-                     file.descriptor(), offset - lead);
-  if (pages == MAP_FAILED) fail_file(file.path(), "cannot map", errno);
+                     file->descriptor(), offset - lead);
+  if (pages == MAP_FAILED) fail_file(file->path(), "cannot map", errno);
+  const int guard = guard_pages(pages, size_t(bytes + lead), &file->broken());
+  if (guard < 0) {
+    munmap(pages, size_t(bytes + lead));
+    std::shared_ptr<Buffer> copy = allocate(bytes, allocated);
+    file->read(offset, copy->data, bytes);
+    copy->read_only = true;
+    return copy;
+  }
   std::shared_ptr<Buffer> buffer(new Buffer);
   buffer->pages_ = pages;
   buffer->page_bytes_ = size_t(bytes + lead);
+  buffer->guard_ = guard;
   buffer->data = static_cast<char*>(pages) + lead;
   buffer->bytes = bytes;
   buffer->read_only = true;
+  buffer->file = std::move(file);
   return buffer;
 }
 
-void Buffer::prefetch() const { madvise(pages_, page_bytes_, MADV_WILLNEED); }
+void Buffer::prefetch() const {
+  if (file) madvise(pages_, page_bytes_, MADV_WILLNEED);
+}
 
 Buffer::~Buffer() {
+  if (guard_ >= 0) release_guard(guard_);
   if (pages_)
     munmap(pages_, page_bytes_);
   else

@@ -19,7 +19,7 @@ struct Failure : std::runtime_error {
   double wanted_bytes = -1, free_bytes = -1;
 };
 
-/// A file opened for reading.
+/// A file opened for reading. What is read or mapped from it counts only while nobody writes to it.
 class File {
  public:
   explicit File(const std::string& path);
@@ -28,13 +28,20 @@ class File {
   File& operator=(const File&) = delete;
   /// Reads exactly these bytes, in parallel pieces; throws Failure 'file' when the file ends before.
   void read(int64_t offset, char* to, int64_t bytes, Workers& workers) const;
+  void read(int64_t offset, char* to, int64_t bytes) const;
   int descriptor() const { return fd_; }
   int64_t size() const;
   const std::string& path() const { return path_; }
+  /// Throws Failure 'file' when the file has been written to or cut since it was opened.
+  void check_unchanged() const;
+  /// Set when a mapped page was found to be gone.
+  std::atomic<bool>& broken() const { return broken_; }
 
  private:
   std::string path_;
   int fd_;
+  int64_t opened_size_, opened_seconds_, opened_nanoseconds_;
+  mutable std::atomic<bool> broken_{false};
 };
 
 /// Bytes of a device: allocated (64-byte aligned; whole pages that go back to the system at once when large) or a view
@@ -42,8 +49,10 @@ class File {
 class Buffer {
  public:
   static std::shared_ptr<Buffer> allocate(int64_t bytes, std::atomic<int64_t>& allocated);
-  /// Pages of the file, private: a write would change this process' copy only, never the file.
-  static std::shared_ptr<Buffer> map(const File& file, int64_t offset, int64_t bytes);
+  /// Pages of the file, private: a write would change this process' copy only, never the file. Changes of the file show
+  /// in them, so whoever hands out results asks `file->check_unchanged()` first.
+  static std::shared_ptr<Buffer> map(std::shared_ptr<const File> file, int64_t offset, int64_t bytes,
+                                     std::atomic<int64_t>& allocated);
   /// Asks the system to read a mapped file ahead.
   void prefetch() const;
   ~Buffer();
@@ -53,11 +62,13 @@ class Buffer {
   char* data = nullptr;
   int64_t bytes = 0;
   bool read_only = false;
+  std::shared_ptr<const File> file;  // of a mapping
 
  private:
   Buffer() = default;
   void* pages_ = nullptr;  // what munmap takes; null when from malloc
   size_t page_bytes_ = 0;
+  int guard_ = -1;
   std::atomic<int64_t>* allocated_ = nullptr;
 };
 

@@ -71,6 +71,25 @@ void Queue::fail(Failure failure) {
   if (!failure_) failure_ = std::move(failure);
 }
 
+void Queue::watch(const std::shared_ptr<const File>& file) {
+  for (const auto& known : mapped_)
+    if (known.lock() == file) return;
+  mapped_.push_back(file);
+}
+
+std::optional<Failure> Queue::take_failure() {
+  std::erase_if(mapped_, [](const auto& file) { return file.expired(); });
+  for (const auto& watched : mapped_) {
+    if (failure_) break;
+    try {
+      if (const auto file = watched.lock()) file->check_unchanged();
+    } catch (Failure& failure) {
+      fail(std::move(failure));
+    }
+  }
+  return std::exchange(failure_, std::nullopt);
+}
+
 void Queue::execute(const Recorded& command) {
   const auto failed = [&](const char* code, const char* what) {
     Failure failure(code, what);

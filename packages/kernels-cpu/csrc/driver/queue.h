@@ -54,7 +54,10 @@ class Queue {
   /// Throws Cancelled when the task's group is called off; what else goes wrong becomes the queue's failure.
   void execute(const Recorded& command);
   void fail(Failure failure);
-  std::optional<Failure> take_failure() { return std::exchange(failure_, std::nullopt); }
+  /// What failed since the last call; also that a file whose pages are in use has changed.
+  std::optional<Failure> take_failure();
+  /// Looks at the file of a mapping at every promise, as long as the mapping lives.
+  void watch(const std::shared_ptr<const File>& file);
   void finish(Done done);
   Workers& workers() { return pool_; }
   int threads() const { return pool_.threads(); }
@@ -68,6 +71,7 @@ class Queue {
   Arena arena_;
   Context context_;
   std::optional<Failure> failure_;
+  std::vector<std::weak_ptr<const File>> mapped_;
   std::function<void()> notify_;
 
   std::mutex mutex_;

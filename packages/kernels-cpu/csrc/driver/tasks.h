@@ -57,7 +57,10 @@ struct ReadTask final : Task {
   ReadTask(char* to, const char* from, int64_t bytes, uint64_t id) : to(to), from(from), bytes(bytes), id(id) {}
   void run(Queue& queue) override {
     auto failure = queue.take_failure();
-    if (!failure) copy_bytes(queue.workers(), to, from, bytes);
+    if (!failure) {
+      copy_bytes(queue.workers(), to, from, bytes);
+      failure = queue.take_failure();  // `from` may be a file's pages
+    }
     queue.finish({id, std::move(failure)});
   }
   char* to;
@@ -84,7 +87,10 @@ struct ReadFileTask final : Task {
 
 struct PrefetchTask final : Task {
   explicit PrefetchTask(std::shared_ptr<Buffer> buffer) : buffer(std::move(buffer)) {}
-  void run(Queue&) override { buffer->prefetch(); }
+  void run(Queue& queue) override {
+    if (buffer->file) queue.watch(buffer->file);
+    buffer->prefetch();
+  }
   std::shared_ptr<Buffer> buffer;
 };
 

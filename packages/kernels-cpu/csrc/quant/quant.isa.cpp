@@ -9,6 +9,7 @@
 // floor    bytes in and out at the read bandwidth; 4 bit: 15 compares a value, about 2 cycles a value with AVX-512
 // ref      bitsandbytes 0.50.2 quantize_4bit, int8_vectorwise_quant       bench  csrc/bench/linear.cpp
 #include <algorithm>
+#include <bit>
 #include <cmath>
 #include "../common/bnb_codes.h"
 #include "../common/simd.h"
@@ -40,26 +41,30 @@ void narrow(const float* x, int64_t count, const Tensor& out, int64_t at) {
     for (int64_t i = 0; i < count; ++i) put_float(out.as<BF16>()[at + i], x[i]);
 }
 
+/// Bits of |x|, which order as |x| does; NaN is above infinity, so that the largest of a block with NaN is NaN.
+uint32_t magnitude(float x) { return std::bit_cast<uint32_t>(x) & 0x7fffffffu; }
+
 float largest(const float* x, int64_t count) {
-  float lanes[kLanes] = {}, most = 0;
+  uint32_t lanes[kLanes] = {}, most = 0;
   int64_t i = 0;
   for (; i + kLanes <= count; i += kLanes) {
-    for (int j = 0; j < kLanes; ++j) lanes[j] = std::max(lanes[j], std::fabs(x[i + j]));
+    for (int j = 0; j < kLanes; ++j) lanes[j] = std::max(lanes[j], magnitude(x[i + j]));
   }
-  for (; i < count; ++i) most = std::max(most, std::fabs(x[i]));
-  for (float lane : lanes) most = std::max(most, lane);
-  return most;
+  for (; i < count; ++i) most = std::max(most, magnitude(x[i]));
+  for (uint32_t lane : lanes) most = std::max(most, lane);
+  return std::bit_cast<float>(most);
 }
 
 float largest(const Tensor& x, int64_t at, int64_t count) {
   if (x.dtype == DType::f32) return largest(x.as<float>() + at, count);
-  float values[kStep], most = 0;
+  float values[kStep];
+  uint32_t most = 0;
   for (int64_t i = 0; i < count; i += kStep) {
     const int64_t n = std::min(kStep, count - i);
     widen(x, at + i, n, values);
-    most = std::max(most, largest(values, n));
+    most = std::max(most, magnitude(largest(values, n)));
   }
-  return most;
+  return std::bit_cast<float>(most);
 }
 
 void nf4_codes(const float* x, int64_t count, float scale, int32_t* codes) {

@@ -1,7 +1,8 @@
 import { CheckpointError, UnsupportedError } from '@q/config';
 import { parseDType, type FloatDType, isFloat, dtypes } from '@q/tensor';
 import { PythonFloat, pythonJson } from '../write/python-json.js';
-import { duplicateKey } from '../safetensors/duplicates.js';
+import { maxRank } from '../limits.js';
+import { scanJson } from '../safetensors/json-text.js';
 import type { Bnb4bitType } from './names.js';
 
 /** What `weight.quant_state.bitsandbytes__nf4|fp4` says of a 4-bit weight. */
@@ -30,6 +31,38 @@ const isBlock = (value: unknown, least: number): value is number =>
   value <= 4096 &&
   Number.isInteger(Math.log2(value));
 
+type Fail = (what: string, detail?: Record<string, unknown>) => never;
+
+function parseJson(text: string | Uint8Array, fail: Fail): Record<string, unknown> {
+  let json: unknown;
+  let raw: string;
+  try {
+    raw = typeof text === 'string' ? text : new TextDecoder('utf-8', { fatal: true }).decode(text);
+    json = JSON.parse(raw);
+  } catch (cause) {
+    return fail('is not valid JSON', { cause });
+  }
+  if (typeof json !== 'object' || json === null || Array.isArray(json)) return fail('is not a JSON object');
+  const { duplicate, tooDeep } = scanJson(raw);
+  if (duplicate !== undefined) fail('has a key twice', { key: duplicate });
+  if (tooDeep) fail('is nested too deeply', { why: tooDeep });
+  return json as Record<string, unknown>;
+}
+
+function floatOf(value: unknown, key: string, fail: Fail): FloatDType {
+  const known =
+    typeof value === 'string' && Object.values(dtypes).some((d) => d.torch === value) ? parseDType(value) : undefined;
+  return known && isFloat(known) ? known : fail('has an unknown dtype', { [key]: value });
+}
+
+function shapeOf(shape: unknown, fail: Fail): number[] {
+  const sizes = Array.isArray(shape) && shape.length <= maxRank ? (shape as unknown[]) : undefined;
+  const counts = sizes?.every((size): size is number => Number.isSafeInteger(size) && (size as number) >= 0);
+  if (!sizes || !counts || !Number.isSafeInteger((sizes as number[]).reduce((a, b) => a * b, 1)))
+    return fail('has an impossible shape', { shape });
+  return sizes as number[];
+}
+
 /**
  * Reads a quantization state.
  * @param text the tensor's bytes, or their text
@@ -38,54 +71,30 @@ const isBlock = (value: unknown, least: number): value is number =>
  *   that this version does not know, because they could change the meaning.
  */
 export function parseQuantState(text: string | Uint8Array, place: { file: string; tensor: string }): QuantState {
-  const fail = (what: string, detail: Record<string, unknown> = {}): never => {
+  const fail: Fail = (what, detail = {}) => {
     throw new CheckpointError(op, `the quantization state ${what}`, { ...place, ...detail });
-  };
-  let json: Record<string, unknown>;
-  try {
-    const raw = typeof text === 'string' ? text : new TextDecoder('utf-8', { fatal: true }).decode(text);
-    json = JSON.parse(raw) as Record<string, unknown>;
-    if (typeof json !== 'object' || json === null || Array.isArray(json)) return fail('is not a JSON object');
-    const twice = duplicateKey(raw);
-    if (twice !== undefined) fail('has a key twice', { key: twice });
-  } catch (cause) {
-    if (cause instanceof CheckpointError) throw cause;
-    return fail('is not valid JSON', { cause });
-  }
-  const float = (value: unknown, key: string): FloatDType => {
-    const known =
-      typeof value === 'string' && Object.values(dtypes).some((d) => d.torch === value) ? parseDType(value) : undefined;
-    return known && isFloat(known) ? known : fail('has an unknown dtype', { [key]: value });
   };
   const {
     quant_type: quantType,
-    blocksize,
+    blocksize: blockSize,
     dtype,
     shape,
     nested_blocksize,
     nested_dtype,
     nested_offset,
     ...unknown
-  } = json;
-  if (Object.keys(unknown).length > 0)
-    throw new UnsupportedError(op, 'the quantization state has unknown keys', { ...place, keys: Object.keys(unknown) });
+  } = parseJson(text, fail);
+  const keys = Object.keys(unknown);
+  if (keys.length > 0) throw new UnsupportedError(op, 'the quantization state has unknown keys', { ...place, keys });
   if (quantType !== 'nf4' && quantType !== 'fp4') return fail('has an unknown quant_type', { quant_type: quantType });
-  if (!isBlock(blocksize, 32)) return fail('has an impossible blocksize', { blocksize });
-  if (
-    !Array.isArray(shape) ||
-    !shape.every((size) => Number.isSafeInteger(size) && size >= 0) ||
-    !Number.isSafeInteger(shape.reduce((a, b) => a * b, 1))
-  )
-    return fail('has an impossible shape', { shape });
-  const plain = { quantType, blockSize: blocksize, dtype: float(dtype, 'dtype'), shape: shape as number[] } as const;
-  if (nested_blocksize === undefined && nested_dtype === undefined && nested_offset === undefined) return plain;
+  if (!isBlock(blockSize, 32)) return fail('has an impossible blocksize', { blocksize: blockSize });
+  const plain = { quantType, blockSize, dtype: floatOf(dtype, 'dtype', fail), shape: shapeOf(shape, fail) } as const;
+  if ([nested_blocksize, nested_dtype, nested_offset].every((value) => value === undefined)) return plain;
   if (!isBlock(nested_blocksize, 32)) return fail('has an impossible nested_blocksize', { nested_blocksize });
   if (typeof nested_offset !== 'number' || !Number.isFinite(nested_offset))
     return fail('has no finite nested_offset', { nested_offset });
-  return {
-    ...plain,
-    nested: { blockSize: nested_blocksize, dtype: float(nested_dtype, 'nested_dtype'), offset: nested_offset },
-  };
+  const nestedDType = floatOf(nested_dtype, 'nested_dtype', fail);
+  return { ...plain, nested: { blockSize: nested_blocksize, dtype: nestedDType, offset: nested_offset } };
 }
 
 /** The text of a quantization state, byte for byte as bitsandbytes writes it (`json.dumps`, its order of keys). */

@@ -1,5 +1,6 @@
 import { CheckpointError, UnsupportedError } from '@q/config';
 import type { Checkpoint } from '../checkpoint.js';
+import { maxQuantStateBytes } from '../limits.js';
 import type { TensorEntry } from '../safetensors/header.js';
 import { bnb4bitNames, bnbInt8Names, type Bnb4bitType } from './names.js';
 import { parseQuantState, type QuantState } from './quant-state.js';
@@ -94,7 +95,7 @@ function recognise4bit(checkpoint: TensorLookup, weight: TensorEntry, quantType:
   expectTensor(stored.absmax, nested ? 'u8' : 'f32');
   expectTensor(stored.quantMap, 'f32', 16);
   expectTensor(stored.quantState, 'u8');
-  if (stored.quantState.bytes > 4096)
+  if (stored.quantState.bytes > maxQuantStateBytes)
     throw new CheckpointError(op, 'the quantization state is absurdly long', {
       file: stored.quantState.file,
       tensor: stored.quantState.name,

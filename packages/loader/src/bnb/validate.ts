@@ -14,9 +14,18 @@ export function asFloat32(bytes: Uint8Array): Float32Array {
 
 /**
  * Throws CheckpointError, naming file, tensor and position, unless every scale (`absmax`, `nested_absmax`, `SCB`) is
- * finite and not negative. One pass over the values; about 1 ms for 10^6.
+ * finite and not negative. One pass over the values; about 1 ms for 10^6. The `absmax` of a double-quantized weight
+ * are codes of 8 bits, of which each one is right: their scales are in `nested_absmax`.
+ * @throws CheckpointError also for a tensor of another element type: it holds no scales.
  */
 export function checkScales(entry: TensorEntry, bytes: Uint8Array): void {
+  if (entry.dtype === 'u8') return;
+  if (entry.dtype !== 'f32')
+    throw new CheckpointError(op, `scales are stored as ${entry.dtype}`, {
+      file: entry.file,
+      tensor: entry.name,
+      why: 'bitsandbytes writes them in float32 (double-quantized ones as u8 codes)',
+    });
   const values = asFloat32(bytes);
   for (let i = 0; i < values.length; i++) {
     if (values[i] >= 0 && values[i] !== Infinity) continue;

@@ -2,7 +2,8 @@ import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { CheckpointError } from '@q/config';
 import { fileOf } from '../testing.js';
-import { maxHeaderBytes, parseSafetensorsHeader } from './header.js';
+import { maxHeaderBytes } from '../limits.js';
+import { parseSafetensorsHeader } from './header.js';
 
 const FILE = 'model.safetensors';
 

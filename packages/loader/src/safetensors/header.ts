@@ -5,7 +5,8 @@
 import { CheckpointError, type ErrorDetail } from '@q/config';
 import type { DType } from '@q/tensor';
 import { storedDType } from './dtypes.js';
-import { duplicateKey } from './duplicates.js';
+import { maxHeaderBytes, maxRank } from '../limits.js';
+import { scanJson } from './json-text.js';
 
 /** A tensor in a file: where its bytes are and what they mean. Row-major, little endian. */
 export interface TensorEntry {
@@ -39,9 +40,6 @@ export interface SafetensorsHeader {
   readonly tensors: ReadonlyMap<string, TensorEntry>;
   readonly unsupported: ReadonlyMap<string, UnsupportedTensorEntry>;
 }
-
-/** Longest header that is accepted, in bytes; the limit of the safetensors library. */
-export const maxHeaderBytes = 100_000_000;
 
 const op = 'safetensors';
 const damaged = 'the file is damaged, cut short, or no safetensors file: fetch it again';
@@ -94,24 +92,27 @@ function parseJson(bytes: Uint8Array, file: string): Record<string, unknown> {
   }
   if (!isRecord(json) || text[0] !== '{')
     throw new CheckpointError(op, 'the header is not a JSON object', { file, fix: damaged });
-  const twice = duplicateKey(text);
-  if (twice !== undefined) {
+  const { duplicate, tooDeep } = scanJson(text);
+  if (duplicate !== undefined) {
     throw new CheckpointError(op, 'the header has a key twice', {
       file,
-      key: clip(twice),
+      key: clip(duplicate),
       why: 'readers would disagree about which one counts',
       fix: damaged,
     });
   }
+  if (tooDeep) throw new CheckpointError(op, 'the header is nested too deeply', { file, why: tooDeep, fix: damaged });
   return json;
 }
 
+/** The texts of `__metadata__`, without a prototype: its keys are a stranger's. */
 function parseMetadata(value: unknown, file: string): Record<string, string> {
-  if (value === undefined) return {};
+  const metadata = Object.create(null) as Record<string, string>;
+  if (value === undefined) return metadata;
   if (!isRecord(value) || Object.values(value).some((text) => typeof text !== 'string')) {
     throw new CheckpointError(op, '__metadata__ is not an object of texts', { file, fix: damaged });
   }
-  return value as Record<string, string>;
+  return Object.assign(metadata, value as Record<string, string>);
 }
 
 interface Parsed {
@@ -131,47 +132,56 @@ function product(shape: readonly number[]): number | undefined {
   return elements;
 }
 
+type Fail = (what: string, detail?: ErrorDetail) => never;
+
+/** The number of elements, after the checks that need the tensor alone. */
+function checkShape(shape: unknown, fail: Fail): { shape: number[]; elements: number } {
+  if (!Array.isArray(shape) || !shape.every(isCount))
+    return fail('a shape is not a list of sizes', { shape: clip(JSON.stringify(shape) ?? 'missing') });
+  if (shape.length > maxRank)
+    fail('a shape has too many dimensions', { dimensions: shape.length, why: `the limit is ${maxRank}` });
+  const elements = product(shape);
+  if (elements === undefined)
+    return fail('the number of elements of a tensor overflows', { shape: clip(JSON.stringify(shape)) });
+  return { shape, elements };
+}
+
+/** Throws unless a tensor of a known element type has the bytes that its shape asks for. */
+function checkBytes(
+  shape: readonly number[],
+  elements: number,
+  dtype: string,
+  bits: number,
+  bytes: number,
+  fail: Fail,
+) {
+  const wanted = elements * bits;
+  const shown = { shape: clip(JSON.stringify(shape)), dtype };
+  if (!Number.isSafeInteger(wanted)) fail('the size of a tensor overflows', shown);
+  if (wanted % 8 !== 0)
+    fail('the data of a tensor is misaligned', { ...shown, why: 'its last element does not end with a byte' });
+  if (wanted / 8 !== bytes) fail('shape and size of a tensor disagree', { ...shown, bytes, expectedBytes: wanted / 8 });
+}
+
 function parseTensor(name: string, value: unknown, dataOffset: number, dataBytes: number, file: string): Parsed {
-  const fail = (what: string, detail: ErrorDetail = {}): never => {
+  const fail: Fail = (what, detail = {}) => {
     throw new CheckpointError(op, what, { file, tensor: clip(name), fix: damaged, ...detail });
   };
   if (loneSurrogate.test(name)) fail('a tensor name is no valid text');
   if (!isRecord(value)) return fail('the description of a tensor is not an object');
-  const { dtype, shape, data_offsets: offsets } = value;
+  const { dtype, data_offsets: offsets } = value;
   if (typeof dtype !== 'string') return fail('a tensor has no dtype');
-  if (!Array.isArray(shape) || !shape.every(isCount))
-    return fail('a shape is not a list of sizes', { shape: clip(JSON.stringify(shape) ?? 'missing') });
+  const { shape, elements } = checkShape(value.shape, fail);
   if (!Array.isArray(offsets) || offsets.length !== 2 || !offsets.every(isCount)) {
     return fail('data_offsets is not [begin, end]', { data_offsets: clip(JSON.stringify(offsets) ?? 'missing') });
   }
   const [begin, end] = offsets as [number, number];
-  const bytes = end - begin;
   if (begin > end || end > dataBytes)
     fail('the data of a tensor lies outside the file', { data_offsets: [begin, end], dataBytes });
-  const elements = product(shape as number[]);
-  if (elements === undefined)
-    return fail('the number of elements of a tensor overflows', { shape: clip(JSON.stringify(shape)) });
-
   const stored = storedDType(dtype);
-  if (stored) {
-    const bits = elements * stored.bits;
-    const expected = bits / 8;
-    if (!Number.isSafeInteger(bits))
-      fail('the size of a tensor overflows', { shape: clip(JSON.stringify(shape)), dtype });
-    if (bits % 8 !== 0)
-      fail('the data of a tensor is misaligned', { shape, dtype, why: 'its last element does not end with a byte' });
-    if (expected !== bytes)
-      fail('shape and size of a tensor disagree', {
-        shape: clip(JSON.stringify(shape)),
-        dtype,
-        bytes,
-        expectedBytes: expected,
-      });
-  }
-  const place = { name, shape: shape as number[], elements, file, offset: dataOffset + begin, bytes };
-  const entry = stored?.dtype
-    ? Object.assign(place, { dtype: stored.dtype })
-    : Object.assign(place, { storedDtype: clip(dtype) });
+  if (stored) checkBytes(shape, elements, dtype, stored.bits, end - begin, fail);
+  const place = { name, shape, elements, file, offset: dataOffset + begin, bytes: end - begin };
+  const entry = stored?.dtype ? { ...place, dtype: stored.dtype } : { ...place, storedDtype: clip(dtype) };
   return { entry, begin, end };
 }
 

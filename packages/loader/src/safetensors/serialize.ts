@@ -1,7 +1,7 @@
 import { ConfigError } from '@q/config';
 import { dtypeBytes, dtypes, type DType } from '@q/tensor';
+import { maxHeaderBytes } from '../limits.js';
 import { storedRank } from './dtypes.js';
-import { maxHeaderBytes } from './header.js';
 
 /** A tensor to be written: its data comes later. Row-major, little endian. */
 export interface TensorSpec {
@@ -40,7 +40,7 @@ export function checkSpec(spec: TensorSpec): void {
   const { name, dtype, shape } = spec;
   if (name === '' || name === '__metadata__' || /\p{Surrogate}/u.test(name))
     throw new ConfigError('safetensors', 'this name cannot be given to a tensor', { tensor: name });
-  if (!(dtype in dtypes)) throw new ConfigError('safetensors', 'unknown dtype', { tensor: name, dtype });
+  if (!Object.hasOwn(dtypes, dtype)) throw new ConfigError('safetensors', 'unknown dtype', { tensor: name, dtype });
   if (!shape.every((size) => Number.isSafeInteger(size) && size >= 0) || !Number.isSafeInteger(specBytes(spec))) {
     throw new ConfigError('safetensors', 'this shape cannot be written', { tensor: name, shape });
   }

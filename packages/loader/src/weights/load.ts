@@ -11,7 +11,6 @@ import {
   type TensorSlot,
   type Weight,
 } from '@q/tensor';
-import { bnbOwner } from '../bnb/names.js';
 import {
   checkWeightFormat,
   read4bitState,
@@ -22,7 +21,10 @@ import {
 import { checkNestedQuantMap, checkQuantMap, checkScales } from '../bnb/validate.js';
 import type { Checkpoint } from '../checkpoint.js';
 import type { TensorEntry } from '../safetensors/header.js';
+import { checkUnchanged, currentIdentity } from '../small-file.js';
 import { computeDtypeOf, keepDense, type Quantizer } from './quantize.js';
+import { surveyedSlots, surveyWeights, type SurveyOptions, type WeightSurvey } from './survey.js';
+import { checkFinite, checkQuantized } from './values.js';
 
 /** One step of loading. */
 export interface LoadProgress {
@@ -33,20 +35,26 @@ export interface LoadProgress {
   readonly totalBytes: number;
 }
 
-export interface LoadOptions {
+export interface LoadOptions extends SurveyOptions {
   readonly backend: Backend;
   /** Dtype of dense weights; undefined keeps what the file has. */
   readonly dtype?: FloatDType;
   /** Default: nothing is quantized. */
   readonly quantizer?: Quantizer;
-  /** `quantization_config` of the checkpoint, when it is quantized already. */
-  readonly stored?: QuantizationConfig;
-  /** Entries that hold no weights. */
-  readonly ignored?: readonly RegExp[];
-  readonly signal?: AbortSignal;
+  /** What {@link surveyWeights} found for these slots. Default: it is called. */
+  readonly survey?: WeightSurvey;
+  /** Look at every weight, and name the first tensor that holds NaN or infinity. Reads files twice. Default false. */
+  readonly checkFinite?: boolean;
   readonly onProgress?: (progress: LoadProgress) => void;
   /** Called with a line for what is passed over, or taken otherwise than the config says. */
   readonly onWarning?: (line: string) => void;
+}
+
+/** What {@link loadParameters} filled. */
+export interface LoadedWeights {
+  readonly slots: readonly ParameterSlot[];
+  /** The quantization that the tensors have; undefined for a dense checkpoint. */
+  readonly quantization: QuantizationConfig | undefined;
 }
 
 const op = 'load';
@@ -54,75 +62,57 @@ const op = 'load';
 /**
  * Fills the slots from a checkpoint, tensor by tensor: each dense weight is read from the file straight to the device,
  * quantized there and freed, so that at most two dense tensors exist beside the model.
- * @throws CheckpointError for missing, surplus or misshapen tensors, before any weight is loaded; the signal's reason
- *   on abort. What was loaded by then belongs to the slots: dispose the model.
+ * @returns the slots as they were filled: a parameter that config.json ties, and that has other values in the file, is
+ *   not tied; and the quantization that the weights have
+ * @throws CheckpointError for missing or misshapen tensors and for a config of another save, before any weight is
+ *   loaded; for a scale, or a weight to be quantized, that is NaN or infinite; for a file that changes meanwhile; the
+ *   signal's reason on abort. What was loaded by then belongs to the slots: dispose the model.
  */
 export async function loadParameters(
   checkpoint: Checkpoint,
   slots: readonly ParameterSlot[],
   options: LoadOptions,
-): Promise<void> {
-  for (const line of checkpoint.warnings) options.onWarning?.(line);
-  checkNames(checkpoint, slots, options.ignored ?? []);
-  const loading = new Loading(checkpoint, options);
+): Promise<LoadedWeights> {
+  const survey = options.survey ?? (await surveyWeights(checkpoint, slots, options));
+  if (!options.survey) for (const line of survey.warnings) options.onWarning?.(line);
+  const settled = surveyedSlots(slots, survey);
+  const loading = new Loading(checkpoint, options, survey);
   try {
     const loaded = new Map<string, Tensor>();
-    for (const slot of slots) {
+    for (const slot of settled) {
       options.signal?.throwIfAborted();
       try {
         if (slot.kind === 'linear') await loading.linear(slot, loaded);
         else loaded.set(slot.name, await loading.tensor(slot));
       } catch (error) {
-        throw namingFile(error, checkpoint.tensors.get(slot.name));
+        throw namingFile(error, checkpoint.tensors.get(survey.stored.get(slot.name) ?? ''));
       }
     }
     await loading.finish();
+    return { slots: settled, quantization: survey.quantization };
   } finally {
     loading.close();
   }
-}
-
-function checkNames(checkpoint: Checkpoint, slots: readonly ParameterSlot[], ignored: readonly RegExp[]): void {
-  const wanted = new Set(slots.map(({ name }) => name));
-  const tied = new Set(slots.flatMap((slot) => (slot.kind === 'linear' && slot.tiedTo ? [slot.name] : [])));
-  const missing = [...wanted].filter((name) => !checkpoint.has(name) && !tied.has(name));
-  const names = [...checkpoint.tensors.keys(), ...checkpoint.unsupported.keys()];
-  const surplus = names.filter(
-    (name) =>
-      !wanted.has(name) && !wanted.has(bnbOwner(name) ?? name) && !ignored.some((pattern) => pattern.test(name)),
-  );
-  const list = (items: readonly string[]) =>
-    `${items.slice(0, 5).join(', ')}${items.length > 5 ? `, and ${items.length - 5} more` : ''}`;
-  const place = { folder: checkpoint.folder };
-  if (missing.length > 0)
-    throw new CheckpointError(
-      op,
-      `the checkpoint lacks ${missing.length} of ${wanted.size} tensors: ${list(missing)}`,
-      { ...place, why: 'config.json describes a model that has them', surplus: surplus.slice(0, 5) },
-    );
-  if (surplus.length > 0)
-    throw new CheckpointError(
-      op,
-      `the checkpoint has ${surplus.length} tensors that the model does not: ${list(surplus)}`,
-      { ...place, why: 'config.json describes a model without them' },
-    );
 }
 
 /** The state of one load: open files, and how much is on its way. */
 class Loading {
   readonly #files = new Map<string, { readonly id: number; close(): void }>();
   #bytes = 0;
+  /** Looks at what was queued since the last progress. */
+  #checks: Promise<void>[] = [];
   #inFlight: Promise<void> = Promise.resolve();
 
   constructor(
     private readonly checkpoint: Checkpoint,
     private readonly options: LoadOptions,
+    private readonly survey: WeightSurvey,
   ) {}
 
   async tensor(slot: TensorSlot): Promise<Tensor> {
-    const entry = this.checkpoint.tensor(slot.name);
+    const entry = this.checkpoint.tensor(this.survey.stored.get(slot.name)!);
     checkShape(entry, slot.shape);
-    const tensor = this.#dense(entry);
+    const tensor = await this.#dense(entry);
     slot.load(tensor);
     await this.#progress(entry);
     return tensor;
@@ -133,7 +123,7 @@ class Loading {
       slot.load({ kind: 'dense', shape: slot.shape, values: loaded.get(slot.tiedTo)! }, { shared: true });
       return;
     }
-    const stored = recogniseWeight(this.checkpoint, slot.name);
+    const stored = recogniseWeight(this.checkpoint, this.survey.stored.get(slot.name)!);
     if (stored.format === 'bnb-4bit') slot.load(await this.#bnb4(slot, stored));
     else if (stored.format === 'bnb-int8') slot.load(await this.#int8(slot, stored));
     else {
@@ -141,8 +131,8 @@ class Loading {
       const quantize = (this.options.quantizer ?? keepDense)(slot);
       slot.load(
         quantize
-          ? this.#quantized(stored.weight, quantize)
-          : { kind: 'dense', shape: slot.shape, values: this.#dense(stored.weight).keep() },
+          ? await this.#quantized(stored.weight, quantize)
+          : { kind: 'dense', shape: slot.shape, values: (await this.#dense(stored.weight)).keep() },
       );
     }
     await this.#progress(stored.weight);
@@ -151,6 +141,7 @@ class Loading {
   async finish(): Promise<void> {
     await this.#inFlight;
     await this.options.backend.flush();
+    await this.#checkFiles();
     this.options.backend.trim();
   }
 
@@ -159,8 +150,9 @@ class Loading {
   }
 
   /** A dense tensor that stays: the file's own pages where the device can use them, else a copy. */
-  #dense(entry: TensorEntry): Tensor {
-    const { backend, dtype } = this.options;
+  async #dense(entry: TensorEntry): Promise<Tensor> {
+    const { backend, dtype, signal } = this.options;
+    if (this.options.checkFinite) await checkFinite(this.checkpoint, entry, { signal });
     const aligned = entry.elements === 0 || entry.offset % (entry.bytes / entry.elements) === 0;
     if (!isFloat(entry.dtype))
       throw new CheckpointError(op, `a weight is stored as ${entry.dtype}`, {
@@ -180,6 +172,13 @@ class Loading {
     });
   }
 
+  /** How to compute with quantized weights: what the caller gives, else what the tensors and config.json say. */
+  #settings(): BitsAndBytesConfig | undefined {
+    const given = this.options.stored;
+    const fits = given?.quantMethod === 'bitsandbytes' && given.isQuantizable;
+    return (fits ? given : this.survey.quantization) as BitsAndBytesConfig | undefined;
+  }
+
   #temporary(entry: TensorEntry): Tensor {
     return this.options.backend.loadFile(this.#open(entry.file), entry.offset, entry.shape, entry.dtype, {
       pooled: true,
@@ -187,13 +186,17 @@ class Loading {
   }
 
   /** Reads, casts to the model's dtype as Python does before it quantizes, and quantizes. */
-  #quantized(entry: TensorEntry, quantize: (dense: Tensor) => Weight): Weight {
-    const { backend, dtype } = this.options;
+  async #quantized(entry: TensorEntry, quantize: (dense: Tensor) => Weight): Promise<Weight> {
+    const { backend, dtype, signal } = this.options;
+    if (this.options.checkFinite) await checkFinite(this.checkpoint, entry, { signal });
     let weight: Weight | undefined;
     backend.scope(() => {
       const dense = this.#temporary(entry);
       weight = quantize(dtype && dtype !== entry.dtype ? cast(dense, dtype) : dense);
     });
+    const check = checkQuantized(entry, weight!);
+    check.catch(() => undefined); // it is awaited with the queue
+    this.#checks.push(check);
     return weight!;
   }
 
@@ -217,7 +220,7 @@ class Loading {
     const state = await read4bitState(checkpoint, stored, { signal });
     checkShape({ ...stored.weight, shape: state.shape }, slot.shape);
     checkQuantMap(stored.quantMap, await checkpoint.read(stored.quantMap, { signal }), stored.quantType);
-    const bnb = options.stored?.quantMethod === 'bitsandbytes' ? (options.stored as BitsAndBytesConfig) : undefined;
+    const bnb = this.#settings();
     return this.#owning(async (own) => {
       const codes = own(
         backend.loadFile(this.#open(stored.weight.file), stored.weight.offset, [stored.weight.bytes], 'u8'),
@@ -249,7 +252,7 @@ class Loading {
     checkShape(stored.weight, slot.shape);
     if (stored.weightFormat)
       checkWeightFormat(stored, await this.checkpoint.read(stored.weightFormat, { signal: this.options.signal }));
-    const bnb = this.options.stored as BitsAndBytesConfig | undefined;
+    const bnb = this.#settings();
     return this.#owning(async (own) => {
       const codes = own(
         this.options.backend.loadFile(this.#open(stored.weight.file), stored.weight.offset, stored.weight.shape, 'i8'),
@@ -280,13 +283,27 @@ class Loading {
     return file;
   }
 
+  /** Throws CheckpointError when a file is not the one any more whose header was read. */
+  async #checkFiles(): Promise<void> {
+    for (const path of this.#files.keys()) {
+      const was = this.checkpoint.identity(path);
+      if (was) checkUnchanged(was, await currentIdentity(path), path, 'its header was read');
+    }
+  }
+
   /** Lets the device fall at most one tensor behind. */
   async #progress(entry: TensorEntry): Promise<void> {
-    await this.#inFlight;
-    this.#inFlight = this.options.backend.flush().catch((error: unknown) => {
-      throw namingFile(error, entry);
-    });
-    this.#inFlight.catch(() => undefined);
+    const checks = this.#checks.splice(0);
+    const queued = Promise.all([this.options.backend.flush(), ...checks]).then(
+      () => undefined,
+      (error: unknown) => {
+        throw namingFile(error, entry);
+      },
+    );
+    queued.catch(() => undefined); // it is awaited one tensor later
+    const before = this.#inFlight;
+    this.#inFlight = queued;
+    await before;
     this.#bytes += entry.bytes;
     this.options.onProgress?.({ name: entry.name, bytes: this.#bytes, totalBytes: this.checkpoint.dataBytes });
   }

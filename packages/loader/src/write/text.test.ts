@@ -76,4 +76,10 @@ describe('parsePythonJson', () => {
     expect(() => parsePythonJson('{"a": 01}', 'config.json')).toThrow(/config.json/);
     expect(() => parsePythonJson('{"a": 1.}', 'config.json')).toThrow(/not valid JSON/);
   });
+
+  it('refuses what is too deep or too long, and takes the key of its own earlier mark', () => {
+    expect(() => parsePythonJson(`${'['.repeat(200_000)}${']'.repeat(200_000)}`)).toThrow(/too deeply/);
+    expect(() => parsePythonJson(`[${'9'.repeat(5000)}]`)).toThrow(/5000 digits/);
+    expect(parsePythonJson('{"\\u0000float": "1.5"}')).toEqual({ '\u0000float': '1.5' });
+  });
 });

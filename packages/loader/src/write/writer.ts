@@ -1,11 +1,11 @@
-import { randomBytes } from 'node:crypto';
-import { mkdir, open, readdir, rename, rm, stat, type FileHandle } from 'node:fs/promises';
-import { basename, dirname, join, resolve } from 'node:path';
+import { mkdir, open, type FileHandle } from 'node:fs/promises';
+import { dirname, join, resolve } from 'node:path';
 import { CheckpointError, ConfigError } from '@q/config';
-import { fileError } from '../safetensors/file.js';
+import { fileError, readOptionalFile } from '../small-file.js';
 import { checkSpec, placeTensors, serializeHeader, specBytes, type TensorSpec } from '../safetensors/serialize.js';
 import { planShards, type ShardPlan } from './plan.js';
 import { parseByteSize } from './size.js';
+import { openStaging } from './staging.js';
 
 /** Defaults of SafetensorsWriter. */
 export const writerDefaults = { maxShardSize: '5GB', baseName: 'model', metadata: { format: 'pt' } } as const;
@@ -50,9 +50,12 @@ async function writeAll(handle: FileHandle, bytes: Uint8Array, signal?: AbortSig
 /**
  * Writes a checkpoint folder: declare every tensor, add the JSON files, then `write` with a producer of the data.
  *
- * Files are made under a temporary name beside their place and renamed when all of them are complete, so a failure or
- * an abort leaves the folder as it was. At most one tensor is held in memory (one piece, if the producer gives pieces).
- * Header, order of tensors, shard names and index equal those of safetensors and transformers byte for byte.
+ * Files are made in a hidden folder beside their places and moved when all of them are complete, so a failure or an
+ * abort leaves the folder as it was. While they are moved the folder is marked, and config.json is away: a process that
+ * is killed then leaves a folder that loading refuses, never files of two models. The next save clears it.
+ *
+ * At most one tensor is held in memory (one piece, if the producer gives pieces). Header, order of tensors, shard names
+ * and index equal those of safetensors and transformers byte for byte.
  */
 export class SafetensorsWriter {
   readonly folder: string;
@@ -60,6 +63,7 @@ export class SafetensorsWriter {
   #files = new Map<string, Uint8Array>();
   #options: SafetensorsWriterOptions & { baseName: string; maxShardBytes: number };
   #started = false;
+  #isStale: (name: string) => boolean = () => false;
 
   /** @throws ConfigError for a size or a base name that cannot be used. */
   constructor(folder: string, options: SafetensorsWriterOptions = {}) {
@@ -82,16 +86,28 @@ export class SafetensorsWriter {
     return this;
   }
 
-  /** Adds a small file beside the weights (`config.json`, `tokenizer.json` ...), written together with them. */
+  /**
+   * Adds a small file beside the weights (`config.json`, `tokenizer.json` ...), written together with them.
+   * @param name may lie in a folder below, with `/` on every system: `additional_chat_templates/rag.jinja`
+   */
   addFile(name: string, content: string | Uint8Array): this {
-    this.#checkFileName(name);
+    for (const part of name.split('/')) this.#checkFileName(part);
     this.#files.set(name, typeof content === 'string' ? new TextEncoder().encode(content) : content);
     return this;
   }
 
   #checkFileName(name: string): void {
-    if (name !== basename(name) || /[\\/\0:]/.test(name) || name === '' || name.startsWith('.'))
+    if (/[\\/\0:]/.test(name) || name === '' || name.startsWith('.'))
       throw new ConfigError(op, 'this is not a plain file name', { name });
+  }
+
+  /**
+   * Names files of an earlier save that must not stay beside the new ones (a tokenizer's, when another one is written).
+   * Those that this save writes are replaced anyway; weights of the same base name always go.
+   */
+  replaceFiles(isStale: (name: string) => boolean): this {
+    this.#isStale = isStale;
+    return this;
   }
 
   /** Which tensor goes into which file; `write` follows it. */
@@ -113,25 +129,41 @@ export class SafetensorsWriter {
     const { signal } = this.#options;
     signal?.throwIfAborted();
     const plan = this.plan();
-    const existed = await stat(this.folder).then(
-      (s) => s.isDirectory(),
-      () => false,
-    );
-    const mark = `q-save-${randomBytes(6).toString('hex')}`;
-    const staging = existed ? join(this.folder, `.${mark}`) : `${this.folder}.${mark}`;
+    const staging = await openStaging(this.folder);
+    let names: string[];
     try {
-      await mkdir(dirname(staging), { recursive: true });
-      await mkdir(staging);
-      const names = await this.#stage(staging, plan, produce);
+      names = await this.#stage(staging.files, plan, produce);
       signal?.throwIfAborted();
-      if (existed) await this.#moveIn(staging, names);
-      else await rename(staging, this.folder);
-      return names;
+      const kept = await this.#keepLast(staging.files, names);
+      await staging.commit([...names, ...kept], { last: this.#lastFile(), isStale: (name) => this.#mustGo(name) });
     } catch (cause) {
       throw fileError(cause, this.folder, 'cannot write the checkpoint');
     } finally {
-      await rm(staging, { recursive: true, force: true });
+      await staging.close();
     }
+    await staging.clearAbandoned();
+    return names;
+  }
+
+  /** Stages the folder's own config.json when none is written, so that it can be away while the weights change. */
+  async #keepLast(staging: string, names: readonly string[]): Promise<string[]> {
+    const last = this.#lastFile();
+    const kept = names.includes(last) ? undefined : await readOptionalFile(join(this.folder, last));
+    if (!kept) return [];
+    await this.#file(staging, last, (handle) => writeAll(handle, kept));
+    return [last];
+  }
+
+  /** The file without which nobody takes the folder for a checkpoint. */
+  #lastFile(): string {
+    return this.#options.baseName === 'adapter_model' ? 'adapter_config.json' : 'config.json';
+  }
+
+  /** Whether a file of an earlier save is stale: weights of our name, and what the caller named. */
+  #mustGo(name: string): boolean {
+    const { baseName } = this.#options;
+    const rest = name.startsWith(baseName) ? name.slice(baseName.length) : '';
+    return /^(-\d{5}-of-\d{5})?\.safetensors(\.index\.json)?$/.test(rest) || this.#isStale(name);
   }
 
   async #stage(staging: string, plan: ShardPlan, produce: TensorProducer): Promise<string[]> {
@@ -152,10 +184,12 @@ export class SafetensorsWriter {
   }
 
   async #file(staging: string, name: string, fill: (handle: FileHandle) => Promise<void>): Promise<void> {
-    const handle = await open(join(staging, name), 'wx');
+    const path = join(staging, name);
+    await mkdir(dirname(path), { recursive: true });
+    const handle = await open(path, 'wx');
     try {
       await fill(handle);
-      await handle.datasync();
+      await handle.sync();
     } finally {
       await handle.close();
     }
@@ -206,16 +240,6 @@ export class SafetensorsWriter {
       const bytes = await data;
       check(bytes.length, true);
       await writeAll(handle, bytes, this.#options.signal);
-    }
-  }
-
-  /** Moves finished files into an existing folder, then removes weights of an earlier save that are now stale. */
-  async #moveIn(staging: string, names: readonly string[]): Promise<void> {
-    for (const name of names) await rename(join(staging, name), join(this.folder, name));
-    const base = this.#options.baseName.replace(/[.*+?^${}()|[\]\\]/g, '\\$&');
-    const ours = new RegExp(`^${base}(-\\d{5}-of-\\d{5})?\\.safetensors(\\.index\\.json)?$`);
-    for (const name of await readdir(this.folder)) {
-      if (ours.test(name) && !names.includes(name)) await rm(join(this.folder, name));
     }
   }
 }

@@ -1,0 +1,115 @@
+// What people put where safetensors and JSON are wanted: recognised and named, with what to do.
+import { CheckpointError, UnsupportedError, type QError } from '@q/config';
+
+/** Content that belongs to something else. */
+export interface ForeignContent {
+  readonly kind: 'lfs' | 'html' | 'message' | 'format';
+  readonly error: (path: string) => QError;
+}
+
+const op = 'checkpoint';
+const headBytes = 512;
+
+const damaged = (kind: ForeignContent['kind'], what: string, why: string, fix: string): ForeignContent => ({
+  kind,
+  error: (file) => new CheckpointError(op, `the file is ${what}`, { file, why, fix }),
+});
+const format = (what: string, fix: string): ForeignContent => ({
+  kind: 'format',
+  error: (file) => new UnsupportedError(op, `the file is ${what}`, { file, why: 'Q reads safetensors', fix }),
+});
+
+/** How a checkpoint of PyTorch becomes one of safetensors. */
+export const convertPickle =
+  'convert it once in Python: AutoModelForCausalLM.from_pretrained(folder).save_pretrained(folder, safe_serialization=True)';
+const fromSource = 'use the checkpoint in safetensors from which it was made';
+
+/** By what the bytes begin with, as latin1: a pattern, or one of several texts. */
+const contents: readonly (readonly [RegExp | readonly string[], ForeignContent])[] = [
+  [
+    /^version https:\/\/git-lfs\.github\.com\/spec\//,
+    damaged(
+      'lfs',
+      'a Git LFS pointer, not the file itself',
+      'the folder was cloned without Git LFS',
+      'run `git lfs install` and `git lfs pull` in the folder, or download the file',
+    ),
+  ],
+  [
+    /^(\ufeff|\u00ef\u00bb\u00bf)?\s*<(!doctype\s+html|html|head|body|\?xml)\b/i,
+    damaged(
+      'html',
+      'an HTML page',
+      'a login or error page was saved in its place',
+      'download the file again; on the hub the address of a file has /resolve/, not /blob/',
+    ),
+  ],
+  [
+    /^(Entry not found|Access to model |Invalid (username|credentials)|Repository not found|Not Found$|\{"error":)/,
+    damaged('message', 'an error message of a server', 'it was saved in its place', 'download the file again'),
+  ],
+  [['GGUF'], format('a GGUF file (llama.cpp)', fromSource)],
+  [['\u0089HDF\r\n'], format('an HDF5 file (TensorFlow)', 'save it from PyTorch')],
+  [['PK\u0003\u0004'], format('a zip archive, as PyTorch writes (`pytorch_model.bin`)', convertPickle)],
+  [
+    ['\u0080\u0002', '\u0080\u0003', '\u0080\u0004', '\u0080\u0005'],
+    format('a Python pickle (`pytorch_model.bin`)', convertPickle),
+  ],
+  [['\u0093NUMPY'], format('a NumPy array', fromSource)],
+  [['\u001f\u008b'], format('a gzip archive', 'unpack it first')],
+];
+
+/** What a file is that should be safetensors or JSON, told by its first bytes; undefined when nothing is known. */
+export function foreignContent(bytes: Uint8Array): ForeignContent | undefined {
+  const head = Buffer.from(bytes.buffer, bytes.byteOffset, Math.min(bytes.length, headBytes)).toString('latin1');
+  const begins = (what: RegExp | readonly string[]) =>
+    what instanceof RegExp ? what.test(head) : what.some((text) => head.startsWith(text));
+  return contents.find(([what]) => begins(what))?.[1];
+}
+
+const folders: readonly (readonly [RegExp, what: string, fix: string])[] = [
+  [
+    /^(adapter_model|adapter_config)\b.*\.(safetensors|bin|json)$/,
+    'an adapter (LoRA)',
+    'load the base model that adapter_config.json names; the file itself opens with baseName "adapter_model"',
+  ],
+  [/\.gguf$/i, 'GGUF files (llama.cpp)', fromSource],
+  [/^(pytorch_model|model|diffusion_pytorch_model).*\.bin(\.index\.json)?$/, 'pickled PyTorch weights', convertPickle],
+  [
+    /^consolidated.*\.pth$/,
+    "Meta's original weights",
+    'convert them with transformers/models/llama/convert_llama_weights_to_hf.py, or use the converted repository',
+  ],
+  [
+    /^consolidated.*\.safetensors$/,
+    "Mistral's own layout of weights",
+    'use the repository that has model.safetensors; other names and another order of rows are inside',
+  ],
+  [/\.(pt|pth|ckpt|bin)$/, 'pickled PyTorch weights', convertPickle],
+  [
+    /^(flax_model|model).*\.msgpack(\.index\.json)?$/,
+    'Flax weights',
+    'save them from PyTorch: from_pretrained(folder, from_flax=True)',
+  ],
+  [
+    /^tf_model.*\.h5(\.index\.json)?$/,
+    'TensorFlow weights',
+    'save them from PyTorch: from_pretrained(folder, from_tf=True)',
+  ],
+  [/\.ckpt(-\d+)?\.(index|data-.*|meta)$/, 'a TensorFlow 1 checkpoint', 'convert it in Python first'],
+  [/^(weights.*|model)\.npz$/, 'NumPy weights (MLX)', fromSource],
+  [/\.onnx(_data)?$/, 'an ONNX graph', fromSource],
+  [/\.ot$/, 'weights of rust-bert', fromSource],
+];
+
+/** What trainers leave beside the weights. */
+const noWeights = /^(training_args\.bin|(optimizer|scheduler|rng_state|scaler|random_states).*\.(pt|pth|bin|pkl))$/;
+
+/** The first known kind of weights among the names of a folder, with the names that are of it. */
+export function foreignFiles(names: readonly string[]): { what: string; found: string[]; fix: string } | undefined {
+  for (const [pattern, what, fix] of folders) {
+    const found = names.filter((name) => pattern.test(name) && !noWeights.test(name));
+    if (found.length > 0) return { what, found, fix };
+  }
+  return undefined;
+}

@@ -1,0 +1,74 @@
+// Where the weights of a folder are, or what is there instead.
+import { lstat, readdir, stat } from 'node:fs/promises';
+import { basename, dirname, join } from 'node:path';
+import { CheckpointError, UnsupportedError } from '@q/config';
+import { foreignFiles } from './foreign.js';
+import { checkNoSaveIsOpen } from './write/staging.js';
+import { fileError } from './small-file.js';
+
+const op = 'checkpoint';
+
+/** What lies at a path. @throws CheckpointError naming the path when the system does not tell. */
+async function kindAt(path: string): Promise<'file' | 'folder' | 'other' | undefined> {
+  try {
+    const status = await stat(path);
+    return status.isFile() ? 'file' : status.isDirectory() ? 'folder' : 'other';
+  } catch (cause) {
+    const { code } = cause as NodeJS.ErrnoException;
+    if (code !== 'ENOENT') throw fileError(cause, path, 'cannot read a file');
+    const link = await lstat(path).catch(() => undefined);
+    if (!link) return undefined;
+    throw new CheckpointError(op, 'a symbolic link leads nowhere', {
+      file: path,
+      fix: 'the file it names is gone: fetch the checkpoint again',
+    });
+  }
+}
+
+/** What to say about a folder that has none of the wanted files. */
+async function nothingFound(folder: string, wanted: readonly string[]): Promise<Error> {
+  let names: string[];
+  try {
+    names = await readdir(folder);
+  } catch (cause) {
+    return fileError(cause, folder, 'cannot read the folder of the checkpoint') as Error;
+  }
+  const others = names.filter((name) => name.endsWith('.safetensors') || name.endsWith('.safetensors.index.json'));
+  const foreign = foreignFiles(names);
+  if (foreign && others.every((name) => foreign.found.includes(name))) {
+    return new UnsupportedError(op, `in this folder there is only ${foreign.what}`, {
+      folder,
+      found: foreign.found.slice(0, 10),
+      why: 'Q reads model.safetensors, or its index with shards',
+      fix: foreign.fix,
+    });
+  }
+  return new CheckpointError(op, 'the folder has no checkpoint', {
+    folder,
+    lookedFor: wanted,
+    found: others.slice(0, 10),
+    fix: others.length > 0 ? 'give its name as baseName or variant, or open the file itself' : 'check the path',
+  });
+}
+
+export type Location =
+  | { readonly folder: string; readonly single: string; readonly index?: undefined }
+  | { readonly folder: string; readonly single?: undefined; readonly index: string };
+
+/**
+ * The file or index to open: by explicit path, or in a folder the single file before the index, as transformers does.
+ * @throws as openCheckpoint
+ */
+export async function locate(path: string, options: { baseName?: string; variant?: string }): Promise<Location> {
+  const kind = await kindAt(path);
+  if (kind === 'file' && path.endsWith('.index.json')) return { folder: dirname(path), index: path };
+  if (kind === 'file' || kind === 'other') return { folder: dirname(path), single: path };
+  if (kind === 'folder') await checkNoSaveIsOpen(path);
+  const { baseName = 'model', variant } = options;
+  const dot = variant ? `.${variant}` : '';
+  const single = join(path, `${baseName}${dot}.safetensors`);
+  const index = join(path, `${baseName}.safetensors.index${dot}.json`);
+  if ((await kindAt(single)) !== undefined) return { folder: path, single };
+  if ((await kindAt(index)) !== undefined) return { folder: path, index };
+  throw await nothingFound(path, [basename(single), basename(index)]);
+}

@@ -1,0 +1,215 @@
+import { describe, expect, it } from 'vitest';
+import { CheckpointError, UnsupportedError } from '@q/config';
+import type { ParameterSlot } from '@q/tensor';
+import { matchNames, type MatchRequest, type StoredTensorInfo } from './match-names.js';
+
+const never = (): never => {
+  throw new Error('not to be called');
+};
+const linear = (module: string, shape: [number, number], tiedTo?: string): ParameterSlot => ({
+  kind: 'linear',
+  module,
+  name: `${module}.weight`,
+  shape,
+  tiedTo,
+  load: never,
+  current: never,
+});
+const tensor = (name: string, shape: number[]): ParameterSlot => ({
+  kind: 'tensor',
+  name,
+  shape,
+  load: never,
+  current: never,
+});
+
+const [embed, head] = ['model.embed.weight', 'head.weight'];
+const slotsOf = (tie: boolean): ParameterSlot[] => [
+  tensor(embed, [10, 4]),
+  linear('model.layers.0.attn.q', [8, 4]),
+  linear('model.layers.0.mlp.up', [12, 4]),
+  tensor('model.norm.weight', [4]),
+  linear('head', [10, 4], tie ? embed : undefined),
+];
+const info = (shape: readonly number[], dtype = 'f32'): StoredTensorInfo => ({ shape, dtype, file: 'w.safetensors' });
+const whole = (): Map<string, StoredTensorInfo> =>
+  new Map(slotsOf(false).map(({ name, shape }) => [name, info(shape)]));
+const renamed = (rename: (name: string) => string, source = whole()) =>
+  new Map([...source].map(([name, stored]) => [rename(name), stored]));
+const without = (...names: string[]) => new Map([...whole()].filter(([name]) => !names.includes(name)));
+
+const match = (
+  tensors: MatchRequest['tensors'],
+  { tie = false, ...more }: Partial<MatchRequest> & { tie?: boolean } = {},
+) => matchNames({ tensors, slots: slotsOf(tie), tied: { [head]: embed }, folder: 'folder', ...more });
+const errorOf = (run: () => unknown): CheckpointError => {
+  try {
+    run();
+  } catch (error) {
+    return error as CheckpointError;
+  }
+  throw new Error('nothing was thrown');
+};
+
+describe('names', () => {
+  it('are taken as they are', () => {
+    const { stored, compare, warnings } = match(whole());
+    expect([...stored]).toEqual([...whole().keys()].map((name) => [name, name]));
+    expect([compare.size, warnings]).toEqual([0, []]);
+  });
+
+  it.each([
+    ['the bare model', (name: string) => name.replace(/^model\./, ''), 'without "model." in front'],
+    ['a wrapper', (name: string) => `module.${name}`, 'with "module.model." instead of "model." in front'],
+    ['a text model inside another', (name: string) => `language_model.${name}`, '"language_model.model."'],
+    ['another base', (name: string) => name.replace(/^model\./, 'transformer.'), '"transformer."'],
+    [
+      'a renamed base with the head outside',
+      (name: string) => name.replace(/^model\./, 'model.language_model.'),
+      '"model.language_model."',
+    ],
+  ])('of %s', (_, rename, said) => {
+    for (const tie of [false, true]) {
+      const source = tie ? without(head) : whole();
+      const { stored, warnings } = match(renamed(rename, source), { tie });
+      expect(new Map(stored)).toEqual(new Map([...source.keys()].map((name) => [name, rename(name)])));
+      expect(warnings).toEqual([expect.stringContaining(said)]);
+    }
+  });
+
+  it('as they are win over a second copy elsewhere, which is surplus', () => {
+    const two = new Map([...whole(), ...renamed((name) => `ema.${name}`)]);
+    const { stored, warnings } = match(two);
+    expect(stored.get(embed)).toBe(embed);
+    expect(warnings).toEqual([expect.stringMatching(/^5 tensors .*ema\./)]);
+  });
+
+  it('that fit in two ways are refused', () => {
+    const two = new Map([...renamed((name) => `a.${name}`), ...renamed((name) => `b.${name}`)]);
+    expect(errorOf(() => match(two)).message).toMatch(/more than once.*a\.model\..*b\.model\./);
+  });
+
+  it('are not believed for a part of the model', () => {
+    const tensors = without('model.norm.weight');
+    tensors.set('draft.norm.weight', info([4])).set('draft.layers.0.attn.q.weight', info([8, 4]));
+    expect(errorOf(() => match(tensors)).message).toMatch(/lacks 1 of 5 tensors: model\.norm\.weight/);
+  });
+
+  it('of strangers may be anything', () => {
+    const tensors = whole();
+    for (const name of ['__proto__', 'constructor', 'toString.weight', 'hasOwnProperty', ''])
+      tensors.set(name, info([1]));
+    expect(match(tensors).warnings).toEqual([expect.stringMatching(/^5 tensors .*__proto__, constructor/)]);
+  });
+
+  it('are matched in time linear in their number', () => {
+    const tensors = whole();
+    for (let i = 0; i < 40_000; i++) tensors.set(`other.layers.0.attn.q.weight.${i}`, info([1]));
+    const started = performance.now();
+    match(tensors);
+    match(renamed((name) => `module.${name}`, tensors));
+    expect(performance.now() - started).toBeLessThan(20_000); // 0.3 s on an idle machine; minutes if it were quadratic
+  });
+});
+
+describe('tied weights', () => {
+  it('that are stored twice are compared', () => {
+    expect([...match(whole(), { tie: true }).compare]).toEqual([[head, embed]]);
+  });
+
+  it('that are stored once, under either name, are read from there', () => {
+    expect(match(without(head), { tie: true }).stored.get(embed)).toBe(embed);
+    const { stored, warnings } = match(without(embed), { tie: true });
+    expect([stored.get(embed), stored.has(head)]).toEqual([head, false]);
+    expect(warnings).toEqual([expect.stringMatching(/embed\.weight is not stored; it is read from head\.weight/)]);
+  });
+
+  it('a head that is neither stored nor tied is an error that says what Python does', () => {
+    const error = errorOf(() => match(without(head)));
+    expect(error).toBeInstanceOf(CheckpointError);
+    expect(error.message).toMatch(/head\.weight is not stored.*random numbers.*tie_word_embeddings/);
+  });
+
+  it('an embedding that is neither stored nor tied is missing', () => {
+    expect(errorOf(() => match(without(embed))).message).toMatch(/lacks 1 of 5 tensors: model\.embed\.weight/);
+    expect(errorOf(() => match(without(embed, head), { tie: true })).message).toMatch(/lacks 1 of 5/);
+  });
+});
+
+describe('what is too much or too little', () => {
+  it('surplus is a line, with the first names and their number', () => {
+    const tensors = whole();
+    for (let i = 0; i < 9; i++) tensors.set(`v_head.${i}\u001b[2J`, info([1]));
+    tensors.set('model.layers.0.rotary.inv_freq', info([2]));
+    const { warnings } = match(tensors, { ignored: [/inv_freq$/] });
+    expect(warnings).toEqual([expect.stringMatching(/^9 tensors .*v_head\.0\\x1b\[2J.*and 4 more$/)]);
+  });
+
+  it('a further layer like those of the model is an error; layers of another kind, and parts, are not', () => {
+    const layer = (i: number, parts: string[]) =>
+      parts.map((part) => [`model.layers.${i}.${part}`, info([1])] as const);
+    const error = errorOf(() =>
+      match(new Map([...whole(), ...layer(1, ['attn.q.weight', 'mlp.up.weight', 'mlp.up.weight.absmax'])])),
+    );
+    expect(error.message).toMatch(/more layers than config\.json says: model\.layers\.1 /);
+    for (const parts of [['attn.q.weight'], ['attn.q.weight', 'mlp.up.weight', 'eh_proj.weight']])
+      expect(match(new Map([...whole(), ...layer(1, parts)])).warnings).toHaveLength(1);
+    const elsewhere = renamed((name) => name.replace('model.layers', 'vision.layers'));
+    expect(match(new Map([...whole(), ...elsewhere])).warnings).toHaveLength(1);
+  });
+
+  it('helpers of quantized weights are not surplus', () => {
+    const tensors = whole();
+    for (const part of ['absmax', 'quant_map', 'quant_state.bitsandbytes__nf4'])
+      tensors.set(`model.layers.0.mlp.up.weight.${part}`, info([1]));
+    tensors.set('model.layers.0.mlp.up.weight', info([24, 1], 'u8'));
+    tensors.set('model.layers.0.attn.q.SCB', info([8])).set('model.layers.0.attn.q.weight_format', info([], 'u8'));
+    expect(match(tensors).warnings).toEqual([]);
+  });
+
+  it('names the shard that an index promised', () => {
+    const absent = new Map([['model.norm.weight', 'model-2.safetensors']]);
+    expect(errorOf(() => match(without('model.norm.weight'), { absent })).message).toMatch(
+      /lacks 1 of 5.*model-2\.safetensors has model\.norm\.weight.*not of the same save/,
+    );
+    expect(match(whole(), { absent: new Map([['mtp.fc', 'model-2.safetensors']]) }).warnings).toEqual([]);
+  });
+
+  it.each([
+    ['a longer vocabulary', embed, [12, 4]],
+    ['another width', 'model.layers.0.mlp.up.weight', [12, 6]],
+    ['one dimension', 'model.layers.0.attn.q.weight', [32]],
+    ['a scalar', 'model.norm.weight', []],
+  ])('%s than config.json says: both shapes are named', (_, name, shape) => {
+    const wanted = whole().get(name)!.shape;
+    const error = errorOf(() => match(whole().set(name, info(shape))));
+    expect(error.message).toContain(`${name} is [${shape.join()}], by config.json [${wanted.join()}]`);
+    expect(error.message).toContain('w.safetensors');
+  });
+});
+
+describe('formats of other libraries', () => {
+  const q = 'model.layers.0.attn.q';
+  const replaced = (parts: Record<string, StoredTensorInfo>) => {
+    const tensors = without(`${q}.weight`);
+    for (const [part, stored] of Object.entries(parts)) tensors.set(`${q}.${part}`, stored);
+    return tensors;
+  };
+  it.each([
+    ['GPTQ', { qweight: info([1, 8]), qzeros: info([1, 1]), scales: info([1, 8]), g_idx: info([4]) }],
+    ['AWQ', { qweight: info([4, 1]), qzeros: info([1, 1]), scales: info([1, 8]) }],
+    ['MLX', { weight: info([8, 1], 'U32'), scales: info([8, 1]), biases: info([8, 1]) }],
+    ['FP8', { weight: info([8, 4], 'F8_E4M3'), weight_scale_inv: info([1, 1]) }],
+    ['FP8', { weight: info([8, 4], 'F8_E4M3') }],
+    ['compressed-tensors', { weight_packed: info([8, 1], 'i32'), weight_scale: info([8, 1]), weight_shape: info([2]) }],
+    ['HQQ', { W_q: info([8, 1], 'u8'), meta: info([1]) }],
+    ['EXL2', { q_weight: info([1, 8]), q_scale: info([1, 1]) }],
+    ['Quanto', { 'weight._data': info([8, 4], 'i8'), 'weight._scale': info([8]) }],
+  ])('%s is named', (name, parts) => {
+    const error = errorOf(() => match(replaced(parts)));
+    expect(error).toBeInstanceOf(UnsupportedError);
+    expect(error.message).toContain(name);
+    expect(error.message).toContain(q);
+    expect(errorOf(() => match(renamed((each) => `language_model.${each}`, replaced(parts)))).message).toContain(name);
+  });
+});

@@ -1,0 +1,182 @@
+// Which stored tensor fills which parameter. One pure function of names, shapes and slots decides it; what the tensors
+// say wins over what config.json says of them, and each such decision is a line for the user.
+import { CheckpointError, UnsupportedError } from '@q/config';
+import type { ParameterSlot } from '@q/tensor';
+import { bnbOwner } from '../bnb/names.js';
+import { countOf, listNames } from '../list-names.js';
+import { foreignFormat, type StoredTensorInfo } from './foreign-formats.js';
+import { choosePrefix, type NameMap } from './prefixes.js';
+
+export type { StoredTensorInfo } from './foreign-formats.js';
+
+export interface MatchRequest {
+  /** Every tensor of the checkpoint, helpers of quantized weights included. */
+  readonly tensors: ReadonlyMap<string, StoredTensorInfo>;
+  /** What must be filled; `tiedTo` where config.json ties weights. */
+  readonly slots: readonly ParameterSlot[];
+  /** Parameters that share memory in models that tie: target to source. */
+  readonly tied?: Readonly<Record<string, string>>;
+  /** Tensors that hold no weights and are passed over without a word. */
+  readonly ignored?: readonly RegExp[];
+  /** Tensors that an index promises and no shard has, with the shard that should. */
+  readonly absent?: ReadonlyMap<string, string>;
+  readonly folder: string;
+}
+
+export interface NameMatch {
+  /** Parameter to stored tensor. Tied parameters whose source is read are not in it. */
+  readonly stored: ReadonlyMap<string, string>;
+  /** Parameters that config.json ties although both are stored: tied if their values are equal. Target to source. */
+  readonly compare: ReadonlyMap<string, string>;
+  readonly warnings: readonly string[];
+}
+
+const op = 'load';
+
+/**
+ * Decides where every parameter comes from.
+ * @throws CheckpointError for parameters that nothing fills (naming them, and a head that Python would fill with random
+ *   numbers), and for shapes that config.json contradicts; UnsupportedError naming a quantized format that Q does not
+ *   read.
+ */
+export function matchNames(request: MatchRequest): NameMatch {
+  const { tensors, slots } = request;
+  const tiedTo = new Map(
+    slots.flatMap((slot) => (slot.kind === 'linear' && slot.tiedTo !== undefined ? [[slot.name, slot.tiedTo]] : [])),
+  );
+  const { map, prefixWarnings } = choosePrefix(
+    tensors,
+    slots.map(({ name }) => name),
+    new Set([...tiedTo.keys(), ...Object.keys(request.tied ?? {})]),
+  );
+  refuseForeign(request, map);
+  const stored = new Map<string, string>();
+  const compare = new Map<string, string>();
+  const warnings = [...prefixWarnings];
+  for (const { name } of slots) if (tensors.has(map(name))) stored.set(name, map(name));
+  for (const [target, source] of tiedTo) {
+    if (stored.has(target) && stored.has(source)) compare.set(target, source);
+    else if (stored.has(target)) {
+      stored.set(source, stored.get(target)!);
+      stored.delete(target);
+      warnings.push(`${source} is not stored; it is read from ${target}, to which config.json ties it`);
+    }
+  }
+  const missing = slots.map(({ name }) => name).filter((name) => !stored.has(name) && !tiedTo.has(name));
+  if (missing.length > 0) throw missingError(request, missing, stored, map);
+  checkShapes(request, stored);
+  return { stored, compare, warnings: [...warnings, ...surplusWarnings(request, stored)] };
+}
+
+/** Throws UnsupportedError when the layers are stored in a format of another library. */
+function refuseForeign({ tensors, slots, folder }: MatchRequest, map: NameMap): void {
+  const layers = slots
+    .filter(({ name }) => name.endsWith('.weight'))
+    .map((slot) => ({ module: map(slot.name).slice(0, -'.weight'.length), slot }));
+  const foreign = foreignFormat(tensors, layers);
+  if (!foreign) return;
+  throw new UnsupportedError(op, `the weights are quantized in a format that cannot be loaded: ${foreign.what}`, {
+    folder,
+    tensor: foreign.tensor,
+    why: 'Q loads float32, float16 and bfloat16, and what bitsandbytes writes (nf4, fp4, int8)',
+    fix: 'take the unquantized checkpoint from which it was made, and quantize it with loadIn4bit or loadIn8bit',
+  });
+}
+
+function missingError(
+  { slots, tied = {}, absent, folder, tensors }: MatchRequest,
+  missing: readonly string[],
+  stored: ReadonlyMap<string, string>,
+  map: NameMap,
+): CheckpointError {
+  const head = missing.find((name) => Object.hasOwn(tied, name) && stored.has(tied[name]));
+  if (head !== undefined && missing.length === 1)
+    return new CheckpointError(op, `${head} is not stored, and config.json does not tie it to ${tied[head]}`, {
+      folder,
+      why: 'Python would fill it with random numbers, and so would every text be',
+      fix: `if the model shares ${tied[head]}, set tie_word_embeddings to true in config.json; else fetch the whole checkpoint`,
+    });
+  const promised = missing.map((name) => [name, absent?.get(map(name))] as const).find(([, shard]) => shard);
+  return new CheckpointError(
+    op,
+    `the checkpoint lacks ${missing.length} of ${slots.length} tensors: ${listNames(missing)}`,
+    {
+      folder,
+      ...(promised && { promised: `the index says that ${promised[1]} has ${promised[0]}` }),
+      why: 'config.json describes a model that has them',
+      has: listNames([...tensors.keys()].filter((name) => bnbOwner(name) === undefined)),
+      fix: promised ? 'index and shards are not of the same save: fetch the checkpoint again' : undefined,
+    },
+  );
+}
+
+/** Whether helpers beside a tensor say that its own shape is that of packed codes. */
+const isPacked = (tensors: MatchRequest['tensors'], name: string): boolean =>
+  tensors.has(`${name}.quant_state.bitsandbytes__nf4`) ||
+  tensors.has(`${name}.quant_state.bitsandbytes__fp4`) ||
+  tensors.has(`${name}.absmax`);
+
+function checkShapes({ tensors, slots, folder }: MatchRequest, stored: ReadonlyMap<string, string>): void {
+  const wrong = slots.flatMap(({ name, shape: wanted }) => {
+    const from = stored.get(name);
+    if (from === undefined || isPacked(tensors, from)) return [];
+    const { shape } = tensors.get(from)!;
+    const equal = shape.length === wanted.length && shape.every((size, axis) => size === wanted[axis]);
+    return equal ? [] : [{ from, shape, wanted }];
+  });
+  if (wrong.length === 0) return;
+  const lines = wrong.map(
+    ({ from, shape, wanted }) => `${from} is [${shape.join()}], by config.json [${wanted.join()}]`,
+  );
+  throw new CheckpointError(op, `a tensor has another shape than the model: ${listNames(lines)}`, {
+    folder,
+    file: tensors.get(wrong[0].from)!.file,
+    tensor: wrong[0].from,
+    got: wrong[0].shape,
+    expected: wrong[0].wanted,
+    why: 'config.json and the weights belong to different models',
+  });
+}
+
+/** Lines about tensors that nothing needs, as Python warns. */
+function surplusWarnings(
+  { tensors, folder, ignored = [] }: MatchRequest,
+  stored: ReadonlyMap<string, string>,
+): string[] {
+  const used = new Set(stored.values());
+  const surplus = [...tensors.keys()].filter(
+    (name) => !used.has(name) && !used.has(bnbOwner(name) ?? name) && !ignored.some((pattern) => pattern.test(name)),
+  );
+  if (surplus.length === 0) return [];
+  const layer = furtherLayer(used, surplus);
+  if (layer !== undefined)
+    throw new CheckpointError(op, `the checkpoint has more layers than config.json says: ${layer}`, {
+      folder,
+      surplus: listNames(surplus),
+      why: 'without its last layers a model writes nonsense: config.json and the weights belong to different models',
+      fix: 'fetch the config.json of these weights, or correct its number of layers',
+    });
+  return [`${countOf(surplus.length, 'tensor')} of the checkpoint that the model does not have: ${listNames(surplus)}`];
+}
+
+/** Names by the numbered block that they are in (`model.layers.3`), without it; no helpers of quantized weights. */
+function blocksOf(names: Iterable<string>): Map<string, Set<string>> {
+  const blocks = new Map<string, Set<string>>();
+  for (const name of names) {
+    const [, block, tail] = /^((?:[^.]+\.)*?\d+)\.(.+)$/.exec(name) ?? [];
+    if (block === undefined || bnbOwner(name) !== undefined) continue;
+    const tails = blocks.get(block);
+    if (tails) tails.add(tail);
+    else blocks.set(block, new Set([tail]));
+  }
+  return blocks;
+}
+
+/** A block of surplus tensors that is built just as those of the model: a layer that config.json does not count. */
+function furtherLayer(used: ReadonlySet<string>, surplus: readonly string[]): string | undefined {
+  const list = (block: string) => block.slice(0, block.lastIndexOf('.'));
+  const shape = (tails: ReadonlySet<string>) => [...tails].sort().join('\n');
+  const known = new Set([...blocksOf(used)].map(([block, tails]) => `${list(block)}\n${shape(tails)}`));
+  const found = [...blocksOf(surplus)].find(([block, tails]) => known.has(`${list(block)}\n${shape(tails)}`));
+  return found?.[0];
+}

@@ -1,0 +1,100 @@
+// What a checkpoint holds for a model, told before any weight is loaded: headers, and a few small tensors.
+import type { QuantizationConfig } from '@q/config';
+import { dtypes, type FloatDType, type ParameterSlot } from '@q/tensor';
+import { read4bitState, recogniseWeight } from '../bnb/recognise.js';
+import type { Checkpoint } from '../checkpoint.js';
+import { matchNames, type NameMatch, type StoredTensorInfo } from './match-names.js';
+import { decideQuantization, type StoredLayer } from './stored-quantization.js';
+import { sameValues } from './values.js';
+
+export interface SurveyOptions {
+  /** `quantization_config` of config.json; while loading also the settings with which to compute. */
+  readonly stored?: QuantizationConfig;
+  /** Parameters that share memory in models that tie: target to source. */
+  readonly tied?: Readonly<Record<string, string>>;
+  /** Entries that hold no weights. */
+  readonly ignored?: readonly RegExp[];
+  /** Modules that stay dense when quantization_config names none. */
+  readonly keepDense?: readonly string[];
+  readonly signal?: AbortSignal;
+}
+
+/** Where each parameter comes from, and how the weights are stored. */
+export interface WeightSurvey {
+  /** Parameter to stored tensor; tied parameters are not in it. */
+  readonly stored: ReadonlyMap<string, string>;
+  /** Parameters that config.json ties, and that have other values of their own: they are not tied. */
+  readonly untied: ReadonlySet<string>;
+  /** The quantization that the tensors have; undefined for a dense model. */
+  readonly quantization: QuantizationConfig | undefined;
+  /** Where the tensors say otherwise than config.json, and what is passed over: a line each. */
+  readonly warnings: readonly string[];
+}
+
+/**
+ * Compares a checkpoint with a model. What the tensors say wins over what config.json says of them; what makes no sense
+ * is an error.
+ * @param slots the model's parameters, with `tiedTo` where config.json ties
+ * @throws CheckpointError for missing and misshapen tensors and for a config of another save; UnsupportedError for
+ *   quantized formats that are not read; the signal's reason on abort.
+ */
+export async function surveyWeights(
+  checkpoint: Checkpoint,
+  slots: readonly ParameterSlot[],
+  options: SurveyOptions = {},
+): Promise<WeightSurvey> {
+  const { stored: stated, tied, ignored, keepDense, signal } = options;
+  const { folder, absent } = checkpoint;
+  const match = matchNames({ tensors: infoOf(checkpoint), slots, tied, ignored, absent, folder });
+  const { stored, untied, warnings } = await settleTies(checkpoint, match, signal);
+  const layers: StoredLayer[] = [];
+  let dtype: FloatDType | undefined;
+  for (const slot of slots) {
+    const name = slot.kind === 'linear' ? stored.get(slot.name) : undefined;
+    if (slot.kind !== 'linear' || name === undefined) continue;
+    const weight = recogniseWeight(checkpoint, name);
+    if (weight.format === 'bnb-4bit') {
+      layers.push({ module: slot.module, format: weight.quantType, nested: weight.nested });
+      if (!stated) dtype ??= (await read4bitState(checkpoint, weight, { signal })).dtype;
+    } else layers.push({ module: slot.module, format: weight.format === 'bnb-int8' ? 'int8' : 'dense' });
+  }
+  const quantization = decideQuantization({ layers, stated, keepDense, dtype: dtype && dtypes[dtype].torch });
+  return {
+    stored,
+    untied,
+    quantization: quantization.config,
+    warnings: [...checkpoint.warnings, ...warnings, ...quantization.warnings],
+  };
+}
+
+/** The slots as the survey found them: those that have values of their own are not tied. */
+export const surveyedSlots = (slots: readonly ParameterSlot[], { untied }: WeightSurvey): ParameterSlot[] =>
+  slots.map((slot) => (slot.kind === 'linear' && untied.has(slot.name) ? { ...slot, tiedTo: undefined } : slot));
+
+function infoOf(checkpoint: Checkpoint): Map<string, StoredTensorInfo> {
+  const tensors = new Map<string, StoredTensorInfo>(checkpoint.tensors);
+  for (const [name, entry] of checkpoint.unsupported) tensors.set(name, { ...entry, dtype: entry.storedDtype });
+  return tensors;
+}
+
+/** Ties what is stored twice with equal values, as transformers 5 does; other values stay apart. */
+async function settleTies(
+  checkpoint: Checkpoint,
+  match: NameMatch,
+  signal?: AbortSignal,
+): Promise<{ stored: Map<string, string>; untied: Set<string>; warnings: string[] }> {
+  const stored = new Map(match.stored);
+  const untied = new Set<string>();
+  const warnings = [...match.warnings];
+  for (const [target, source] of match.compare) {
+    const [a, b] = [checkpoint.tensor(stored.get(target)!), checkpoint.tensor(stored.get(source)!)];
+    if (await sameValues(checkpoint, a, b, { signal })) stored.delete(target);
+    else {
+      untied.add(target);
+      warnings.push(
+        `config.json ties ${target} to ${source}, but the checkpoint has both, with other values: they are not tied`,
+      );
+    }
+  }
+  return { stored, untied, warnings };
+}

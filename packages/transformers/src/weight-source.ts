@@ -1,0 +1,130 @@
+// config.json beside the tensors: what the tensors say wins.
+import { parseModelConfig, QError, type ModelConfig, type QuantizationConfig } from '@q/config';
+import {
+  loadDummy,
+  loadParameters,
+  openCheckpoint,
+  parsePythonJson,
+  pythonJson,
+  quantizerFor,
+  surveyWeights,
+  type Checkpoint,
+  type WeightSurvey,
+} from '@q/loader';
+import { architectureOf, buildModel, parameterSlots } from '@q/models';
+import type { Backend, FloatDType, ParameterSlot } from '@q/tensor';
+import type { LoadModelOptions } from './auto.js';
+import { storedDType } from './dtypes.js';
+import { readRequired } from './files.js';
+
+/** What config.json says; `unread`: why its quantization_config is none that Q knows, and `config` is without it. */
+export interface StatedConfig {
+  readonly config: ModelConfig;
+  readonly unread?: QError;
+}
+
+/** The config of a model whose weights will tell whether a quantization_config that Q does not know is left over. */
+export async function statedConfig(folder: string, options: LoadModelOptions): Promise<StatedConfig> {
+  const { ignoreConfigKeys = [], signal } = options;
+  const text = await readRequired(folder, 'config.json', { signal });
+  try {
+    return { config: parseModelConfig(text, { ignoreConfigKeys }) };
+  } catch (error) {
+    const raw = error instanceof QError ? (parsePythonJson(text, 'config.json') as Record<string, unknown>) : {};
+    if (!(error instanceof QError) || !Object.hasOwn(raw, 'quantization_config')) throw error;
+    const { quantization_config: _, ...rest } = raw;
+    const config = await Promise.resolve()
+      .then(() => parseModelConfig(pythonJson(rest, { indent: 2 }), { ignoreConfigKeys }))
+      .catch(() => {
+        throw error; // something else is wrong as well
+      });
+    return { config, unread: error };
+  }
+}
+
+/** A checkpoint, and the config that its tensors have: what they say wins over config.json. */
+interface WeightSource extends AsyncDisposable {
+  readonly checkpoint: Checkpoint;
+  readonly survey: WeightSurvey;
+  readonly config: ModelConfig;
+}
+
+/**
+ * Opens a checkpoint and compares it with its config.
+ * @throws `unread` unless the weights show that the quantization_config is left over; as surveyWeights
+ */
+export async function openWeights(
+  { config: stated, unread }: StatedConfig,
+  folder: string,
+  { signal, ignoreConfigKeys }: LoadModelOptions,
+  warnings: string[],
+): Promise<WeightSource> {
+  const { tied, ignoredTensors, keepDense } = architectureOf(stated.modelType);
+  const checkpoint = await openCheckpoint(folder, { signal });
+  try {
+    const slots = parameterSlots(buildModel(stated), stated.tieWordEmbeddings ? tied : {});
+    const survey = await surveyWeights(checkpoint, slots, {
+      stored: stated.quantizationConfig ?? undefined,
+      tied,
+      ignored: ignoredTensors,
+      keepDense,
+      signal,
+    }).catch((error: unknown) => {
+      throw unread ?? error;
+    });
+    if (unread && survey.quantization) throw unread;
+    if (unread)
+      warnings.push(`no weight is quantized: the model counts as dense, although config.json says: ${unread.message}`);
+    warnings.push(...survey.warnings);
+    const config = configOfWeights(stated, survey, ignoreConfigKeys);
+    return { checkpoint, survey, config, [Symbol.asyncDispose]: () => checkpoint.close() };
+  } catch (error) {
+    await checkpoint.close();
+    throw error;
+  }
+}
+
+/** The config with quantization and ties as the tensors have them; the same object when it was right about them. */
+function configOfWeights(
+  stated: ModelConfig,
+  { quantization, untied }: WeightSurvey,
+  ignoreConfigKeys: readonly string[] = [],
+): ModelConfig {
+  const requantized = (quantization ?? null) !== stated.quantizationConfig;
+  if (!requantized && untied.size === 0) return stated;
+  const text = stated.toText({
+    ...(requantized && { quantizationConfig: quantization ?? null }),
+    ...(untied.size > 0 && { tieWordEmbeddings: false }),
+  });
+  return parseModelConfig(text, { ignoreConfigKeys });
+}
+
+type FillOptions = Pick<LoadModelOptions, 'signal' | 'onProgress' | 'checkFinite'> & {
+  readonly backend: Backend;
+  readonly dtype: FloatDType | undefined;
+  readonly stored: QuantizationConfig | undefined;
+  readonly wanted: QuantizationConfig | undefined;
+};
+
+/** Fills the slots from the checkpoint, or with random weights when there is none. */
+export async function fillWeights(
+  slots: readonly ParameterSlot[],
+  config: ModelConfig,
+  source: WeightSource | undefined,
+  { wanted, ...options }: FillOptions,
+): Promise<void> {
+  const quantizer = wanted && quantizerFor(wanted, architectureOf(config.modelType).keepDense);
+  const { backend, dtype, stored, signal, onProgress, checkFinite } = options;
+  if (!source) return loadDummy(slots, { backend, dtype: dtype ?? storedDType(config), quantizer, signal });
+  const { checkpoint, survey } = source;
+  await loadParameters(checkpoint, slots, {
+    backend,
+    dtype,
+    quantizer,
+    stored,
+    survey,
+    checkFinite,
+    signal,
+    onProgress,
+  });
+}
