@@ -1,4 +1,5 @@
 // What people put where safetensors and JSON are wanted: recognised and named, with what to do.
+import { basename } from 'node:path';
 import { CheckpointError, UnsupportedError, type QError } from '@q/config';
 
 /** Content that belongs to something else. */
@@ -12,11 +13,11 @@ const headBytes = 512;
 
 const damaged = (kind: ForeignContent['kind'], what: string, why: string, fix: string): ForeignContent => ({
   kind,
-  error: (file) => new CheckpointError(op, `the file is ${what}`, { file, why, fix }),
+  error: (file) => new CheckpointError(op, `${basename(file)} is ${what}`, { file, why, fix }),
 });
 const format = (what: string, fix: string): ForeignContent => ({
   kind: 'format',
-  error: (file) => new UnsupportedError(op, `the file is ${what}`, { file, why: 'Q reads safetensors', fix }),
+  error: (file) => new UnsupportedError(op, `${basename(file)} is ${what}`, { file, why: 'Q reads safetensors', fix }),
 });
 
 /** How a checkpoint of PyTorch becomes one of safetensors. */

@@ -15,7 +15,7 @@ import type { FloatDType, ParameterSlot } from '@q/tensor';
 import { openDevice } from './device.js';
 import { activationDType, cacheDType, floatDType, storedDType } from './dtypes.js';
 import { hubOptionNames, modelFolder, readOptional, readRequired, type HubOptions } from './files.js';
-import { CausalModel } from './model.js';
+import { CausalModel, type ModelParts } from './model.js';
 import { assertModelConfig, placeOnOne, type PlacementOptions } from './placement.js';
 import { quantizationFor, type QuantizationOptions } from './quantization.js';
 import { tokenizerOfModel } from './tokenizer/load.js';
@@ -170,9 +170,7 @@ async function loadModel(
 ): Promise<CausalModel> {
   const settings = checkSettings(options);
   const warnings = [...warningsOfHub, ...stated.warnings.map(({ message }) => message)];
-  const { tokenizer, problem } = await tokenizerOfModel(folder, warnings, { signal: options.signal });
-  const generationConfig = await generationConfigOf(folder, stated, options.signal);
-  warnings.push(...generationWarnings(generationConfig));
+  const settingsOfModel = await readSettings(folder, stated, warnings, options.signal);
   if (unread && settings.dummy) throw unread;
   await using source = settings.dummy
     ? undefined
@@ -202,10 +200,8 @@ async function loadModel(
     warnings.push(...withoutEffect(wanted, slots));
     await fillWeights(slots, config, source, { ...options, backend, dtype, stored, wanted });
     return new CausalModel({
+      ...settingsOfModel,
       config,
-      generationConfig,
-      tokenizer,
-      tokenizerProblem: problem,
       backend,
       model,
       slots,
@@ -225,6 +221,19 @@ async function loadModel(
     await backend.close();
     throw error;
   }
+}
+
+/** What a model's files say beside config.json and the weights. */
+async function readSettings(
+  folder: string | undefined,
+  config: ModelConfig,
+  warnings: string[],
+  signal: AbortSignal | undefined,
+): Promise<Pick<ModelParts, 'tokenizer' | 'tokenizerProblem' | 'generationConfig'>> {
+  const { tokenizer, problem } = await tokenizerOfModel(folder, warnings, { signal });
+  const generationConfig = await generationConfigOf(folder, config, signal);
+  warnings.push(...generationWarnings(generationConfig));
+  return { tokenizer, tokenizerProblem: problem, generationConfig };
 }
 
 /** Modules to skip that are none: an option of the caller without effect, so Node's own warning says it as well. */

@@ -125,13 +125,13 @@ describe('vocabulary files that cannot be read', () => {
   });
 
   it.each(['tokenizer.json', 'vocab.txt', 'tokenizer_config.json', 'special_tokens_map.json'])(
-    'Git LFS pointers and web pages for %s are named',
+    'Git LFS pointers and HTML pages for %s are named',
     async (name) => {
       const files: Record<string, object> = { 'config.json': { model_type: 'bert' } };
       if (name.endsWith('config.json') || name.endsWith('map.json')) files['tokenizer.json'] = {};
       const pointer = `version https://git-lfs.github.com/spec/v1\noid sha256:${'b'.repeat(64)}\nsize 9\n`;
       await expect(load({ ...files, [name]: pointer })).rejects.toThrow(`${name} is a Git LFS pointer`);
-      await expect(load({ ...files, [name]: '<!DOCTYPE html><html></html>' })).rejects.toThrow(`${name} is a web page`);
+      await expect(load({ ...files, [name]: '<!DOCTYPE html><html></html>' })).rejects.toThrow(`${name} is an HTML page`);
     },
   );
 
