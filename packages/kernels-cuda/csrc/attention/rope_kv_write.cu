@@ -43,7 +43,10 @@ __device__ __forceinline__ void rotate_head(const RopeParams& p, const T* from, 
     const int i = (k * 32 + lane) * N;
     if (i >= rotated / 2) break;
     float a[N], b[N], both[2 * N];
-    if (p.interleaved) {
+    if (p.interleaved && N == 1) {  // heads may begin anywhere
+      a[0] = to_float(from[2 * i]);
+      b[0] = to_float(from[2 * i + 1]);
+    } else if (p.interleaved) {
       load(both, from + 2 * i);
 #pragma unroll
       for (int j = 0; j < N; ++j) a[j] = both[2 * j], b[j] = both[2 * j + 1];
@@ -57,7 +60,10 @@ __device__ __forceinline__ void rotate_head(const RopeParams& p, const T* from, 
       a[j] = x * c - y * s;
       b[j] = x * s + y * c;
     }
-    if (p.interleaved) {
+    if (p.interleaved && N == 1) {
+      put(2 * i, a);
+      put(2 * i + 1, b);
+    } else if (p.interleaved) {
 #pragma unroll
       for (int j = 0; j < N; ++j) both[2 * j] = a[j], both[2 * j + 1] = b[j];
       put(2 * i, both);

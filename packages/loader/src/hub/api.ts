@@ -1,4 +1,5 @@
-// What the hub says it has, through @huggingface/hub; the client beneath it decides what goes out and how much comes in.
+// What the hub says it has, through @huggingface/hub; the client beneath it decides what goes out and how much comes
+// in.
 import { CheckpointError } from '@q/config';
 import type { HubClient } from './client.js';
 import { HubFailure } from './failure.js';

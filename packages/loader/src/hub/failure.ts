@@ -1,6 +1,6 @@
 /**
- * What went wrong between this package and a hub. `unreachable`: no answer, or one that broke off; `status`: it answered
- * with an error; `answer`: with something that no hub sends.
+ * What went wrong between this package and a hub. `unreachable`: no answer, or one that broke off; `status`: it
+ * answered with an error; `answer`: with something that no hub sends.
  */
 export type FailureKind = 'unreachable' | 'status' | 'answer';
 
@@ -39,7 +39,8 @@ export class HubFailure extends Error {
 
 /**
  * Whether what is wholly in the cache may stand in: the hub is away, or does not say what it has. As in Python a
- * repository that is not there any more does no harm to what was downloaded, a revision that does not exist is an error.
+ * repository that is not there any more does no harm to what was downloaded, a revision that does not exist is an
+ * error.
  */
 export const mayUseCache = (cause: unknown): boolean =>
   cause instanceof HubFailure &&

@@ -6,7 +6,8 @@ import { temporary } from '../testing.js';
 import { resolveModelFolder } from './resolve.js';
 import { commit, entriesOf, weights } from './testing.js';
 
-// Answers that are right but for a few places: the call ends, with a folder or a typed error, and writes inside the cache.
+// Answers that are right but for a few places: the call ends, with a folder or a typed error, and writes inside the
+// cache.
 const temp = temporary();
 const files = { 'config.json': '{}', 'tokenizer.json': '{}', 'model.safetensors': weights(100) };
 const odd: unknown[] = [

@@ -92,6 +92,15 @@ export const settings: readonly Setting[] = [
     rope: { rotary: 32, interleaved: true },
   },
   {
+    name: 'head 33, interleaved rope, heads that begin at odd elements',
+    sequences: [
+      [19, 19],
+      [45, 1],
+    ],
+    layout: packedQkv(2, 1, 33),
+    rope: { rotary: 6, interleaved: true },
+  },
+  {
     name: 'head 256',
     sequences: [
       [21, 21],

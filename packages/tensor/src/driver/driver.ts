@@ -30,7 +30,9 @@ export interface Driver {
   /**
    * Queues a command: code from `commandCodes`, arguments from `encode` (copied before this returns). Arguments that
    * the table of rules (rules.ts) refuses are a failure 'command' of the queue, or of this call, whose message begins
-   * with the field: no arguments whatever reach memory that they do not name.
+   * with the field: no arguments whatever reach memory that they do not name. Indices inside tensors (block tables,
+   * positions, lengths, rows) come from the engine; the CPU and the reference check them too, a GPU only the ids of
+   * `embedding`.
    */
   submit(code: number, words: Float64Array): void;
   /**

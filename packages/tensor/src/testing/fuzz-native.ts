@@ -81,7 +81,10 @@ class Maker {
   readonly draw: Draw;
   readonly buffers: Uint8Array[] = [];
 
-  constructor(random: Random) {
+  constructor(
+    random: Random,
+    private readonly content: 'random' | 'zero',
+  ) {
     this.draw = new Draw(random);
   }
 
@@ -150,7 +153,7 @@ class Maker {
     const elements =
       count === undefined ? this.loose(name, levels) : Math.min(evaluate(parseExpression(count), scopeOf(levels)), 1e5);
     const content = new Uint8Array(Math.max(elements, 1) * dtypeBytes(dtype));
-    this.fill(name, content, dtype);
+    if (this.content === 'random') this.fill(name, content, dtype);
     this.buffers.push(content);
     const index = this.buffers.length - 1;
     return { buffer: index, offset: 0, bytes: elements * dtypeBytes(dtype), dtypeCode: dtypes[dtype].code };
@@ -255,11 +258,16 @@ function accept(error: unknown): string {
 /**
  * Makes one call of a command out of random numbers, runs it and gives its memory back. The same numbers give the same
  * call.
+ * @param content what tensors hold. `zero` is for GPUs, which trust the indices inside tensors; default `random`
  * @returns what the driver said against it, undefined when it ran
  * @throws what is no {@link DriverFailure}
  */
-export async function fuzzNative(driver: Driver, random: Random): Promise<string | undefined> {
-  const { command, args, buffers } = new Maker(random).plan();
+export async function fuzzNative(
+  driver: Driver,
+  random: Random,
+  content: 'random' | 'zero' = 'random',
+): Promise<string | undefined> {
+  const { command, args, buffers } = new Maker(random, content).plan();
   const ids = buffers.map((content) => {
     const id = driver.alloc(content.byteLength);
     driver.write(id, 0, content);

@@ -131,7 +131,9 @@ describe('vocabulary files that cannot be read', () => {
       if (name.endsWith('config.json') || name.endsWith('map.json')) files['tokenizer.json'] = {};
       const pointer = `version https://git-lfs.github.com/spec/v1\noid sha256:${'b'.repeat(64)}\nsize 9\n`;
       await expect(load({ ...files, [name]: pointer })).rejects.toThrow(`${name} is a Git LFS pointer`);
-      await expect(load({ ...files, [name]: '<!DOCTYPE html><html></html>' })).rejects.toThrow(`${name} is an HTML page`);
+      await expect(load({ ...files, [name]: '<!DOCTYPE html><html></html>' })).rejects.toThrow(
+        `${name} is an HTML page`,
+      );
     },
   );
 
