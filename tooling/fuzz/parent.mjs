@@ -6,6 +6,8 @@ import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 
 const child = fileURLToPath(new URL('child.mjs', import.meta.url));
+/** Generators of inputs that lie in the packages are TypeScript. */
+const tsx = import.meta.resolve('tsx');
 /** Inputs of one process. */
 const batch = 500;
 /** Resident bytes at which a process is stopped. */
@@ -40,10 +42,14 @@ async function runBatch({ deadlineMs, ...input }) {
   rmSync(progressFile, { force: true });
   const faults = [];
   const options = JSON.stringify({ ...input, progressFile });
-  const process_ = spawn(process.execPath, ['--expose-gc', `--max-old-space-size=${heapMegabytes}`, child, options], {
-    stdio: ['ignore', 'ignore', 'pipe', 'ipc'],
-    env: { ...process.env, NODE_OPTIONS: '' },
-  });
+  const process_ = spawn(
+    process.execPath,
+    ['--import', tsx, '--expose-gc', `--max-old-space-size=${heapMegabytes}`, child, options],
+    {
+      stdio: ['ignore', 'ignore', 'pipe', 'ipc'],
+      env: { ...process.env, NODE_OPTIONS: '' },
+    },
+  );
   let stderr = '';
   process_.stderr.on('data', (text) => (stderr = `${stderr}${text}`.slice(-4000)));
   let accepted = 0;

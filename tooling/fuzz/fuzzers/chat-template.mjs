@@ -66,12 +66,14 @@ export default {
   deadlineMs: 15_000,
   async setup(folder) {
     writeFiles(folder, json);
-    return { folder, tokenizer: await AutoTokenizer.fromPretrained(folder) };
+    // Imported here: only the processes that run inputs read TypeScript.
+    const { randomTemplate } = await import('../../../packages/transformers/src/fuzz/template.ts');
+    return { folder, tokenizer: await AutoTokenizer.fromPretrained(folder), randomTemplate };
   },
   good: () => seeds.map((template) => ({ template, messages: chat })),
 
-  make(random) {
-    let template = random.pick(seeds);
+  make(random, { randomTemplate }) {
+    let template = random.chance(0.5) ? random.pick(seeds) : randomTemplate(() => random.next());
     const count = random.int(0, 4);
     for (let i = 0; i < count; i++) template = mutateText(random, template, random.chance(0.8) ? words : seeds);
     return { template, messages: random.chance(0.7) ? chat : plainMessages(mutateJson(random, chat)) };

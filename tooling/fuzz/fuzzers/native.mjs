@@ -117,8 +117,10 @@ export default {
         typeof value === 'number' && !Number.isFinite(value) ? String(value) : value,
       ),
     );
-    if (input.seed !== undefined) await fuzzNative(driver, numbers(input.seed).uniform);
-    else if (input.call) await calls[input.call](driver, input.values);
+    if (input.seed !== undefined) {
+      const refusal = await fuzzNative(driver, numbers(input.seed).uniform);
+      if (refusal !== undefined) throw Object.assign(new Error(refusal), { code: 'command' });
+    } else if (input.call) await calls[input.call](driver, input.values);
     else driver.submit(commandCodes[input.command], encode(input.command, bound(input.args, buffers)));
     await driver.flush();
   },
