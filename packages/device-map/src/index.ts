@@ -7,7 +7,7 @@ export { dtypeBytes, storedBytes } from './dtypes.js';
 export { type Explanation, type Placement, type Rejection, deviceName } from './explain.js';
 export type { Step } from './fill.js';
 export { type InferOptions, type InferredMap, inferAutoDeviceMap } from './infer.js';
-export { checkTiedParametersOnSameDevice, expandDeviceMap, findDevice, loadDevice } from './lookup.js';
+export { checkTiedParametersOnSameDevice, deviceFinder, expandDeviceMap, findDevice, loadDevice } from './lookup.js';
 export { type Strategy, isStrategy, normalizeDeviceMap, planDevice, strategies } from './map-argument.js';
 export { type MaxMemory, type MaxMemoryOptions, getMaxMemory } from './max-memory.js';
 export { formatSize, parseSize } from './parse-size.js';

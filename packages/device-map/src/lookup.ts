@@ -16,7 +16,13 @@ const climb = (map: DeviceMap, name: string): Device | undefined => {
  * The device of a parameter, buffer or module: its own key or the nearest above it; undefined when the map does not
  * cover it. Source: accelerate `_get_param_device`.
  */
-export const findDevice = (map: DeviceMapInput, name: string): Device | undefined => climb(record(map), name);
+export const findDevice = (map: DeviceMapInput, name: string): Device | undefined => deviceFinder(map)(name);
+
+/** {@link findDevice} for many names: the map is read once. */
+export const deviceFinder = (map: DeviceMapInput): ((name: string) => Device | undefined) => {
+  const devices = record(map);
+  return (name) => climb(devices, name);
+};
 
 /**
  * The device of each name, as transformers expands a map: the key with the most components, then the longest, that the

@@ -5,7 +5,7 @@ import { cleanDeviceMap } from './clean-map.js';
 import { type Explanation, type Placement, givenPlacements, placementTable, placementsOf } from './explain.js';
 import { type Filling, fill } from './fill.js';
 import { tieMessages, untiedMessage } from './infer.js';
-import { checkTiedParametersOnSameDevice, findDevice } from './lookup.js';
+import { checkTiedParametersOnSameDevice, deviceFinder } from './lookup.js';
 import { type Strategy, isStrategy, normalizeDeviceMap, planDevice } from './map-argument.js';
 import { getMaxMemory } from './max-memory.js';
 import { type PlanRequest, checkRequest } from './request.js';
@@ -167,10 +167,8 @@ const bestEffort = (subject: Subject, strategy: Strategy): Decision => {
   for (let hostCache = 0; ;) {
     const aside = new Map(reserves).set(host, (reserves.get(host) ?? 0) + hostCache);
     const decision = fillBudgets(subject, strategy, lessReserves(given.budgets, aside));
-    const onDisk = [...caches].reduce(
-      (sum, [path, bytes]) => (findDevice(decision.deviceMap, path) === 'disk' ? sum + bytes : sum),
-      0,
-    );
+    const deviceOf = deviceFinder(decision.deviceMap);
+    const onDisk = [...caches].reduce((sum, [path, bytes]) => (deviceOf(path) === 'disk' ? sum + bytes : sum), 0);
     if (onDisk > hostCache) {
       hostCache = onDisk;
       continue;
@@ -319,7 +317,7 @@ const finish = ({ tree, measure, sizes, caches, whole, conversion }: Subject, de
     adjusted,
     notConverted: conversion?.notConverted ?? null,
     converted: conversion?.converted ?? null,
-    deviceOf: (name) => findDevice(deviceMap, name),
+    deviceOf: deviceFinder(deviceMap),
     explain: () => {
       const rows = placements();
       return { placements: rows, table: placementTable(rows) };

@@ -10,7 +10,7 @@ import {
   type QuantizationConfig,
 } from '@q/config';
 import {
-  findDevice,
+  deviceFinder,
   isStrategy,
   normalizeDeviceMap,
   planDevice,
@@ -158,7 +158,8 @@ function planWithCache(config: ModelConfig, request: PlanRequest, options: PlanO
   for (;;) {
     const plan = refusedOr(planOnce);
     const { deviceMap } = plan instanceof PlanRefusedError ? plan.plan : plan;
-    const more = layers.filter(({ path }) => !onHost.has(path) && typeof findDevice(deviceMap, path) !== 'number');
+    const deviceOf = deviceFinder(deviceMap);
+    const more = layers.filter(({ path }) => !onHost.has(path) && typeof deviceOf(path) !== 'number');
     if (bytesOn('cpu') === bytesOn('gpu') || more.length === 0) {
       if (plan instanceof PlanRefusedError) throw plan;
       return plan;

@@ -36,6 +36,7 @@ const seeds = [
 const plan = { maxMemory: { 0: '1GiB', cpu: '1GiB' }, context: 16, batch: 2, quantizedOffload: true };
 
 export default {
+  deadlineMs: 20_000,
   good: () => [{ 'config.json': Buffer.from(JSON.stringify(llamaConfig)) }],
 
   make: (random) => ({ 'config.json': mutateJsonFile(random, random.pick(seeds)) }),
