@@ -53,7 +53,7 @@ export class Tokenizer implements TokenDecoder {
    * @throws CheckpointError that names the file and the section that is wrong
    */
   constructor(tokenizerJson: Readonly<Record<string, unknown>>, config?: Readonly<Record<string, unknown>>);
-  /** Of parts that were made elsewhere. An overload of its own, since only a whole declaration can be left out. @internal */
+  /** Of parts made elsewhere; an overload, since only a whole declaration can be left out of the types. @internal */
   constructor(
     tokenizerJson: Readonly<Record<string, unknown>>,
     config: Readonly<Record<string, unknown>>,
