@@ -18,8 +18,8 @@ import { storedDType } from './dtypes.js';
 import { readRequired } from './files.js';
 
 /**
- * What config.json says; `unread`: why what it says of quantized weights is nothing that Q knows, and `config` is without
- * it.
+ * What config.json says; `unread`: why what it says of quantized weights is nothing that Q knows, and then `config` is
+ * without it.
  */
 export interface StatedConfig {
   readonly config: ModelConfig;
