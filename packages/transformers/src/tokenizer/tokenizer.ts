@@ -52,10 +52,16 @@ export class Tokenizer implements TokenDecoder {
    * @param config contents of `tokenizer_config.json`
    * @throws CheckpointError that names the file and the section that is wrong
    */
+  constructor(tokenizerJson: Readonly<Record<string, unknown>>, config?: Readonly<Record<string, unknown>>);
+  /** @internal */
+  constructor(
+    tokenizerJson: Readonly<Record<string, unknown>>,
+    config: Readonly<Record<string, unknown>>,
+    parts: TokenizerParts,
+  );
   constructor(
     tokenizerJson: Readonly<Record<string, unknown>>,
     readonly config: Readonly<Record<string, unknown>> = {},
-    /** @internal */
     parts: TokenizerParts = partsOf(tokenizerJson, config),
   ) {
     this.#parts = parts;
