@@ -28,6 +28,12 @@ export function assertInteger(
   throw new ConfigError(op, `${name} is ${describeValue(value)}`, { why: `it must be a whole number ${range}` });
 }
 
+/** @throws ConfigError unless it is a function or undefined. */
+export function assertCallback(op: string, name: string, value: unknown): void {
+  if (value === undefined || typeof value === 'function') return;
+  throw new ConfigError(op, `${name} is ${describeValue(value)}`, { fix: 'give a function, or leave it out' });
+}
+
 /** @throws ConfigError unless it is an AbortSignal or undefined. */
 export function assertSignal(op: string, signal: unknown): asserts signal is AbortSignal | undefined {
   if (signal === undefined || signal instanceof AbortSignal) return;

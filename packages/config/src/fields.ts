@@ -1,4 +1,5 @@
 import type { z } from 'zod';
+import { describeValue } from './checks.js';
 import { ConfigError } from './errors.js';
 import { assertKnownKeys } from './names.js';
 import type { ConfigWarning, JsonObject, JsonValue, Parsed, ParsedText, ReadOptions } from './json.js';
@@ -45,9 +46,23 @@ export interface ConfigObject {
   toText(): string;
 }
 
-/** A value in a message; files may hold long ones. */
+/** Numbers that JSON has not, as they are written in code. */
+const asWritten = (value: unknown): unknown =>
+  typeof value === 'bigint' ? `${value}n` : typeof value === 'number' && !Number.isFinite(value) ? `${value}` : value;
+
+function textOf(value: unknown): string {
+  if (value === undefined) return 'missing';
+  if (typeof value === 'number' || typeof value === 'bigint') return String(asWritten(value));
+  try {
+    return JSON.stringify(value, (_, each: unknown) => asWritten(each)) ?? describeValue(value);
+  } catch {
+    return describeValue(value); // it holds itself
+  }
+}
+
+/** A value in a message; files may hold long ones, and callers what no file can. */
 export function show(value: unknown): string {
-  const text = value === undefined ? 'missing' : (JSON.stringify(value) ?? String(value));
+  const text = textOf(value);
   return text.length > 100 ? `${text.slice(0, 97)}...` : text;
 }
 

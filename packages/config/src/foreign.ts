@@ -99,6 +99,9 @@ const KEYS: Readonly<Record<string, string>> = {
   gguf_file: 'GGUF (llama.cpp)',
 };
 
+/** All keys of config.json in which a program says how it quantized the weights. */
+export const WEIGHT_FORMAT_KEYS: readonly string[] = ['quantization_config', 'quantization', ...Object.keys(KEYS)];
+
 const saysSomething = (value: JsonValue | undefined): boolean =>
   value !== undefined &&
   value !== null &&

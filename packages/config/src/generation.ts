@@ -20,7 +20,7 @@ import { assertKnownKeys } from './names.js';
 const op = 'GenerationConfig';
 
 const fail = (field: string, value: unknown, why: string, fix?: string): never => {
-  throw new ConfigError(op, `${field} is ${JSON.stringify(value)}`, { why, fix });
+  throw new ConfigError(op, `${field} is ${show(value)}`, { why, fix });
 };
 
 /** Combinations that cannot work. */
@@ -30,12 +30,7 @@ function checkCombinations(o: GenerationOptions): void {
   if (o.doSample === true && o.temperature === 0)
     fail('temperature', 0, 'must be greater than 0 when sampling', 'set doSample to false for greedy decoding');
   if (sequences > 1 && beams === 1 && o.doSample !== true) {
-    fail(
-      'numReturnSequences',
-      sequences,
-      'greedy decoding gives one sequence',
-      'set doSample to true or numBeams above 1',
-    );
+    fail('numReturnSequences', sequences, 'greedy decoding gives one sequence', 'set doSample to true');
   }
   if (beams > 1 && sequences > beams) fail('numReturnSequences', sequences, `must be at most numBeams (${beams})`);
   for (const field of ['forcedBosTokenId', 'forcedEosTokenId'] as const) {
@@ -108,7 +103,7 @@ const CONDITIONAL: readonly Conditional[] = [
 function findIneffective(o: GenerationOptions, given?: ReadonlySet<string>): ConfigWarning[] {
   const found: ConfigWarning[] = [];
   const add = (field: GenerationOptionName, why: string): void => {
-    found.push({ code: 'ignored', field, message: `[${op}] ${field} is ${JSON.stringify(o[field])}; ${why}` });
+    found.push({ code: 'ignored', field, message: `[${op}] ${field} is ${show(o[field])}; ${why}` });
   };
   for (const { fields, neutral = {}, mode, acts, why } of CONDITIONAL) {
     if (acts(o)) continue;

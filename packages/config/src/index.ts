@@ -1,5 +1,6 @@
 export * from './errors.js';
-export { assertInteger, assertSignal, describeValue } from './checks.js';
+export { WEIGHT_FORMAT_KEYS } from './foreign.js';
+export { assertCallback, assertInteger, assertSignal, describeValue } from './checks.js';
 export * from './limits.js';
 export { printable } from './printable.js';
 export { assertKnownKeys, didYouMean, nearest } from './names.js';

@@ -18,7 +18,7 @@ const HARMLESS = new Set(
     'output_hidden_states output_scores return_dict return_dict_in_generate torchscript use_bfloat16 tf_legacy_loss id2label label2id',
     'num_labels problem_type finetuning_task task_specific_params tokenizer_class prefix decoder_start_token_id',
     'chunk_size_feed_forward cross_attention_hidden_size auto_map name_or_path max_sequence_length model_max_length',
-    'is_llama_config transformers.js_config unsloth_version unsloth_fixed max_length min_length',
+    'is_llama_config is_decoder transformers.js_config unsloth_version unsloth_fixed max_length min_length',
     'do_sample early_stopping num_beams num_beam_groups diversity_penalty temperature top_k top_p typical_p repetition_penalty',
     'length_penalty no_repeat_ngram_size encoder_no_repeat_ngram_size bad_words_ids num_return_sequences',
     'remove_invalid_values exponential_decay_length_penalty suppress_tokens begin_suppress_tokens',
@@ -126,7 +126,6 @@ export function changesTheMaths(key: string, value: JsonValue, raw: JsonObject):
 
 // Keys that Q knows and does not compute: refused as unsupported unless they hold this value.
 const UNSUPPORTED: Readonly<Record<string, JsonValue>> = {
-  is_decoder: false,
   is_encoder_decoder: false,
   add_cross_attention: false,
   tie_encoder_decoder: false,

@@ -1,6 +1,6 @@
 import { expect, test } from 'vitest';
 import { parseModelConfig } from './model-config.js';
-import { maxContext } from './rope.js';
+import { maxContext } from './max-context.js';
 
 const base = {
   architectures: ['LlamaForCausalLM'],

@@ -161,7 +161,7 @@ describe('strictness', () => {
   });
 
   test('harmless and private keys are accepted', () => {
-    expect(llama({ is_decoder: false, id2label: {}, temperature: 0.7, pruned_heads: {} }).warnings).toEqual([]);
+    expect(llama({ is_decoder: true, id2label: {}, temperature: 0.7, pruned_heads: {} }).warnings).toEqual([]);
     expect(llama({ _name_or_path: 'x' }).warnings).toEqual([]);
   });
 

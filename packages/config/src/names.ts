@@ -46,9 +46,17 @@ export function closest(name: string, candidates: Iterable<string>, most: number
   return best;
 }
 
+/** The shortest candidate that a name is the end of: `dtype` of `torchDtype`. */
+function fullNameOf(name: string, candidates: readonly string[]): string | undefined {
+  const part = plain(name);
+  if (part.length < 4) return undefined;
+  const longer = candidates.filter((each) => plain(each).endsWith(part));
+  return longer.sort((a, b) => a.length - b.length)[0];
+}
+
 /** The sentence `did you mean X?`, or the list of the valid names when nothing is close. */
 export function didYouMean(name: string, candidates: readonly string[]): string {
-  const close = nearest(name, candidates);
+  const close = nearest(name, candidates) ?? fullNameOf(name, candidates);
   return close === undefined ? `valid names: ${candidates.join(', ')}` : `did you mean ${close}?`;
 }
 

@@ -1,4 +1,4 @@
-import { ConfigError } from '@q/config';
+import { ConfigError, describeValue } from '@q/config';
 import { parseSize } from './parse-size.js';
 import { type Budgets, type ByteBudgets, type Device, type DeviceReport, type Message, budgetPairs } from './types.js';
 import { type Rules, type Wiring, rulesOf } from './wiring/rules.js';
@@ -27,6 +27,11 @@ const order: readonly Device[] = ['mps', 'cpu', 'disk'];
 export const getMaxMemory = (maxMemory: Budgets | null | undefined, options: MaxMemoryOptions = {}): MaxMemory => {
   const rules = rulesOf(options.wiring ?? 'accelerate');
   if (maxMemory === null || maxMemory === undefined) return detected(options.devices, rules);
+  if (typeof maxMemory !== 'object')
+    throw new ConfigError('getMaxMemory', `maxMemory is ${describeValue(maxMemory)}`, {
+      rule: 'invalid_size',
+      fix: 'say it for each device, such as { 0: "10GiB", cpu: "30GiB" }',
+    });
   const given = budgetPairs(maxMemory).map(([device, size]): [Device, number] => [device, budgetBytes(device, size)]);
   for (const [device] of given) {
     if (!Number.isInteger(device) && !order.includes(device)) {
@@ -50,7 +55,7 @@ export const getMaxMemory = (maxMemory: Budgets | null | undefined, options: Max
 };
 
 const budgetBytes = (device: Device, size: number | string): number => {
-  if (typeof size === 'string') return parseSize(size);
+  if (typeof size === 'string') return parseSize(size, `maxMemory of ${device}`);
   if (Number.isFinite(size) && size >= 0) return size;
   throw new ConfigError('getMaxMemory', 'not a budget', {
     rule: 'invalid_size',

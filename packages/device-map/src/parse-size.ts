@@ -7,12 +7,13 @@ const pattern = /^\s*([+-]?(?:\d+(?:_\d+)*\.?(?:\d+(?:_\d+)*)?|\.\d+(?:_\d+)*)(?
  * Bytes of a size: an integer is bytes; text has a unit, `KB MB GB` (powers of 1000) or `KiB MiB GiB` (powers of 1024),
  * in any case. A lower-case `b` after K, M or G without the `i` means bits: `"8Gb"` is 1e9 bytes. Fractions of a byte
  * are cut off. Source: accelerate `convert_file_size_to_int`.
+ * @param name what it is the size of, for the error
  * @throws ConfigError (`fields.rule` is `invalid_size`) for anything else, also negative and infinite sizes
  */
-export const parseSize = (size: number | string): number => {
+export const parseSize = (size: number | string, name?: string): number => {
   const bytes = typeof size === 'number' ? size : textBytes(size);
   if (!Number.isInteger(bytes) || bytes < 0) {
-    throw new ConfigError('parseSize', 'not a size', {
+    throw new ConfigError('parseSize', name === undefined ? 'not a size' : `${name} is not a size`, {
       rule: 'invalid_size',
       size,
       why: 'a size is a non-negative integer of bytes or a number with a unit',

@@ -18,6 +18,9 @@ import type { Sequence } from './sequence.js';
  */
 const greedyTemperature = 1e-5;
 
+/** Larger numbers would be infinity in float32, and so no temperature and no penalty. */
+const largestFloat = 2 ** 128 - 2 ** 104;
+
 const iota = (count: number) => Int32Array.from({ length: count }, (_, i) => i);
 
 /** Whether any sequence needs its earlier tokens on the device. */
@@ -32,10 +35,10 @@ function samplingValues(sequences: readonly Sequence[], historyCapacity: number)
     sequences.forEach(({ request, newIds }, row) => history.set([...request.ids, ...newIds], row * historyCapacity));
   return {
     floats: options.flatMap(({ temperature, topP, minP, repetitionPenalty }) => [
-      temperature,
+      Math.min(temperature, largestFloat),
       topP,
       minP,
-      repetitionPenalty,
+      Math.min(Math.max(repetitionPenalty, 1 / largestFloat), largestFloat),
     ]),
     ints: options.flatMap(({ doSample, temperature, topK, seed }) => [
       Number(doSample && temperature >= greedyTemperature),

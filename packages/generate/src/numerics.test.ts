@@ -101,3 +101,13 @@ it('takes the likeliest token at temperatures too small to divide by', async () 
     );
   await engine.dispose();
 });
+
+it('takes any token at temperatures that float32 cannot hold, as at the largest that it can', async () => {
+  const engine = engineWith();
+  const tokens = (temperature: number) =>
+    collect(engine.run([request([1, 2], 12, { sampling: { ...sampled, temperature } })]));
+  const flat = await tokens(1e30);
+  for (const temperature of [3.4e38, 3.5e38, 1e39, Number.MAX_VALUE]) expect(await tokens(temperature)).toEqual(flat);
+  expect(flat).not.toEqual(await collect(engine.run([request([1, 2], 12)])));
+  await engine.dispose();
+});

@@ -1,4 +1,5 @@
 import {
+  assertCallback,
   assertInteger,
   assertKnownKeys,
   assertSignal,
@@ -127,11 +128,18 @@ export const AutoModelForCausalLM = {
 
 /** What can be told before anything is read. @throws ConfigError */
 function checkLoadOptions(op: string, options: LoadModelOptions): void {
+  const setting = Object.keys(options ?? {}).find((name) => /^(bnb4bit|llmInt8)[A-Z]/.test(name));
+  if (setting !== undefined)
+    throw new ConfigError(op, `${setting} is an option of quantizationConfig`, {
+      fix: `give quantizationConfig: new BitsAndBytesConfig({ loadIn4bit: true, ${setting}: ... }), or loadIn8bit in it`,
+    });
   assertKnownKeys(op, options, loadOptionNames);
-  const { maxBatchSize, threads, checkFinite, signal } = options;
+  const { maxBatchSize, threads, checkFinite, signal, onProgress, onWarning } = options;
   if (maxBatchSize !== undefined) assertInteger('fromPretrained', 'maxBatchSize', maxBatchSize);
   if (threads !== undefined) assertInteger('fromPretrained', 'threads', threads);
   assertSignal('fromPretrained', signal);
+  assertCallback('fromPretrained', 'onProgress', onProgress);
+  assertCallback('fromPretrained', 'onWarning', onWarning);
   if (checkFinite !== undefined && typeof checkFinite !== 'boolean')
     throw new ConfigError('fromPretrained', `checkFinite is ${describeValue(checkFinite)}`, {
       fix: 'give true or false',

@@ -208,10 +208,60 @@ describe('wrong arguments', () => {
     [{ threads: 4n }, /threads is 4n/],
     [{ checkFinite: 1 }, /checkFinite is 1/],
     [{ signal: 'x' }, /signal is "x"/],
+    [{ onProgress: 'x' }, /onProgress is "x"/],
+    [{ onWarning: [] }, /onWarning is an empty list/],
+    [{ loadIn4bit: 'yes' }, /loadIn4bit is "yes"/],
+    [{ quantizationConfig: { loadIn4bit: true } }, /quantizationConfig is an object; give a BitsAndBytesConfig/],
+    [{ quantizationConfig: 'nf4' }, /quantizationConfig is "nf4"/],
+    [{ loadIn4bit: true, bnb4bitQuantType: 'nf4' }, /bnb4bitQuantType is an option of quantizationConfig/],
+    [{ dtype: 'float16' }, /did you mean torchDtype/],
+    [{ deviceMap: 'auto', maxMemory: '8GB' }, /maxMemory is "8GB"/],
+    [{ deviceMap: 'auto', maxMemory: { cpu: 'all' } }, /maxMemory of cpu is not a size/],
   ])('options of fromPretrained: %o', async (wrong, message) => {
     const call = AutoModelForCausalLM.fromPretrained('@q/nano', wrong as object);
     await expect(call).rejects.toThrow(ConfigError);
     await expect(call).rejects.toThrow(message);
+  });
+
+  it.each([
+    [undefined, {}, /the folder is undefined/],
+    ['', {}, /the folder is ""/],
+    [new URL('file:///tmp/x'), {}, /the folder is an URL/],
+    ['x', null, /must be an object/],
+    ['x', { maxShardSize: 'big' }, /\[maxShardSize\] "big" is not a size/],
+    ['x', { maxShardSize: 5n }, /\[maxShardSize\] 5n is not a size/],
+    ['x', { onProgress: 1 }, /onProgress is 1/],
+    ['x', { signal: {} }, /signal is an object/],
+  ])('savePretrained(%o, %o)', async (folder, rest, message) => {
+    await using model = await load();
+    const call = model.savePretrained(folder as string, rest as object);
+    await expect(call).rejects.toThrow(ConfigError);
+    await expect(call).rejects.toThrow(message);
+  });
+
+  it('getMemoryFootprint', async () => {
+    await using model = await load();
+    for (const wrong of [null, 5, { returnBuffer: false }])
+      expect(() => model.getMemoryFootprint(wrong as object)).toThrow(ConfigError);
+  });
+
+  it('numbers and values that no JSON has are named as they are', async () => {
+    await using model = await load();
+    const cyclic: unknown[] = [];
+    cyclic.push(cyclic);
+    const wrong: [object, RegExp][] = [
+      [{ maxNewTokens: Infinity }, /maxNewTokens is Infinity/],
+      [{ topP: -Infinity }, /topP is -Infinity/],
+      [{ stopStrings: [5n] }, /stopStrings is \["5n"\]/],
+      [{ stopStrings: cyclic }, /stopStrings is a list/],
+      [{ stopStrings: () => 'a' }, /stopStrings is a function/],
+      [{ numReturnSequences: 2 }, /greedy decoding gives one sequence; set doSample to true$/],
+    ];
+    for (const [more, message] of wrong) {
+      const call = model.generate({ inputIds: [[1]], ...more });
+      await expect(call).rejects.toThrow(ConfigError);
+      await expect(call).rejects.toThrow(message);
+    }
   });
 
   it('openDevice, planFor and fromConfig', async () => {

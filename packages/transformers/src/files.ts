@@ -1,5 +1,5 @@
 import { join } from 'node:path';
-import { CheckpointError, ConfigError, describeValue } from '@q/config';
+import { assertCallback, CheckpointError, ConfigError, describeValue } from '@q/config';
 import {
   checkNoSaveIsOpen,
   loaderLimits,
@@ -61,8 +61,8 @@ export async function modelFolder(idOrPath: string, options: ModelFolderOptions 
     });
   if (idOrPath === '@q/nano') return nanoFolder();
   const { revision, cacheDir, localFilesOnly, token, fetch, hubLimits, onDownload, signal, files, onWarning } = options;
-  if (onDownload !== undefined && typeof onDownload !== 'function')
-    throw new ConfigError('fromPretrained', 'onDownload must be a function', { got: typeof onDownload });
+  assertCallback('fromPretrained', 'onDownload', onDownload);
+  assertCallback('fromPretrained', 'onWarning', onWarning);
   const folder = await resolveModelFolder(idOrPath, {
     revision,
     cacheDir,

@@ -5,7 +5,10 @@ import { describe, expect, it } from 'vitest';
 import { requestsFor, type GenerateOptions } from './generation-options.js';
 import type { Tokenizer } from './tokenizer/tokenizer.js';
 
-const tokenizer = { encode: (text: string) => Array.from(text, (_, i) => i) } as unknown as Tokenizer;
+const tokenizer = {
+  encode: (text: string) => Array.from(text, (_, i) => i),
+  decode: (ids: readonly number[]) => ids.map(() => 'a').join(''),
+} as unknown as Tokenizer;
 const context = { tokenizer, vocabSize: 100, maxContext: 64 };
 
 const requests = (options: GenerateOptions, file: Partial<GenerationOptions> = {}): GenerationRequest[] =>
@@ -168,7 +171,7 @@ const messageOf = (call: () => unknown): string => {
 
 describe('inputs', () => {
   it.each([
-    [{}, /0 of inputIds, prompt and prompts/],
+    [{}, /0 of inputIds, prompt, prompts and messages/],
     [{ prompt: 'a', prompts: ['b'] }, /2 of inputIds/],
     [{ prompt: 5 }, /prompt is 5/],
     [{ prompt: null }, /prompt is null/],

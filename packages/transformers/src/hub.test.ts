@@ -74,7 +74,7 @@ it('a model reports its download, and says when it comes from the cache because 
 it.each([
   [{ hubLimits: { maxRetry: 1 } }, /maxRetries/],
   [{ fetch: 5 }, /fetch must be a function/],
-  [{ onDownload: true }, /onDownload must be a function/],
+  [{ onDownload: true }, /onDownload is true; give a function/],
   [{ proxy: 'x' }, /proxy/],
 ])('options are checked: %j', async (options, message) => {
   const call = AutoTokenizer.fromPretrained('org/llama', { cacheDir, ...options } as never);

@@ -1,4 +1,5 @@
 import {
+  assertCallback,
   assertKnownKeys,
   assertSignal,
   ConfigError,
@@ -200,8 +201,7 @@ export class CausalModel implements AsyncDisposable {
     assertKnownKeys('score', options, ['signal', 'onWindow']);
     const { signal, onWindow } = options;
     assertSignal('score', signal);
-    if (onWindow !== undefined && typeof onWindow !== 'function')
-      throw new ConfigError('score', `onWindow is ${describeValue(onWindow)}`, { fix: 'give a function' });
+    assertCallback('score', 'onWindow', onWindow);
     const { model, engine } = this.#parts;
     const ended = AbortSignal.any([this.#closing.signal, ...(signal ? [signal] : [])]);
     return scoreWindows(model, this.backend, windows, { dtype: engine.dtype, signal: ended, onWindow });
@@ -211,8 +211,10 @@ export class CausalModel implements AsyncDisposable {
    * Bytes of parameters and buffers as Python's `get_memory_footprint()` counts them: codes of quantized weights, but
    * not their scales. {@link weightBytes} is what they really take.
    */
-  getMemoryFootprint({ returnBuffers = true }: { returnBuffers?: boolean } = {}): number {
+  getMemoryFootprint(options: { returnBuffers?: boolean } = {}): number {
     this.#assertLive('getMemoryFootprint');
+    assertKnownKeys('getMemoryFootprint', options, ['returnBuffers']);
+    const { returnBuffers = true } = options;
     const { slots, model } = this.#parts;
     const parameters = slots.reduce((sum, slot) => {
       if (slot.kind === 'tensor') return sum + slot.current().bytes;
@@ -267,6 +269,7 @@ export class CausalModel implements AsyncDisposable {
 
   /** Bytes of cache for each token of context and sequence. */
   get cacheBytesPerToken(): number {
+    this.#assertLive('cacheBytesPerToken');
     const { model, engine } = this.#parts;
     return model.kvShapes.reduce(
       (sum, { numKvHeads, headDim }) => sum + 2 * numKvHeads * headDim * dtypeBytes(engine.kvDtype ?? engine.dtype),
@@ -280,10 +283,12 @@ export class CausalModel implements AsyncDisposable {
    * failure leaves it as it was, and a process that is killed leaves the old model, the new one, or a folder that
    * loading refuses.
    * @returns names of the files
+   * @throws ConfigError for a folder that is no path and for options; DisposedError; the signal's reason on abort
    */
   async savePretrained(folder: string, options: SaveOptions = {}): Promise<string[]> {
     this.#assertLive('savePretrained');
     assertKnownKeys('savePretrained', options, ['maxShardSize', 'signal', 'onProgress']);
+    checkSaveArguments(folder, options);
     const { config, slots, quantizationConfig, generationConfig, folder: source } = this.#parts;
     const tensors = new Map((await storedTensors(slots)).map((tensor) => [tensor.name, tensor]));
     const writer = new SafetensorsWriter(folder, options);
@@ -332,6 +337,16 @@ export class CausalModel implements AsyncDisposable {
   #assertLive(op: string): void {
     if (this.#disposing) throw new DisposedError(op, 'the model was disposed', { fix: 'load it again' });
   }
+}
+
+/** @throws ConfigError */
+function checkSaveArguments(folder: unknown, { signal, onProgress }: SaveOptions): void {
+  if (typeof folder !== 'string' || folder.trim() === '')
+    throw new ConfigError('savePretrained', `the folder is ${describeValue(folder)}`, {
+      fix: 'give the path of a folder; it is made where there is none',
+    });
+  assertSignal('savePretrained', signal);
+  assertCallback('savePretrained', 'onProgress', onProgress);
 }
 
 /** What `fn` gives or throws, for later. */

@@ -1,6 +1,7 @@
 import {
   BitsAndBytesConfig,
   ConfigError,
+  describeValue,
   UnsupportedError,
   type BitsAndBytesOptions,
   type ModelConfig,
@@ -35,6 +36,7 @@ export function quantizationFor(
   { loadIn8bit = false, loadIn4bit = false, quantizationConfig }: QuantizationOptions,
   op = 'fromPretrained',
 ): QuantizationDecision {
+  checkOptions(op, { loadIn8bit, loadIn4bit, quantizationConfig });
   if (quantizationConfig && (loadIn8bit || loadIn4bit)) {
     throw new ConfigError(op, 'quantizationConfig is given beside loadIn8bit or loadIn4bit', {
       fix: 'say all in quantizationConfig',
@@ -47,6 +49,20 @@ export function quantizationFor(
   if (!stored) return { wanted, warnings: [] };
   if (!wanted) return { stored, warnings: [] };
   return withSettings(stored, wanted as BitsAndBytesConfig, op);
+}
+
+/** @throws ConfigError for options that are of another kind */
+function checkOptions(op: string, { quantizationConfig, ...flags }: QuantizationOptions): void {
+  for (const [name, value] of Object.entries(flags))
+    if (typeof value !== 'boolean')
+      throw new ConfigError(op, `${name} is ${describeValue(value)}`, { fix: 'give true or false' });
+  const given: unknown = quantizationConfig;
+  const { quantMethod, toText } = (given ?? {}) as Partial<QuantizationConfig>;
+  const isConfig = typeof quantMethod === 'string' && typeof toText === 'function';
+  if ((given ?? null) === null || isConfig) return;
+  throw new ConfigError(op, `quantizationConfig is ${describeValue(given)}`, {
+    fix: 'give a BitsAndBytesConfig: new BitsAndBytesConfig({ loadIn4bit: true })',
+  });
 }
 
 function refuseGptq(config: QuantizationConfig | undefined, op: string): void {

@@ -125,6 +125,15 @@ describe('quantization', () => {
     }
   });
 
+  it('nor what other programs write beside it', async () => {
+    for (const key of ['quantization', 'compression_config', 'hqq_config']) {
+      const folder = await changed('llama', { config: (config) => (config[key] = { group_size: 64, bits: 4 }) });
+      const { linears, warnings, saved } = await loadTwice(folder);
+      expect([Object.keys(linears), saved[key]]).toEqual([['dense'], undefined]);
+      expect(warnings).toEqual([expect.stringMatching(/no weight is quantized: the model counts as dense, although/)]);
+    }
+  });
+
   it('... and the caller may quantize it', async () => {
     const folder = await changed('llama', { config: (config) => (config.quantization_config = nf4) });
     const { method, linears } = await load(folder, { loadIn8bit: true });

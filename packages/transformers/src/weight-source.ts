@@ -1,5 +1,5 @@
 // config.json beside the tensors: what the tensors say wins.
-import { parseModelConfig, QError, type ModelConfig, type QuantizationConfig } from '@q/config';
+import { parseModelConfig, QError, WEIGHT_FORMAT_KEYS, type ModelConfig, type QuantizationConfig } from '@q/config';
 import {
   loadDummy,
   loadParameters,
@@ -17,13 +17,16 @@ import type { LoadModelOptions } from './auto.js';
 import { storedDType } from './dtypes.js';
 import { readRequired } from './files.js';
 
-/** What config.json says; `unread`: why its quantization_config is none that Q knows, and `config` is without it. */
+/**
+ * What config.json says; `unread`: why what it says of quantized weights is nothing that Q knows, and then `config` is
+ * without it.
+ */
 export interface StatedConfig {
   readonly config: ModelConfig;
   readonly unread?: QError;
 }
 
-/** The config of a model whose weights will tell whether a quantization_config that Q does not know is left over. */
+/** The config of a model whose weights will tell whether a quantization that Q does not know is left over in it. */
 export async function statedConfig(folder: string, options: LoadModelOptions): Promise<StatedConfig> {
   const { ignoreConfigKeys = [], signal } = options;
   const text = await readRequired(folder, 'config.json', { signal });
@@ -31,8 +34,8 @@ export async function statedConfig(folder: string, options: LoadModelOptions): P
     return { config: parseModelConfig(text, { ignoreConfigKeys }) };
   } catch (error) {
     const raw = error instanceof QError ? (parsePythonJson(text, 'config.json') as Record<string, unknown>) : {};
-    if (!(error instanceof QError) || !Object.hasOwn(raw, 'quantization_config')) throw error;
-    const { quantization_config: _, ...rest } = raw;
+    const rest = Object.fromEntries(Object.entries(raw).filter(([key]) => !WEIGHT_FORMAT_KEYS.includes(key)));
+    if (!(error instanceof QError) || Object.keys(rest).length === Object.keys(raw).length) throw error;
     const config = await Promise.resolve()
       .then(() => parseModelConfig(pythonJson(rest, { indent: 2 }), { ignoreConfigKeys }))
       .catch(() => {
@@ -51,7 +54,7 @@ interface WeightSource extends AsyncDisposable {
 
 /**
  * Opens a checkpoint and compares it with its config.
- * @throws `unread` unless the weights show that the quantization_config is left over; as surveyWeights
+ * @throws `unread` unless the weights show that what config.json says of quantization is left over; as surveyWeights
  */
 export async function openWeights(
   { config: stated, unread }: StatedConfig,

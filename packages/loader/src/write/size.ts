@@ -1,4 +1,4 @@
-import { ConfigError } from '@q/config';
+import { ConfigError, describeValue } from '@q/config';
 
 const units: Record<string, number> = {
   B: 1,
@@ -15,11 +15,12 @@ const units: Record<string, number> = {
 /**
  * Bytes of a size such as `'5GB'` (10^9), `'2GiB'` (2^30), `'500MB'`, `'1.5GB'` or a plain number of bytes; case does
  * not matter. Fractions of a byte are cut off.
+ * @param name the option, for the error
  * @throws ConfigError for anything else, and for sizes below one byte.
  */
-export function parseByteSize(size: string | number): number {
+export function parseByteSize(size: string | number, name = 'size'): number {
   const fail = (): never => {
-    throw new ConfigError('size', `${JSON.stringify(size)} is not a size`, {
+    throw new ConfigError(name, `${describeValue(size)} is not a size`, {
       fix: 'write a number of bytes or a text such as "5GB", "500MB" or "2GiB"',
     });
   };

@@ -70,7 +70,7 @@ export class SafetensorsWriter {
     this.folder = resolve(folder);
     const { maxShardSize = writerDefaults.maxShardSize, baseName = writerDefaults.baseName } = options;
     this.#checkFileName(`${baseName}.safetensors`);
-    this.#options = { ...options, baseName, maxShardBytes: parseByteSize(maxShardSize) };
+    this.#options = { ...options, baseName, maxShardBytes: parseByteSize(maxShardSize, 'maxShardSize') };
   }
 
   /**

@@ -59,7 +59,9 @@ const show = (value: unknown): string =>
     ? 'null'
     : Array.isArray(value)
       ? 'a list'
-      : `${typeof value === 'object' ? 'an' : 'a'} ${typeof value}`;
+      : value === undefined
+        ? 'undefined'
+        : `${typeof value === 'object' ? 'an' : 'a'} ${typeof value}`;
 
 /** Everything decided: what the template gets beside the messages and the tokenizer's tokens. */
 export interface ResolvedChatOptions {

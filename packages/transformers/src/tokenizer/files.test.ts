@@ -137,6 +137,16 @@ describe('vocabulary files that cannot be read', () => {
     },
   );
 
+  it('half of a pair is said to lack the other', async () => {
+    const config = { tokenizer_class: 'GPT2Tokenizer' };
+    const half = (files: object) => load({ 'tokenizer_config.json': config, ...files });
+    await expect(half({ 'vocab.json': { a: 0 } })).rejects.toThrow(/vocab\.json is there, and neither merges\.txt nor/);
+    await expect(half({ 'merges.txt': '#version: 0.2\n' })).rejects.toThrow(
+      /merges\.txt is there, and neither vocab\.json/,
+    );
+    await expect(half({ 'vocab.json': { a: 0 } })).rejects.toThrow(CheckpointError);
+  });
+
   it('a folder without any is said to lack tokenizer.json', async () => {
     await expect(load({ 'config.json': '{}' })).rejects.toThrow(/tokenizer\.json is missing/);
   });

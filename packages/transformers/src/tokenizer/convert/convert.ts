@@ -1,5 +1,5 @@
 // Tokenizers without tokenizer.json: other vocabulary files are made into what it would hold.
-import { UnsupportedError } from '@q/config';
+import { CheckpointError, UnsupportedError } from '@q/config';
 import { tokenizerLimits } from '../../limits.js';
 import type { AddedToken } from '../added-tokens.js';
 import { classDefaults, genericClass } from '../classes.js';
@@ -53,7 +53,23 @@ export async function convertVocabulary(
     (await sentencePieceSource(folder, name, signal)) ??
     (await mergesSource(folder, name, signal)) ??
     (await wordsSource(folder, name, signal));
-  return source && assemble(name, files, source);
+  if (source) return assemble(name, files, source);
+  await refuseHalf(folder, signal);
+  return undefined;
+}
+
+/** @throws CheckpointError when of vocab.json and merges.txt only one is there */
+async function refuseHalf(folder: string, signal?: AbortSignal): Promise<void> {
+  const halves = ['vocab.json', 'merges.txt'];
+  const limit = tokenizerLimits.vocabularyFileBytes;
+  for (const file of halves) {
+    if (!(await readTokenizerFile(folder, file, limit, signal))) continue;
+    const [other] = halves.filter((half) => half !== file);
+    throw new CheckpointError('tokenizer', `${file} is there, and neither ${other} nor tokenizer.json`, {
+      folder,
+      fix: `fetch ${other} too, or tokenizer.json`,
+    });
+  }
 }
 
 function converterOf<T>(classes: Readonly<Record<string, T>>, name: string, file: string): T {
