@@ -2,7 +2,7 @@
 // bitsandbytes goldens, the model goldens, perplexities, and that memory returns. Bundled by bundle.mjs. Usage: node
 // suite.mjs [--device cuda:0] [--data FOLDER] [--scratch FOLDER] [--out FILE.json] [--only
 // conformance,peer,blockwise,checkpoints,models,perplexity,cycles,load] [--filter REGEXP of conformance cases]
-// --only plant reads past the end of a tensor, which compute-sanitizer must find.
+// --only plant writes past the end of a tensor, which compute-sanitizer must find.
 // --shard I/N: every Nth conformance case from the Ith on; --exact: tensors of the conformance cases get memory of
 // their own size, for compute-sanitizer (sanitize.mjs).
 // --data: the goldens and evaluation.json; --scratch: a folder with 14 GB free, for loading a Llama-2-7B checkpoint of
@@ -26,9 +26,11 @@ import {
 import {
   decodeBytes,
   dequantizeBnb4,
+  packedQkv,
   parseDType,
   quantizeBnb4,
   quantizeInt8,
+  ropeKvWrite,
   weightTensors,
   type Backend,
   type FloatDType,
@@ -326,12 +328,18 @@ await section('conformance', true, async () => {
 });
 await section('blockwise', data, () => blockwise(backend));
 await section('plant', args.only === 'plant', async () => {
-  // The rules of commands refuse sizes that lead past a tensor; an index inside one still does.
-  const [x, out] = [backend.allocate([32, 1], 'f32'), backend.allocate([1, 1], 'f32')];
-  const indices = backend.tensor([1023], [1], 'i32');
-  backend.submit('selectRows', { x: x.ref(), indices: indices.ref(), out: out.ref(), rows: 1, width: 1 });
+  // The rules of commands refuse sizes that lead past a tensor; what a block table holds, a GPU trusts.
+  const cache = () => backend.allocate([1, 1, 2, 8], 'f32');
+  const [keys, values, qkv] = [cache(), cache(), backend.allocate([1, 24], 'f32')];
+  const i32 = (value: number, shape: number[]) => backend.tensor([value], shape, 'i32');
+  const batch = {
+    ...{ tokens: 1, sequences: 1, maxQuery: 1, maxContext: 1, tokenIds: i32(0, [1]), positions: i32(0, [1]) },
+    ...{ sequenceOf: i32(0, [1]), contextLengths: i32(1, [1]), blockTables: i32(63, [1, 1]) },
+    sequenceStarts: backend.tensor([0, 1], [2], 'i32'),
+  };
+  ropeKvWrite(qkv, { keys, values }, batch, packedQkv(1, 1, 8));
   await backend.flush();
-  return 'read 992 values past the end';
+  return 'wrote 4 KB past the end';
 });
 await backend.close();
 await section('peer', true, () => peer(device));
