@@ -6,6 +6,8 @@ export { printable } from './printable.js';
 export { assertKnownKeys, didYouMean, nearest } from './names.js';
 export { DTYPE_NAMES, dtypeBytes, isDTypeName, parseDType, type DTypeName } from './dtype.js';
 export {
+  checkJsonBounds,
+  jsonStringEnd,
   parseJsonText,
   toPythonJson,
   type ConfigWarning,

@@ -1,5 +1,5 @@
 import { ConfigError } from './errors.js';
-import { MAX_CONFIG_CHARS, MAX_JSON_DEPTH } from './limits.js';
+import { MAX_CONFIG_CHARS, MAX_ENTRIES, MAX_JSON_DEPTH, MAX_KEYS } from './limits.js';
 
 export type JsonValue = string | number | boolean | null | readonly JsonValue[] | JsonObject;
 export interface JsonObject {
@@ -76,13 +76,13 @@ export function parseConfigText(text: string, op: string): ParsedText {
 const kindOf = (value: unknown): string => (value === null ? 'null' : Array.isArray(value) ? 'an array' : typeof value);
 
 /**
- * Parses JSON from a stranger. @throws ConfigError for text that is no JSON, longer than `MAX_CONFIG_CHARS` or nested
- * deeper than `MAX_JSON_DEPTH`
+ * Parses JSON from a stranger. @throws ConfigError for text that is no JSON, longer than `MAX_CONFIG_CHARS`, of
+ * more than `MAX_ENTRIES` or nested deeper than `MAX_JSON_DEPTH`
  */
 export function parseJsonText(text: string, op: string): unknown {
   if (text.length > MAX_CONFIG_CHARS)
     throw new ConfigError(op, `has ${text.length} characters`, { why: `at most ${MAX_CONFIG_CHARS} are read` });
-  checkTextDepth(text, op);
+  checkJsonBounds(text, op);
   let value: unknown;
   try {
     value = JSON.parse(text);
@@ -95,19 +95,35 @@ export function parseJsonText(text: string, op: string): unknown {
 const tooDeep = (op: string): ConfigError =>
   new ConfigError(op, `nested more than ${MAX_JSON_DEPTH} deep`, { why: 'no configuration is' });
 
-/** Counts brackets outside of strings; what is no JSON is left to the parser. */
-function checkTextDepth(text: string, op: string): void {
+/**
+ * Index of the quote that ends the JSON string which began before `from`; -1 when nothing does. A loop, since a regular
+ * expression keeps a place to come back to for each escape.
+ */
+export function jsonStringEnd(text: string, from: number): number {
+  for (let end = text.indexOf('"', from); ; end = text.indexOf('"', end + 1)) {
+    let slashes = 0;
+    while (text[end - 1 - slashes] === '\\') slashes++;
+    if (slashes % 2 === 0) return end;
+  }
+}
+
+/**
+ * Counts brackets and commas outside of strings; what is no JSON is left to the parser.
+ * @throws ConfigError for more than `MAX_ENTRIES`, or nesting deeper than `MAX_JSON_DEPTH`
+ */
+export function checkJsonBounds(text: string, op: string): void {
   let depth = 0;
-  let inString = false;
+  let entries = 1;
   for (let i = 0; i < text.length; i++) {
     const char = text[i];
-    if (inString) {
-      if (char === '\\') i++;
-      else if (char === '"') inString = false;
-    } else if (char === '"') inString = true;
-    else if (char === '{' || char === '[') {
+    if (char === '"') {
+      i = jsonStringEnd(text, i + 1);
+      if (i < 0) return;
+    } else if (char === '{' || char === '[') {
       if (++depth > MAX_JSON_DEPTH) throw tooDeep(op);
     } else if (char === '}' || char === ']') depth--;
+    else if (char === ',' && ++entries > MAX_ENTRIES)
+      throw new ConfigError(op, `has more than ${MAX_ENTRIES} entries`, { why: 'no configuration has so many' });
   }
 }
 
@@ -118,23 +134,46 @@ export function checkDepth(value: unknown, op: string, left = MAX_JSON_DEPTH): v
   for (const item of Object.values(value)) checkDepth(item, op, left - 1);
 }
 
+/** @throws ConfigError for more keys than any configuration has. */
+export function checkKeyCount(value: object, op: string): void {
+  const count = Object.keys(value).length;
+  if (count > MAX_KEYS)
+    throw new ConfigError(op, `it has ${count} keys`, { why: `the limit is ${MAX_KEYS}, more than any model has` });
+}
+
 /** The paths of the floats in a text that is known to be valid JSON. */
 function findFloats(text: string): Set<string> {
   const floats = new Set<string>();
   const path: (string | number)[] = [];
-  for (const [token, string, colon, number] of text.matchAll(
-    /("[^"\\]*(?:\\.[^"\\]*)*")(\s*:)?|(-?\d[\d.eE+-]*)|[[\]{},]/g,
-  )) {
-    if (token === '[') path.push(0);
-    else if (token === '{') path.push('');
-    else if (token === ']' || token === '}') path.pop();
-    else if (token === ',') {
+  const number = /-?\d[\d.eE+-]*/y;
+  for (let i = 0; i < text.length; i++) {
+    const char = text[i];
+    if (char === '[') path.push(0);
+    else if (char === '{') path.push('');
+    else if (char === ']' || char === '}') path.pop();
+    else if (char === ',') {
       const last = path.at(-1);
       if (typeof last === 'number') path[path.length - 1] = last + 1;
-    } else if (colon) path[path.length - 1] = JSON.parse(string) as string;
-    else if (number && /[.eE]/.test(number)) floats.add(path.join('/'));
+    } else if (char === '"') {
+      const end = jsonStringEnd(text, i + 1);
+      if (typeof path.at(-1) === 'string' && isKey(text, end + 1))
+        path[path.length - 1] = JSON.parse(text.slice(i, end + 1)) as string;
+      i = end;
+    } else if (char === '-' || (char >= '0' && char <= '9')) {
+      number.lastIndex = i;
+      const [literal] = number.exec(text) ?? [char];
+      if (/[.eE]/.test(literal)) floats.add(path.join('/'));
+      i += literal.length - 1;
+    }
   }
   return floats;
+}
+
+/** Whether a string that ended before `from` is a key. */
+function isKey(text: string, from: number): boolean {
+  const colon = /\s*:/y;
+  colon.lastIndex = from;
+  return colon.test(text);
 }
 
 /** A float as Python's repr writes it: `6.0`, `1e-05`, `1e+16`. */

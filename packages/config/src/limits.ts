@@ -11,6 +11,12 @@ export const MAX_JSON_DEPTH = 100;
 /** Entries of a list (token ids, names, module patterns). A checker makes an object of each wrong one. */
 export const MAX_LIST = 2 ** 18;
 
+/** Entries of all lists and objects of a file together. The largest published ones (labels) have some 40,000. */
+export const MAX_ENTRIES = 2 ** 18;
+
+/** Keys of a configuration itself. Published ones have about a hundred; each unknown one is compared with all known. */
+export const MAX_KEYS = 10_000;
+
 /** Layers. Published models have at most some hundreds; each one is a dozen objects on the host. */
 export const MAX_LAYERS = 10_000;
 

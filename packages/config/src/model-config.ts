@@ -5,7 +5,16 @@ import { ConfigError, UnsupportedError } from './errors.js';
 import { show, validate } from './fields.js';
 import { refuseForeignWeights } from './foreign.js';
 import type { ConfigWarning, JsonObject, JsonValue, Parsed, ReadOptions } from './json.js';
-import { checkDepth, define, frozenCopy, isPlainObject, jsonEqual, parseConfigText, toPythonJson } from './json.js';
+import {
+  checkDepth,
+  checkKeyCount,
+  define,
+  frozenCopy,
+  isPlainObject,
+  jsonEqual,
+  parseConfigText,
+  toPythonJson,
+} from './json.js';
 import { checkKeys } from './keys.js';
 import type { ModelDefinition } from './models/definition.js';
 import { models } from './models/registry.js';
@@ -188,10 +197,10 @@ function readSettings(definition: ModelDefinition, op: string, raw: JsonObject, 
   const warn = (warning: ConfigWarning): void => void warnings.push(warning);
   const read = [...Object.keys(definition.shape), ...Object.keys(generic.shape), ...(definition.alsoReads ?? [])];
   const quantizationConfig = readQuantization(op, raw, warn);
-  warnings.push(...checkKeys(op, raw, { read, neutral: definition.neutral }));
+  for (const warning of checkKeys(op, raw, { read, neutral: definition.neutral })) warn(warning);
   const common = validate(op, generic, raw);
   const keys = validate(op, z.object(definition.shape), raw);
-  warnings.push(...defaultsTaken(op, raw, keys, definition.expected));
+  for (const warning of defaultsTaken(op, raw, keys, definition.expected)) warn(warning);
   return {
     modelType: definition.modelType,
     architectures: frozenCopy(common.architectures ?? []),
@@ -218,6 +227,7 @@ export function parseModelConfig(
   if (!isPlainObject(parsed.value))
     throw new ConfigError('config.json', 'must be a JSON object', { got: show(parsed.value) });
   checkDepth(parsed.value, 'config.json');
+  checkKeyCount(parsed.value, 'config.json');
   const raw = frozenCopy(parsed.value) as JsonObject;
   if (!Array.isArray(ignoreConfigKeys) || !ignoreConfigKeys.every((key) => typeof key === 'string'))
     throw new ConfigError('config.json', 'ignoreConfigKeys must be a list of keys', { got: show(ignoreConfigKeys) });

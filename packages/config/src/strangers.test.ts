@@ -317,3 +317,22 @@ test('the longest context: what the scaling reaches', () => {
     MAX_POSITIONS,
   );
 });
+
+describe('size of a file', () => {
+  const text = (more: string) => `{${more},${JSON.stringify(base('llama')).slice(1)}`;
+
+  test('hundreds of thousands of keys or entries are refused, wherever they are', () => {
+    const keys = Array.from({ length: 20_000 }, (_, i) => `"k${i}":1`).join(',');
+    expect(() => parseModelConfig(text(keys))).toThrow(/it has \d+ keys/);
+    expect(() => parseModelConfig(text(`"labels":[${'1.5,'.repeat(300_000)}1]`))).toThrow(/more than 262144 entries/);
+    expect(parseModelConfig(text(`"id2label":{${keys}}`)).raw).toHaveProperty('id2label.k7');
+  });
+
+  test('a string of millions of escapes, ended or not', () => {
+    const started = performance.now();
+    const escapes = `"note":"${String.raw`\n\"`.repeat(2_000_000)}`;
+    expect(parseModelConfig(text(`${escapes}"`)).raw.note).toHaveLength(4_000_000);
+    expect(() => parseModelConfig(`{${escapes}`)).toThrow(ConfigError);
+    expect(performance.now() - started).toBeLessThan(10_000);
+  });
+});

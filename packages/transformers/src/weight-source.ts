@@ -1,5 +1,12 @@
 // config.json beside the tensors: what the tensors say wins.
-import { parseModelConfig, QError, WEIGHT_FORMAT_KEYS, type ModelConfig, type QuantizationConfig } from '@q/config';
+import {
+  checkJsonBounds,
+  parseModelConfig,
+  QError,
+  WEIGHT_FORMAT_KEYS,
+  type ModelConfig,
+  type QuantizationConfig,
+} from '@q/config';
 import {
   loadDummy,
   loadParameters,
@@ -33,9 +40,12 @@ export async function statedConfig(folder: string, options: LoadModelOptions): P
   try {
     return { config: parseModelConfig(text, { ignoreConfigKeys }) };
   } catch (error) {
-    const raw = error instanceof QError ? (parsePythonJson(text, 'config.json') as Record<string, unknown>) : {};
+    if (!(error instanceof QError)) throw error;
+    checkJsonBounds(text, 'config.json'); // it may be the first error, and nothing walks such a text
+    const raw = parsePythonJson(text, 'config.json');
+    if (typeof raw !== 'object' || raw === null) throw error;
     const rest = Object.fromEntries(Object.entries(raw).filter(([key]) => !WEIGHT_FORMAT_KEYS.includes(key)));
-    if (!(error instanceof QError) || Object.keys(rest).length === Object.keys(raw).length) throw error;
+    if (Object.keys(rest).length === Object.keys(raw).length) throw error;
     const config = await Promise.resolve()
       .then(() => parseModelConfig(pythonJson(rest, { indent: 2 }), { ignoreConfigKeys }))
       .catch(() => {

@@ -1,17 +1,7 @@
+import { jsonStringEnd } from '@q/config';
 import { maxJsonDepth } from '../limits.js';
 
-const [quote, backslash, comma, openBrace, closeBrace, openBracket, closeBracket] = [...'"\\,{}[]'].map((c) =>
-  c.charCodeAt(0),
-);
-
-/** Index of the quote that ends the string which begins before `from`. */
-function stringEnd(text: string, from: number): number {
-  for (let end = text.indexOf('"', from); ; end = text.indexOf('"', end + 1)) {
-    let slashes = 0;
-    while (text.charCodeAt(end - 1 - slashes) === backslash) slashes++;
-    if (slashes % 2 === 0) return end;
-  }
-}
+const [quote, comma, openBrace, closeBrace, openBracket, closeBracket] = [...'",{}[]'].map((c) => c.charCodeAt(0));
 
 export interface JsonScan {
   /** The first key that an object has twice. */
@@ -31,7 +21,7 @@ export function scanJson(text: string): JsonScan {
     const c = text.charCodeAt(i);
     if (c === quote) {
       const start = i;
-      i = stringEnd(text, i + 1);
+      i = jsonStringEnd(text, i + 1);
       if (!expectKey) continue;
       expectKey = false;
       const raw = text.slice(start + 1, i);

@@ -62,6 +62,13 @@ describe('parseByteSize', () => {
 });
 
 describe('parsePythonJson', () => {
+  it('a string without an end, or of millions of escapes, takes linear time', () => {
+    const escapes = `{"a":"${String.raw`\n\"`.repeat(1_000_000)}`;
+    expect(() => parsePythonJson(escapes)).toThrow(/a string has no end/);
+    expect(parsePythonJson(`${escapes}","b":1.0}`)).toHaveProperty('b');
+    expect(() => parsePythonJson(`[${'NaN,'.repeat(300_000)}1]`)).toThrow(/more than 262144 numbers/);
+  });
+
   it.each(fixtureNames)('reads the configs of %s so that they are written back byte for byte', async (name) => {
     for (const file of ['config.json', 'generation_config.json']) {
       const text = await readFile(new URL(`../../fixtures/${name}/${file}`, import.meta.url), 'utf8');
