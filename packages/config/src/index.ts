@@ -7,6 +7,8 @@ export { assertKnownKeys, didYouMean, nearest } from './names.js';
 export { DTYPE_NAMES, dtypeBytes, isDTypeName, parseDType, type DTypeName } from './dtype.js';
 export {
   checkJsonBounds,
+  isPlainObject,
+  parseConfigText,
   jsonStringEnd,
   parseJsonText,
   toPythonJson,
@@ -34,14 +36,14 @@ export {
   type ResolvedGenerationOptions,
 } from './generation-fields.js';
 export { maxContext } from './max-context.js';
-export { ROPE_TYPES, type RopeConfig, type RopeType } from './rope.js';
-export type { Activation, DecoderConfig, LayerType } from './models/definition.js';
+export { readRope, ROPE_KEYS, ROPE_TYPES, type RopeConfig, type RopeType } from './rope.js';
+export { defineModel, type ModelDefinition, type ReadContext } from './model-definition.js';
 export {
-  MODEL_TYPES,
-  parseModelConfig,
+  readModelConfig,
   type ConfigChanges,
-  type ModelConfig,
+  type ConfigOf,
   type ModelConfigBase,
   type ModelConfigOptions,
-  type ModelType,
 } from './model-config.js';
+/** Readers of single keys of a configuration file, with their messages. */
+export * as schema from './schema.js';

@@ -16,8 +16,7 @@ import {
   toPythonJson,
 } from './json.js';
 import { checkKeys } from './keys.js';
-import type { ModelDefinition } from './models/definition.js';
-import { models } from './models/registry.js';
+import type { ModelDefinition } from './model-definition.js';
 import { assertKnownKeys } from './names.js';
 import type { QuantizationConfig } from './quantization.js';
 import { parseQuantizationConfig } from './quantization.js';
@@ -53,16 +52,10 @@ export interface ModelConfigBase {
   toText(changes?: ConfigChanges): string;
 }
 
-type Registry = typeof models;
-type ConfigOf<D> = D extends { readonly modelType: infer M; read(...args: never[]): infer C }
+/** The config that a definition reads. */
+export type ConfigOf<D> = D extends { readonly modelType: infer M; read(...args: never[]): infer C }
   ? C & ModelConfigBase & { readonly modelType: M }
   : never;
-
-/** A parsed `config.json`; `modelType` tells which architecture. */
-export type ModelConfig = { [K in keyof Registry]: ConfigOf<Registry[K]> }[keyof Registry];
-/** The `model_type`s that Q reads. */
-export type ModelType = keyof Registry;
-export const MODEL_TYPES: readonly ModelType[] = Object.freeze(Object.keys(models) as ModelType[]);
 
 export interface ModelConfigOptions extends ReadOptions {
   /**
@@ -107,15 +100,16 @@ function applyChanges(raw: JsonObject, changes: ConfigChanges): JsonObject {
   return sorted ? Object.fromEntries(Object.entries(out).sort(([a], [b]) => (a < b ? -1 : 1))) : out;
 }
 
-function lookUp(raw: JsonObject): ModelDefinition {
+type Definitions = Readonly<Record<string, ModelDefinition>>;
+
+function lookUp(models: Definitions, raw: JsonObject): ModelDefinition {
+  const known = Object.keys(models).join(', ');
   const type = raw.model_type;
   if (typeof type !== 'string')
-    throw new ConfigError('config.json', 'model_type is missing', { fix: `add one of ${MODEL_TYPES.join(', ')}` });
+    throw new ConfigError('config.json', 'model_type is missing', { fix: `add one of ${known}` });
   if (!Object.hasOwn(models, type))
-    throw new UnsupportedError('config.json', `unknown model_type ${show(type)}`, {
-      fix: `known: ${MODEL_TYPES.join(', ')}`,
-    });
-  return models[type as ModelType] as unknown as ModelDefinition;
+    throw new UnsupportedError('config.json', `unknown model_type ${show(type)}`, { fix: `known: ${known}` });
+  return models[type];
 }
 
 /** `raw` without some keys, and a line for each. A path that leads to nothing gets a line too. */
@@ -215,14 +209,16 @@ function readSettings(definition: ModelDefinition, op: string, raw: JsonObject, 
  * Reads a model's `config.json`, as an object or (better, since `1.0` and `1` differ on disk) as text. Missing keys
  * have the defaults of the Python class. Unknown keys that may change the maths are errors, others are passed over with
  * a line in `warnings` (the rule is in keys.ts). Both the transformers 5 form and the older one give equal configs.
+ * @param models the architectures that are known, by `model_type`
  * @throws ConfigError for implausible, unknown or contradicting settings; UnsupportedError for an unknown `model_type`
  *   (listing the known ones), for weights that another program quantized, and for settings that Q does not compute;
  *   DTypeError for an unknown dtype
  */
-export function parseModelConfig(
+export function readModelConfig<R extends Definitions>(
+  models: R,
   json: unknown,
   { onWarning, ignoreConfigKeys = [] }: ModelConfigOptions = {},
-): ModelConfig {
+): ConfigOf<R[keyof R]> {
   const parsed: Parsed = typeof json === 'string' ? parseConfigText(json, 'config.json') : { value: json };
   if (!isPlainObject(parsed.value))
     throw new ConfigError('config.json', 'must be a JSON object', { got: show(parsed.value) });
@@ -232,7 +228,7 @@ export function parseModelConfig(
   if (!Array.isArray(ignoreConfigKeys) || !ignoreConfigKeys.every((key) => typeof key === 'string'))
     throw new ConfigError('config.json', 'ignoreConfigKeys must be a list of keys', { got: show(ignoreConfigKeys) });
   const warnings: ConfigWarning[] = [];
-  const definition = lookUp(raw);
+  const definition = lookUp(models, raw);
   const op = `config.json (${definition.modelType})`;
   const config = readSettings(definition, op, without(op, raw, ignoreConfigKeys, warnings), warnings);
   const toText = (changes: ConfigChanges = {}): string => {
@@ -250,5 +246,5 @@ export function parseModelConfig(
   };
   for (const [key, value] of Object.entries(hidden)) Object.defineProperty(config, key, { value });
   for (const warning of warnings) onWarning?.(warning);
-  return Object.freeze(config) as unknown as ModelConfig;
+  return Object.freeze(config) as unknown as ConfigOf<R[keyof R]>;
 }

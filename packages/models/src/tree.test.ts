@@ -1,5 +1,5 @@
-import { parseModelConfig } from '@q/config';
 import { describe, expect, it } from 'vitest';
+import { parseModelConfig } from './registry.js';
 import { planTree } from './tree.js';
 
 const config = (modelType: string, more: object) =>

@@ -1,7 +1,7 @@
-import type { ModelConfig } from '@q/config';
 import { Linear } from './nn/linear.js';
 import type { Module } from './nn/module.js';
-import { architectureOf, buildModel } from './registry.js';
+import type { Task } from './architecture.js';
+import { architectureOf, buildModel, taskOf, type ModelConfig } from './registry.js';
 
 type TensorEntry = readonly [name: string, shape: readonly number[]];
 type BufferEntry = readonly [name: string, shape: readonly number[], dtype: string, persistent: boolean];
@@ -37,11 +37,11 @@ export function moduleTree(model: Module): ModelTree['modules'] {
  * The tree of a config's model, for planning; nothing is allocated. @throws UnsupportedError for an unknown
  * architecture.
  */
-export function planTree(config: ModelConfig): ModelTree {
+export function planTree(config: ModelConfig, task: Task = taskOf(config)): ModelTree {
   const architecture = architectureOf(config.modelType);
   const tiedWeights = config.tieWordEmbeddings ? architecture.tied : {};
   return {
-    modules: moduleTree(buildModel(config)),
+    modules: moduleTree(buildModel(config, task)),
     noSplit: architecture.noSplit,
     tiedWeights,
     tied: Object.entries(tiedWeights),

@@ -1,5 +1,5 @@
-import type { Activation } from '@q/config';
 import { embedding, layerNorm, rmsNorm, type FloatDType, type Tensor } from '@q/tensor';
+import type { Activation } from '../shared/activation.js';
 import { Module, type Parameter } from './module.js';
 
 /** A table of token vectors [vocab, hidden]. */

@@ -3,7 +3,7 @@
 import type { Backend } from '../core/backend.js';
 import type { Tensor } from '../core/tensor.js';
 import type { FloatDType } from '../dtype.js';
-import { attention, packedQkv, type AttentionOptions, type Batch, type KvLayer } from '../ops/attention.js';
+import { attention, packedQkv, type AttentionOptions, type PagedRows, type KvLayer } from '../ops/attention.js';
 import { activation, argmax, crossEntropy, softmax } from '../ops/elementwise.js';
 import { rmsNorm } from '../ops/norm.js';
 import { embedding } from '../ops/rows.js';
@@ -58,7 +58,7 @@ function placesOf({ heads, kvHeads, headDim, sequences, options }: Setting): Pla
   });
 }
 
-function batchOf(backend: Backend, sequences: Setting['sequences']): Batch {
+function batchOf(backend: Backend, sequences: Setting['sequences']): PagedRows {
   const i32 = (list: readonly number[], shape = [list.length]) => backend.tensor(Int32Array.from(list), shape, 'i32');
   const maxContext = Math.max(...sequences.map(([context]) => context));
   const maxBlocks = Math.ceil(maxContext / blockSize);
@@ -71,7 +71,6 @@ function batchOf(backend: Backend, sequences: Setting['sequences']): Batch {
     sequences: sequences.length,
     maxQuery: Math.max(...sequences.map(([, query]) => query)),
     maxContext,
-    tokenIds: i32(rows.map(() => 0)),
     positions: i32(rows.map(([, position]) => position)),
     sequenceOf: i32(rows.map(([sequence]) => sequence)),
     sequenceStarts: i32(starts),

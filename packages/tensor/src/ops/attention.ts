@@ -5,10 +5,10 @@ import type { Tensor } from '../core/tensor.js';
 import { checkActivation, checkDType, checkIndices, checkShape } from './check.js';
 
 /**
- * The sequences of one forward pass, packed: all tokens of sequence 0, then of sequence 1, and so on. Made by the
- * engine; the index tensors live on the device.
+ * The rows of one forward pass, packed: all tokens of sequence 0, then of sequence 1, and so on. The index tensors live
+ * on the device.
  */
-export interface Batch {
+export interface Rows {
   /** Packed tokens T. */
   readonly tokens: number;
   /** Sequences B. */
@@ -17,8 +17,6 @@ export interface Batch {
   readonly maxQuery: number;
   /** Upper bound of the context lengths. */
   readonly maxContext: number;
-  /** i32 [T]: token ids. */
-  readonly tokenIds: Tensor;
   /** i32 [T]: position of each token in its sequence. */
   readonly positions: Tensor;
   /** i32 [T]: sequence of each token. */
@@ -27,7 +25,11 @@ export interface Batch {
   readonly sequenceStarts: Tensor;
   /** i32 [B]: keys of each sequence, this pass's included. */
   readonly contextLengths: Tensor;
-  /** i32 [B, maxBlocks]: cache blocks of each sequence. */
+}
+
+/** Rows whose sequences have keys and values in blocks. */
+export interface PagedRows extends Rows {
+  /** i32 [B, maxBlocks]: blocks of each sequence, in order. */
   readonly blockTables: Tensor;
 }
 
@@ -84,7 +86,7 @@ export interface RopeOptions {
  * `rope` it only writes. Afterwards only the queries of `qkv` may be used.
  * @param qkv activations [T, layout.rowStride]
  */
-export function ropeKvWrite(qkv: Tensor, kv: KvLayer, batch: Batch, layout: QkvLayout, rope?: RopeOptions): void {
+export function ropeKvWrite(qkv: Tensor, kv: KvLayer, batch: PagedRows, layout: QkvLayout, rope?: RopeOptions): void {
   const paged = checkPaged('ropeKvWrite', qkv, kv, batch, layout);
   checkIndices('ropeKvWrite', 'positions', batch.positions, [batch.tokens]);
   checkIndices('ropeKvWrite', 'sequenceOf', batch.sequenceOf, [batch.tokens]);
@@ -123,7 +125,7 @@ export function ropeKvWrite(qkv: Tensor, kv: KvLayer, batch: Batch, layout: QkvL
   });
 }
 
-function checkFrequencies(frequencies: Tensor, batch: Batch, layout: QkvLayout): void {
+function checkFrequencies(frequencies: Tensor, batch: PagedRows, layout: QkvLayout): void {
   checkDType('ropeKvWrite', 'inverseFrequencies', frequencies, 'f32');
   if (frequencies.shape.length === 2)
     checkShape('ropeKvWrite', 'inverseFrequencies', frequencies, [batch.sequences, 'rotaryDim / 2']);
@@ -157,7 +159,7 @@ export interface AttentionOptions {
 export function attention(
   qkv: Tensor,
   kv: KvLayer,
-  batch: Batch,
+  batch: PagedRows,
   layout: QkvLayout,
   options: AttentionOptions = {},
 ): Tensor {
@@ -204,7 +206,7 @@ export function attention(
 }
 
 /** What is added to the scores. */
-function checkScoreTerms(numHeads: number, batch: Batch, { alibiSlopes, bias }: AttentionOptions): void {
+function checkScoreTerms(numHeads: number, batch: PagedRows, { alibiSlopes, bias }: AttentionOptions): void {
   if (alibiSlopes) {
     checkDType('attention', 'alibiSlopes', alibiSlopes, 'f32');
     checkShape('attention', 'alibiSlopes', alibiSlopes, [numHeads]);
@@ -224,7 +226,7 @@ function checkPaged(
   op: string,
   qkv: Tensor,
   kv: KvLayer,
-  batch: Batch,
+  batch: PagedRows,
   layout: QkvLayout,
 ): { blockSize: number; maxBlocks: number } {
   checkActivation(op, 'qkv', qkv);

@@ -7,7 +7,7 @@ import { openBackend, type Backend } from '../core/backend.js';
 import { quantizeBnb4 } from '../quant/bnb4.js';
 import { quantizeInt8 } from '../quant/int8.js';
 import type { Weight } from '../quant/weight.js';
-import { attention, packedQkv, ropeKvWrite, type Batch } from './attention.js';
+import { attention, packedQkv, ropeKvWrite, type PagedRows } from './attention.js';
 import {
   activation,
   add,
@@ -45,12 +45,11 @@ const kv = (blocks = 2, dtype: DType = 'f32') => ({
   values: t([blocks, 2, 4, 8], dtype),
 });
 const i32 = (...shape: number[]) => t(shape, 'i32');
-const batch = (change: Partial<Batch> = {}): Batch => ({
+const batch = (change: Partial<PagedRows> = {}): PagedRows => ({
   tokens: 3,
   sequences: 1,
   maxQuery: 3,
   maxContext: 3,
-  tokenIds: i32(3),
   positions: i32(3),
   sequenceOf: i32(3),
   sequenceStarts: i32(2),

@@ -1,6 +1,6 @@
 import { expect, test } from 'vitest';
-import { parseModelConfig } from './model-config.js';
-import { maxContext } from './max-context.js';
+import { maxContext } from '@q/config';
+import { parseModelConfig } from './registry.js';
 
 const base = {
   architectures: ['LlamaForCausalLM'],

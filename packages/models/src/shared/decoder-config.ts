@@ -1,7 +1,6 @@
-import { z } from 'zod';
-import { ConfigError } from '../errors.js';
-import type { JsonObject } from '../json.js';
+// What the Llama family's config files share: their keys with checks and defaults, and the rules between sizes.
 import {
+  ConfigError,
   MAX_HEAD_DIM,
   MAX_HEADS,
   MAX_HIDDEN,
@@ -11,25 +10,45 @@ import {
   MAX_POSITIONS,
   MAX_VOCAB,
   NORM_EPS,
-} from '../limits.js';
-import { ROPE_KEYS, readRope } from '../rope.js';
-import { flag, listOf, nullable, orElse, realIn, sizeUpTo } from '../schema.js';
-import type { Activation, DecoderConfig, LayerType, ReadContext } from './definition.js';
+  readRope,
+  ROPE_KEYS,
+  schema,
+  type JsonObject,
+  type ReadContext,
+  type RopeConfig,
+} from '@q/config';
+import { z } from 'zod';
+import { activation, type Activation } from './activation.js';
 
-const ACTIVATIONS: Readonly<Record<string, Activation>> = {
-  silu: 'silu',
-  swish: 'silu',
-  gelu: 'gelu',
-  gelu_new: 'gelu_tanh',
-  gelu_pytorch_tanh: 'gelu_tanh',
-  gelu_fast: 'gelu_tanh',
-  quick_gelu: 'quick_gelu',
-  relu: 'relu',
-};
+const { flag, listOf, nullable, orElse, realIn, sizeUpTo } = schema;
 
-export const activation = z
-  .enum(Object.keys(ACTIVATIONS), { error: `must be one of ${Object.keys(ACTIVATIONS).join(', ')}` })
-  .transform((name) => ACTIVATIONS[name]);
+export type LayerType = 'full_attention' | 'sliding_attention';
+
+/** What the decoder-only architectures share. Sizes are in elements. */
+export interface DecoderConfig {
+  readonly vocabSize: number;
+  readonly hiddenSize: number;
+  readonly intermediateSize: number;
+  readonly numLayers: number;
+  readonly numHeads: number;
+  readonly numKvHeads: number;
+  readonly headDim: number;
+  readonly maxPositionEmbeddings: number;
+  readonly rmsNormEps: number;
+  readonly hiddenAct: Activation;
+  /** Bias of the query, key and value projections. */
+  readonly attentionBias: boolean;
+  /** Bias of the attention output projection. */
+  readonly attentionOutputBias: boolean;
+  readonly mlpBias: boolean;
+  /** The head uses the embedding matrix. */
+  readonly tieWordEmbeddings: boolean;
+  readonly rope: RopeConfig;
+  /** Keys a query of a sliding layer sees, itself included; null when no layer slides. */
+  readonly slidingWindow: number | null;
+  /** One entry per layer. */
+  readonly layerTypes: readonly LayerType[];
+}
 
 export const layerTypes = nullable(
   listOf(
