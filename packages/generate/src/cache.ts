@@ -1,15 +1,6 @@
-import { OutOfMemoryError } from '@q/config';
-import type { CausalLM } from '@q/models';
-import { dtypeBytes, type Backend, type FloatDType, type KvLayer } from '@q/tensor';
-
-/** Tokens per cache block. */
-export const kvBlockSize = 32;
-
-export const blocksFor = (tokens: number): number => Math.ceil(tokens / kvBlockSize);
-
-/** Bytes that the cache of a model needs for each token of context. */
-export const kvBytesPerToken = (model: Pick<CausalLM, 'kvShapes'>, dtype: FloatDType): number =>
-  model.kvShapes.reduce((sum, { numKvHeads, headDim }) => sum + 2 * numKvHeads * headDim * dtypeBytes(dtype), 0);
+import { OutOfMemoryError, UnsupportedError } from '@q/config';
+import { blocksFor, kvBlockSize, type LayerKeys, type Model, type State } from '@q/models';
+import type { Backend, FloatDType, KvLayer, PagedRows } from '@q/tensor';
 
 /**
  * The paged key/value cache (Kwon et al. 2023): fixed blocks of {@link kvBlockSize} tokens, shared out to sequences and
@@ -21,16 +12,17 @@ export class KvCache {
   readonly #references: Int32Array;
 
   constructor(
-    model: Pick<CausalLM, 'kvShapes'>,
+    { state }: Pick<Model, 'state'>,
     backend: Backend,
     readonly options: { blocks: number; dtype: FloatDType },
   ) {
     const { blocks, dtype } = options;
     // The scope gives back what was made before a refusal.
     this.layers = backend.scope(() =>
-      model.kvShapes.map(({ numKvHeads, headDim }) => {
-        const shape = [blocks, numKvHeads, kvBlockSize, headDim];
-        return { keys: backend.allocate(shape, dtype), values: backend.allocate(shape, dtype) };
+      state.flatMap((spec) => {
+        if (spec.kind !== 'kv') return [];
+        const shape = [blocks, spec.numKvHeads, kvBlockSize, spec.headDim];
+        return [{ keys: backend.allocate(shape, dtype), values: backend.allocate(shape, dtype) }];
       }),
     );
     for (const { keys, values } of this.layers) {
@@ -78,5 +70,22 @@ export class KvCache {
       keys.dispose();
       values.dispose();
     }
+  }
+}
+
+/** The state of a pass whose rows have blocks of a cache. */
+export class PagedState implements State {
+  readonly #layers: readonly LayerKeys[];
+
+  constructor({ layers }: KvCache, rows: PagedRows) {
+    this.#layers = layers.map((layer) => ({ layer, rows }));
+  }
+
+  kv(index: number): LayerKeys {
+    return this.#layers[index];
+  }
+
+  cross(): LayerKeys {
+    throw new UnsupportedError('kvCache', 'this cache keeps no keys of an encoder');
   }
 }

@@ -1,15 +1,15 @@
-import type { CausalLM } from '@q/models';
+import { Derived, type CausalLM, type Pass } from '@q/models';
 import {
   advance,
   sample,
   type Backend,
-  type Batch,
   type FloatDType,
+  type PagedRows,
   type Program,
   type SamplingState,
   type Tensor,
 } from '@q/tensor';
-import type { KvCache } from './cache.js';
+import { PagedState, type KvCache } from './cache.js';
 import type { Sequence } from './sequence.js';
 
 /**
@@ -86,7 +86,9 @@ export interface DecoderShape {
  * program stays.
  */
 export class Decoder {
-  readonly #batch: Batch;
+  readonly #rows: PagedRows;
+  readonly #tokenIds: Tensor<'i32'>;
+  readonly #pass: Pass;
   readonly #state: SamplingState;
   readonly #sampled: Tensor<'i32'>;
   readonly #owned: readonly Tensor[];
@@ -104,8 +106,8 @@ export class Decoder {
     const i32 = (shape: readonly number[]) => backend.allocate(shape, 'i32') as Tensor<'i32'>;
     // The scope gives back what was made before a refusal.
     const made = backend.scope(() => ({
-      batch: {
-        tokenIds: i32([count]),
+      tokenIds: i32([count]),
+      rows: {
         positions: i32([count]),
         sequenceOf: i32([count]),
         sequenceStarts: i32([count + 1]),
@@ -120,13 +122,23 @@ export class Decoder {
       },
       sampled: i32([count]),
     }));
-    this.#owned = [...Object.values(made.batch), ...Object.values(made.state), made.sampled];
+    const { tokenIds, rows, state, sampled } = made;
+    this.#owned = [tokenIds, ...Object.values(rows), ...Object.values(state), sampled];
     for (const tensor of this.#owned) tensor.keep();
-    this.#batch = { tokens: count, sequences: count, maxQuery: 1, maxContext, ...made.batch };
-    this.#state = made.state;
-    this.#sampled = made.sampled;
-    backend.assign(this.#batch.sequenceOf, iota(count));
-    backend.assign(this.#batch.sequenceStarts, iota(count + 1));
+    this.#rows = { tokens: count, sequences: count, maxQuery: 1, maxContext, ...rows };
+    this.#tokenIds = tokenIds;
+    this.#state = state;
+    this.#sampled = sampled;
+    this.#pass = {
+      backend,
+      dtype: options.dtype,
+      rows: this.#rows,
+      inputs: { tokenIds },
+      state: new PagedState(options.cache, this.#rows),
+      derived: new Derived(backend, []),
+    };
+    backend.assign(this.#rows.sequenceOf, iota(count));
+    backend.assign(this.#rows.sequenceStarts, iota(count + 1));
   }
 
   /** Puts sequences in, each with its last token still to be run. */
@@ -136,12 +148,12 @@ export class Decoder {
     const tables = new Int32Array(sequences.length * maxBlocks);
     sequences.forEach(({ blocks }, row) => tables.set(blocks, row * maxBlocks));
     const values = samplingValues(sequences, withHistory ? maxContext : 0);
-    const { tokenIds, positions, contextLengths, blockTables } = this.#batch;
+    const { positions, contextLengths, blockTables } = this.#rows;
     const { floats, ints, counters, history, historyLengths } = this.#state;
     this.#lengths = sequences.map(({ length }) => length);
     this.#steps = 0;
     backend.assign(
-      tokenIds,
+      this.#tokenIds,
       sequences.map(({ newIds }) => newIds[newIds.length - 1]),
     );
     backend.assign(
@@ -159,12 +171,7 @@ export class Decoder {
 
   /** Queues one step; resolves with the token of each sequence. */
   step(): Promise<Int32Array> {
-    if (this.model.preparesEachStep || this.#steps === 0) {
-      this.model.prepare(
-        this.backend,
-        this.#lengths.map((length) => length + this.#steps),
-      );
-    }
+    this.#pass.derived.refresh(this.#lengths.map((length) => length + this.#steps));
     // The very first step runs directly, so that the pool holds what the recording needs; a check of each layer reads
     // results, which no recording can.
     if (this.#everRan && !this.backend.checksFinite) {
@@ -178,16 +185,16 @@ export class Decoder {
 
   dispose(): void {
     this.#program?.dispose();
+    this.#pass.derived.dispose();
     for (const tensor of this.#owned) tensor.dispose();
   }
 
   #forward(): void {
     this.backend.scope(() => {
-      const { cache, dtype } = this.options;
-      const hidden = this.model.forward({ batch: this.#batch, kv: cache.layers, dtype });
+      const hidden = this.model.forward(this.#pass);
       const tokens = sample(this.model.logits(hidden), this.#state);
       this.backend.submit('copy', { src: tokens.ref(), out: this.#sampled.ref() });
-      advance(tokens, this.#batch, this.#state);
+      advance(tokens, { tokenIds: this.#tokenIds, ...this.#rows }, this.#state);
     });
   }
 }

@@ -1,6 +1,6 @@
-import type { CausalLM } from '@q/models';
+import { kvBlockSize, type CausalLM } from '@q/models';
 import type { Backend, FloatDType } from '@q/tensor';
-import { kvBlockSize, type KvCache } from './cache.js';
+import type { KvCache } from './cache.js';
 import { Decoder, needsHistory } from './decoder.js';
 import type { Sequence } from './sequence.js';
 

@@ -1,8 +1,8 @@
 import { assertInteger, ConfigError, describeValue, DisposedError, NumericsError, ShapeError } from '@q/config';
-import type { CausalLM } from '@q/models';
+import { blocksFor, type CausalLM } from '@q/models';
 import { crossEntropy, fill, scatterRows, type Backend, type FloatDType, type Tensor } from '@q/tensor';
-import { packBatch, type Slice } from './batch.js';
-import { blocksFor, KvCache } from './cache.js';
+import { KvCache } from './cache.js';
+import { passOver, passThrough, type CachedSlice } from './pass.js';
 import { assertFits, assertTokenIds } from './requests.js';
 
 /** Keys and values of a batch between calls of {@link PastState.forward}; dispose it when done. */
@@ -37,17 +37,21 @@ export class PastState implements Disposable {
 
   /**
    * Runs the next tokens of each sequence (lists may differ in length, empty ones sit out).
+   * @param more positions of the ids where they are not those that follow; takes the hidden states of the layers
    * @returns hidden states of all tokens, packed: [T, hidden]
    * @throws ShapeError when a sequence outgrows maxLength, DisposedError
    */
-  forward(ids: readonly (readonly number[])[]): Tensor {
+  forward(
+    ids: readonly (readonly number[])[],
+    more: { positions?: readonly (readonly number[])[]; hiddenStates?: Tensor[] } = {},
+  ): Tensor {
     if (this.#disposed) throw new DisposedError('forward', 'this past was disposed');
     if (ids.length !== this.options.sequences)
       throw new ShapeError('forward', 'wrong number of sequences', {
         got: ids.length,
         expected: this.options.sequences,
       });
-    const slices: Slice[] = [];
+    const slices: CachedSlice[] = [];
     ids.forEach((list, i) => {
       const start = this.#lengths[i];
       if (start + list.length > this.options.maxLength)
@@ -56,18 +60,18 @@ export class PastState implements Disposable {
           length: start + list.length,
           maxLength: this.options.maxLength,
         });
-      if (list.length > 0) slices.push({ ids: list, start, blocks: this.#blocks[i] });
+      if (list.length > 0) slices.push({ ids: list, start, positions: more.positions?.[i], blocks: this.#blocks[i] });
     });
-    this.model.prepare(
-      this.backend,
-      slices.map((slice) => slice.start + slice.ids.length),
-    );
-    const hidden = this.backend.scope(() =>
-      this.model.forward({
-        batch: packBatch(this.backend, slices, blocksFor(this.options.maxLength)),
-        kv: this.#cache.layers,
-        dtype: this.options.dtype,
-      }),
+    const { backend, model } = this;
+    const { dtype, maxLength } = this.options;
+    const hidden = backend.scope(() =>
+      passThrough(
+        { backend, dtype, cache: this.#cache },
+        slices,
+        blocksFor(maxLength),
+        (pass) => model.forward(pass),
+        more.hiddenStates,
+      ),
     );
     ids.forEach((list, i) => (this.#lengths[i] += list.length));
     return hidden;
@@ -147,8 +151,8 @@ async function scoreWindow(
   window: readonly number[],
   { dtype, signal }: ScoringOptions,
 ): Promise<number> {
-  using past = new PastState(model, backend, { sequences: 1, maxLength: window.length, dtype });
-  using hidden = backend.cancellable(signal, () => past.forward([window]));
+  const pass = () => passOver({ backend, dtype }, [{ ids: window, start: 0 }], (given) => model.forward(given));
+  using hidden = backend.cancellable(signal, () => backend.scope(pass));
   let sum = 0;
   for (let start = 0; start < window.length - 1; start += scoringRows) {
     const end = Math.min(start + scoringRows, window.length - 1);

@@ -1,11 +1,11 @@
 import { OutOfMemoryError } from '@q/config';
-import type { CausalLM } from '@q/models';
+import { blocksFor, lastRows, type CausalLM } from '@q/models';
 import { sample, selectRows, type Backend, type FloatDType } from '@q/tensor';
-import { lastRows, packBatch, type Slice } from './batch.js';
-import { blocksFor, KvCache } from './cache.js';
+import { KvCache } from './cache.js';
 import { samplingState } from './decoder.js';
 import { Decoders } from './decoders.js';
 import type { Job } from './job.js';
+import { passThrough, type CachedSlice } from './pass.js';
 import type { Sequence } from './sequence.js';
 
 export interface RunnerOptions {
@@ -24,7 +24,7 @@ interface Run {
 
 interface Part {
   readonly sequence: Sequence;
-  readonly slice: Slice;
+  readonly slice: CachedSlice;
 }
 
 const isComplete = ({ sequence, slice }: Part): boolean =>
@@ -117,7 +117,9 @@ export class Runner {
       if (room === 0) break;
       const { ids } = sequence.request;
       const part = ids.slice(sequence.prefilled, sequence.prefilled + room);
-      chunk.push({ sequence, slice: { ids: part, start: sequence.prefilled, blocks: sequence.blocks } });
+      // Rotary scalings that depend on the length go by the whole prompt, however it is cut.
+      const slice = { ids: part, start: sequence.prefilled, blocks: sequence.blocks, wholeLength: ids.length };
+      chunk.push({ sequence, slice });
       room -= part.length;
     }
     return chunk;
@@ -126,18 +128,13 @@ export class Runner {
   async #prefillPass(run: Run, chunk: readonly Part[], complete: readonly Sequence[]): Promise<Int32Array> {
     const { backend, model, options } = this;
     const slices = chunk.map(({ slice }) => slice);
-    // Rotary scalings that depend on the length go by the whole prompt, however it is cut.
-    model.prepare(
-      backend,
-      chunk.map(({ sequence }) => sequence.request.ids.length),
-    );
-    const pass = () => {
-      const batch = packBatch(backend, slices, blocksFor(run.maxContext));
-      const hidden = model.forward({ batch, kv: run.cache.layers, dtype: options.dtype });
-      if (complete.length === 0) return undefined;
-      const rows = backend.tensor(lastRows(slices).slice(0, complete.length), [complete.length], 'i32');
-      return sample(model.logits(selectRows(hidden, rows)), samplingState(backend, complete, run.maxContext));
-    };
+    const pass = () =>
+      passThrough({ backend, dtype: options.dtype, cache: run.cache }, slices, blocksFor(run.maxContext), (given) => {
+        const hidden = model.forward(given);
+        if (complete.length === 0) return undefined;
+        const rows = backend.tensor(lastRows(slices).slice(0, complete.length), [complete.length], 'i32');
+        return sample(model.logits(selectRows(hidden, rows)), samplingState(backend, complete, run.maxContext));
+      });
     const sampled = backend.cancellable(run.job.signal, () => backend.scope(pass));
     if (!sampled) {
       await backend.flush();

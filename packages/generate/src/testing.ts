@@ -1,6 +1,5 @@
 // Helpers of this package's tests: small models with random weights on the reference backend.
-import { parseModelConfig } from '@q/config';
-import { buildModel, parameterSlots, type CausalLM } from '@q/models';
+import { buildModel, parameterSlots, parseModelConfig, type CausalLM } from '@q/models';
 import {
   Backend,
   fillRandom,
@@ -51,7 +50,7 @@ export function randomModel(
   text = llamaText(),
   change: (name: string, values: Tensor) => void = () => undefined,
 ): CausalLM {
-  const model = buildModel(parseModelConfig(text));
+  const model = buildModel(parseModelConfig(text), 'causalLM');
   parameterSlots(model).forEach((slot, seed) => {
     const values = backend.allocate(slot.shape, 'f32').keep();
     fillRandom(values, { kind: 'normal', seed, scale: slot.shape.length === 1 ? 1 : 0.5 });

@@ -136,7 +136,7 @@ export class LlamaModel extends Module implements Model {
   readonly vocabSize: number;
   readonly maxContext: number;
   readonly state: readonly StateSpec[];
-  readonly inputs: readonly InputName[] = ['tokenIds'];
+  readonly inputs: readonly InputName[] = ['tokenIds', 'positionIds'];
 
   constructor(settings: LlamaSettings) {
     super();

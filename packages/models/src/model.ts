@@ -11,8 +11,8 @@ export type StateSpec =
   /** Numbers of a fixed shape. */
   | { readonly kind: 'recurrent'; readonly owner: Module; readonly shape: Shape };
 
-/** What a forward pass may be given. */
-export type InputName = 'tokenIds' | 'tokenTypeIds';
+/** What a forward pass may be given for each row; positions are part of the rows, for models that read them. */
+export type InputName = 'tokenIds' | 'tokenTypeIds' | 'positionIds';
 
 /** Runs passes. */
 export interface Model extends Module {
@@ -23,8 +23,12 @@ export interface Model extends Module {
   readonly state: readonly StateSpec[];
   /** The inputs it reads; others are none of its. */
   readonly inputs: readonly InputName[];
+  /** Kinds of `tokenTypeIds`, where it reads them. */
+  readonly tokenTypes?: number;
   /** Packed rows through all layers and the final norm: [T, hidden]. */
   forward(pass: Pass): Tensor;
+  /** The pooling layer of models that have one: what {@link forward} gives to [B, hidden]. */
+  pooled?(hidden: Tensor, pass: Pass): Tensor;
 }
 
 /** A decoder that predicts the next token. */

@@ -6,17 +6,24 @@ import {
   ConfigError,
   describeValue,
   GenerationConfig,
-  parseModelConfig,
-  type ModelConfig,
   type QuantizationConfig,
 } from '@q/config';
 import { skipWarnings, type LoadProgress } from '@q/loader';
-import { architectureOf, buildModel, parameterSlots } from '@q/models';
+import {
+  architectureOf,
+  buildModel,
+  parameterSlots,
+  parseModelConfig,
+  type ModelConfig,
+  type Task,
+  type TaskModels,
+} from '@q/models';
 import type { FloatDType, ParameterSlot } from '@q/tensor';
 import { openDevice } from './device.js';
 import { activationDType, cacheDType, floatDType, storedDType } from './dtypes.js';
 import { hubOptionNames, modelFolder, readOptional, readRequired, type HubOptions } from './files.js';
-import { CausalModel, type ModelParts } from './model.js';
+import { CausalModel } from './causal-model.js';
+import { PretrainedModel, type ModelParts } from './model.js';
 import { assertModelConfig, placeOnOne, type PlacementOptions } from './placement.js';
 import { quantizationFor, type QuantizationOptions } from './quantization.js';
 import { tokenizerOfModel } from './tokenizer/load.js';
@@ -96,35 +103,62 @@ async function configOf(
   return parseModelConfig(await readRequired(folder, 'config.json', { signal }), { ignoreConfigKeys });
 }
 
-/** Loads causal language models. */
-export const AutoModelForCausalLM = {
+/** Loads the models of one task. */
+export interface AutoModelClass<M> {
   /**
    * Loads a model, quantizing it on the way when asked.
    * @param idOrPath folder, Hub id, or `@q/nano`
    * @throws CheckpointError for damaged or incomplete files, ConfigError for options, UnsupportedError for
-   *   architectures, OutOfMemoryError; the signal's reason on abort. Nothing stays allocated then.
+   *   architectures and tasks, OutOfMemoryError; the signal's reason on abort. Nothing stays allocated then.
    */
-  async fromPretrained(idOrPath: string, options: LoadModelOptions = {}): Promise<CausalModel> {
-    checkLoadOptions('AutoModelForCausalLM.fromPretrained', options);
-    const warnings: string[] = [];
-    const folder = await modelFolder(idOrPath, {
-      ...options,
-      files: options.loadFormat === 'dummy' ? 'settings' : 'model',
-      onWarning: (line) => {
-        warnings.push(line);
-        options.onWarning?.(line);
-      },
-    });
-    return loadModel(await statedConfig(folder, options), folder, options, warnings);
-  },
-
+  fromPretrained(idOrPath: string, options?: LoadModelOptions): Promise<M>;
   /** A model of a config with random weights (`loadFormat: 'dummy'`), for measuring. */
-  async fromConfig(config: ModelConfig, options: Omit<LoadModelOptions, 'loadFormat'> = {}): Promise<CausalModel> {
-    checkLoadOptions('AutoModelForCausalLM.fromConfig', options);
-    assertModelConfig('fromConfig', config);
-    return loadModel({ config }, undefined, { ...options, loadFormat: 'dummy' });
-  },
-};
+  fromConfig(config: ModelConfig, options?: Omit<LoadModelOptions, 'loadFormat'>): Promise<M>;
+}
+
+/** What a class loads, and what it makes of it. */
+interface Kind<T extends Task, M> {
+  readonly name: string;
+  readonly task: T;
+  readonly make: (parts: ModelParts<TaskModels[T]>) => M;
+}
+
+function autoClass<T extends Task, M>(kind: Kind<T, M>): AutoModelClass<M> {
+  return {
+    async fromPretrained(idOrPath, options = {}) {
+      checkLoadOptions(`${kind.name}.fromPretrained`, options);
+      const warnings: string[] = [];
+      const folder = await modelFolder(idOrPath, {
+        ...options,
+        files: options.loadFormat === 'dummy' ? 'settings' : 'model',
+        onWarning: (line) => {
+          warnings.push(line);
+          options.onWarning?.(line);
+        },
+      });
+      return loadModel(kind, await statedConfig(folder, options), folder, options, warnings);
+    },
+    async fromConfig(config, options = {}) {
+      checkLoadOptions(`${kind.name}.fromConfig`, options);
+      assertModelConfig('fromConfig', config);
+      return loadModel(kind, { config }, undefined, { ...options, loadFormat: 'dummy' });
+    },
+  };
+}
+
+/** Loads causal language models: they continue texts. */
+export const AutoModelForCausalLM = autoClass({
+  name: 'AutoModelForCausalLM',
+  task: 'causalLM',
+  make: (parts) => new CausalModel(parts),
+});
+
+/** Loads models without a head: they give hidden states. */
+export const AutoModel = autoClass({
+  name: 'AutoModel',
+  task: 'base',
+  make: (parts) => new PretrainedModel(parts),
+});
 
 /** What can be told before anything is read. @throws ConfigError */
 function checkLoadOptions(op: string, options: LoadModelOptions): void {
@@ -170,19 +204,20 @@ function checkSettings({ loadFormat = 'auto', numerics = 'fused', ...options }: 
 }
 
 /** config → survey of the weights → plan → backend → model → weights. */
-async function loadModel(
+async function loadModel<T extends Task, M>(
+  { task, make }: Kind<T, M>,
   { config: stated, unread }: StatedConfig,
   folder: string | undefined,
   options: LoadModelOptions,
   warningsOfHub: readonly string[] = [],
-): Promise<CausalModel> {
+): Promise<M> {
   const settings = checkSettings(options);
   const warnings = [...warningsOfHub, ...stated.warnings.map(({ message }) => message)];
   const settingsOfModel = await readSettings(folder, stated, warnings, options.signal);
   if (unread && settings.dummy) throw unread;
   await using source = settings.dummy
     ? undefined
-    : await openWeights({ config: stated, unread }, folder!, options, warnings);
+    : await openWeights({ config: stated, unread }, task, folder!, options, warnings);
   const config = source?.config ?? stated;
   const { stored, wanted, ...quantization } = quantizationFor(config, options);
   warnings.push(...quantization.warnings);
@@ -199,7 +234,7 @@ async function loadModel(
     eager: settings.eager ? (settings.dtype ?? storedDType(config)) : undefined,
     checkFinite: options.checkFinite,
   });
-  const model = buildModel(config);
+  const model = buildModel(config, task);
   try {
     const slots = parameterSlots(model, config.tieWordEmbeddings ? architectureOf(config.modelType).tied : {});
     const activations = activationDType(backend.caps.activationDtypes, settings.dtype ?? storedDType(config));
@@ -207,7 +242,7 @@ async function loadModel(
     const dtype = device === 'cpu' ? settings.dtype : activations;
     warnings.push(...withoutEffect(wanted, slots));
     await fillWeights(slots, config, source, { ...options, backend, dtype, stored, wanted });
-    return new CausalModel({
+    return make({
       ...settingsOfModel,
       config,
       backend,

@@ -27,8 +27,8 @@ async function load(variant: string, options: LoadModelOptions = {}): Promise<Ca
 }
 
 async function logitsOf(model: CausalModel): Promise<Float32Array> {
-  using logits = model.forward({ inputIds });
-  return (await logits.data()) as Float32Array;
+  using output = model.forward({ inputIds });
+  return (await output.logits.data()) as Float32Array;
 }
 
 // nf4 and fp4 were computed in float32, the others in 16 bits, and Q's fused operators compute in float32 on the CPU.
@@ -104,8 +104,8 @@ describe.each(variants)('$variant', ({ variant, bound }) => {
       });
       expect(sequences).toEqual([expected]);
     }
-    using logits = model.forward({ inputIds: [expected] });
-    const values = (await logits.data()) as Float32Array;
+    using output = model.forward({ inputIds: [expected] });
+    const values = (await output.logits.data()) as Float32Array;
     const vocab = values.length / expected.length;
     for (let position = prompt.length; position < expected.length; position++) {
       const row = values.subarray((position - 1) * vocab, position * vocab);

@@ -130,9 +130,9 @@ describe('batches', () => {
     const results = [];
     for (const threads of [1, 2]) {
       await using model = await AutoModelForCausalLM.fromPretrained(folder, { threads });
-      using logits = model.forward({ inputIds: [Array.from({ length: 90 }, (_, i) => (i * 13) % 500)] });
+      using output = model.forward({ inputIds: [Array.from({ length: 90 }, (_, i) => (i * 13) % 500)] });
       const { newTokens } = await model.generate({ inputIds: prompts, maxNewTokens: 50, eosTokenId: null });
-      results.push({ logits: await logits.data(), newTokens });
+      results.push({ logits: await output.logits.data(), newTokens });
     }
     expect(results[1]).toEqual(results[0]);
   });
@@ -428,11 +428,11 @@ describe('errors', () => {
   it('refuses a forward pass of ids outside the vocabulary', async () => {
     await using model = await load();
     await expect(async () => {
-      using logits = model.forward({ inputIds: [[1, 9999]] });
-      await logits.data();
+      using output = model.forward({ inputIds: [[1, 9999]] });
+      await output.logits.data();
     }).rejects.toThrow(/9999/);
     const row = expectedRows('llama', 'input_ids')[0];
-    using logits = model.forward({ inputIds: [row] });
-    expect((await logits.data()).length).toBe(row.length * 512);
+    using output = model.forward({ inputIds: [row] });
+    expect((await output.logits.data()).length).toBe(row.length * 512);
   });
 });

@@ -1,11 +1,17 @@
-export { AutoConfig, AutoModelForCausalLM, numericsModes, type LoadModelOptions, type Numerics } from './auto.js';
+export {
+  AutoConfig,
+  AutoModel,
+  AutoModelForCausalLM,
+  type AutoModelClass, numericsModes, type LoadModelOptions, type Numerics } from './auto.js';
 export { AutoTokenizer } from './tokenizer/load.js';
 export { Tokenizer } from './tokenizer/tokenizer.js';
 export type { DecodeOptions, EncodeOptions, PadOptions } from './tokenizer/options.js';
 export type { PaddedBatch } from './tokenizer/padding.js';
 export { tokenizerLimits } from './limits.js';
 export type { ChatMessage, ChatOptions, ChatTemplateOptions, ContentPart, TemplateLimits } from './chat/options.js';
-export { CausalModel, type ForwardInput, type QuantizationSummary, type SaveOptions } from './model.js';
+export { CausalModel, type LanguageModelOutput } from './causal-model.js';
+export { ModelOutput, type ForwardInput } from './forward.js';
+export { PretrainedModel, type QuantizationSummary, type SaveOptions } from './model.js';
 export { Generation, type GenerationResult } from './generation.js';
 export type { GenerateInput, GenerateOptions } from './generation-options.js';
 export { cudaCompiler, freeMemory, listDevices, measureCpuCeilings, openDevice, type DeviceReport } from './device.js';

@@ -131,3 +131,28 @@ export function withoutPadding(
     });
   return inputIds.map((row, i) => row.filter((_, j) => attentionMask[i][j] === 1));
 }
+
+/** @throws ConfigError unless `rows` has the shape of `inputIds` and integers from 0 to `limit` - 1 */
+export function assertMatrix(
+  op: string,
+  name: string,
+  rows: unknown,
+  inputIds: readonly (readonly number[])[],
+  limit: number,
+): void {
+  const fits =
+    Array.isArray(rows) &&
+    rows.length === inputIds.length &&
+    inputIds.every((row, i) => Array.isArray(rows[i]) && (rows[i] as unknown[]).length === row.length);
+  if (!fits)
+    throw new ConfigError(op, `${name} must have the shape of inputIds`, {
+      inputIds: lengthsOf(inputIds),
+      [name]: lengthsOf(rows),
+    });
+  for (const [i, row] of (rows as unknown[][]).entries())
+    for (const [j, value] of row.entries())
+      if (!Number.isInteger(value) || (value as number) < 0 || (value as number) >= limit)
+        throw new ConfigError(op, `${name}[${i}][${j}] is ${describeValue(value)}`, {
+          why: `it must be an integer from 0 to ${limit - 1}`,
+        });
+}

@@ -23,8 +23,8 @@ const load = async (name: string, options: { legacy?: boolean } = {}): Promise<C
   });
 
 async function logitsOf(model: CausalModel, input: Parameters<CausalModel['forward']>[0]): Promise<Float32Array> {
-  using logits = model.forward(input);
-  return (await logits.data()) as Float32Array;
+  using output = model.forward(input);
+  return (await output.logits.data()) as Float32Array;
 }
 
 describe.each(models)('%s', (name) => {

@@ -3,10 +3,8 @@ import {
   assertKnownKeys,
   ConfigError,
   describeValue,
-  maxContext,
   UnsupportedError,
   type BitsAndBytesConfig,
-  type ModelConfig,
   type QuantizationConfig,
 } from '@q/config';
 import {
@@ -23,8 +21,7 @@ import {
   type PlanRequest,
   type Wiring,
 } from '@q/device-map';
-import { kvBlockSize } from '@q/generate';
-import { buildModel, planTree } from '@q/models';
+import { buildModel, elementsPerToken, kvBlockSize, planTree, taskOf, type ModelConfig } from '@q/models';
 import { dtypeBytes, type FloatDType } from '@q/tensor';
 import { freeMemory, listDevices } from './device.js';
 import { activationDType, cacheDType, computeDTypes, floatDType, storedDType } from './dtypes.js';
@@ -91,7 +88,7 @@ function checkPlanOptions(config: ModelConfig, options: PlanOptions): void {
     throw new ConfigError('planFor', `kvDtype is ${describeValue(kvDtype)}`, { fix: 'use "f32", "f16" or "bf16"' });
   if (context === undefined) return;
   assertInteger('planFor', 'context', context);
-  const most = maxContext(config);
+  const most = buildModel(config, taskOf(config)).maxContext;
   if (context > most)
     throw new ConfigError('planFor', `context is ${context}`, { why: `the model reaches ${most} tokens` });
 }
@@ -147,7 +144,7 @@ function planWithCache(config: ModelConfig, request: PlanRequest, options: PlanO
   const given = options.kvDtype;
   const bytesOn = (device: 'cpu' | 'gpu') =>
     dtypeBytes(cacheDType(given, activationDType(computeDTypes[device], dense)));
-  const layers = cachedLayers(config, request.tree);
+  const layers = growingState(config);
   const onHost = new Set<string>();
   const planOnce = (): Plan => {
     const bytesPerToken = layers.map(({ path, elements }) => elements * bytesOn(onHost.has(path) ? 'cpu' : 'gpu'));
@@ -177,12 +174,13 @@ function refusedOr(plan: () => Plan): Plan | PlanRefusedError {
   }
 }
 
-/** The layers that keep keys and values, with the elements of one token. */
-function cachedLayers(config: ModelConfig, { noSplit }: PlanRequest['tree']): { path: string; elements: number }[] {
-  const model = buildModel(config);
-  const whole = new Set(noSplit);
-  const paths = [...model.walk()].filter(({ module }) => whole.has(module.className)).map(({ path }) => path);
-  return model.kvShapes.map(({ numKvHeads, headDim }, i) => ({ path: paths[i], elements: 2 * numKvHeads * headDim }));
+/** The modules whose state grows with the context, with the numbers of one token. */
+function growingState(config: ModelConfig): { path: string; elements: number }[] {
+  const model = buildModel(config, taskOf(config));
+  const paths = new Map([...model.walk()].map(({ path, module }) => [module, path]));
+  return model.state
+    .map((spec) => ({ path: paths.get(spec.owner)!, elements: elementsPerToken(spec) }))
+    .filter(({ elements }) => elements > 0);
 }
 
 /**

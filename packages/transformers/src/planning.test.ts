@@ -1,4 +1,5 @@
-import { BitsAndBytesConfig, parseModelConfig, UnsupportedError, ConfigError, type ModelConfig } from '@q/config';
+import { BitsAndBytesConfig, ConfigError, UnsupportedError } from '@q/config';
+import { parseModelConfig, type ModelConfig } from '@q/models';
 import { describe, expect, test, vi } from 'vitest';
 import type * as device from './device.js';
 import { planFor } from './placement.js';

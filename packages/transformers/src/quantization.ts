@@ -4,9 +4,9 @@ import {
   describeValue,
   UnsupportedError,
   type BitsAndBytesOptions,
-  type ModelConfig,
   type QuantizationConfig,
 } from '@q/config';
+import type { ModelConfig } from '@q/models';
 
 export interface QuantizationOptions {
   /** LLM.int8 with default settings. */

@@ -1,10 +1,8 @@
 // config.json beside the tensors: what the tensors say wins.
 import {
   checkJsonBounds,
-  parseModelConfig,
   QError,
   WEIGHT_FORMAT_KEYS,
-  type ModelConfig,
   type QuantizationConfig,
 } from '@q/config';
 import {
@@ -18,7 +16,7 @@ import {
   type Checkpoint,
   type WeightSurvey,
 } from '@q/loader';
-import { architectureOf, buildModel, parameterSlots } from '@q/models';
+import { architectureOf, buildModel, parameterSlots, parseModelConfig, type ModelConfig, type Task } from '@q/models';
 import type { Backend, FloatDType, ParameterSlot } from '@q/tensor';
 import type { LoadModelOptions } from './auto.js';
 import { storedDType } from './dtypes.js';
@@ -68,6 +66,7 @@ interface WeightSource extends AsyncDisposable {
  */
 export async function openWeights(
   { config: stated, unread }: StatedConfig,
+  task: Task,
   folder: string,
   { signal, ignoreConfigKeys }: LoadModelOptions,
   warnings: string[],
@@ -75,7 +74,7 @@ export async function openWeights(
   const { tied, ignoredTensors, keepDense } = architectureOf(stated.modelType);
   const checkpoint = await openCheckpoint(folder, { signal });
   try {
-    const slots = parameterSlots(buildModel(stated), stated.tieWordEmbeddings ? tied : {});
+    const slots = parameterSlots(buildModel(stated, task), stated.tieWordEmbeddings ? tied : {});
     const survey = await surveyWeights(checkpoint, slots, {
       stored: stated.quantizationConfig ?? undefined,
       tied,

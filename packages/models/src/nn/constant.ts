@@ -1,4 +1,4 @@
-import type { Backend, Tensor } from '@q/tensor';
+import type { Backend, Shape, Tensor } from '@q/tensor';
 
 /** A table on the device that follows from a model alone: made when first needed, kept until the model goes. */
 export class Constant {
@@ -16,3 +16,11 @@ export class Constant {
     this.#tensor = undefined;
   }
 }
+
+/** A table of float32 numbers. */
+export const constantOf = (values: Float32Array, shape: Shape): Constant =>
+  new Constant((backend) => {
+    const table = backend.allocate(shape, 'f32');
+    backend.assign(table, values);
+    return table;
+  });

@@ -1,7 +1,7 @@
 import type { RopeConfig } from '@q/config';
 import type { RopeOptions } from '@q/tensor';
 import type { Pass } from '../pass/pass.js';
-import { Constant } from './constant.js';
+import { constantOf, type Constant } from './constant.js';
 import { Module } from './module.js';
 
 export interface RopeShape {
@@ -126,7 +126,7 @@ export class Rope extends Module {
     this.#dependsOnLength = config.type === 'dynamic' || config.type === 'longrope';
     const { frequencies, scale } = rotationFor(config, shape, 0);
     this.#scale = scale;
-    this.#table = new Constant((backend) => backend.tensor(frequencies, [half], 'f32'));
+    this.#table = constantOf(frequencies, [half]);
   }
 
   /** How the queries and keys of a pass are rotated. */
