@@ -18,7 +18,7 @@ export {
   type ReadOptions,
   type TextOptions,
 } from './json.js';
-export type { ConfigObject, OptionSource } from './fields.js';
+export { show, type ConfigObject, type OptionSource } from './fields.js';
 export { skipRule, unmatchedLine, type SkipRule } from './skip.js';
 export { BitsAndBytesConfig, type BitsAndBytesOptions, type ComputeDType, type QuantStorage } from './bitsandbytes.js';
 export { GPTQConfig, type GPTQOptions } from './gptq.js';

@@ -1,6 +1,5 @@
 export * from './architecture.js';
 export * from './model.js';
-export { LlamaForCausalLM } from './llama.js';
 export * from './nn/attention.js';
 export * from './nn/module.js';
 export * from './nn/linear.js';

@@ -4,14 +4,15 @@
 import { defineModel, maxContext, schema, type ModelDefinition } from '@q/config';
 import { checkFinite, packedQkv, type ActivationKind, type QkvLayout, type Tensor } from '@q/tensor';
 import { architecture, type Architecture } from './architecture.js';
-import type { CausalLM, InputName, Model, StateSpec } from './model.js';
+import type { InputName, Model, StateSpec } from './model.js';
 import { attend } from './nn/attention.js';
-import { ActivationFunction, Embedding, RmsNorm } from './nn/layers.js';
+import { activationPlace, Embedding, RmsNorm } from './nn/layers.js';
 import { forwardTogether, Linear } from './nn/linear.js';
 import { Module, ModuleList } from './nn/module.js';
 import { Rope } from './nn/rope.js';
 import { runLayers } from './nn/run-layers.js';
 import type { Pass } from './pass/pass.js';
+import { CausalHead } from './shared/causal-head.js';
 import {
   decoderKeys,
   decoderShape,
@@ -93,7 +94,7 @@ class LlamaMlp extends Module {
     this.gate = this.child('gate_proj', new Linear(hiddenSize, intermediateSize, { bias }));
     this.up = this.child('up_proj', new Linear(hiddenSize, intermediateSize, { bias }));
     this.down = this.child('down_proj', new Linear(intermediateSize, hiddenSize, { bias }));
-    this.child('act_fn', new ActivationFunction(hiddenAct));
+    this.child('act_fn', activationPlace(hiddenAct));
   }
 
   // x, residual [T, C] → residual + down(act(gate x) · up x)
@@ -162,44 +163,6 @@ export class LlamaModel extends Module implements Model {
   }
 }
 
-/** The decoder with its language modelling head. */
-export class LlamaForCausalLM extends Module implements CausalLM {
-  readonly className: string;
-  readonly model: LlamaModel;
-  readonly head: Linear;
-
-  constructor(settings: LlamaSettings) {
-    super();
-    this.className = `${settings.family}ForCausalLM`;
-    this.model = this.child('model', new LlamaModel(settings));
-    this.head = this.child('lm_head', new Linear(settings.hiddenSize, settings.vocabSize));
-  }
-
-  get vocabSize(): number {
-    return this.model.vocabSize;
-  }
-
-  get maxContext(): number {
-    return this.model.maxContext;
-  }
-
-  get state(): readonly StateSpec[] {
-    return this.model.state;
-  }
-
-  get inputs(): readonly InputName[] {
-    return this.model.inputs;
-  }
-
-  forward(pass: Pass): Tensor {
-    return this.model.forward(pass);
-  }
-
-  logits(hidden: Tensor): Tensor {
-    return checkFinite(this.head.forward(hidden), 'lm_head');
-  }
-}
-
 /** An architecture of Llama's modules. @param name begins the names of its Python classes */
 export const llamaFamily = <D extends ModelDefinition<string, DecoderConfig>>(
   definition: D,
@@ -208,7 +171,13 @@ export const llamaFamily = <D extends ModelDefinition<string, DecoderConfig>>(
   architecture({
     config: definition,
     heads: {
-      causalLM: (settings) => new LlamaForCausalLM({ ...settings, family: name }),
+      causalLM: (settings) =>
+        new CausalHead(
+          `${name}ForCausalLM`,
+          'model',
+          new LlamaModel({ ...settings, family: name }),
+          settings.hiddenSize,
+        ),
       base: (settings) => new LlamaModel({ ...settings, family: name }),
     },
     noSplit: [`${name}DecoderLayer`],

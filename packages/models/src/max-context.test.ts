@@ -31,5 +31,6 @@ test.each([
   ],
 ])('%j reaches %i', (rope_scaling, tokens) => {
   const config = parseModelConfig({ ...base, ...(rope_scaling && { rope_scaling }) });
+  if (config.modelType !== 'llama') throw new Error('not the llama of the test');
   expect(maxContext(config)).toBe(tokens);
 });

@@ -1,12 +1,14 @@
-import { readModelConfig, type ConfigOf, type ModelConfigOptions } from '@q/config';
-import { UnsupportedError } from '@q/config';
+import { readModelConfig, UnsupportedError, type ConfigOf, type ModelConfigOptions } from '@q/config';
 import type { Architecture, Task, TaskModels } from './architecture.js';
+import { bert } from './bert.js';
+import { bloom } from './bloom.js';
 import { llama } from './llama.js';
 import { mistral } from './mistral.js';
+import { opt } from './opt.js';
 import { qwen2 } from './qwen2.js';
 
 /** Every architecture, one row each; the key is `model_type`. */
-const architectures = { llama, mistral, qwen2 };
+const architectures = { bert, bloom, llama, mistral, opt, qwen2 };
 
 type Registry = typeof architectures;
 

@@ -1,3 +1,4 @@
+import { dtypeBytes } from '@q/config';
 import { Linear } from './nn/linear.js';
 import type { Module } from './nn/module.js';
 import type { Task } from './architecture.js';
@@ -54,6 +55,9 @@ export function planTree(config: ModelConfig, task: Task = taskOf(config)): Mode
 export const bufferBytes = (model: Module): number =>
   [...model.walk()].reduce(
     (sum, { module }) =>
-      sum + [...module.buffers.values()].reduce((bytes, { shape }) => bytes + 4 * shape.reduce((a, b) => a * b, 1), 0),
+      sum + [...module.buffers.values()].reduce(
+        (bytes, { shape, dtype }) => bytes + dtypeBytes(dtype) * shape.reduce((a, b) => a * b, 1),
+        0,
+      ),
     0,
   );

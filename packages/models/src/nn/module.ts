@@ -42,7 +42,7 @@ export class Parameter {
  */
 export interface ModuleBuffer {
   readonly shape: Shape;
-  readonly dtype: 'float32';
+  readonly dtype: 'float32' | 'int64';
 }
 
 /**
