@@ -2,7 +2,15 @@ import { readFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
-import { ConfigError, maxContext, MAX_JSON_DEPTH, MAX_POSITIONS, parseConfigText, QError, UnsupportedError } from '@q/config';
+import {
+  ConfigError,
+  maxContext,
+  MAX_JSON_DEPTH,
+  MAX_POSITIONS,
+  parseConfigText,
+  QError,
+  UnsupportedError,
+} from '@q/config';
 import { parseModelConfig, type ModelConfig } from './registry.js';
 import type { DecoderConfig } from './shared/decoder-config.js';
 

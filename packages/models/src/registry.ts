@@ -20,9 +20,9 @@ export type ModelConfig = { [K in ModelType]: ConfigOf<Registry[K]['config']> }[
 
 export const MODEL_TYPES: readonly ModelType[] = Object.freeze(Object.keys(architectures) as ModelType[]);
 
-const definitions = Object.fromEntries(
-  Object.entries(architectures).map(([type, { config }]) => [type, config]),
-) as { [K in ModelType]: Registry[K]['config'] };
+const definitions = Object.fromEntries(Object.entries(architectures).map(([type, { config }]) => [type, config])) as {
+  [K in ModelType]: Registry[K]['config'];
+};
 
 /**
  * Reads a model's `config.json`, as an object or (better, since `1.0` and `1` differ on disk) as text. Missing keys

@@ -55,7 +55,8 @@ export function planTree(config: ModelConfig, task: Task = taskOf(config)): Mode
 export const bufferBytes = (model: Module): number =>
   [...model.walk()].reduce(
     (sum, { module }) =>
-      sum + [...module.buffers.values()].reduce(
+      sum +
+      [...module.buffers.values()].reduce(
         (bytes, { shape, dtype }) => bytes + dtypeBytes(dtype) * shape.reduce((a, b) => a * b, 1),
         0,
       ),

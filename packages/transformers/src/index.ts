@@ -2,7 +2,11 @@ export {
   AutoConfig,
   AutoModel,
   AutoModelForCausalLM,
-  type AutoModelClass, numericsModes, type LoadModelOptions, type Numerics } from './auto.js';
+  type AutoModelClass,
+  numericsModes,
+  type LoadModelOptions,
+  type Numerics,
+} from './auto.js';
 export { AutoTokenizer } from './tokenizer/load.js';
 export { Tokenizer } from './tokenizer/tokenizer.js';
 export type { DecodeOptions, EncodeOptions, PadOptions } from './tokenizer/options.js';

@@ -14,6 +14,9 @@ const models = [
   'llama-sharded',
   'mistral',
   'qwen2',
+  'bloom',
+  'opt',
+  'opt-postnorm',
 ];
 
 const load = async (name: string, options: { legacy?: boolean } = {}): Promise<CausalModel> =>

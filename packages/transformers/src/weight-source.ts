@@ -1,10 +1,5 @@
 // config.json beside the tensors: what the tensors say wins.
-import {
-  checkJsonBounds,
-  QError,
-  WEIGHT_FORMAT_KEYS,
-  type QuantizationConfig,
-} from '@q/config';
+import { checkJsonBounds, QError, WEIGHT_FORMAT_KEYS, type QuantizationConfig } from '@q/config';
 import {
   loadDummy,
   loadParameters,

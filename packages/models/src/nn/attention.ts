@@ -1,5 +1,12 @@
 // The one place that knows where keys and values live: in the state of a pass, or within the pass.
-import { attention, ropeKvWrite, type AttentionOptions, type QkvLayout, type RopeOptions, type Tensor } from '@q/tensor';
+import {
+  attention,
+  ropeKvWrite,
+  type AttentionOptions,
+  type QkvLayout,
+  type RopeOptions,
+  type Tensor,
+} from '@q/tensor';
 import { blocksFor, kvBlockSize } from '../pass/blocks.js';
 import type { LayerKeys, Pass } from '../pass/pass.js';
 

@@ -140,9 +140,7 @@ export class Rope extends Module {
   #rows(lengths: readonly number[]): Float32Array {
     const half = this.shape.rotaryDim / 2;
     const values = new Float32Array(lengths.length * half);
-    lengths.forEach((length, row) =>
-      values.set(rotationFor(this.config, this.shape, length).frequencies, row * half),
-    );
+    lengths.forEach((length, row) => values.set(rotationFor(this.config, this.shape, length).frequencies, row * half));
     return values;
   }
 
