@@ -1,6 +1,4 @@
 import { ShapeError } from '@q/config';
-import { dtypes } from '../dtype.js';
-import type { CommandArgs } from '../driver/schema.js';
 import type { Tensor } from '../core/tensor.js';
 import { checkActivation, checkDType, checkIndices, checkShape } from './check.js';
 
@@ -30,6 +28,15 @@ export interface Batch {
   /** i32 [B, maxBlocks]: cache blocks of each sequence. */
   readonly blockTables: Tensor;
 }
+
+/** What {@link ropeKvWrite} needs of a batch. */
+export type WriteRows = Pick<Batch, 'tokens' | 'sequences' | 'maxContext' | 'positions' | 'sequenceOf' | 'blockTables'>;
+
+/** What {@link attention} needs of a batch. */
+export type AttentionRows = Pick<
+  Batch,
+  'tokens' | 'sequences' | 'maxQuery' | 'maxContext' | 'sequenceStarts' | 'contextLengths' | 'blockTables'
+>;
 
 /** Keys and values of one layer in fixed blocks: each [numBlocks, numKvHeads, blockSize, headDim]. */
 export interface KvLayer {
@@ -84,46 +91,15 @@ export interface RopeOptions {
  * `rope` it only writes. Afterwards only the queries of `qkv` may be used.
  * @param qkv activations [T, layout.rowStride]
  */
-export function ropeKvWrite(qkv: Tensor, kv: KvLayer, batch: Batch, layout: QkvLayout, rope?: RopeOptions): void {
-  const paged = checkPaged('ropeKvWrite', qkv, kv, batch, layout);
+export function ropeKvWrite(qkv: Tensor, kv: KvLayer, batch: WriteRows, layout: QkvLayout, rope?: RopeOptions): void {
+  checkPaged('ropeKvWrite', qkv, kv, batch, layout);
   checkIndices('ropeKvWrite', 'positions', batch.positions, [batch.tokens]);
   checkIndices('ropeKvWrite', 'sequenceOf', batch.sequenceOf, [batch.tokens]);
   if (rope) checkFrequencies(rope.inverseFrequencies, batch, layout);
-  const { eager } = qkv.backend;
-  const frequencies = rope?.inverseFrequencies;
-  const { numHeads, numKvHeads, headDim, qOffset, qGroupStride, kOffset, vOffset, kvStride, rowStride } = layout;
-  const rotated = {
-    qkv: qkv.ref(),
-    positions: batch.positions.ref(),
-    sequenceOf: batch.sequenceOf.ref(),
-    tokens: batch.tokens,
-    numHeads,
-    numKvHeads,
-    headDim,
-    rotaryDim: frequencies ? frequencies.dim(-1) * 2 : 0,
-    interleaved: Number(rope?.interleaved ?? false),
-    perSequence: Number(frequencies?.shape.length === 2),
-    ropeScale: rope?.scale ?? 1,
-    qOffset,
-    qGroupStride,
-    kOffset,
-    kvStride,
-    rowStride,
-  };
-  if (eager && frequencies)
-    qkv.backend.submit('eagerRope', { ...rotated, inverseFrequencies: frequencies.ref(), dtype: dtypes[eager].code });
-  qkv.backend.submit('ropeKvWrite', {
-    ...rotated,
-    keyCache: kv.keys.ref(),
-    valueCache: kv.values.ref(),
-    blockTables: batch.blockTables.ref(),
-    inverseFrequencies: eager ? undefined : frequencies?.ref(),
-    vOffset,
-    ...paged,
-  });
+  qkv.backend.lowering.ropeKvWrite(qkv, kv, batch, layout, rope);
 }
 
-function checkFrequencies(frequencies: Tensor, batch: Batch, layout: QkvLayout): void {
+function checkFrequencies(frequencies: Tensor, batch: WriteRows, layout: QkvLayout): void {
   checkDType('ropeKvWrite', 'inverseFrequencies', frequencies, 'f32');
   if (frequencies.shape.length === 2)
     checkShape('ropeKvWrite', 'inverseFrequencies', frequencies, [batch.sequences, 'rotaryDim / 2']);
@@ -157,54 +133,19 @@ export interface AttentionOptions {
 export function attention(
   qkv: Tensor,
   kv: KvLayer,
-  batch: Batch,
+  batch: AttentionRows,
   layout: QkvLayout,
   options: AttentionOptions = {},
 ): Tensor {
-  const { blockSize, maxBlocks } = checkPaged('attention', qkv, kv, batch, layout);
-  const { numHeads, numKvHeads, headDim } = layout;
-  const { scale = 1 / Math.sqrt(headDim), causal = true, window = 0, softcap = 0, alibiSlopes, bias } = options;
+  checkPaged('attention', qkv, kv, batch, layout);
   checkIndices('attention', 'sequenceStarts', batch.sequenceStarts, [batch.sequences + 1]);
   checkIndices('attention', 'contextLengths', batch.contextLengths, [batch.sequences]);
-  checkScoreTerms(numHeads, batch, options);
-  const out = qkv.backend.empty([batch.tokens, numHeads * headDim], qkv.dtype);
-  const { eager } = qkv.backend;
-  const args: CommandArgs<'attention'> = {
-    qkv: qkv.ref(),
-    keyCache: kv.keys.ref(),
-    valueCache: kv.values.ref(),
-    out: out.ref(),
-    sequenceStarts: batch.sequenceStarts.ref(),
-    contextLengths: batch.contextLengths.ref(),
-    blockTables: batch.blockTables.ref(),
-    alibiSlopes: alibiSlopes?.ref(),
-    bias: bias?.ref(),
-    tokens: batch.tokens,
-    sequences: batch.sequences,
-    maxQuery: batch.maxQuery,
-    maxContext: batch.maxContext,
-    numHeads,
-    numKvHeads,
-    headDim,
-    scale,
-    softcap,
-    causal: Number(causal),
-    window,
-    biasRows: bias?.dim(1) ?? 0,
-    biasColumns: bias?.dim(2) ?? 0,
-    qOffset: layout.qOffset,
-    qGroupStride: layout.qGroupStride,
-    rowStride: layout.rowStride,
-    blockSize,
-    maxBlocks,
-  };
-  if (eager) qkv.backend.submit('eagerAttention', { ...args, dtype: dtypes[eager].code });
-  else qkv.backend.submit('attention', args);
-  return out;
+  checkScoreTerms(layout.numHeads, batch, options);
+  return qkv.backend.lowering.attention(qkv, kv, batch, layout, options);
 }
 
 /** What is added to the scores. */
-function checkScoreTerms(numHeads: number, batch: Batch, { alibiSlopes, bias }: AttentionOptions): void {
+function checkScoreTerms(numHeads: number, batch: AttentionRows, { alibiSlopes, bias }: AttentionOptions): void {
   if (alibiSlopes) {
     checkDType('attention', 'alibiSlopes', alibiSlopes, 'f32');
     checkShape('attention', 'alibiSlopes', alibiSlopes, [numHeads]);
@@ -224,9 +165,9 @@ function checkPaged(
   op: string,
   qkv: Tensor,
   kv: KvLayer,
-  batch: Batch,
+  batch: Pick<Batch, 'tokens' | 'sequences' | 'maxContext' | 'blockTables'>,
   layout: QkvLayout,
-): { blockSize: number; maxBlocks: number } {
+): void {
   checkActivation(op, 'qkv', qkv);
   checkShape(op, 'qkv', qkv, [batch.tokens, layout.rowStride]);
   checkShape(op, 'keys', kv.keys, ['blocks', layout.numKvHeads, 'blockSize', layout.headDim]);
@@ -234,8 +175,7 @@ function checkPaged(
   checkDType(op, 'values', kv.values, kv.keys.dtype);
   checkIndices(op, 'blockTables', batch.blockTables, [batch.sequences, 'maxBlocks']);
   const blockSize = kv.keys.dim(2);
-  const maxBlocks = batch.blockTables.dim(1);
-  if (maxBlocks * blockSize < batch.maxContext) {
+  if (batch.blockTables.dim(1) * blockSize < batch.maxContext) {
     throw new ShapeError(op, 'block tables do not cover the batch', {
       blockTables: batch.blockTables.shape,
       sequences: batch.sequences,
@@ -243,5 +183,4 @@ function checkPaged(
       maxContext: batch.maxContext,
     });
   }
-  return { blockSize, maxBlocks };
 }

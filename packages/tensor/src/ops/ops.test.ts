@@ -4,6 +4,8 @@ import { ConfigError, DTypeError, ShapeError } from '@q/config';
 import type { DType } from '../dtype.js';
 import { ReferenceDriver } from '../reference/driver.js';
 import { openBackend, type Backend } from '../core/backend.js';
+import { eager } from '../lowering/eager.js';
+import { fused } from '../lowering/fused.js';
 import { quantizeBnb4 } from '../quant/bnb4.js';
 import { quantizeInt8 } from '../quant/int8.js';
 import type { Weight } from '../quant/weight.js';
@@ -202,15 +204,16 @@ it('numerics are eager only where it is asked for', () => {
   device.trace((name) => names.push(name));
   const sum = () => add(device.empty([2], 'f32'), device.empty([2], 'f32')).dispose();
   expect(() =>
-    device.eagerly('f16', () => {
+    device.lowered(eager('f16'), () => {
       sum();
       throw new Error('stop');
     }),
   ).toThrow('stop');
-  expect(device.eager).toBeUndefined();
+  expect(device.lowering).toBe(fused);
   sum();
   expect(names).toEqual(['add', 'cast', 'cast', 'add']);
-  expect(openBackend(new CpuLikeDriver(), { eager: 'bf16' }).eager).toBe('bf16');
+  const other = eager('bf16');
+  expect(openBackend(new CpuLikeDriver(), { lowering: other }).lowering).toBe(other);
 });
 
 it('the right arguments pass', async () => {
