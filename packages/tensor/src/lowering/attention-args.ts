@@ -54,7 +54,7 @@ export function attentionArgs(
   options: AttentionOptions,
 ): CommandArgs<'attention'> {
   const { numHeads, numKvHeads, headDim, qOffset, qGroupStride, rowStride } = layout;
-  const { scale = 1 / Math.sqrt(headDim), causal = true, window = 0, softcap = 0, alibiSlopes, bias } = options;
+  const { scale = 1 / Math.sqrt(headDim), causal = true, window = 0, softcap = 0, alibiSlopes, distanceBias } = options;
   return {
     qkv: qkv.ref(),
     keyCache: kv.keys.ref(),
@@ -64,7 +64,7 @@ export function attentionArgs(
     contextLengths: rows.contextLengths.ref(),
     blockTables: rows.blockTables.ref(),
     alibiSlopes: alibiSlopes?.ref(),
-    bias: bias?.ref(),
+    distanceBias: distanceBias?.table.ref(),
     tokens: rows.tokens,
     sequences: rows.sequences,
     maxQuery: rows.maxQuery,
@@ -76,8 +76,8 @@ export function attentionArgs(
     softcap,
     causal: Number(causal),
     window,
-    biasRows: bias?.dim(1) ?? 0,
-    biasColumns: bias?.dim(2) ?? 0,
+    distances: distanceBias?.table.dim(0) ?? 0,
+    biasOffset: distanceBias?.offset ?? 0,
     qOffset,
     qGroupStride,
     rowStride,

@@ -74,6 +74,8 @@ function layer(backend: Backend): void {
   y = linear(y, [dense(queries, width, true), dense(keys, width), int8(keys, width)]);
   ropeKvWrite(y, kv, batch, layout, { inverseFrequencies: t([headDim / 2]), scale: 1.1 });
   ropeKvWrite(y, kv, batch, layout);
+  const distanceBias = { table: t([9, heads]), offset: 4 };
+  attention(y, kv, batch, layout, { causal: false, scale: 1, distanceBias });
   y = attention(y, kv, batch, layout, { window: 4, softcap: 30, alibiSlopes: t([heads]) });
   x = linear(y, [nf4(width, queries)], { residual: x });
   y = rmsNorm(x, norms[1], { eps: 1e-5, residual: t([tokens, width]), weightOffset: 1 });

@@ -77,6 +77,18 @@ export function packedQkv(numHeads: number, numKvHeads: number, headDim: number)
   };
 }
 
+/** The layout of rows that hold queries only, as those that attend to the keys of another sequence. */
+export function queryLayout(numHeads: number, headDim: number, numKvHeads = numHeads): QkvLayout {
+  const rowStride = numHeads * headDim;
+  // Keys would begin past the row: ropeKvWrite refuses it.
+  return { ...packedQkv(numHeads, numKvHeads, headDim), kOffset: rowStride, vOffset: rowStride, rowStride };
+}
+
+/** The layout of rows [all key heads | all value heads], for {@link ropeKvWrite} alone. */
+export function keyValueLayout(numKvHeads: number, headDim: number): QkvLayout {
+  return packedQkv(0, numKvHeads, headDim);
+}
+
 export interface RopeOptions {
   /** f32 [rotaryDim / 2], or [B, rotaryDim / 2] for frequencies that differ per sequence. */
   readonly inverseFrequencies: Tensor;
@@ -89,10 +101,12 @@ export interface RopeOptions {
 /**
  * Rotates queries (in place) and keys by position (Su et al. 2021) and writes keys and values to the cache. Without
  * `rope` it only writes. Afterwards only the queries of `qkv` may be used.
- * @param qkv activations [T, layout.rowStride]
+ * @param qkv activations [T, layout.rowStride]; without queries in {@link keyValueLayout}
  */
 export function ropeKvWrite(qkv: Tensor, kv: KvLayer, batch: WriteRows, layout: QkvLayout, rope?: RopeOptions): void {
   checkPaged('ropeKvWrite', qkv, kv, batch, layout);
+  if (Math.max(layout.kOffset, layout.vOffset) + layout.headDim > layout.rowStride)
+    throw new ShapeError('ropeKvWrite', 'the rows hold no keys and values', { layout });
   checkIndices('ropeKvWrite', 'positions', batch.positions, [batch.tokens]);
   checkIndices('ropeKvWrite', 'sequenceOf', batch.sequenceOf, [batch.tokens]);
   if (rope) checkFrequencies(rope.inverseFrequencies, batch, layout);
@@ -111,6 +125,14 @@ function checkFrequencies(frequencies: Tensor, batch: WriteRows, layout: QkvLayo
   }
 }
 
+/** What a key adds to the score of a query: row clamp(key position - query position + offset) of a table. */
+export interface DistanceBias {
+  /** f32 [distances, numHeads]; keys that are farther than it reaches have its first or last row. */
+  readonly table: Tensor;
+  /** The row of distance 0. */
+  readonly offset: number;
+}
+
 export interface AttentionOptions {
   /** Factor on the scores. Default 1 / sqrt(headDim). */
   readonly scale?: number;
@@ -122,12 +144,16 @@ export interface AttentionOptions {
   readonly softcap?: number;
   /** f32 [numHeads] (Press et al. 2022). */
   readonly alibiSlopes?: Tensor;
-  /** f32 [numHeads, query positions, key positions], added to the scaled scores. */
-  readonly bias?: Tensor;
+  /** Added to the scaled scores, by distance (T5). */
+  readonly distanceBias?: DistanceBias;
 }
 
 /**
  * Softmax attention of the batch's queries over the paged cache, which already holds this pass's keys and values.
+ *
+ * Cross attention: with queries in {@link queryLayout}, `kv`, `contextLengths`, `blockTables` and `maxContext` of
+ * another sequence, and `causal: false`, the keys may be fewer than the queries. What goes by distance then takes
+ * query i to be at contextLength - queryLength + i.
  * @returns activations [T, numHeads · headDim]
  */
 export function attention(
@@ -138,27 +164,26 @@ export function attention(
   options: AttentionOptions = {},
 ): Tensor {
   checkPaged('attention', qkv, kv, batch, layout);
+  if (layout.numHeads < 1) throw new ShapeError('attention', 'the rows hold no queries', { layout });
   checkIndices('attention', 'sequenceStarts', batch.sequenceStarts, [batch.sequences + 1]);
   checkIndices('attention', 'contextLengths', batch.contextLengths, [batch.sequences]);
-  checkScoreTerms(layout.numHeads, batch, options);
+  checkScoreTerms(layout.numHeads, options);
   return qkv.backend.lowering.attention(qkv, kv, batch, layout, options);
 }
 
 /** What is added to the scores. */
-function checkScoreTerms(numHeads: number, batch: AttentionRows, { alibiSlopes, bias }: AttentionOptions): void {
+function checkScoreTerms(numHeads: number, { alibiSlopes, distanceBias }: AttentionOptions): void {
   if (alibiSlopes) {
     checkDType('attention', 'alibiSlopes', alibiSlopes, 'f32');
     checkShape('attention', 'alibiSlopes', alibiSlopes, [numHeads]);
   }
-  if (!bias) return;
-  checkDType('attention', 'bias', bias, 'f32');
-  checkShape('attention', 'bias', bias, [numHeads, 'query positions', 'key positions']);
-  if (bias.dim(1) < batch.maxContext || bias.dim(2) < batch.maxContext) {
-    throw new ShapeError('attention', 'bias does not cover the context', {
-      bias: bias.shape,
-      maxContext: batch.maxContext,
-    });
-  }
+  if (!distanceBias) return;
+  const { table, offset } = distanceBias;
+  checkDType('attention', 'distanceBias', table, 'f32');
+  checkShape('attention', 'distanceBias', table, ['distances', numHeads]);
+  if (table.dim(0) === 0) throw new ShapeError('attention', 'distanceBias has no rows', { got: table.shape });
+  if (!Number.isInteger(offset) || offset < 0 || offset > 2 ** 30)
+    throw new ShapeError('attention', 'the offset of distanceBias is no row', { offset, table: table.shape });
 }
 
 function checkPaged(

@@ -9,7 +9,7 @@ import { fused } from '../lowering/fused.js';
 import { quantizeBnb4 } from '../quant/bnb4.js';
 import { quantizeInt8 } from '../quant/int8.js';
 import type { Weight } from '../quant/weight.js';
-import { attention, packedQkv, ropeKvWrite, type Batch } from './attention.js';
+import { attention, keyValueLayout, packedQkv, queryLayout, ropeKvWrite, type Batch } from './attention.js';
 import {
   activation,
   add,
@@ -118,9 +118,21 @@ const shapes: [op: string, what: string, run: () => unknown][] = [
   ['attention', 'block tables that are too short', () => attention(qkv(), kv(), batch({ maxContext: 5 }), layout)],
   [
     'attention',
-    'a bias that does not cover the context',
-    () => attention(qkv(), kv(), batch(), layout, { bias: t([4, 2, 3]) }),
+    'a distance bias of other heads',
+    () => attention(qkv(), kv(), batch(), layout, { distanceBias: { table: t([9, 2]), offset: 4 } }),
   ],
+  [
+    'attention',
+    'a distance bias without rows',
+    () => attention(qkv(), kv(), batch(), layout, { distanceBias: { table: t([0, 4]), offset: 0 } }),
+  ],
+  [
+    'attention',
+    'an offset between two rows',
+    () => attention(qkv(), kv(), batch(), layout, { distanceBias: { table: t([9, 4]), offset: 0.5 } }),
+  ],
+  ['attention', 'rows without queries', () => attention(t([3, 32]), kv(), batch(), keyValueLayout(2, 8))],
+  ['ropeKvWrite', 'rows without keys', () => ropeKvWrite(t([3, 32]), kv(), batch(), queryLayout(4, 8, 2))],
   ['attention', 'slopes of another count', () => attention(qkv(), kv(), batch(), layout, { alibiSlopes: t([3]) })],
   ['attention', 'starts of another batch', () => attention(qkv(), kv(), batch({ sequenceStarts: i32(1) }), layout)],
   ['ropeKvWrite', 'positions of another count', () => ropeKvWrite(qkv(), kv(), batch({ positions: i32(2) }), layout)],
@@ -167,7 +179,11 @@ const types: [op: string, what: string, run: () => unknown][] = [
     'values in another dtype than keys',
     () => attention(qkv(), { keys: kv().keys, values: kv(2, 'f16').values }, batch(), layout),
   ],
-  ['attention', 'a bias in f16', () => attention(qkv(), kv(), batch(), layout, { bias: t([4, 3, 3], 'f16') })],
+  [
+    'attention',
+    'a bias in f16',
+    () => attention(qkv(), kv(), batch(), layout, { distanceBias: { table: t([9, 4], 'f16'), offset: 4 } }),
+  ],
   [
     'ropeKvWrite',
     'frequencies in bf16',
