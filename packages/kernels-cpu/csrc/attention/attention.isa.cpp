@@ -54,8 +54,8 @@ void weigh(const float* p, const T* const* rows, int64_t count, int64_t depth, f
   }
 }
 
-/// Scale, ALiBi, distance bias, softcap and mask of one row's scores at keys begin ... begin + count; what is hidden becomes
-/// minus infinity.
+/// Scale, ALiBi, distance bias, softcap and mask of one row's scores at keys begin ... begin + count; what is hidden
+/// becomes minus infinity.
 void adjust(float* scores, const QueryRow& row, const AttentionRule& rule, int64_t begin, int64_t count,
             int64_t context) {
   for (int64_t n = 0; n < count; n += kLanes) {

@@ -1,5 +1,5 @@
-// lanes: out[m] = softmax(scale * q[m] . K + alibi + distance bias, softcapped and masked) V for up to 4 blocks of M = 2
-// vectors of query rows; prefill
+// lanes: out[m] = softmax(scale * q[m] . K + alibi + distance bias, softcapped and masked) V for up to 4 blocks of
+// M = 2 vectors of query rows; prefill
 // layout  queries lie side by side in vector lanes: QT [D, M], scores [keys, M], OT [D, M]; K and V rows are read as
 //         scalars that are broadcast, so softmax needs no sum across lanes and tails of D and keys need no masks. K and
 //         V go through tiles of 64 keys in f32 [64, ld]. Rows are (token, head of the group) pairs: all heads of a KV

@@ -1,5 +1,5 @@
-// Attention to the keys of another sequence: rows of keys and values alone are written to a paged layer, rows of queries
-// alone attend to it.
+// Attention to the keys of another sequence: rows of keys and values alone are written to a paged layer, rows of
+// queries alone attend to it.
 import type { Backend } from '../core/backend.js';
 import type { Tensor } from '../core/tensor.js';
 import type { FloatDType } from '../dtype.js';
