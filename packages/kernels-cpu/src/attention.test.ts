@@ -187,4 +187,8 @@ it('refuses blocks, lengths and rows that lie outside', async () => {
     command: 'attention',
     message: expect.stringContaining('-5'),
   });
+  const short: Case = { ...c, queries: [3], contexts: [2] };
+  await expect(attend(driver, short)).rejects.toThrow('3 rows and context length 2');
+  await expect(attend(driver, { ...short, causal: false })).resolves.toHaveLength(12);
+  await expect(attend(driver, { ...c, contexts: [0], causal: false })).rejects.toThrow('no keys');
 });
