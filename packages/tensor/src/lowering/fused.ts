@@ -94,9 +94,15 @@ export const fused: Lowering = {
   multiply(a, b) {
     const out = like(a);
     const width = a.dim(-1);
-    const bStride = b.shape.length === 1 && a.shape.length > 1 ? 0 : width;
-    const [rows, aStride] = [a.rows, width];
-    a.backend.submit('multiply', { a: a.ref(), b: b.ref(), out: out.ref(), rows, width, aStride, bStride });
+    a.backend.submit('multiply', {
+      a: a.ref(),
+      b: b.ref(),
+      out: out.ref(),
+      rows: a.rows,
+      width,
+      aStride: width,
+      bStride: b.shape.length === 1 && a.shape.length > 1 ? 0 : width,
+    });
     return out;
   },
 

@@ -13,6 +13,7 @@ import { quantizeBnb4 } from '../quant/bnb4.js';
 import { quantizeInt8 } from '../quant/int8.js';
 import { ReferenceDriver } from '../reference/driver.js';
 import { eager } from './eager.js';
+import { fused } from './fused.js';
 
 function shown(value: unknown): string {
   if (typeof value === 'number') return String(value);
@@ -108,4 +109,19 @@ it.each(['f32', 'f16', 'bf16'] as const)('eager in %s: steps, each rounded', asy
   await expect(commandsOf((backend, fn) => backend.lowered(eager(dtype), fn))).toMatchFileSnapshot(
     `../../fixtures/lowering/eager-${dtype}.txt`,
   );
+});
+
+it('another lowering sees every op once, by its name', () => {
+  const seen: string[] = [];
+  const watching = new Proxy(fused, {
+    get(target, name: keyof typeof fused) {
+      seen.push(name);
+      return target[name];
+    },
+  });
+  commandsOf((backend, fn) => backend.lowered(watching, fn));
+  const expected =
+    'embedding embedding rmsNorm linear ropeKvWrite ropeKvWrite attention attention linear rmsNorm linear linear ' +
+    'layerNorm gatedActivation multiply multiply add activation scaleInPlace scaleInPlace activation softmax';
+  expect(seen.join(' ')).toBe(expected);
 });
