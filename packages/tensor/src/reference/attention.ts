@@ -74,6 +74,24 @@ function checkLength({ causal }: CommandArgs<'attention'>, sequence: number, row
   if (rows > 0 && length < 1) throw new Error(`sequence ${sequence} has ${rows} rows and no keys`);
 }
 
+type Score = (query: number, key: number, head: number, queryPosition: number, keyPosition: number) => number;
+
+/** Of a query and a key, which begin at elements of their tensors. */
+function scorer(args: CommandArgs<'attention'>, qkv: Cells, keys: Cells, memory: ReferenceMemory): Score {
+  const slopes = args.alibiSlopes && memory.cells(args.alibiSlopes);
+  const bias = args.distanceBias && memory.cells(args.distanceBias);
+  return (query, key, head, queryPosition, keyPosition) => {
+    const distance = keyPosition - queryPosition;
+    let dot = 0;
+    for (let i = 0; i < args.headDim; i++) dot += qkv.get(query + i) * keys.get(key + i);
+    let score = dot * args.scale;
+    if (slopes) score += slopes.get(head) * distance;
+    const row = Math.min(Math.max(distance + args.biasOffset, 0), args.distances - 1);
+    if (bias) score += bias.get(row * args.numHeads + head);
+    return args.softcap > 0 ? args.softcap * Math.tanh(score / args.softcap) : score;
+  };
+}
+
 /** @param steps how scores become weights of the values, and how a result is rounded beside the dtype of the output */
 export function attention(
   args: CommandArgs<'attention'>,
@@ -92,21 +110,10 @@ export function attention(
     args.contextLengths,
     args.blockTables,
   ].map((ref) => memory.cells(ref));
-  const slopes = args.alibiSlopes && memory.cells(args.alibiSlopes);
-  const bias = args.distanceBias && memory.cells(args.distanceBias);
+  const scoreOf = scorer(args, qkv, keys, memory);
   const { headDim, numHeads, numKvHeads } = args;
   const isVisible = (queryPosition: number, keyPosition: number) =>
     !(args.causal && keyPosition > queryPosition) && !(args.window > 0 && keyPosition <= queryPosition - args.window);
-  const distanceOf = (queryPosition: number, keyPosition: number) =>
-    Math.min(Math.max(keyPosition - queryPosition + args.biasOffset, 0), args.distances - 1);
-  const scoreOf = (query: number, key: number, head: number, queryPosition: number, keyPosition: number): number => {
-    let dot = 0;
-    for (let i = 0; i < headDim; i++) dot += qkv.get(query + i) * keys.get(key + i);
-    let score = dot * args.scale;
-    if (slopes) score += slopes.get(head) * (keyPosition - queryPosition);
-    if (bias) score += bias.get(distanceOf(queryPosition, keyPosition) * numHeads + head);
-    return args.softcap > 0 ? args.softcap * Math.tanh(score / args.softcap) : score;
-  };
   for (let sequence = 0; sequence < args.sequences; sequence++) {
     const [start, end, length] = [starts.get(sequence), starts.get(sequence + 1), lengths.get(sequence)];
     checkLength(args, sequence, end - start, length);
