@@ -48,8 +48,8 @@ class Draw {
 /** Sizes that go together, by field name; others are small. */
 const sizes: Readonly<Record<string, (draw: Draw, known: Readonly<Record<string, unknown>>) => number>> = {
   headDim: (draw) => draw.pick([1, 3, 8, 16, 24, 33, 64]),
-  numHeads: (draw) => draw.pick([1, 2, 4, 6]),
-  numKvHeads: (draw, { numHeads }) => (draw.chance(0.5) ? Number(numHeads) : 1),
+  numHeads: (draw) => draw.pick([0, 1, 2, 4, 6]),
+  numKvHeads: (draw, { numHeads }) => (draw.chance(0.5) ? Math.max(1, Number(numHeads)) : 1),
   rotaryDim: (draw, { headDim }) => 2 * draw.between(1, Math.max(1, Math.floor(Number(headDim) / 2))),
   blockSize: (draw) => draw.pick([2, 8, 16, 64, 128]),
   nestedBlockSize: (draw) => draw.pick([1, 2, 256]),
