@@ -4,8 +4,6 @@ import { ConfigError, DTypeError, ShapeError } from '@q/config';
 import type { DType } from '../dtype.js';
 import { ReferenceDriver } from '../reference/driver.js';
 import { openBackend, type Backend } from '../core/backend.js';
-import { eager } from '../lowering/eager.js';
-import { fused } from '../lowering/fused.js';
 import { quantizeBnb4 } from '../quant/bnb4.js';
 import { quantizeInt8 } from '../quant/int8.js';
 import type { Weight } from '../quant/weight.js';
@@ -27,6 +25,8 @@ import { linear } from './linear.js';
 import { layerNorm, rmsNorm } from './norm.js';
 import { embedding, scatterRows, selectRows } from './rows.js';
 import { advance, sample } from './sampling.js';
+import { eager } from '../lowering/eager.js';
+import { fused } from '../lowering/fused.js';
 
 /** The reference, limited to f32 activations as the CPU is. */
 class CpuLikeDriver extends ReferenceDriver {
