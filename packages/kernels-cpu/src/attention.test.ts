@@ -79,7 +79,7 @@ async function attend(driver: Driver, c: Case, from = 0): Promise<Float32Array> 
           0,
         )
       : undefined,
-    bias: undefined,
+    distanceBias: undefined,
     tokens,
     sequences,
     maxQuery: Math.max(...c.queries),
@@ -91,8 +91,8 @@ async function attend(driver: Driver, c: Case, from = 0): Promise<Float32Array> 
     softcap: c.softcap ?? 0,
     causal: c.causal === false ? 0 : 1,
     window: c.window ?? 0,
-    biasRows: 0,
-    biasColumns: 0,
+    distances: 0,
+    biasOffset: 0,
     qOffset: 0,
     qGroupStride: (numHeads / numKvHeads) * headDim,
     rowStride: numHeads * headDim,
@@ -187,4 +187,8 @@ it('refuses blocks, lengths and rows that lie outside', async () => {
     command: 'attention',
     message: expect.stringContaining('-5'),
   });
+  const short: Case = { ...c, queries: [3], contexts: [2] };
+  await expect(attend(driver, short)).rejects.toThrow('3 rows and context length 2');
+  await expect(attend(driver, { ...short, causal: false })).resolves.toHaveLength(12);
+  await expect(attend(driver, { ...c, contexts: [0], causal: false })).rejects.toThrow('no keys');
 });

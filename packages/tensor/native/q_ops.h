@@ -9,7 +9,7 @@
 
 namespace q {
 
-constexpr const char* kAbi = "35c65ada";
+constexpr const char* kAbi = "27d801a0";
 constexpr int kMaxRepeat = 4;
 
 enum class DType : int {
@@ -474,7 +474,7 @@ struct AttentionArgs {
   Tensor context_lengths;
   Tensor block_tables;
   Tensor alibi_slopes;
-  Tensor bias;
+  Tensor distance_bias;
   int64_t tokens;
   int64_t sequences;
   int64_t max_query;
@@ -486,8 +486,8 @@ struct AttentionArgs {
   double softcap;
   int64_t causal;
   int64_t window;
-  int64_t bias_rows;
-  int64_t bias_columns;
+  int64_t distances;
+  int64_t bias_offset;
   int64_t q_offset;
   int64_t q_group_stride;
   int64_t row_stride;
@@ -503,7 +503,7 @@ struct AttentionArgs {
     a.context_lengths = r.tensor("contextLengths", true);
     a.block_tables = r.tensor("blockTables", true);
     a.alibi_slopes = r.tensor("alibiSlopes", false);
-    a.bias = r.tensor("bias", false);
+    a.distance_bias = r.tensor("distanceBias", false);
     a.tokens = r.integer("tokens");
     a.sequences = r.integer("sequences");
     a.max_query = r.integer("maxQuery");
@@ -515,8 +515,8 @@ struct AttentionArgs {
     a.softcap = r.number("softcap");
     a.causal = r.integer("causal");
     a.window = r.integer("window");
-    a.bias_rows = r.integer("biasRows");
-    a.bias_columns = r.integer("biasColumns");
+    a.distances = r.integer("distances");
+    a.bias_offset = r.integer("biasOffset");
     a.q_offset = r.integer("qOffset");
     a.q_group_stride = r.integer("qGroupStride");
     a.row_stride = r.integer("rowStride");
@@ -921,7 +921,7 @@ struct EagerAttentionArgs {
   Tensor context_lengths;
   Tensor block_tables;
   Tensor alibi_slopes;
-  Tensor bias;
+  Tensor distance_bias;
   int64_t tokens;
   int64_t sequences;
   int64_t max_query;
@@ -933,8 +933,8 @@ struct EagerAttentionArgs {
   double softcap;
   int64_t causal;
   int64_t window;
-  int64_t bias_rows;
-  int64_t bias_columns;
+  int64_t distances;
+  int64_t bias_offset;
   int64_t q_offset;
   int64_t q_group_stride;
   int64_t row_stride;
@@ -951,7 +951,7 @@ struct EagerAttentionArgs {
     a.context_lengths = r.tensor("contextLengths", true);
     a.block_tables = r.tensor("blockTables", true);
     a.alibi_slopes = r.tensor("alibiSlopes", false);
-    a.bias = r.tensor("bias", false);
+    a.distance_bias = r.tensor("distanceBias", false);
     a.tokens = r.integer("tokens");
     a.sequences = r.integer("sequences");
     a.max_query = r.integer("maxQuery");
@@ -963,8 +963,8 @@ struct EagerAttentionArgs {
     a.softcap = r.number("softcap");
     a.causal = r.integer("causal");
     a.window = r.integer("window");
-    a.bias_rows = r.integer("biasRows");
-    a.bias_columns = r.integer("biasColumns");
+    a.distances = r.integer("distances");
+    a.bias_offset = r.integer("biasOffset");
     a.q_offset = r.integer("qOffset");
     a.q_group_stride = r.integer("qGroupStride");
     a.row_stride = r.integer("rowStride");
@@ -1252,7 +1252,7 @@ inline void check(const LayerNormArgs& a, Check& c) {
 
 inline void check(const RopeKvWriteArgs& a, Check& c) {
   c.integer("tokens", a.tokens, 0, 2147483647);
-  c.integer("numHeads", a.num_heads, 1, 2147483647);
+  c.integer("numHeads", a.num_heads, 0, 2147483647);
   c.integer("numKvHeads", a.num_kv_heads, 1, 2147483647);
   c.integer("headDim", a.head_dim, 1, 2147483647);
   c.integer("rotaryDim", a.rotary_dim, 0, 2147483647);
@@ -1309,8 +1309,8 @@ inline void check(const AttentionArgs& a, Check& c) {
   c.integer("headDim", a.head_dim, 1, 2147483647);
   c.integer("causal", a.causal, 0, 2147483647);
   c.integer("window", a.window, 0, 2147483647);
-  c.integer("biasRows", a.bias_rows, 0, 2147483647);
-  c.integer("biasColumns", a.bias_columns, 0, 2147483647);
+  c.integer("distances", a.distances, 0, 1073741824);
+  c.integer("biasOffset", a.bias_offset, 0, 1073741824);
   c.integer("qOffset", a.q_offset, 0, 2147483647);
   c.integer("qGroupStride", a.q_group_stride, 0, 2147483647);
   c.integer("rowStride", a.row_stride, 0, 2147483647);
@@ -1324,10 +1324,13 @@ inline void check(const AttentionArgs& a, Check& c) {
   c.tensor("contextLengths", a.context_lengths, Kind::i32, Size{a.sequences}, false);
   c.tensor("blockTables", a.block_tables, Kind::i32, (Size{a.sequences} * Size{a.max_blocks}), false);
   c.tensor("alibiSlopes", a.alibi_slopes, Kind::f32, Size{a.num_heads}, false);
-  c.tensor("bias", a.bias, Kind::f32, ((Size{a.num_heads} * Size{a.bias_rows}) * Size{a.bias_columns}), false);
+  c.tensor("distanceBias", a.distance_bias, Kind::f32, (Size{a.distances} * Size{a.num_heads}), false);
   c.where((Size{a.num_kv_heads}.value > Size{0}.value) && ((Size{a.num_heads} % Size{a.num_kv_heads}).value == Size{0}.value), "numHeads must be a multiple of numKvHeads");
   c.where((Size{a.q_offset} + strided(Size{a.num_kv_heads}, Size{a.q_group_stride}, ((Size{a.num_heads} / Size{a.num_kv_heads}) * Size{a.head_dim}))).value <= Size{a.row_stride}.value, "qOffset and qGroupStride lead the queries past their row");
   c.where((Size{int64_t(a.key_cache.dtype)}.value == Size{int64_t(a.value_cache.dtype)}.value) && (Size{a.key_cache.bytes}.value == Size{a.value_cache.bytes}.value), "valueCache must be of the size and dtype of keyCache");
+  if (bool(a.distance_bias)) {
+    c.integer("distances", a.distances, 1, 1073741824);
+  }
   c.apart("out", a.out, "qkv", a.qkv, false);
   c.apart("out", a.out, "keyCache", a.key_cache, false);
   c.apart("out", a.out, "valueCache", a.value_cache, false);
@@ -1335,7 +1338,7 @@ inline void check(const AttentionArgs& a, Check& c) {
   c.apart("out", a.out, "contextLengths", a.context_lengths, false);
   c.apart("out", a.out, "blockTables", a.block_tables, false);
   c.apart("out", a.out, "alibiSlopes", a.alibi_slopes, false);
-  c.apart("out", a.out, "bias", a.bias, false);
+  c.apart("out", a.out, "distanceBias", a.distance_bias, false);
 }
 
 inline void check(const ActivationArgs& a, Check& c) {
@@ -1620,7 +1623,7 @@ inline void check(const EagerLinearArgs& a, Check& c) {
 
 inline void check(const EagerRopeArgs& a, Check& c) {
   c.integer("tokens", a.tokens, 0, 2147483647);
-  c.integer("numHeads", a.num_heads, 1, 2147483647);
+  c.integer("numHeads", a.num_heads, 0, 2147483647);
   c.integer("numKvHeads", a.num_kv_heads, 1, 2147483647);
   c.integer("headDim", a.head_dim, 1, 2147483647);
   c.integer("rotaryDim", a.rotary_dim, 2, 2147483647);
@@ -1655,8 +1658,8 @@ inline void check(const EagerAttentionArgs& a, Check& c) {
   c.integer("headDim", a.head_dim, 1, 2147483647);
   c.integer("causal", a.causal, 0, 2147483647);
   c.integer("window", a.window, 0, 2147483647);
-  c.integer("biasRows", a.bias_rows, 0, 2147483647);
-  c.integer("biasColumns", a.bias_columns, 0, 2147483647);
+  c.integer("distances", a.distances, 0, 1073741824);
+  c.integer("biasOffset", a.bias_offset, 0, 1073741824);
   c.integer("qOffset", a.q_offset, 0, 2147483647);
   c.integer("qGroupStride", a.q_group_stride, 0, 2147483647);
   c.integer("rowStride", a.row_stride, 0, 2147483647);
@@ -1671,10 +1674,13 @@ inline void check(const EagerAttentionArgs& a, Check& c) {
   c.tensor("contextLengths", a.context_lengths, Kind::i32, Size{a.sequences}, false);
   c.tensor("blockTables", a.block_tables, Kind::i32, (Size{a.sequences} * Size{a.max_blocks}), false);
   c.tensor("alibiSlopes", a.alibi_slopes, Kind::f32, Size{a.num_heads}, false);
-  c.tensor("bias", a.bias, Kind::f32, ((Size{a.num_heads} * Size{a.bias_rows}) * Size{a.bias_columns}), false);
+  c.tensor("distanceBias", a.distance_bias, Kind::f32, (Size{a.distances} * Size{a.num_heads}), false);
   c.where((Size{a.num_kv_heads}.value > Size{0}.value) && ((Size{a.num_heads} % Size{a.num_kv_heads}).value == Size{0}.value), "numHeads must be a multiple of numKvHeads");
   c.where((Size{a.q_offset} + strided(Size{a.num_kv_heads}, Size{a.q_group_stride}, ((Size{a.num_heads} / Size{a.num_kv_heads}) * Size{a.head_dim}))).value <= Size{a.row_stride}.value, "qOffset and qGroupStride lead the queries past their row");
   c.where((Size{int64_t(a.key_cache.dtype)}.value == Size{int64_t(a.value_cache.dtype)}.value) && (Size{a.key_cache.bytes}.value == Size{a.value_cache.bytes}.value), "valueCache must be of the size and dtype of keyCache");
+  if (bool(a.distance_bias)) {
+    c.integer("distances", a.distances, 1, 1073741824);
+  }
   c.apart("out", a.out, "qkv", a.qkv, false);
   c.apart("out", a.out, "keyCache", a.key_cache, false);
   c.apart("out", a.out, "valueCache", a.value_cache, false);
@@ -1682,7 +1688,7 @@ inline void check(const EagerAttentionArgs& a, Check& c) {
   c.apart("out", a.out, "contextLengths", a.context_lengths, false);
   c.apart("out", a.out, "blockTables", a.block_tables, false);
   c.apart("out", a.out, "alibiSlopes", a.alibi_slopes, false);
-  c.apart("out", a.out, "bias", a.bias, false);
+  c.apart("out", a.out, "distanceBias", a.distance_bias, false);
 }
 
 }  // namespace q

@@ -12,6 +12,7 @@ import {
   disposeWeight,
   dtypeBytes,
   dynamicMap,
+  eager,
   linear,
   quantizeBnb4,
   quantizeInt8,
@@ -194,7 +195,7 @@ describe('products with 4-bit weights and eager numerics', () => {
         doubleQuant: true,
         computeDtype: dtype,
       });
-      const product = backend.eagerly(dtype, () =>
+      const product = backend.lowered(eager(dtype), () =>
         linear(tensorOf(x), [{ weight: quantized, bias: backend.tensor(numbersOf(bias), bias.shape, dtype) }]),
       );
       disposeWeight(quantized);
@@ -245,7 +246,7 @@ describe('LLM.int8', () => {
   // have another order.
   it.each(cases)('gives the same numbers with eager numerics and threshold $threshold', async ({ threshold, y }) => {
     const rows = x.shape[0] * x.shape[1];
-    const result = backend.eagerly('f16', () =>
+    const result = backend.lowered(eager('f16'), () =>
       backend.scope(() => {
         const quantized = quantizeInt8(tensorOf(weight), { threshold });
         const product = linear(tensorOf(x, [rows, x.shape[2]]), [

@@ -2,24 +2,42 @@ import { assertInteger, assertKnownKeys, ConfigError, describeValue, QError, Uns
 import type { DeviceReport as FreeMemory } from '@q/device-map';
 import { cpuAddon, type CpuCeilings } from '@q/kernels-cpu';
 import { findNvcc, loadCuda, oldestNvcc } from '@q/kernels-cuda';
-import { openBackend, parseDevice, type Addon, type Backend, type BackendOptions, type DriverInfo } from '@q/tensor';
+import {
+  eager as eagerIn,
+  fused,
+  openBackend,
+  parseDevice,
+  type Addon,
+  type Backend,
+  type DriverInfo,
+  type FloatDType,
+} from '@q/tensor';
 
 const addonOf = (type: 'cpu' | 'cuda'): Addon => (type === 'cpu' ? cpuAddon() : loadCuda());
+
+export interface DeviceOptions {
+  /** Of a CPU. Default: the physical cores. */
+  readonly threads?: number;
+  /** Eager numerics in this dtype: the steps and roundings of Python. Default: fused operators. */
+  readonly eager?: FloatDType;
+  /** Whether models look at the result of every layer and report the first that is not finite. Default false. */
+  readonly checkFinite?: boolean;
+}
 
 /**
  * Opens a device.
  * @throws UnsupportedError when it does not exist or its driver cannot be loaded, saying why; ConfigError for options
  */
-export function openDevice(name: string | number, options: BackendOptions & { threads?: number } = {}): Backend {
+export function openDevice(name: string | number, options: DeviceOptions = {}): Backend {
   assertKnownKeys('openDevice', options, ['threads', 'eager', 'checkFinite']);
   if (typeof name !== 'string' && typeof name !== 'number')
     throw new ConfigError('openDevice', `the device is ${describeValue(name)}`, {
       fix: 'use "cpu", "cuda", "cuda:N" or a GPU number',
     });
-  const { threads, ...backendOptions } = options;
+  const { threads, eager, checkFinite } = options;
   if (threads !== undefined) assertInteger('openDevice', 'threads', threads);
-  if (backendOptions.eager !== undefined && !['f32', 'f16', 'bf16'].includes(backendOptions.eager))
-    throw new ConfigError('openDevice', `eager is ${describeValue(backendOptions.eager)}`, {
+  if (eager !== undefined && !['f32', 'f16', 'bf16'].includes(eager))
+    throw new ConfigError('openDevice', `eager is ${describeValue(eager)}`, {
       fix: 'use "f32", "f16" or "bf16"',
     });
   const device = parseDevice(name);
@@ -32,7 +50,8 @@ export function openDevice(name: string | number, options: BackendOptions & { th
       fix: `use "cpu", or ${fix ?? 'see "q doctor"'}`,
     });
   }
-  return openBackend(addon.open(device.index, device.type === 'cpu' ? { threads } : {}), backendOptions);
+  const lowering = eager === undefined ? fused : eagerIn(eager);
+  return openBackend(addon.open(device.index, device.type === 'cpu' ? { threads } : {}), { lowering, checkFinite });
 }
 
 /** The devices of one kind, or why there are none. */

@@ -18,7 +18,15 @@ export { ModelOutput, type ForwardInput } from './forward.js';
 export { PretrainedModel, type QuantizationSummary, type SaveOptions } from './model.js';
 export { Generation, type GenerationResult } from './generation.js';
 export type { GenerateInput, GenerateOptions } from './generation-options.js';
-export { cudaCompiler, freeMemory, listDevices, measureCpuCeilings, openDevice, type DeviceReport } from './device.js';
+export {
+  cudaCompiler,
+  freeMemory,
+  listDevices,
+  measureCpuCeilings,
+  openDevice,
+  type DeviceOptions,
+  type DeviceReport,
+} from './device.js';
 export { modelFolder, type HubOptions } from './files.js';
 export { planFor, type PlanOptions } from './placement.js';
 export {

@@ -1,8 +1,21 @@
-// Checks of what the index tensors of attention and eagerAttention hold.
+// What attention and eagerAttention share: the rule of the scores, and checks of what the index tensors hold.
 #pragma once
+#include "attention.h"
 #include "../common/checks.h"
 
 namespace q::cpu {
+
+template <class Args>
+AttentionRule rule_of(const Args& a) {
+  return {float(a.scale),       float(a.softcap), a.window,      a.causal != 0,
+          bool(a.alibi_slopes), a.distances,      a.bias_offset, a.num_heads};
+}
+
+/// The head's column of the distance bias, or null.
+template <class Args>
+const float* bias_column(const Args& a, int64_t head) {
+  return a.distance_bias ? a.distance_bias.template as<float>() + head : nullptr;
+}
 
 /// Every index that the kernels will follow.
 template <class Args>
@@ -11,9 +24,10 @@ void check_sequence(const Args& a, int64_t b, int64_t start, int64_t end, int64_
   if (start < 0 || end < start || end > a.tokens)
     refuse(name() + " has rows " + std::to_string(start) + " to " + std::to_string(end) + " of " +
            std::to_string(a.tokens));
-  if (context < end - start)
+  if (a.causal && context < end - start)
     refuse(name() + " has " + std::to_string(end - start) + " rows and context length " + std::to_string(context) +
            ", which counts them");
+  if (context < 1 && end > start) refuse(name() + " has " + std::to_string(end - start) + " rows and no keys");
   if (context > a.max_blocks * a.block_size)
     refuse(name() + " has context length " + std::to_string(context) + ", its block table holds " +
            std::to_string(a.max_blocks * a.block_size));
@@ -25,9 +39,6 @@ void check_sequence(const Args& a, int64_t b, int64_t start, int64_t end, int64_
       refuse("block " + std::to_string(table[i]) + " of " + name() + " is outside the cache of " +
              std::to_string(blocks));
   }
-  if (a.bias && (context > a.bias_rows || context > a.bias_columns))
-    refuse(name() + " has " + std::to_string(context) + " keys, the bias is for " + std::to_string(a.bias_rows) +
-           " x " + std::to_string(a.bias_columns));
 }
 
 }  // namespace q::cpu

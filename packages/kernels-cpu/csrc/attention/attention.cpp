@@ -27,10 +27,7 @@ struct Plan {
 };
 
 Plan make_plan(const AttentionArgs& a, Context& context) {
-  Plan plan{a,
-            attention_kernels(context.features.isa),
-            {float(a.scale), float(a.softcap), a.window, a.causal != 0, bool(a.alibi_slopes)},
-            a.num_heads / a.num_kv_heads,
+  Plan plan{a, attention_kernels(context.features.isa), rule_of(a), a.num_heads / a.num_kv_heads,
             context.scratch.take_array<Sequence>(size_t(a.sequences))};
   const int32_t* starts = a.sequence_starts.as<int32_t>();
   for (int64_t b = 0; b < a.sequences; ++b) {
@@ -76,9 +73,8 @@ int64_t fill_rows(const Plan& plan, const Sequence& s, int64_t kv_head, int64_t 
     const int64_t token = s.start + query, position = s.context - s.queries + query;
     rows[i] = {
         a.qkv.as<float>() + token * a.row_stride + a.q_offset + kv_head * a.q_group_stride + in_group * a.head_dim,
-        a.out.as<float>() + (token * a.num_heads + head) * a.head_dim,
-        a.bias ? a.bias.as<float>() + (head * a.bias_rows + std::max<int64_t>(position, 0)) * a.bias_columns : nullptr,
-        position, a.alibi_slopes ? a.alibi_slopes.as<float>()[head] : 0.f};
+        a.out.as<float>() + (token * a.num_heads + head) * a.head_dim, bias_column(a, head), position,
+        a.alibi_slopes ? a.alibi_slopes.as<float>()[head] : 0.f};
   }
   return count;
 }

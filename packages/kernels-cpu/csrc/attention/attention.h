@@ -1,5 +1,6 @@
 // What the attention kernels are given: one block of work each, pointers resolved and checked by attention.cpp.
 #pragma once
+#include <algorithm>
 #include "../common/isa.h"
 
 namespace q::cpu {
@@ -23,7 +24,7 @@ struct PagedHead {
 struct QueryRow {
   const float* query;  // [head_dim]
   float* out;          // [head_dim]
-  const float* bias;   // [keys] or null
+  const float* bias;   // the head's column of the distance bias, or null
   int64_t position;
   float slope;  // 0: no ALiBi
 };
@@ -32,10 +33,15 @@ struct AttentionRule {
   float scale, softcap;
   int64_t window;
   bool causal, alibi;
+  int64_t distances, bias_offset, bias_stride;  // of the distance bias
   /// Keys [first, last) that a query at this position sees, of a context of this length.
   int64_t first(int64_t position) const { return window > 0 && position >= window ? position - window + 1 : 0; }
   int64_t last(int64_t position, int64_t context) const {
     return causal && position + 1 < context ? position + 1 : context;
+  }
+  /// What a key adds to the score of a query by its distance.
+  float bias(const QueryRow& row, int64_t key) const {
+    return row.bias[std::clamp<int64_t>(key - row.position + bias_offset, 0, distances - 1) * bias_stride];
   }
 };
 

@@ -54,8 +54,8 @@ void weigh(const float* p, const T* const* rows, int64_t count, int64_t depth, f
   }
 }
 
-/// Scale, ALiBi, bias, softcap and mask of one row's scores at keys begin ... begin + count; what is hidden becomes
-/// minus infinity.
+/// Scale, ALiBi, distance bias, softcap and mask of one row's scores at keys begin ... begin + count; what is hidden
+/// becomes minus infinity.
 void adjust(float* scores, const QueryRow& row, const AttentionRule& rule, int64_t begin, int64_t count,
             int64_t context) {
   for (int64_t n = 0; n < count; n += kLanes) {
@@ -65,7 +65,11 @@ void adjust(float* scores, const QueryRow& row, const AttentionRule& rule, int64
       for (int i = 0; i < kLanes; ++i) distance[i] = float(begin + n + i - row.position);
       s = fma(splat(row.slope), load(distance), s);
     }
-    if (row.bias) s = s + take(row.bias + begin + n, count - n);
+    if (row.bias) {
+      float term[kLanes];
+      for (int i = 0; i < kLanes; ++i) term[i] = rule.bias(row, begin + n + i);
+      s = s + load(term);
+    }
     if (rule.softcap > 0) s = rule.softcap * tanh(s / rule.softcap);
     store(scores + n, s);
   }

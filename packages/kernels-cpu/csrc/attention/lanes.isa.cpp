@@ -1,5 +1,5 @@
-// lanes: out[m] = softmax(scale * q[m] . K + alibi + bias, softcapped and masked) V for up to 4 blocks of M = 2 vectors
-// of query rows; prefill
+// lanes: out[m] = softmax(scale * q[m] . K + alibi + distance bias, softcapped and masked) V for up to 4 blocks of
+// M = 2 vectors of query rows; prefill
 // layout  queries lie side by side in vector lanes: QT [D, M], scores [keys, M], OT [D, M]; K and V rows are read as
 //         scalars that are broadcast, so softmax needs no sum across lanes and tails of D and keys need no masks. K and
 //         V go through tiles of 64 keys in f32 [64, ld]. Rows are (token, head of the group) pairs: all heads of a KV
@@ -132,7 +132,7 @@ void add_visible(const float* values, const float* p, const V* alpha, float* ot,
   }
 }
 
-/// The scores of one tile: ALiBi, bias, softcap, mask. `edge`: some key is hidden from some row.
+/// The scores of one tile: ALiBi, distance bias, softcap, mask. `edge`: some key is hidden from some row.
 template <int MV>
 void adjust(float* scores, const QueryRow* rows, int64_t lanes_used, const AttentionRule& rule, int64_t begin,
             int64_t count, bool edge) {
@@ -152,7 +152,7 @@ void adjust(float* scores, const QueryRow* rows, int64_t lanes_used, const Atten
   for (int64_t n = 0; n < count; ++n) {
     const I key = splat(int32_t(begin + n));
     if (biased) {
-      for (int64_t m = 0; m < lanes_used; ++m) scores[n * m_count + m] += rows[m].bias[begin + n];
+      for (int64_t m = 0; m < lanes_used; ++m) scores[n * m_count + m] += rule.bias(rows[m], begin + n);
     }
     for (int v = 0; v < MV; ++v) {
       float* at = scores + n * m_count + v * kLanes;

@@ -149,11 +149,6 @@ void run_int8(const Problem& problem, const Part& p, int64_t first, Context& con
   });
 }
 
-template <class Args>
-AttentionRule rule_of(const Args& a) {
-  return {float(a.scale), float(a.softcap), a.window, a.causal != 0, bool(a.alibi_slopes)};
-}
-
 }  // namespace
 
 void run(const MultiplyArgs& a, Context& context) {
@@ -234,13 +229,10 @@ void run(const EagerAttentionArgs& a, Context& context) {
       for (int64_t item = begin; item < end && !context.workers.cancelled(); ++item) {
         const int64_t query = item / a.num_heads, head = item % a.num_heads, kv_head = head / group,
                       token = starts[b] + query, position = length - queries + query;
-        const QueryRow row{
-            a.qkv.as<float>() + token * a.row_stride + a.q_offset + kv_head * a.q_group_stride +
-                head % group * a.head_dim,
-            a.out.as<float>() + (token * a.num_heads + head) * a.head_dim,
-            a.bias ? a.bias.as<float>() + (head * a.bias_rows + std::max<int64_t>(position, 0)) * a.bias_columns
-                   : nullptr,
-            position, a.alibi_slopes ? a.alibi_slopes.as<float>()[head] : 0.f};
+        const QueryRow row{a.qkv.as<float>() + token * a.row_stride + a.q_offset + kv_head * a.q_group_stride +
+                               head % group * a.head_dim,
+                           a.out.as<float>() + (token * a.num_heads + head) * a.head_dim, bias_column(a, head),
+                           position, a.alibi_slopes ? a.alibi_slopes.as<float>()[head] : 0.f};
         const PagedHead keys{a.key_cache.as<char>(), a.key_cache.dtype, table, a.num_kv_heads, kv_head,
                              a.block_size,           a.head_dim};
         PagedHead values = keys;

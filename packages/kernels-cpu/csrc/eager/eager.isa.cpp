@@ -115,7 +115,7 @@ void attend(const QueryRow& row, const PagedHead& keys, const PagedHead& values,
     const int64_t key = first + j;
     float score = dot(row.query, cached(keys, key, wide), keys.head_dim) * rule.scale;
     if (rule.alibi) score += row.slope * float(key - row.position);
-    if (row.bias) score += row.bias[key];
+    if (row.bias) score += rule.bias(row, key);
     if (rule.softcap > 0) score = rule.softcap * std::tanh(score / rule.softcap);
     scores[j] = score;
     largest = std::max(largest, score);

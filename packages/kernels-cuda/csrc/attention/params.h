@@ -10,8 +10,8 @@ struct AttentionParams {
   void* out;
   const int32_t *starts, *contexts, *tables;
   const float* slopes;  // may be null
-  const float* bias;    // may be null
-  int64_t bias_rows, bias_columns;
+  const float* bias;    // [distances, heads], may be null
+  int distances, bias_offset;
   int sequences, heads, kv_heads, group_size, head_dim;
   float scale, softcap;
   bool causal;
@@ -47,14 +47,26 @@ struct AttentionParams {
     const int context = contexts[low], length = starts[low + 1] - starts[low];
     return {context, context - length + static_cast<int>(token - starts[low]), tables + int64_t(low) * max_blocks};
   }
+  /// Whether a block of a prefill keeps its head's column of the distance bias in shared memory.
+  __host__ __device__ bool staged() const { return bias && distances <= 2048; }
   /// Whether scores need more than scaling.
   __host__ __device__ bool modified() const { return slopes || bias || softcap > 0.f; }
-  /// A raw product as a score: scaled, softcapped, with ALiBi and bias.
+  /// The row of the distance bias that a key has for a query.
+  __device__ __forceinline__ int distance(int query, int key) const {
+    const int row = key - query + bias_offset;
+    return row < 0 ? 0 : row < distances ? row : distances - 1;
+  }
+  /// A raw product as a score: scaled, with ALiBi and distance bias, softcapped.
   __device__ __forceinline__ float score(float product, int head, int query, int key) const {
+    return score(product, head, query, key, bias + head, heads);
+  }
+  /// The same with the head's column of the distance bias elsewhere, its rows `stride` apart.
+  __device__ __forceinline__ float score(float product, int head, int query, int key, const float* column,
+                                         int stride) const {
     float s = product * scale;
-    if (softcap > 0.f) s = softcap * tanhf(s / softcap);
     if (slopes) s += slopes[head] * static_cast<float>(key - query);
-    if (bias) s += bias[(int64_t(head) * bias_rows + query) * bias_columns + key];
+    if (bias) s += column[int64_t(distance(query, key)) * stride];
+    if (softcap > 0.f) s = softcap * tanhf(s / softcap);
     return s;
   }
   __device__ __forceinline__ bool visible(int query, int key, int context) const {
@@ -78,9 +90,9 @@ AttentionParams attention_params(const Args& a) {
   p.contexts = static_cast<const int32_t*>(a.context_lengths.data);
   p.tables = static_cast<const int32_t*>(a.block_tables.data);
   p.slopes = static_cast<const float*>(a.alibi_slopes.data);
-  p.bias = static_cast<const float*>(a.bias.data);
-  p.bias_rows = a.bias_rows;
-  p.bias_columns = a.bias_columns;
+  p.bias = static_cast<const float*>(a.distance_bias.data);
+  p.distances = static_cast<int>(a.distances);
+  p.bias_offset = static_cast<int>(a.bias_offset);
   p.sequences = static_cast<int>(a.sequences);
   p.heads = static_cast<int>(a.num_heads);
   p.kv_heads = static_cast<int>(a.num_kv_heads);

@@ -85,6 +85,14 @@ __global__ void __launch_bounds__(Shape<D>::kThreads, D <= 128 ? 2 : 1) prefill_
   copy_tile<T, D>(p, keys, table, group, begin, end, shared_k);
   copy_tile<T, D>(p, values, table, group, begin, end, shared_v);
   copy_async_commit();
+  const float* column = p.bias + head;
+  int stride = p.heads;
+  if (MODIFIED && p.staged()) {
+    float* staged = reinterpret_cast<float*>(reinterpret_cast<char*>(dynamic_shared) + S::kSharedBytes);
+    for (int i = threadIdx.x; i < p.distances; i += S::kThreads) staged[i] = column[int64_t(i) * stride];
+    column = staged;  // read after the barrier of the first tile
+    stride = 1;
+  }
 
   float o[M][D / 8][4] = {};
   float largest[M][2], total[M][2];
@@ -134,7 +142,7 @@ __global__ void __launch_bounds__(Shape<D>::kThreads, D <= 128 ? 2 : 1) prefill_
                       key = base + n * 8 + 2 * c + (e & 1);
             const bool visible = p.visible(query, key, context);
             if (MODIFIED)
-              s[m][n][e] = visible && row < length ? p.score(s[m][n][e], head, query, key) : -INFINITY;
+              s[m][n][e] = visible && row < length ? p.score(s[m][n][e], head, query, key, column, stride) : -INFINITY;
             else if (!visible)
               s[m][n][e] = -INFINITY;
           }
@@ -235,10 +243,10 @@ void prefill(const AttentionParams& p, int max_query, Context& c) {
   const dim3 grid(static_cast<unsigned>(p.heads), blocks_for(max_query, S::kQueries),
                   static_cast<unsigned>(p.sequences));
   const bool modified = p.modified();
-  require(S::kSharedBytes <= c.shared_bytes_per_block,
-          "attention: this head size needs more shared memory than the device has");
-  launch(c, "attention", modified ? prefill_kernel<T, D, true> : prefill_kernel<T, D, false>, grid, S::kThreads,
-         S::kSharedBytes, p);
+  const size_t shared = S::kSharedBytes + (p.staged() ? p.distances * sizeof(float) : 0);
+  require(shared <= c.shared_bytes_per_block, "attention: this head size needs more shared memory than the device has");
+  launch(c, "attention", modified ? prefill_kernel<T, D, true> : prefill_kernel<T, D, false>, grid, S::kThreads, shared,
+         p);
 }
 
 template <class T>

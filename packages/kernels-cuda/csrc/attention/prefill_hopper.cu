@@ -1,4 +1,4 @@
-// Flash attention on Hopper: the same maths as prefill.cu with wgmma, for plain scores and D <= 128.
+// Flash attention on Hopper: the same maths as prefill.cu with wgmma, for D <= 128.
 // layout  Q, K and V tiles as panels of 64 columns, rows of 128 bytes swizzled by 128 (what wgmma reads); S = Q K^T
 //         from shared memory, O += P V with P in registers and V read transposed. A producer warpgroup gathers K and V
 //         rows with cp.async, two stages
@@ -6,7 +6,7 @@
 //         TFLOP/s
 // launch  grid (heads, tiles of 128 queries, sequences), 3 warpgroups: one copies, two have 64 queries each; 128 keys a
 //         step
-// needs   sm_90a, D % 8 == 0, D <= 128, no ALiBi, bias or softcap; exact fixed order; ref tensor/src/driver/schema.ts
+// needs   sm_90a, D % 8 == 0, D <= 128; exact fixed order; ref tensor/src/driver/schema.ts
 #include <cstring>
 #include "attention/row.cuh"
 #include "launch.h"
@@ -114,6 +114,8 @@ __device__ __forceinline__ void product_pv(float (&d)[32], const uint32_t (&a)[4
 struct Tile {
   int group, head, start, length, context, local, past, begin, end;
   const int32_t* table;
+  const float* bias;  // the head's column of the distance bias, rows bias_stride apart
+  int bias_stride;
 };
 
 /// The producer warpgroup: queries and first keys, then tile after tile as its stage becomes free.
@@ -164,7 +166,7 @@ __device__ __forceinline__ void produce(const AttentionParams& p, const Tile& t,
 }
 
 /// A consumer warpgroup: 64 queries.
-template <class T, int D>
+template <class T, int D, bool MODIFIED>
 __device__ __forceinline__ void consume(const AttentionParams& p, const Tile& t, char* staged, uint32_t shared,
                                         uint32_t full, uint32_t empty) {
   const int half = (threadIdx.x >> 7) - 1, warp = (threadIdx.x >> 5) & 3, lane = threadIdx.x & 31, g = lane >> 2,
@@ -172,7 +174,7 @@ __device__ __forceinline__ void consume(const AttentionParams& p, const Tile& t,
   const int first_row = half * 64 + warp * 16, first_query = t.past + t.local + half * 64;
   float o[D / 2] = {};
   float largest[2] = {-INFINITY, -INFINITY}, total[2] = {0.f, 0.f};
-  const float scale = p.scale * kLog2e;
+  const float scale = MODIFIED ? kLog2e : p.scale * kLog2e;
   for (int base = t.begin, i = 0; base < t.end; base += kKeys, ++i) {
     const int stage = i & 1, parity = (i >> 1) & 1;
     const uint32_t keys = shared + (1 + 2 * stage) * kTileBytes<D>, values = keys + kTileBytes<D>;
@@ -186,14 +188,17 @@ __device__ __forceinline__ void consume(const AttentionParams& p, const Tile& t,
     }
     wgmma_finish();
 
-    if (base + kKeys > t.context || (p.causal && base + kKeys - 1 > first_query) ||
+    if (MODIFIED || base + kKeys > t.context || (p.causal && base + kKeys - 1 > first_query) ||
         (p.window > 0 && base <= first_query + 63 - p.window)) {
 #pragma unroll
       for (int n = 0; n < 16; ++n) {
 #pragma unroll
         for (int e = 0; e < 4; ++e) {
           const int query = t.past + t.local + first_row + g + (e >> 1) * 8, key = base + n * 8 + 2 * c + (e & 1);
-          if (!p.visible(query, key, t.context)) s[4 * n + e] = -INFINITY;
+          if (!p.visible(query, key, t.context))
+            s[4 * n + e] = -INFINITY;
+          else if (MODIFIED)
+            s[4 * n + e] = p.score(s[4 * n + e], t.head, query, key, t.bias, t.bias_stride);
         }
       }
     }
@@ -266,7 +271,7 @@ __device__ __forceinline__ void consume(const AttentionParams& p, const Tile& t,
 }
 #endif
 
-template <class T, int D>
+template <class T, int D, bool MODIFIED>
 __global__ void __launch_bounds__(kThreads, 1) prefill_hopper_kernel(AttentionParams p) {
 #if Q_HOPPER
   pdl_begin();
@@ -295,13 +300,21 @@ __global__ void __launch_bounds__(kThreads, 1) prefill_hopper_kernel(AttentionPa
     for (int i = 0; i < kStages; ++i) barrier_init(empty + 8 * i, 256);
     asm volatile("fence.mbarrier_init.release.cluster;" ::: "memory");
   }
+  t.bias = p.bias + t.head;
+  t.bias_stride = p.heads;
+  if (MODIFIED && p.staged()) {
+    float* staged = reinterpret_cast<float*>(dynamic_shared + kSharedBytes<D>);
+    for (int i = threadIdx.x; i < p.distances; i += kThreads) staged[i] = t.bias[int64_t(i) * p.heads];
+    t.bias = staged;
+    t.bias_stride = 1;
+  }
   __syncthreads();
   if (threadIdx.x < 128) {
     asm volatile("setmaxnreg.dec.sync.aligned.u32 40;");
     produce<T, D>(p, t, shared, full, empty);
   } else {
     asm volatile("setmaxnreg.inc.sync.aligned.u32 232;");
-    consume<T, D>(p, t, dynamic_shared + (shared - raw), shared, full, empty);
+    consume<T, D, MODIFIED>(p, t, dynamic_shared + (shared - raw), shared, full, empty);
   }
 #else
   __trap();
@@ -311,14 +324,17 @@ __global__ void __launch_bounds__(kThreads, 1) prefill_hopper_kernel(AttentionPa
 template <class T, int D>
 void prefill_hopper(const AttentionParams& p, int max_query, Context& c) {
   const dim3 grid(static_cast<unsigned>(p.heads), blocks_for(max_query, kQueries), static_cast<unsigned>(p.sequences));
-  launch(c, "attention", prefill_hopper_kernel<T, D>, grid, kThreads, kSharedBytes<D>, p);
+  const size_t shared = kSharedBytes<D> + (p.staged() ? p.distances * sizeof(float) : 0);
+  const bool modified = p.modified();
+  launch(c, "attention", modified ? prefill_hopper_kernel<T, D, true> : prefill_hopper_kernel<T, D, false>, grid,
+         kThreads, shared, p);
 }
 
 }  // namespace
 
 bool attention_prefill_hopper(const AttentionParams& p, int max_query, Context& c) {
   const bool built = std::strstr(Q_CUDA_ARCH_LIST, "90a") != nullptr;
-  if (!built || c.compute_capability != 90 || p.modified() || p.head_dim > 128) return false;
+  if (!built || c.compute_capability != 90 || p.head_dim > 128) return false;
   const auto go = [&](auto zero) {
     using T = decltype(zero);
     p.head_dim <= 64 ? prefill_hopper<T, 64>(p, max_query, c) : prefill_hopper<T, 128>(p, max_query, c);

@@ -244,10 +244,7 @@ __global__ void __launch_bounds__(128)
         const int d = lane + 32 * j;
         if (d < p.head_dim) product = fmaf(q[j], load_any(p.keys, p.cache, slot + d), product);
       }
-      float s = warp_reduce<Sum>(product) * p.scale;
-      if (p.slopes) s += p.slopes[head] * static_cast<float>(key - query);
-      if (p.bias) s += p.bias[(int64_t(head) * p.bias_rows + query) * p.bias_columns + key];
-      if (p.softcap > 0.f) s = p.softcap * tanhf(s / p.softcap);
+      const float s = p.score(warp_reduce<Sum>(product), head, query, key);
       largest = fmaxf(largest, s);
       if (lane == 0) scores[key - first] = s;
     }

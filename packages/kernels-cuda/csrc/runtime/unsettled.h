@@ -25,7 +25,7 @@ void each_tensor(const RopeKvWriteArgs& a, F f) {
 template <class F>
 void each_tensor(const AttentionArgs& a, F f) {
   for (const Tensor& t : {a.sequence_starts, a.context_lengths, a.block_tables}) f(t, true);
-  for (const Tensor& t : {a.qkv, a.key_cache, a.value_cache, a.alibi_slopes, a.bias, a.out}) f(t, false);
+  for (const Tensor& t : {a.qkv, a.key_cache, a.value_cache, a.alibi_slopes, a.distance_bias, a.out}) f(t, false);
 }
 
 /// Memory that commands named since a kernel last waited for all kernels before it. What they load early is not

@@ -13,7 +13,8 @@ struct Case {
   std::vector<std::pair<int, int>> sequences;  // queries, context
   bool causal = true;
   int window = 0;
-  bool alibi = false, bias = false;
+  bool alibi = false;
+  int distances = 0, bias_offset = 0;  // of the distance bias; 0: none
   double softcap = 0;
   int block_size = 16;
 };
@@ -52,7 +53,7 @@ struct Setup {
 };
 
 std::vector<double> reference(const Setup& s, const Array& qkv, const Array& keys, const Array& values,
-                              const Array& slopes, const Array& bias, int columns) {
+                              const Array& slopes, const Array& bias) {
   const Case& k = s.k;
   const double scale = float(1 / std::sqrt(double(k.dim)));
   std::vector<double> out(size_t(s.tokens) * k.heads * k.dim);
@@ -73,9 +74,10 @@ std::vector<double> reference(const Setup& s, const Array& qkv, const Array& key
           double x = 0;
           for (int d = 0; d < k.dim; ++d) x += q[d] * kk[d];
           x *= scale;
-          if (k.softcap > 0) x = k.softcap * std::tanh(x / k.softcap);
           if (k.alibi) x += slopes.host[h] * (key - query);
-          if (k.bias) x += bias.host[(size_t(h) * columns + query) * columns + key];
+          if (k.distances)
+            x += bias.host[size_t(std::clamp(key - query + k.bias_offset, 0, k.distances - 1)) * k.heads + h];
+          if (k.softcap > 0) x = k.softcap * std::tanh(x / k.softcap);
           w[key] = x;
           most = std::max(most, x);
         }
@@ -101,8 +103,7 @@ void check_case(Bench& bench, const Case& k) {
       what, sizeof what,
       "attention %s/%s D %d H %d/%d seqs %zu q %d ctx %d causal %d window %d alibi %d bias %d softcap %g block %d",
       name_of(k.act), name_of(k.cache), k.dim, k.heads, k.kv_heads, k.sequences.size(), s.most_query, s.most_context,
-      k.causal, k.window, k.alibi, k.bias, k.softcap, k.block_size);
-  const int columns = k.bias ? s.most_context : 1;
+      k.causal, k.window, k.alibi, k.distances, k.softcap, k.block_size);
   Array qkv(k.act, size_t(s.tokens) * s.row_stride, [](size_t) { return 1.5 * normal(); });
   // Cache rows that belong to no position hold NaN: a kernel that lets them in shows it.
   std::vector<char> used(s.cache_size(), 0);
@@ -117,7 +118,7 @@ void check_case(Bench& bench, const Case& k) {
   Array contexts(DType::i32, k.sequences.size(), [&](size_t i) { return k.sequences[i].second; });
   Array tables(DType::i32, s.tables.size(), [&](size_t i) { return s.tables[i]; });
   Array slopes(DType::f32, k.heads, [&](size_t i) { return std::pow(2.0, -8.0 * (double(i) + 1) / k.heads); });
-  Array bias(DType::f32, k.bias ? size_t(k.heads) * columns * columns : 1, [](size_t) { return normal(); });
+  Array bias(DType::f32, k.distances ? size_t(k.heads) * k.distances : 1, [](size_t) { return normal(); });
   Array out(k.act, size_t(s.tokens) * k.heads * k.dim);
   AttentionArgs a{};
   a.qkv = qkv.tensor;
@@ -128,7 +129,7 @@ void check_case(Bench& bench, const Case& k) {
   a.context_lengths = contexts.tensor;
   a.block_tables = tables.tensor;
   if (k.alibi) a.alibi_slopes = slopes.tensor;
-  if (k.bias) a.bias = bias.tensor;
+  if (k.distances) a.distance_bias = bias.tensor;
   a.tokens = s.tokens;
   a.sequences = int64_t(k.sequences.size());
   a.max_query = s.most_query;
@@ -140,7 +141,8 @@ void check_case(Bench& bench, const Case& k) {
   a.softcap = k.softcap;
   a.causal = k.causal;
   a.window = k.window;
-  a.bias_rows = a.bias_columns = columns;
+  a.distances = k.distances;
+  a.bias_offset = k.bias_offset;
   a.q_group_stride = int64_t(k.heads / k.kv_heads) * k.dim;
   a.row_stride = s.row_stride;
   a.block_size = k.block_size;
@@ -149,7 +151,7 @@ void check_case(Bench& bench, const Case& k) {
   bench.sync();
   const auto got = out.download();
   // Weights are rounded to act before the second product, which averages to less than one rounding of the result.
-  compare(got, reference(s, qkv, keys, values, slopes, bias, columns), 2 * bound(k.act), what);
+  compare(got, reference(s, qkv, keys, values, slopes, bias), 2 * bound(k.act), what);
 
   // The same bits with a larger bound on the context, and for the last sequence alone.
   CUDA_OK(cudaMemset(out.tensor.data, 0xff, out.tensor.bytes));
@@ -281,11 +283,15 @@ int main() {
     check_case(bench, {t, t, 64, 71, 1, {{1, 500}, {5, 40}}});
     check_case(bench, {t, t, 128, 24, 2, {{1, 700}, {130, 131}}});
     check_case(bench, {t, t, 64, 4, 4, {{50, 50}, {129, 129}, {1, 77}}, false});
+    for (int dim : {8, 16, 32}) check_case(bench, {t, t, dim, 4, 2, {{1, 300}, {70, 70}, {33, 190}}});
     check_case(bench, {t, t, 64, 4, 2, {{300, 300}, {1, 1000}, {1, 40}}, true, 100});
     check_case(bench, {t, t, 128, 4, 2, {{100, 150}, {1, 400}}, true, 0, true});
-    check_case(bench, {t, t, 64, 4, 4, {{90, 90}, {1, 65}}, false, 0, false, true});
-    check_case(bench, {t, t, 256, 4, 2, {{100, 100}, {1, 200}}, true, 64, false, false, 50.0});
-    check_case(bench, {t, t, 128, 4, 4, {{100, 300}, {1, 301}}, true, 0, false, false, 0, 24});
+    check_case(bench, {t, t, 64, 4, 4, {{90, 90}, {1, 65}}, false, 0, false, 65, 32});
+    check_case(bench, {t, t, 64, 5, 5, {{300, 300}, {40, 500}, {1, 400}}, true, 0, false, 129, 128});
+    check_case(bench, {t, t, 128, 8, 2, {{300, 300}, {1, 400}}, false, 0, false, 3000, 1500});
+    check_case(bench, {t, t, 32, 4, 4, {{200, 200}, {1, 70}}, true, 90, true, 40, 33, 5.0});
+    check_case(bench, {t, t, 256, 4, 2, {{100, 100}, {1, 200}}, true, 64, false, 0, 0, 50.0});
+    check_case(bench, {t, t, 128, 4, 4, {{100, 300}, {1, 301}}, true, 0, false, 0, 0, 0, 24});
     check_case(bench, {t, f32, 64, 4, 2, {{20, 33}, {1, 50}}});
     // Shares of blocks: whole tiles; parts of tiles, for one sequence is far longer; over 32 sequences; a window that
     // leaves splits out.
@@ -293,14 +299,14 @@ int main() {
     for (int i = 0; i < 70; ++i) many.push_back({1, 1 + i * 5}), ragged.push_back({1, i % 9 == 0 ? 1200 : 3 + i});
     for (int i = 0; i < 12; ++i) one_long.push_back({1, i == 5 ? 6000 : 20 + 30 * i});
     check_case(bench, {t, t, 128, 8, 8, many});
-    check_case(bench, {t, t, 64, 16, 4, many, true, 0, false, false, 0, 24});
+    check_case(bench, {t, t, 64, 16, 4, many, true, 0, false, 0, 0, 0, 24});
     check_case(bench, {t, t, 128, 16, 16, one_long});
     check_case(bench, {t, t, 256, 16, 2, one_long});
     check_case(bench, {t, t, 80, 8, 8, ragged, true, 300});
     check_case(bench, {t, t, 128, 32, 2, ragged, true, 500});
   }
   check_case(bench, {f32, f32, 64, 4, 2, {{20, 33}, {1, 50}}, true, 16, true});
-  check_case(bench, {f32, f32, 128, 2, 1, {{20, 33}}, false, 0, false, true, 30.0});
+  check_case(bench, {f32, f32, 128, 2, 1, {{20, 33}}, false, 0, false, 33, 16, 30.0});
   check_case(bench, {f32, bf16, 20, 2, 1, {{7, 33}}});
   return report("attention");
 }

@@ -27,18 +27,29 @@ export function packNumbers(lists: readonly ArrayLike<number>[]): Int32Array {
   return packed;
 }
 
+/** Positions of the rows; they are their slots unless slices say otherwise. */
+function positionsOf(
+  slices: readonly Slice[],
+  slots: Tensor<'i32'>,
+  i32: (values: Int32Array) => Tensor<'i32'>,
+): Pick<Rows, 'positions' | 'slots'> {
+  if (slices.every(({ positions }) => positions === undefined)) return { positions: slots };
+  const lists = slices.map(({ ids, start, positions }) => positions ?? Array.from(ids, (_, i) => start + i));
+  return { positions: i32(packNumbers(lists)), slots };
+}
+
 /** Packs slices into rows on the device; the tensors belong to the current scope. */
 export function packRows(backend: Backend, slices: readonly Slice[]): { rows: Rows; tokenIds: Tensor<'i32'> } {
   const tokenIds = packNumbers(slices.map(({ ids }) => ids));
   const tokens = tokenIds.length;
-  const positions = new Int32Array(tokens);
+  const slots = new Int32Array(tokens);
   const sequenceOf = new Int32Array(tokens);
   const starts = new Int32Array(slices.length + 1);
   const contexts = new Int32Array(slices.length);
   let row = 0;
-  slices.forEach(({ ids, start, positions: given }, sequence) => {
+  slices.forEach(({ ids, start }, sequence) => {
     for (let i = 0; i < ids.length; i++, row++) {
-      positions[row] = given ? given[i] : start + i;
+      slots[row] = start + i;
       sequenceOf[row] = sequence;
     }
     starts[sequence + 1] = row;
@@ -50,7 +61,7 @@ export function packRows(backend: Backend, slices: readonly Slice[]): { rows: Ro
     sequences: slices.length,
     maxQuery: slices.reduce((max, { ids }) => Math.max(max, ids.length), 0),
     maxContext: contexts.reduce((max, context) => Math.max(max, context), 0),
-    positions: i32(positions),
+    ...positionsOf(slices, i32(slots), i32),
     sequenceOf: i32(sequenceOf),
     sequenceStarts: i32(starts),
     contextLengths: i32(contexts),

@@ -13,6 +13,12 @@ import {
 import { fill } from '../ops/elementwise.js';
 import { numbers, type Conformance, type ConformanceCase } from './harness.js';
 
+/** Options of attention without tensors. */
+export type ScoreOptions = Omit<AttentionOptions, 'alibiSlopes' | 'distanceBias'> & {
+  readonly alibi?: boolean;
+  readonly distanceBias?: { readonly distances: number; readonly offset: number };
+};
+
 interface Setting {
   readonly name: string;
   /** Context length and, last so many, query length of each sequence. */
@@ -20,7 +26,7 @@ interface Setting {
   readonly layout: QkvLayout;
   readonly blockSize?: number;
   readonly rope?: { rotary: number; interleaved?: boolean; perSequence?: boolean };
-  readonly options?: Omit<AttentionOptions, 'alibiSlopes' | 'bias'> & { alibi?: boolean; bias?: boolean };
+  readonly options?: ScoreOptions;
   readonly cacheDtype?: FloatDType;
 }
 
@@ -137,14 +143,72 @@ export const settings: readonly Setting[] = [
     options: { alibi: true },
   },
   {
-    name: 'bias, not causal',
+    name: 'distance bias, not causal, contexts longer than the table',
     sequences: [
-      [30, 30],
+      [150, 150],
       [11, 11],
     ],
-    layout: packedQkv(4, 4, 64),
-    options: { bias: true, causal: false, scale: 1 },
+    layout: packedQkv(3, 3, 16),
+    options: { distanceBias: { distances: 257, offset: 128 }, causal: false, scale: 1 },
   },
+  {
+    name: 'distance bias, not causal, past both ends of the table',
+    sequences: [
+      [140, 140],
+      [37, 2],
+      [90, 1],
+    ],
+    layout: packedQkv(4, 4, 64),
+    options: { distanceBias: { distances: 65, offset: 32 }, causal: false, scale: 1 },
+    blockSize: 32,
+  },
+  {
+    name: 'distance bias, causal, one-sided',
+    sequences: [
+      [90, 90],
+      [40, 3],
+      [70, 1],
+    ],
+    layout: packedQkv(5, 5, 24),
+    options: { distanceBias: { distances: 32, offset: 31 }, scale: 1 },
+  },
+  {
+    name: 'distance bias, decode over contexts longer than the table, GQA',
+    sequences: [
+      [300, 1],
+      [65, 1],
+      [1, 1],
+    ],
+    layout: packedQkv(6, 2, 64),
+    options: { distanceBias: { distances: 129, offset: 128 } },
+  },
+  {
+    name: 'distance bias of one row',
+    sequences: [
+      [20, 20],
+      [9, 1],
+    ],
+    layout: packedQkv(2, 2, 8),
+    options: { distanceBias: { distances: 1, offset: 0 } },
+  },
+  {
+    name: 'distance bias, alibi, window and softcap at once',
+    sequences: [
+      [80, 80],
+      [60, 1],
+    ],
+    layout: packedQkv(4, 2, 128),
+    options: { distanceBias: { distances: 40, offset: 33 }, alibi: true, window: 50, softcap: 4 },
+  },
+  ...[8, 16, 32].map((headDim) => ({
+    name: `head ${headDim}`,
+    sequences: [
+      [67, 67],
+      [80, 5],
+      [50, 1],
+    ] as const,
+    layout: packedQkv(4, 4, headDim),
+  })),
   {
     name: 'softcap',
     sequences: [
@@ -178,7 +242,7 @@ const prefix = (values: readonly number[]) =>
   values.reduce<number[]>((sums, value) => [...sums, sums[sums.length - 1] + value], [0]);
 
 /** The batch, with blocks handed out in a scrambled order. */
-function batchOf(
+export function batchOf(
   backend: Backend,
   sequences: Setting['sequences'],
   blockSize: number,
@@ -232,25 +296,30 @@ export function runAttention(backend: Backend, setting: Setting, dtype: FloatDTy
       scale: 1.1,
     },
   );
-  const { alibi, bias, ...rest } = options;
-  const out = attention(qkv, kv, batch, layout, {
-    ...rest,
-    alibiSlopes: alibi
-      ? backend.tensor(
-          Float32Array.from({ length: layout.numHeads }, (_, head) => 2 ** -(head + 1)),
-          [layout.numHeads],
-          'f32',
-        )
-      : undefined,
-    bias: bias
-      ? backend.tensor(
-          source.normals(layout.numHeads * batch.maxContext ** 2),
-          [layout.numHeads, batch.maxContext, batch.maxContext],
-          'f32',
-        )
-      : undefined,
-  });
+  const out = attention(qkv, kv, batch, layout, optionsOf(backend, layout.numHeads, options, source));
   return [out, kv.keys, kv.values];
+}
+
+/** The options with tensors of random numbers. */
+export function optionsOf(
+  backend: Backend,
+  numHeads: number,
+  { alibi, distanceBias, ...options }: ScoreOptions,
+  source: ReturnType<typeof numbers>,
+): AttentionOptions {
+  const slopes = Float32Array.from({ length: numHeads }, (_, head) => 2 ** -(head + 1));
+  return {
+    ...options,
+    alibiSlopes: alibi ? backend.tensor(slopes, [numHeads], 'f32') : undefined,
+    distanceBias: distanceBias && {
+      table: backend.tensor(
+        source.normals(numHeads * distanceBias.distances),
+        [distanceBias.distances, numHeads],
+        'f32',
+      ),
+      offset: distanceBias.offset,
+    },
+  };
 }
 
 /**

@@ -3,6 +3,9 @@
 import type { Backend } from '../core/backend.js';
 import type { Tensor } from '../core/tensor.js';
 import type { FloatDType } from '../dtype.js';
+import { eager } from '../lowering/eager.js';
+import { fused } from '../lowering/fused.js';
+import type { Lowering } from '../lowering/lowering.js';
 import { attention, packedQkv, type AttentionOptions, type PagedRows, type KvLayer } from '../ops/attention.js';
 import { activation, argmax, crossEntropy, softmax } from '../ops/elementwise.js';
 import { rmsNorm } from '../ops/norm.js';
@@ -83,7 +86,7 @@ function batchOf(backend: Backend, sequences: Setting['sequences']): PagedRows {
 }
 
 /** One attention with NaN in a place, or in none. */
-async function attend({ backend, dtype }: Conformance, setting: Setting, eager: boolean, place?: Place) {
+async function attend({ backend, dtype }: Conformance, setting: Setting, lowering: Lowering, place?: Place) {
   const { heads, kvHeads, headDim, sequences, options } = setting;
   const layout = packedQkv(heads, kvHeads, headDim);
   const run = () => {
@@ -108,7 +111,7 @@ async function attend({ backend, dtype }: Conformance, setting: Setting, eager: 
     const kv: KvLayer = { keys, values };
     return attention(backend.tensor(qkv, [batch.tokens, layout.rowStride], dtype), kv, batch, layout, options);
   };
-  const out = backend.scope(() => (eager ? backend.eagerly(dtype, run) : run()));
+  const out = backend.scope(() => backend.lowered(lowering, run));
   const result = (await out.data()) as Float32Array;
   out.dispose();
   return result;
@@ -139,12 +142,12 @@ function seers({ heads, kvHeads, sequences, options = {} }: Setting, place: Plac
 
 const tolerances: Readonly<Record<FloatDType, number>> = { f32: 5e-6, f16: 2e-3, bf16: 1.6e-2 };
 
-async function checkPlaces(context: Conformance, setting: Setting, eager: boolean): Promise<void> {
-  const whole = await attend(context, setting, eager);
+async function checkPlaces(context: Conformance, setting: Setting, lowering: Lowering): Promise<void> {
+  const whole = await attend(context, setting, lowering);
   const [{ headDim }, { dtype }] = [setting, context];
   for (const place of placesOf(setting)) {
     const name = JSON.stringify(place);
-    const [got, broken] = [await attend(context, setting, eager, place), seers(setting, place)];
+    const [got, broken] = [await attend(context, setting, lowering, place), seers(setting, place)];
     for (let item = 0; item < got.length / headDim; item++) {
       const row = got.subarray(item * headDim, (item + 1) * headDim);
       const nans = row.filter(Number.isNaN).length;
@@ -164,11 +167,11 @@ async function checkPlaces(context: Conformance, setting: Setting, eager: boolea
 const attentions: ConformanceCase[] = settings.flatMap((setting) => [
   {
     name: `attention, ${setting.name}: NaN reaches the rows that see it, and no others`,
-    run: (context) => checkPlaces(context, setting, false),
+    run: (context) => checkPlaces(context, setting, fused),
   },
   {
     name: `eager attention, ${setting.name}: NaN reaches the rows that see it, and no others`,
-    run: (context) => checkPlaces(context, setting, true),
+    run: (context) => checkPlaces(context, setting, eager(context.dtype)),
   },
 ]);
 

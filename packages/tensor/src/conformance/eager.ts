@@ -9,6 +9,7 @@ import { add, gatedActivation, multiply, scaleInPlace } from '../ops/elementwise
 import { linear, type LinearPart } from '../ops/linear.js';
 import { layerNorm, rmsNorm } from '../ops/norm.js';
 import { embedding } from '../ops/rows.js';
+import { eager } from '../lowering/eager.js';
 import { runAttention, settings } from './attention.js';
 import { numbers, type Conformance, type ConformanceCase } from './harness.js';
 import { carried, formats, own, type Quantize } from './linear.js';
@@ -26,7 +27,7 @@ const eagerCase = (
   name: `eager ${name}`,
   run: async (context) => {
     for (const model of modelDTypes(context)) {
-      await context.same((backend) => backend.eagerly(model, () => make(backend, context.dtype, model)), {
+      await context.same((backend) => backend.lowered(eager(model), () => make(backend, context.dtype, model)), {
         tolerance: tolerances[model],
         label: model,
       });

@@ -3,6 +3,7 @@ import type { FloatDType } from '../dtype.js';
 import { attentionCases } from './attention.js';
 import { brokenCases } from './broken.js';
 import { cancelCases } from './cancel.js';
+import { crossCases } from './cross.js';
 import { decodingCases } from './decoding.js';
 import { eagerCases } from './eager.js';
 import { elementwiseCases } from './elementwise.js';
@@ -19,6 +20,7 @@ export const conformanceCases: readonly ConformanceCase[] = [
   ...elementwiseCases,
   ...linearCases,
   ...attentionCases,
+  ...crossCases,
   ...decodingCases,
   ...eagerCases,
   ...brokenCases,

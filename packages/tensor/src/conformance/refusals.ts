@@ -75,7 +75,7 @@ const attention = (make: Make, args: Partial<CommandArgs<'attention'>> = {}): Co
   contextLengths: make.of(1, 'i32'),
   blockTables: make.of(2, 'i32'),
   alibiSlopes: undefined,
-  bias: undefined,
+  distanceBias: undefined,
   tokens: 3,
   sequences: 1,
   maxQuery: 3,
@@ -87,8 +87,8 @@ const attention = (make: Make, args: Partial<CommandArgs<'attention'>> = {}): Co
   softcap: 0,
   causal: 1,
   window: 0,
-  biasRows: 0,
-  biasColumns: 0,
+  distances: 0,
+  biasOffset: 0,
   qOffset: 0,
   qGroupStride: 32,
   rowStride: 96,
@@ -209,9 +209,14 @@ const sizes = [
   refusal('a cache of less than a block', /keyCache/, 'attention', (m) =>
     attention(m, { keyCache: m.of(32), valueCache: m.of(32) }),
   ),
-  refusal('a bias too short', /bias/, 'attention', (m) =>
-    attention(m, { bias: m.of(8, 'f32'), biasRows: 3, biasColumns: 3 }),
+  refusal('a bias too short', /distanceBias/, 'attention', (m) =>
+    attention(m, { distanceBias: m.of(8, 'f32'), distances: 9 }),
   ),
+  refusal('a bias of no distances', /distances/, 'attention', (m) => attention(m, { distanceBias: m.of(8, 'f32') })),
+  refusal('a bias offset past 2^30', /biasOffset/, 'attention', (m) =>
+    attention(m, { distanceBias: m.of(8, 'f32'), distances: 8, biasOffset: 2 ** 30 + 1 }),
+  ),
+  refusal('attention without heads', /numHeads/, 'attention', (m) => attention(m, { numHeads: 0 })),
   refusal('sampling options too short', /floats/, 'sample', (m) => sample(m, { floats: m.of(7, 'f32') })),
   refusal('a history without lengths', /history/, 'sample', (m) =>
     sample(m, { history: m.of(4, 'i32'), historyCapacity: 2 }),

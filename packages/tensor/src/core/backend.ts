@@ -7,10 +7,12 @@ import {
   ShapeError,
   UnsupportedError,
 } from '@q/config';
-import { dtypeBytes, type DType, type FloatDType } from '../dtype.js';
+import { dtypeBytes, type DType } from '../dtype.js';
 import { commandCodes, encode } from '../driver/encode.js';
 import type { Driver, DriverFailure, DriverInfo } from '../driver/driver.js';
 import type { CommandArgs, CommandName } from '../driver/schema.js';
+import { fused } from '../lowering/fused.js';
+import type { Lowering } from '../lowering/lowering.js';
 import { deviceName, type Device } from './device.js';
 import { Groups } from './groups.js';
 import { bf16FromNumber, f16FromNumber } from './half.js';
@@ -41,8 +43,8 @@ export interface DeviceFile {
 }
 
 export interface BackendOptions {
-  /** See {@link Backend.eager}. */
-  readonly eager?: FloatDType;
+  /** See {@link Backend.lowering}. Default {@link fused}. */
+  readonly lowering?: Lowering;
   /** See {@link Backend.checksFinite}. */
   readonly checkFinite?: boolean;
 }
@@ -62,7 +64,7 @@ export class Backend {
   #peakBytes = 0;
   #closing: Promise<void> | undefined;
   readonly #groups = new Groups((group) => this.isClosed || this.driver.cancel(group));
-  #eager: FloatDType | undefined;
+  #lowering: Lowering;
   #checks: Promise<void>[] = [];
   #onCommand: ((name: CommandName, args: unknown) => void) | undefined;
 
@@ -73,8 +75,8 @@ export class Backend {
 
   private readonly driver: OrderedDriver;
 
-  constructor(driver: Driver, { eager, checkFinite = false }: BackendOptions = {}) {
-    this.#eager = eager;
+  constructor(driver: Driver, { lowering = fused, checkFinite = false }: BackendOptions = {}) {
+    this.#lowering = lowering;
     this.checksFinite = checkFinite;
     this.driver = new OrderedDriver(driver);
     this.device = { type: driver.info.type, index: driver.info.index };
@@ -89,22 +91,19 @@ export class Backend {
     return deviceName(this.device);
   }
 
-  /**
-   * Eager numerics: the ops compute step by step, as an unfused PyTorch model in this dtype does, and round every
-   * intermediate to it. Undefined: fused operators, one rounding each.
-   */
-  get eager(): FloatDType | undefined {
-    return this.#eager;
+  /** What turns ops into commands on this device. */
+  get lowering(): Lowering {
+    return this.#lowering;
   }
 
-  /** Runs `fn`, whose ops have eager numerics in a dtype. */
-  eagerly<T>(dtype: FloatDType, fn: () => T): T {
-    const before = this.#eager;
-    this.#eager = dtype;
+  /** Runs `fn`, whose ops are lowered another way. */
+  lowered<T>(lowering: Lowering, fn: () => T): T {
+    const before = this.#lowering;
+    this.#lowering = lowering;
     try {
       return fn();
     } finally {
-      this.#eager = before;
+      this.#lowering = before;
     }
   }
 

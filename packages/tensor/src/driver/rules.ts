@@ -138,8 +138,16 @@ const headSizes: Rules['integers'] = {
 };
 const paged: Rules['integers'] = { ...headSizes, blockSize: [1, largestSize], maxBlocks: [1, largestSize] };
 
+/** Positions and distances are added in 32 bits. */
+const largestDistance = 2 ** 30;
+const scored: Rules['integers'] = {
+  ...paged,
+  distances: [0, largestDistance],
+  biasOffset: [0, largestDistance],
+};
+
 const attention: Rules = {
-  integers: paged,
+  integers: scored,
   tensors: {
     qkv: ['act', 'tokens * rowStride'],
     keyCache: ['float', 'numKvHeads * blockSize * headDim'],
@@ -149,9 +157,10 @@ const attention: Rules = {
     contextLengths: ['i32', 'sequences'],
     blockTables: ['i32', 'sequences * maxBlocks'],
     alibiSlopes: ['f32', 'numHeads'],
-    bias: ['f32', 'numHeads * biasRows * biasColumns'],
+    distanceBias: ['f32', 'distances * numHeads'],
   },
   where: [wholeGroups, queriesFit, sameCaches],
+  cases: [{ when: 'distanceBias', integers: { distances: [1, largestDistance] } }],
   writes: ['out'],
 };
 
@@ -245,7 +254,7 @@ export const rules: Readonly<Record<CommandName, Rules>> = {
   layerNorm: norm,
 
   ropeKvWrite: {
-    integers: paged,
+    integers: { ...paged, numHeads: [0, largestSize] },
     tensors: {
       qkv: ['act', 'tokens * rowStride'],
       keyCache: ['float', 'numKvHeads * blockSize * headDim'],
@@ -354,7 +363,7 @@ export const rules: Readonly<Record<CommandName, Rules>> = {
   },
   eagerLinear: { ...linear, tensors: { ...linear.tensors, out: ['act', 'rows * sum(parts.n)'] } },
   eagerRope: {
-    integers: { ...headSizes, rotaryDim: [2, largestSize], dtype: floatCode },
+    integers: { ...headSizes, numHeads: [0, largestSize], rotaryDim: [2, largestSize], dtype: floatCode },
     tensors: {
       qkv: ['act', 'tokens * rowStride'],
       positions: ['i32', 'tokens'],
@@ -364,5 +373,5 @@ export const rules: Readonly<Record<CommandName, Rules>> = {
     where: [wholeGroups, queriesFit, keysFit, rotaryFits],
     writes: ['qkv'],
   },
-  eagerAttention: { ...attention, integers: { ...paged, dtype: floatCode } },
+  eagerAttention: { ...attention, integers: { ...scored, dtype: floatCode } },
 };

@@ -58,10 +58,10 @@ const attentionFields = {
   valueCache: 'tensor',
   out: 'tensor', // act [T, numHeads * headDim]
   sequenceStarts: 'tensor', // i32 [B + 1], first token of each sequence in the packed rows
-  contextLengths: 'tensor', // i32 [B], keys of each sequence, this pass's included; query i of a sequence is at position contextLength - queryLength + i
+  contextLengths: 'tensor', // i32 [B], keys of each sequence: query i of a sequence is at position contextLength - queryLength + i, which may be negative unless causal (keys of another sequence); at least 1 where there are queries
   blockTables: 'tensor',
   alibiSlopes: 'tensor?', // f32 [numHeads]: score += slope * (key position - query position)
-  bias: 'tensor?', // f32 [numHeads, biasRows, biasColumns], read at [h, query position, key position]; added after scaling
+  distanceBias: 'tensor?', // f32 [distances, numHeads]: score += distanceBias[clamp(key position - query position + biasOffset, 0, distances - 1), h]
   tokens: 'int',
   sequences: 'int',
   maxQuery: 'int', // largest query length in this pass
@@ -70,11 +70,11 @@ const attentionFields = {
   numKvHeads: 'int',
   headDim: 'int',
   scale: 'float',
-  softcap: 'float', // scores = softcap * tanh(scores / softcap) when > 0
+  softcap: 'float', // > 0: score = softcap * tanh(score / softcap), after what is added
   causal: 'int',
   window: 'int', // > 0: a query sees itself and the window - 1 keys before it
-  biasRows: 'int',
-  biasColumns: 'int',
+  distances: 'int',
+  biasOffset: 'int',
   qOffset: 'int',
   qGroupStride: 'int',
   rowStride: 'int',
@@ -137,7 +137,7 @@ export const commands = {
   // (groupSize = numHeads / numKvHeads), key head g at kOffset + g * kvStride, value head g at vOffset + g * kvStride;
   // rowStride is the row length. All in elements.
   ropeKvWrite: {
-    qkv: 'tensor', // act [T, rowStride]; queries are rotated in place, keys are rotated on their way to the cache (in qkv they are left undefined)
+    qkv: 'tensor', // act [T, rowStride]; queries (none when numHeads is 0) are rotated in place, keys are rotated on their way to the cache (in qkv they are left undefined)
     keyCache: 'tensor',
     valueCache: 'tensor',
     positions: 'tensor', // i32 [T]: position in the sequence = place in the cache

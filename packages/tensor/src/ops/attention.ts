@@ -1,6 +1,4 @@
 import { ShapeError } from '@q/config';
-import { dtypes } from '../dtype.js';
-import type { CommandArgs } from '../driver/schema.js';
 import type { Tensor } from '../core/tensor.js';
 import { checkActivation, checkDType, checkIndices, checkShape } from './check.js';
 
@@ -19,6 +17,8 @@ export interface Rows {
   readonly maxContext: number;
   /** i32 [T]: position of each token in its sequence. */
   readonly positions: Tensor;
+  /** i32 [T]: place of each token among the keys of its sequence. Default: its position. */
+  readonly slots?: Tensor;
   /** i32 [T]: sequence of each token. */
   readonly sequenceOf: Tensor;
   /** i32 [B + 1]: first packed row of each sequence. */
@@ -32,6 +32,18 @@ export interface PagedRows extends Rows {
   /** i32 [B, maxBlocks]: blocks of each sequence, in order. */
   readonly blockTables: Tensor;
 }
+
+/** What {@link ropeKvWrite} needs of them. */
+export type WriteRows = Pick<
+  PagedRows,
+  'tokens' | 'sequences' | 'maxContext' | 'positions' | 'slots' | 'sequenceOf' | 'blockTables'
+>;
+
+/** What {@link attention} needs of them. */
+export type AttentionRows = Pick<
+  PagedRows,
+  'tokens' | 'sequences' | 'maxQuery' | 'maxContext' | 'sequenceStarts' | 'contextLengths' | 'blockTables'
+>;
 
 /** Keys and values of one layer in fixed blocks: each [numBlocks, numKvHeads, blockSize, headDim]. */
 export interface KvLayer {
@@ -72,6 +84,18 @@ export function packedQkv(numHeads: number, numKvHeads: number, headDim: number)
   };
 }
 
+/** The layout of rows that hold queries only, as those that attend to the keys of another sequence. */
+export function queryLayout(numHeads: number, headDim: number, numKvHeads = numHeads): QkvLayout {
+  const rowStride = numHeads * headDim;
+  // Keys would begin past the row: ropeKvWrite refuses it.
+  return { ...packedQkv(numHeads, numKvHeads, headDim), kOffset: rowStride, vOffset: rowStride, rowStride };
+}
+
+/** The layout of rows [all key heads | all value heads], for {@link ropeKvWrite} alone. */
+export function keyValueLayout(numKvHeads: number, headDim: number): QkvLayout {
+  return packedQkv(0, numKvHeads, headDim);
+}
+
 export interface RopeOptions {
   /** f32 [rotaryDim / 2], or [B, rotaryDim / 2] for frequencies that differ per sequence. */
   readonly inverseFrequencies: Tensor;
@@ -84,48 +108,20 @@ export interface RopeOptions {
 /**
  * Rotates queries (in place) and keys by position (Su et al. 2021) and writes keys and values to the cache. Without
  * `rope` it only writes. Afterwards only the queries of `qkv` may be used.
- * @param qkv activations [T, layout.rowStride]
+ * @param qkv activations [T, layout.rowStride]; without queries in {@link keyValueLayout}
  */
-export function ropeKvWrite(qkv: Tensor, kv: KvLayer, batch: PagedRows, layout: QkvLayout, rope?: RopeOptions): void {
-  const paged = checkPaged('ropeKvWrite', qkv, kv, batch, layout);
+export function ropeKvWrite(qkv: Tensor, kv: KvLayer, batch: WriteRows, layout: QkvLayout, rope?: RopeOptions): void {
+  checkPaged('ropeKvWrite', qkv, kv, batch, layout);
+  if (Math.max(layout.kOffset, layout.vOffset) + layout.headDim > layout.rowStride)
+    throw new ShapeError('ropeKvWrite', 'the rows hold no keys and values', { layout });
   checkIndices('ropeKvWrite', 'positions', batch.positions, [batch.tokens]);
+  if (batch.slots) checkIndices('ropeKvWrite', 'slots', batch.slots, [batch.tokens]);
   checkIndices('ropeKvWrite', 'sequenceOf', batch.sequenceOf, [batch.tokens]);
   if (rope) checkFrequencies(rope.inverseFrequencies, batch, layout);
-  const { eager } = qkv.backend;
-  const frequencies = rope?.inverseFrequencies;
-  const { numHeads, numKvHeads, headDim, qOffset, qGroupStride, kOffset, vOffset, kvStride, rowStride } = layout;
-  const rotated = {
-    qkv: qkv.ref(),
-    positions: batch.positions.ref(),
-    sequenceOf: batch.sequenceOf.ref(),
-    tokens: batch.tokens,
-    numHeads,
-    numKvHeads,
-    headDim,
-    rotaryDim: frequencies ? frequencies.dim(-1) * 2 : 0,
-    interleaved: Number(rope?.interleaved ?? false),
-    perSequence: Number(frequencies?.shape.length === 2),
-    ropeScale: rope?.scale ?? 1,
-    qOffset,
-    qGroupStride,
-    kOffset,
-    kvStride,
-    rowStride,
-  };
-  if (eager && frequencies)
-    qkv.backend.submit('eagerRope', { ...rotated, inverseFrequencies: frequencies.ref(), dtype: dtypes[eager].code });
-  qkv.backend.submit('ropeKvWrite', {
-    ...rotated,
-    keyCache: kv.keys.ref(),
-    valueCache: kv.values.ref(),
-    blockTables: batch.blockTables.ref(),
-    inverseFrequencies: eager ? undefined : frequencies?.ref(),
-    vOffset,
-    ...paged,
-  });
+  qkv.backend.lowering.ropeKvWrite(qkv, kv, batch, layout, rope);
 }
 
-function checkFrequencies(frequencies: Tensor, batch: PagedRows, layout: QkvLayout): void {
+function checkFrequencies(frequencies: Tensor, batch: WriteRows, layout: QkvLayout): void {
   checkDType('ropeKvWrite', 'inverseFrequencies', frequencies, 'f32');
   if (frequencies.shape.length === 2)
     checkShape('ropeKvWrite', 'inverseFrequencies', frequencies, [batch.sequences, 'rotaryDim / 2']);
@@ -135,6 +131,14 @@ function checkFrequencies(frequencies: Tensor, batch: PagedRows, layout: QkvLayo
       headDim: layout.headDim,
     });
   }
+}
+
+/** What a key adds to the score of a query: row clamp(key position - query position + offset) of a table. */
+export interface DistanceBias {
+  /** f32 [distances, numHeads]; keys that are farther than it reaches have its first or last row. */
+  readonly table: Tensor;
+  /** The row of distance 0. */
+  readonly offset: number;
 }
 
 export interface AttentionOptions {
@@ -148,87 +152,55 @@ export interface AttentionOptions {
   readonly softcap?: number;
   /** f32 [numHeads] (Press et al. 2022). */
   readonly alibiSlopes?: Tensor;
-  /** f32 [numHeads, query positions, key positions], added to the scaled scores. */
-  readonly bias?: Tensor;
+  /** Added to the scaled scores, by distance (T5). */
+  readonly distanceBias?: DistanceBias;
 }
 
 /**
  * Softmax attention of the batch's queries over the paged cache, which already holds this pass's keys and values.
+ *
+ * Cross attention: with queries in {@link queryLayout}, `kv`, `contextLengths`, `blockTables` and `maxContext` of
+ * another sequence, and `causal: false`, the keys may be fewer than the queries. What goes by distance then takes
+ * query i to be at contextLength - queryLength + i.
  * @returns activations [T, numHeads · headDim]
  */
 export function attention(
   qkv: Tensor,
   kv: KvLayer,
-  batch: PagedRows,
+  batch: AttentionRows,
   layout: QkvLayout,
   options: AttentionOptions = {},
 ): Tensor {
-  const { blockSize, maxBlocks } = checkPaged('attention', qkv, kv, batch, layout);
-  const { numHeads, numKvHeads, headDim } = layout;
-  const { scale = 1 / Math.sqrt(headDim), causal = true, window = 0, softcap = 0, alibiSlopes, bias } = options;
+  checkPaged('attention', qkv, kv, batch, layout);
+  if (layout.numHeads < 1) throw new ShapeError('attention', 'the rows hold no queries', { layout });
   checkIndices('attention', 'sequenceStarts', batch.sequenceStarts, [batch.sequences + 1]);
   checkIndices('attention', 'contextLengths', batch.contextLengths, [batch.sequences]);
-  checkScoreTerms(numHeads, batch, options);
-  const out = qkv.backend.empty([batch.tokens, numHeads * headDim], qkv.dtype);
-  const { eager } = qkv.backend;
-  const args: CommandArgs<'attention'> = {
-    qkv: qkv.ref(),
-    keyCache: kv.keys.ref(),
-    valueCache: kv.values.ref(),
-    out: out.ref(),
-    sequenceStarts: batch.sequenceStarts.ref(),
-    contextLengths: batch.contextLengths.ref(),
-    blockTables: batch.blockTables.ref(),
-    alibiSlopes: alibiSlopes?.ref(),
-    bias: bias?.ref(),
-    tokens: batch.tokens,
-    sequences: batch.sequences,
-    maxQuery: batch.maxQuery,
-    maxContext: batch.maxContext,
-    numHeads,
-    numKvHeads,
-    headDim,
-    scale,
-    softcap,
-    causal: Number(causal),
-    window,
-    biasRows: bias?.dim(1) ?? 0,
-    biasColumns: bias?.dim(2) ?? 0,
-    qOffset: layout.qOffset,
-    qGroupStride: layout.qGroupStride,
-    rowStride: layout.rowStride,
-    blockSize,
-    maxBlocks,
-  };
-  if (eager) qkv.backend.submit('eagerAttention', { ...args, dtype: dtypes[eager].code });
-  else qkv.backend.submit('attention', args);
-  return out;
+  checkScoreTerms(layout.numHeads, options);
+  return qkv.backend.lowering.attention(qkv, kv, batch, layout, options);
 }
 
 /** What is added to the scores. */
-function checkScoreTerms(numHeads: number, batch: PagedRows, { alibiSlopes, bias }: AttentionOptions): void {
+function checkScoreTerms(numHeads: number, { alibiSlopes, distanceBias }: AttentionOptions): void {
   if (alibiSlopes) {
     checkDType('attention', 'alibiSlopes', alibiSlopes, 'f32');
     checkShape('attention', 'alibiSlopes', alibiSlopes, [numHeads]);
   }
-  if (!bias) return;
-  checkDType('attention', 'bias', bias, 'f32');
-  checkShape('attention', 'bias', bias, [numHeads, 'query positions', 'key positions']);
-  if (bias.dim(1) < batch.maxContext || bias.dim(2) < batch.maxContext) {
-    throw new ShapeError('attention', 'bias does not cover the context', {
-      bias: bias.shape,
-      maxContext: batch.maxContext,
-    });
-  }
+  if (!distanceBias) return;
+  const { table, offset } = distanceBias;
+  checkDType('attention', 'distanceBias', table, 'f32');
+  checkShape('attention', 'distanceBias', table, ['distances', numHeads]);
+  if (table.dim(0) === 0) throw new ShapeError('attention', 'distanceBias has no rows', { got: table.shape });
+  if (!Number.isInteger(offset) || offset < 0 || offset > 2 ** 30)
+    throw new ShapeError('attention', 'the offset of distanceBias is no row', { offset, table: table.shape });
 }
 
 function checkPaged(
   op: string,
   qkv: Tensor,
   kv: KvLayer,
-  batch: PagedRows,
+  batch: Pick<PagedRows, 'tokens' | 'sequences' | 'maxContext' | 'blockTables'>,
   layout: QkvLayout,
-): { blockSize: number; maxBlocks: number } {
+): void {
   checkActivation(op, 'qkv', qkv);
   checkShape(op, 'qkv', qkv, [batch.tokens, layout.rowStride]);
   checkShape(op, 'keys', kv.keys, ['blocks', layout.numKvHeads, 'blockSize', layout.headDim]);
@@ -236,8 +208,7 @@ function checkPaged(
   checkDType(op, 'values', kv.values, kv.keys.dtype);
   checkIndices(op, 'blockTables', batch.blockTables, [batch.sequences, 'maxBlocks']);
   const blockSize = kv.keys.dim(2);
-  const maxBlocks = batch.blockTables.dim(1);
-  if (maxBlocks * blockSize < batch.maxContext) {
+  if (batch.blockTables.dim(1) * blockSize < batch.maxContext) {
     throw new ShapeError(op, 'block tables do not cover the batch', {
       blockTables: batch.blockTables.shape,
       sequences: batch.sequences,
@@ -245,5 +216,4 @@ function checkPaged(
       maxContext: batch.maxContext,
     });
   }
-  return { blockSize, maxBlocks };
 }

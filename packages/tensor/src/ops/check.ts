@@ -1,5 +1,6 @@
 import { DTypeError, ShapeError } from '@q/config';
 import { isFloat, type DType } from '../dtype.js';
+import type { Backend } from '../core/backend.js';
 import type { Tensor } from '../core/tensor.js';
 
 const wanted = (shape: readonly (number | string)[]) => `[${shape.join(', ')}]`;
@@ -25,10 +26,14 @@ export function checkFloat(op: string, name: string, tensor: Tensor): void {
 
 /** @throws DTypeError unless the tensor has an activation dtype of its device (f32 on the CPU). */
 export function checkActivation(op: string, name: string, tensor: Tensor): void {
-  const allowed = tensor.backend.caps.activationDtypes as readonly DType[];
-  if (!allowed.includes(tensor.dtype)) {
-    throw new DTypeError(op, `${name} is ${tensor.dtype}`, { expected: allowed, device: tensor.backend.name });
-  }
+  checkActivationDType(op, name, tensor.backend, tensor.dtype);
+}
+
+/** @throws DTypeError unless it is an activation dtype of the device. */
+export function checkActivationDType(op: string, name: string, backend: Backend, dtype: DType): void {
+  const allowed = backend.caps.activationDtypes as readonly DType[];
+  if (!allowed.includes(dtype))
+    throw new DTypeError(op, `${name} is ${dtype}`, { expected: allowed, device: backend.name });
 }
 
 /** Checks that an index list is i32 of the given length. */

@@ -2,8 +2,7 @@ import { ShapeError } from '@q/config';
 import { maxLinearParts } from '../driver/schema.js';
 import type { Tensor } from '../core/tensor.js';
 import { checkActivation, checkFloat, checkShape } from './check.js';
-import { eagerLinear } from './eager-linear.js';
-import { fusedLinear, outputWidth, type LinearFusion, type LinearPart } from './linear-command.js';
+import { outputWidth, type LinearFusion, type LinearPart } from './linear-command.js';
 
 export type { LinearFusion, LinearPart } from './linear-command.js';
 
@@ -41,5 +40,5 @@ export function linear(x: Tensor, parts: readonly LinearPart[], fusion: LinearFu
     checkActivation('linear', 'residual', residual);
     checkShape('linear', 'residual', residual, [rows, outputWidth(parts, gated)]);
   }
-  return x.backend.eager ? eagerLinear(x, parts, fusion, x.backend.eager) : fusedLinear(x, parts, fusion);
+  return x.backend.lowering.linear(x, parts, fusion);
 }

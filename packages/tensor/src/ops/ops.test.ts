@@ -7,7 +7,7 @@ import { openBackend, type Backend } from '../core/backend.js';
 import { quantizeBnb4 } from '../quant/bnb4.js';
 import { quantizeInt8 } from '../quant/int8.js';
 import type { Weight } from '../quant/weight.js';
-import { attention, packedQkv, ropeKvWrite, type PagedRows } from './attention.js';
+import { attention, keyValueLayout, packedQkv, queryLayout, ropeKvWrite, type PagedRows } from './attention.js';
 import {
   activation,
   add,
@@ -25,6 +25,8 @@ import { linear } from './linear.js';
 import { layerNorm, rmsNorm } from './norm.js';
 import { embedding, scatterRows, selectRows } from './rows.js';
 import { advance, sample } from './sampling.js';
+import { eager } from '../lowering/eager.js';
+import { fused } from '../lowering/fused.js';
 
 /** The reference, limited to f32 activations as the CPU is. */
 class CpuLikeDriver extends ReferenceDriver {
@@ -115,9 +117,21 @@ const shapes: [op: string, what: string, run: () => unknown][] = [
   ['attention', 'block tables that are too short', () => attention(qkv(), kv(), batch({ maxContext: 5 }), layout)],
   [
     'attention',
-    'a bias that does not cover the context',
-    () => attention(qkv(), kv(), batch(), layout, { bias: t([4, 2, 3]) }),
+    'a distance bias of other heads',
+    () => attention(qkv(), kv(), batch(), layout, { distanceBias: { table: t([9, 2]), offset: 4 } }),
   ],
+  [
+    'attention',
+    'a distance bias without rows',
+    () => attention(qkv(), kv(), batch(), layout, { distanceBias: { table: t([0, 4]), offset: 0 } }),
+  ],
+  [
+    'attention',
+    'an offset between two rows',
+    () => attention(qkv(), kv(), batch(), layout, { distanceBias: { table: t([9, 4]), offset: 0.5 } }),
+  ],
+  ['attention', 'rows without queries', () => attention(t([3, 32]), kv(), batch(), keyValueLayout(2, 8))],
+  ['ropeKvWrite', 'rows without keys', () => ropeKvWrite(t([3, 32]), kv(), batch(), queryLayout(4, 8, 2))],
   ['attention', 'slopes of another count', () => attention(qkv(), kv(), batch(), layout, { alibiSlopes: t([3]) })],
   ['attention', 'starts of another batch', () => attention(qkv(), kv(), batch({ sequenceStarts: i32(1) }), layout)],
   ['ropeKvWrite', 'positions of another count', () => ropeKvWrite(qkv(), kv(), batch({ positions: i32(2) }), layout)],
@@ -164,7 +178,11 @@ const types: [op: string, what: string, run: () => unknown][] = [
     'values in another dtype than keys',
     () => attention(qkv(), { keys: kv().keys, values: kv(2, 'f16').values }, batch(), layout),
   ],
-  ['attention', 'a bias in f16', () => attention(qkv(), kv(), batch(), layout, { bias: t([4, 3, 3], 'f16') })],
+  [
+    'attention',
+    'a bias in f16',
+    () => attention(qkv(), kv(), batch(), layout, { distanceBias: { table: t([9, 4], 'f16'), offset: 4 } }),
+  ],
   [
     'ropeKvWrite',
     'frequencies in bf16',
@@ -201,15 +219,16 @@ it('numerics are eager only where it is asked for', () => {
   device.trace((name) => names.push(name));
   const sum = () => add(device.empty([2], 'f32'), device.empty([2], 'f32')).dispose();
   expect(() =>
-    device.eagerly('f16', () => {
+    device.lowered(eager('f16'), () => {
       sum();
       throw new Error('stop');
     }),
   ).toThrow('stop');
-  expect(device.eager).toBeUndefined();
+  expect(device.lowering).toBe(fused);
   sum();
   expect(names).toEqual(['add', 'cast', 'cast', 'add']);
-  expect(openBackend(new CpuLikeDriver(), { eager: 'bf16' }).eager).toBe('bf16');
+  const other = eager('bf16');
+  expect(openBackend(new CpuLikeDriver(), { lowering: other }).lowering).toBe(other);
 });
 
 it('the right arguments pass', async () => {

@@ -1,9 +1,6 @@
 import type { FloatDType } from '../dtype.js';
 import type { Tensor } from '../core/tensor.js';
-import { roundTo } from '../core/half.js';
-import { checkActivation, checkFloat, checkIndices, checkShape } from './check.js';
-import { scaleInPlace } from './elementwise.js';
-import { settle } from './settle.js';
+import { checkActivationDType, checkFloat, checkIndices, checkShape } from './check.js';
 
 /**
  * Rows of a table, scaled.
@@ -20,32 +17,15 @@ export function embedding(
   checkFloat('embedding', 'table', table);
   checkShape('embedding', 'table', table, ['vocab', 'width']);
   checkIndices('embedding', 'ids', ids, ['T']);
-  const [vocab, width] = table.shape;
-  const out = table.backend.empty([ids.count, width], dtype);
-  checkActivation('embedding', 'result', out);
-  const scaledLater = table.backend.eager !== undefined && scale !== 1;
-  table.backend.submit('embedding', {
-    table: table.ref(),
-    ids: ids.ref(),
-    out: out.ref(),
-    rows: ids.count,
-    width,
-    vocab,
-    scale: scaledLater ? 1 : scale,
-  });
-  settle(out);
-  if (scaledLater) scaleInPlace(out, { factor: roundTo(table.backend.eager!, scale) });
-  return out;
+  checkActivationDType('embedding', 'result', table.backend, dtype);
+  return table.backend.lowering.embedding(table, ids, dtype, scale);
 }
 
 /** Rows `indices` (i32 [n]) of x [rows, width], any dtype, as a new [n, width]. */
 export function selectRows(x: Tensor, indices: Tensor): Tensor {
   checkShape('selectRows', 'x', x, ['rows', 'width']);
   checkIndices('selectRows', 'indices', indices, ['n']);
-  const width = x.dim(1);
-  const out = x.backend.empty([indices.count, width], x.dtype);
-  x.backend.submit('selectRows', { x: x.ref(), indices: indices.ref(), out: out.ref(), rows: indices.count, width });
-  return out;
+  return x.backend.lowering.selectRows(x, indices);
 }
 
 /** Writes row i of x [n, width] to row indices[i] of `out` [rows, width]; other rows stay. */

@@ -68,6 +68,30 @@ export function ropeKvWrite(args: CommandArgs<'ropeKvWrite'>, memory: ReferenceM
   }
 }
 
+function checkLength({ causal }: CommandArgs<'attention'>, sequence: number, rows: number, length: number): void {
+  if (causal && length < rows)
+    throw new Error(`sequence ${sequence} has more rows than its context length ${length}, which counts them`);
+  if (rows > 0 && length < 1) throw new Error(`sequence ${sequence} has ${rows} rows and no keys`);
+}
+
+type Score = (query: number, key: number, head: number, queryPosition: number, keyPosition: number) => number;
+
+/** Of a query and a key, which begin at elements of their tensors. */
+function scorer(args: CommandArgs<'attention'>, qkv: Cells, keys: Cells, memory: ReferenceMemory): Score {
+  const slopes = args.alibiSlopes && memory.cells(args.alibiSlopes);
+  const bias = args.distanceBias && memory.cells(args.distanceBias);
+  return (query, key, head, queryPosition, keyPosition) => {
+    const distance = keyPosition - queryPosition;
+    let dot = 0;
+    for (let i = 0; i < args.headDim; i++) dot += qkv.get(query + i) * keys.get(key + i);
+    let score = dot * args.scale;
+    if (slopes) score += slopes.get(head) * distance;
+    const row = Math.min(Math.max(distance + args.biasOffset, 0), args.distances - 1);
+    if (bias) score += bias.get(row * args.numHeads + head);
+    return args.softcap > 0 ? args.softcap * Math.tanh(score / args.softcap) : score;
+  };
+}
+
 /** @param steps how scores become weights of the values, and how a result is rounded beside the dtype of the output */
 export function attention(
   args: CommandArgs<'attention'>,
@@ -86,22 +110,13 @@ export function attention(
     args.contextLengths,
     args.blockTables,
   ].map((ref) => memory.cells(ref));
-  const slopes = args.alibiSlopes && memory.cells(args.alibiSlopes);
-  const bias = args.bias && memory.cells(args.bias);
+  const scoreOf = scorer(args, qkv, keys, memory);
   const { headDim, numHeads, numKvHeads } = args;
   const isVisible = (queryPosition: number, keyPosition: number) =>
     !(args.causal && keyPosition > queryPosition) && !(args.window > 0 && keyPosition <= queryPosition - args.window);
-  const scoreOf = (query: number, key: number, head: number, queryPosition: number, keyPosition: number): number => {
-    let dot = 0;
-    for (let i = 0; i < headDim; i++) dot += qkv.get(query + i) * keys.get(key + i);
-    let score = dot * args.scale;
-    if (slopes) score += slopes.get(head) * (keyPosition - queryPosition);
-    if (bias) score += bias.get((head * args.biasRows + queryPosition) * args.biasColumns + keyPosition);
-    return args.softcap > 0 ? args.softcap * Math.tanh(score / args.softcap) : score;
-  };
   for (let sequence = 0; sequence < args.sequences; sequence++) {
     const [start, end, length] = [starts.get(sequence), starts.get(sequence + 1), lengths.get(sequence)];
-    if (length < end - start) throw new Error(`sequence ${sequence} has more rows than its context length ${length}`);
+    checkLength(args, sequence, end - start, length);
     for (let token = start; token < end; token++) {
       const position = length - (end - token);
       const visible = Array.from({ length }, (_, p) => p).filter((p) => isVisible(position, p));

@@ -4,26 +4,28 @@ import { dtypes, type FloatDType } from '../dtype.js';
 import type { Tensor } from '../core/tensor.js';
 import { dequantizeBnb4 } from '../quant/bnb4.js';
 import type { Bnb4Weight } from '../quant/weight.js';
-import { activation as activate, add, cast, multiply } from './elementwise.js';
-import { fusedLinear, outputWidth, partArgs, type LinearFusion, type LinearPart } from './linear-command.js';
-import { roundInPlace } from './settle.js';
+import { fusedLinear, outputWidth, partArgs, type LinearFusion, type LinearPart } from '../ops/linear-command.js';
+import { fused } from './fused.js';
+import type { Lowering } from './lowering.js';
+import { roundInPlace } from './round.js';
 
 /** Rows up to which bitsandbytes multiplies 4-bit weights in a kernel of its own, which rounds more. */
 const fewRows = 4;
 
-/** See `linear`; arguments are checked already. */
+/** See `linear`; arguments are checked already. What follows the products is done with `steps`, in order. */
 export function eagerLinear(
   x: Tensor,
   parts: readonly LinearPart[],
   { residual, activation = 'none', gated = false }: LinearFusion,
   dtype: FloatDType,
+  steps: Pick<Lowering, 'activation' | 'multiply' | 'add'>,
 ): Tensor {
-  const shaped = (y: Tensor) => (activation === 'none' ? y : activate(y, activation));
+  const shaped = (y: Tensor) => (activation === 'none' ? y : steps.activation(y, activation, false));
   return x.backend.scope(() => {
     const y = gated
-      ? multiply(shaped(products(x, [parts[0]], dtype)), products(x, [parts[1]], dtype))
+      ? steps.multiply(shaped(products(x, [parts[0]], dtype)), products(x, [parts[1]], dtype))
       : shaped(products(x, parts, dtype));
-    return residual ? add(residual, y) : y;
+    return residual ? steps.add(residual, y) : y;
   });
 }
 
@@ -54,7 +56,9 @@ function products(x: Tensor, parts: readonly LinearPart[], dtype: FloatDType): T
 /** The products of dense and dequantized weights in the dtype in which they are multiplied. */
 function denseProducts(x: Tensor, parts: readonly LinearPart[], compute: FloatDType, dtype: FloatDType): Tensor {
   const narrow = (tensor: Tensor) =>
-    compute === dtype || compute === 'f32' ? tensor : cast(cast(tensor, compute), tensor.dtype as FloatDType);
+    compute === dtype || compute === 'f32'
+      ? tensor
+      : fused.cast(fused.cast(tensor, compute), tensor.dtype as FloatDType);
   const dense = parts.map(({ weight, bias }) => ({
     weight:
       weight.kind === 'bnb4'

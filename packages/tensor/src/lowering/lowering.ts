@@ -1,0 +1,30 @@
+import type { FloatDType } from '../dtype.js';
+import type { ActivationKind } from '../driver/schema.js';
+import type { Tensor } from '../core/tensor.js';
+import type { AttentionOptions, AttentionRows, KvLayer, QkvLayout, RopeOptions, WriteRows } from '../ops/attention.js';
+import type { LinearFusion, LinearPart } from '../ops/linear-command.js';
+import type { LayerNormOptions, RmsNormOptions } from '../ops/norm.js';
+
+/**
+ * How ops become commands: {@link fused}, one each, unless a backend was given another one (`eager`). An op checks its
+ * arguments, then calls the method of its name on the lowering of its backend; nothing else knows which one that is.
+ * A lowering takes memory for the results, and may call another lowering.
+ */
+export interface Lowering {
+  embedding(table: Tensor, ids: Tensor, dtype: FloatDType, scale: number): Tensor;
+  selectRows(x: Tensor, indices: Tensor): Tensor;
+  linear(x: Tensor, parts: readonly LinearPart[], fusion: LinearFusion): Tensor;
+  rmsNorm(x: Tensor, weight: Tensor, options: RmsNormOptions): Tensor;
+  layerNorm(x: Tensor, options: LayerNormOptions): Tensor;
+  ropeKvWrite(qkv: Tensor, kv: KvLayer, rows: WriteRows, layout: QkvLayout, rope: RopeOptions | undefined): void;
+  attention(qkv: Tensor, kv: KvLayer, rows: AttentionRows, layout: QkvLayout, options: AttentionOptions): Tensor;
+  activation(x: Tensor, kind: ActivationKind, inPlace: boolean): Tensor;
+  gatedActivation(x: Tensor, kind: ActivationKind): Tensor;
+  /** `b` has the shape of `a`, or is one row for all. */
+  multiply(a: Tensor, b: Tensor): Tensor;
+  add(a: Tensor, b: Tensor): Tensor;
+  scaleInPlace(x: Tensor, factor: number, softcap: number): void;
+  cast<D extends FloatDType>(x: Tensor, dtype: D): Tensor<D>;
+  softmax(x: Tensor): Tensor;
+  crossEntropy(logits: Tensor, targets: Tensor): Tensor<'f32'>;
+}
