@@ -113,3 +113,32 @@ it('is the same model from shards and from one file', async () => {
   expect(await logitsOf(single, input)).toEqual(logits);
   expect(await logitsOf(resharded, input)).toEqual(logits);
 });
+
+describe.each(['llama', 'opt'])('positionIds of %s', (name) => {
+  const [row] = expectedRows(name, 'input_ids');
+  const positions = row.map((_, i) => i);
+
+  it('are the places of the tokens where they are not given', async () => {
+    await using model = await load(name);
+    const plain = await logitsOf(model, { inputIds: [row] });
+    const given = await logitsOf(model, { inputIds: [row], positionIds: [positions] });
+    expect(Math.max(...given.map((value, i) => Math.abs(value - plain[i])))).toBeLessThan(1e-5);
+  });
+
+  it('move what the model computes, not where keys are kept', async () => {
+    await using model = await load(name);
+    const shifted = [positions.map((position) => position + 20)];
+    const plain = await logitsOf(model, { inputIds: [row] });
+    const moved = await logitsOf(model, { inputIds: [row], positionIds: shifted });
+    const difference = Math.max(...moved.map((value, i) => Math.abs(value - plain[i])));
+    // Rotary attention knows distances only; learned positions are part of the input.
+    if (name === 'llama') expect(difference).toBeLessThan(1e-4);
+    else expect(difference).toBeGreaterThan(0.1);
+    using past = model.createPast({ sequences: 1, maxLength: row.length });
+    const [first, rest] = [row.slice(0, 5), row.slice(5)];
+    model.forward({ inputIds: [first], positionIds: [shifted[0].slice(0, 5)], past }).dispose();
+    const behind = await logitsOf(model, { inputIds: [rest], positionIds: [shifted[0].slice(5)], past });
+    const wanted = moved.slice(-behind.length);
+    expect(Math.max(...behind.map((value, i) => Math.abs(value - wanted[i])))).toBeLessThan(1e-5);
+  });
+});
