@@ -1,6 +1,5 @@
 import {
   assertInteger,
-  assertKnownKeys,
   ConfigError,
   describeValue,
   maxContext,
@@ -58,7 +57,7 @@ export interface PlanOptions extends PlacementOptions, QuantizationOptions {
   readonly devices?: DeviceReport;
 }
 
-const planOptionNames = [
+export const planOptionNames = [
   'deviceMap',
   'maxMemory',
   'torchDtype',
@@ -81,10 +80,8 @@ export function assertModelConfig(op: string, config: unknown): asserts config i
   });
 }
 
-/** What `planFor` can tell before it plans. */
+/** What can be told of the options before planning. */
 function checkPlanOptions(config: ModelConfig, options: PlanOptions): void {
-  assertModelConfig('planFor', config);
-  assertKnownKeys('planFor', options, planOptionNames);
   const { context, batch, kvDtype } = options;
   if (batch !== undefined) assertInteger('planFor', 'batch', batch);
   if (kvDtype !== undefined && !computeDTypes.gpu.includes(kvDtype))
@@ -97,13 +94,18 @@ function checkPlanOptions(config: ModelConfig, options: PlanOptions): void {
 }
 
 /**
- * Where the modules of a config's model would go, without weights: sizes follow from the config alone.
- * @throws PlanRefusedError, ConfigError, UnsupportedError; PlacementError when this machine has no device to plan for
+ * Where the modules of a config's model go; loading and `planFor` both ask.
+ * @param storedIn dtype of the weights where `torchDtype` does not say. Default: what the config says
+ * @throws as planFor
  */
-export async function planFor(config: ModelConfig, options: PlanOptions = {}): Promise<Plan> {
+export async function planConfig(
+  config: ModelConfig,
+  options: PlanOptions,
+  storedIn: FloatDType = storedDType(config),
+): Promise<Plan> {
   checkPlanOptions(config, options);
   const { deviceMap = 'auto', maxMemory, wiring, devices, quantizedOffload } = options;
-  const dense = floatDType('torchDtype', options.torchDtype ?? 'auto', 'planFor') ?? storedDType(config);
+  const dense = floatDType('torchDtype', options.torchDtype ?? 'auto', 'planFor') ?? storedIn;
   const { stored, wanted } = quantizationFor(config, options, 'planFor');
   const request = {
     tree: planTree(config),
@@ -192,6 +194,7 @@ function cachedLayers(config: ModelConfig, { noSplit }: PlanRequest['tree']): { 
 export async function placeOnOne(
   config: ModelConfig,
   options: PlacementOptions & QuantizationOptions & Pick<PlanOptions, 'torchDtype'>,
+  storedIn?: FloatDType,
 ): Promise<string> {
   const target = normalizeDeviceMap(options.deviceMap) ?? { '': 'cpu' };
   const devices = isStrategy(target) && !options.maxMemory ? await devicesHere() : undefined;
@@ -199,7 +202,8 @@ export async function placeOnOne(
   const simple = !isStrategy(target) && Object.keys(target).join() === '';
   const deviceMap = simple
     ? target
-    : (await planFor(config, { ...options, deviceMap: target, devices, quantizedOffload: !hasGpu })).deviceMap;
+    : (await planConfig(config, { ...options, deviceMap: target, devices, quantizedOffload: !hasGpu }, storedIn))
+        .deviceMap;
   const used = [...new Set(Object.values(deviceMap).map(planDevice))];
   if (used.length === 1 && used[0] !== 'disk') return typeof used[0] === 'number' ? `cuda:${used[0]}` : String(used[0]);
   throw new UnsupportedError('fromPretrained', `this plan needs ${used.length} devices (${used.join(', ')})`, {

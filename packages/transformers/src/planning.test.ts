@@ -1,7 +1,7 @@
 import { BitsAndBytesConfig, parseModelConfig, UnsupportedError, ConfigError, type ModelConfig } from '@q/config';
 import { describe, expect, test, vi } from 'vitest';
 import type * as device from './device.js';
-import { planFor } from './placement.js';
+import { planFor } from './planning.js';
 import { quantizationFor } from './quantization.js';
 
 const freeMemory = vi.hoisted(() => vi.fn());
