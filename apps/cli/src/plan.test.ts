@@ -1,7 +1,8 @@
-import { copyFile, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
+import { copyFile, cp, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
+import { nanoFolder } from '@q/transformers';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { q, qJson } from './testing.js';
 
@@ -64,6 +65,21 @@ describe('q plan', () => {
     expect((await q(['plan', config, '--context', '4097', ...budget])).stderr).toMatch(/the model reaches 4096 tokens/);
     const unmatched = await q(['plan', config, '--load-in-4bit', '--skip-modules', 'mlp', ...budget]);
     expect([unmatched.code, unmatched.stderr]).toEqual([0, expect.stringMatching(/warning: .*mlp matches no linear/)]);
+  });
+
+  it('plans a folder by its weights, and a config.json by itself', async () => {
+    const model = join(folder, 'left-over');
+    await cp(nanoFolder(), model, { recursive: true });
+    const file = join(model, 'config.json');
+    const left = { quant_method: 'bitsandbytes', load_in_8bit: true };
+    const own = JSON.parse(await readFile(file, 'utf8')) as object;
+    await writeFile(file, JSON.stringify({ ...own, quantization_config: left }));
+    const budget = ['--max-memory', '0=1GiB'];
+    const { size } = await qJson<PlanJson>('plan', '@q/nano', ...budget);
+    expect((await qJson<PlanJson>('plan', model, ...budget)).size).toBe(size);
+    expect((await qJson<PlanJson>('plan', file, ...budget)).size).toBeLessThan(size);
+    const { code, stderr } = await q(['plan', model, ...budget]);
+    expect([code, stderr]).toEqual([0, expect.stringMatching(/^warning: .*llm_int8, but no weight is quantized/)]);
   });
 
   it('--ignore-config-key reads config.json without a key', async () => {

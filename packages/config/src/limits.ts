@@ -61,3 +61,6 @@ export const MAX_PATTERN_REPEATS = 1000;
 
 /** Parentheses of a pattern that are open at once. */
 export const MAX_PATTERN_DEPTH = 50;
+
+/** Steps of a match with look-around or back references, which may go back: milliseconds. Names take hundreds. */
+export const MAX_PATTERN_STEPS = 100_000;

@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest';
-import { ConfigError, UnsupportedError } from './errors.js';
+import { ConfigError } from './errors.js';
 import { skipRule, unmatchedLine } from './skip.js';
 
 const parts = ['self_attn.q_proj', 'self_attn.o_proj', 'mlp.up_proj', 'mlp.down_proj'];
@@ -28,6 +28,14 @@ test.each([
   ['mlp', 0],
   ['self_attn', 0],
   ['nothing|lm', 1],
+  ['(?!lm)', 12],
+  [String.raw`model\.layers\.(?!1\.).*`, 8],
+  [String.raw`.*(?<!down)_proj\Z`, 9],
+  [String.raw`model\.layers\.\d+(?=\.mlp)`, 6],
+  [String.raw`model\.layers\.(\d)(\d)?\.(?!.*\1).*q_proj`, 3],
+  ['(?P<n>l)(?:m_head|m_(?P=n))', 1],
+  ['(?>model|mod).l', 12],
+  ['(lm)?(?(1)_head|model)', 13],
 ])('%s skips %i', (pattern, expected) => {
   expect(skipped(pattern)).toBe(expected);
 });
@@ -43,11 +51,41 @@ test('several patterns, and those that match nothing', () => {
   expect(unmatchedLine([])).toBeUndefined();
 });
 
-test('what is no expression, or one that this engine does not have', () => {
-  for (const pattern of ['(q_proj', '*q_proj', '[a-', 'a{2,1}', 'a**'])
-    expect(() => skipRule([pattern])).toThrow(ConfigError);
-  for (const pattern of ['(?!lm)', '(?<=a)b', String.raw`(a)\1`, '(?P<n>a)(?P=n)'])
-    expect(() => skipRule([pattern])).toThrow(UnsupportedError);
+test('what is no expression is one neither here', () => {
+  const wrong = [
+    '(q_proj',
+    '*q_proj',
+    '[a-',
+    'a{2,1}',
+    'a**',
+    '(?<=a+)b',
+    String.raw`(?=a)\2`,
+    '(?P=n)',
+    '(?!a',
+    '(?x)(?=a)',
+  ];
+  for (const pattern of wrong) expect(() => skipRule([pattern]), pattern).toThrow(/is no regular expression/);
+});
+
+test('patterns that go back end', () => {
+  const started = performance.now();
+  const long = `model.layers.0.${'a'.repeat(400)}!`;
+  for (const pattern of [
+    String.raw`model\.layers\.0\.(?=(a+)+$)`,
+    String.raw`(?!x)(.*)*\1x`,
+    '(?=a)|(m|mo|mod|.)*(?!.)x',
+  ]) {
+    const rule = skipRule([pattern]);
+    try {
+      rule.skips(long);
+    } catch (error) {
+      expect(error).toBeInstanceOf(ConfigError);
+      expect((error as Error).message).toMatch(/takes too long on .*(steps|too deep)/);
+    }
+  }
+  const deep = skipRule(['(?=m)(?:.(?=.))*']);
+  expect(() => deep.skips('m'.repeat(90_000))).toThrow(ConfigError);
+  expect(performance.now() - started).toBeLessThan(5000);
 });
 
 test('patterns of exponential time or size are harmless', () => {

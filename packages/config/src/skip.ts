@@ -1,9 +1,11 @@
 // Which modules stay unquantized. Source followed: `should_convert_module` of transformers 5.17, which matches every
 // entry of `llm_int8_skip_modules` as a regular expression at the start of a module's path, or as text at its end.
 // Patterns come from files too, so they run on an engine without backtracking (RE2): time is linear whatever they hold.
+// What it has not (look-around, back references) runs on a matcher that counts its steps.
 import { RE2JS, RE2JSException } from 're2js';
-import { ConfigError, UnsupportedError } from './errors.js';
+import { ConfigError } from './errors.js';
 import { show } from './fields.js';
+import { PatternError, pythonMatch } from './python-regex.js';
 import { MAX_PATTERN_CHARS, MAX_PATTERN_DEPTH, MAX_PATTERN_REPEATS } from './limits.js';
 
 /** Decides which modules stay as they are; planner and loader ask the same object. */
@@ -19,8 +21,8 @@ type Matcher = (path: string) => boolean;
 
 /**
  * The rule of a list of patterns, as `llmInt8SkipModules` has it.
- * @throws ConfigError for what is no regular expression or an implausibly large one; UnsupportedError for Python's
- *   look-around and back references
+ * @throws ConfigError for what is no regular expression or an implausibly large one; its functions, for a path on
+ *   which a pattern that looks around or back takes too long
  */
 export function skipRule(patterns: readonly string[]): SkipRule {
   const matchers = new Map(patterns.map((pattern) => [pattern, matcher(pattern)]));
@@ -62,11 +64,28 @@ function expressionStart(pattern: string): Matcher {
     return (path) => compiled.matcher(path).lookingAt();
   } catch (cause) {
     if (!(cause instanceof RE2JSException)) throw cause;
-    if (/\(\?(=|!|<[=!]|P=|\()|\\[1-9]/.test(pattern))
-      throw new UnsupportedError('skipModules', `the pattern ${show(pattern)} looks around or back`, {
-        cause,
-        fix: 'list the modules, or use a plainer regular expression',
-      });
+    return steppedStart(pattern);
+  }
+}
+
+/** For what needs to go back. */
+function steppedStart(pattern: string): Matcher {
+  try {
+    const matches = pythonMatch(pattern);
+    return (path) => {
+      try {
+        return matches(path);
+      } catch (cause) {
+        if (!(cause instanceof PatternError)) throw cause;
+        throw new ConfigError('skipModules', `the pattern ${show(pattern)} takes too long on ${show(path)}`, {
+          cause,
+          why: cause.message,
+          fix: 'list the modules, or use a plainer regular expression',
+        });
+      }
+    };
+  } catch (cause) {
+    if (!(cause instanceof PatternError)) throw cause;
     throw new ConfigError('skipModules', `the pattern ${show(pattern)} is no regular expression`, {
       cause,
       why: cause.message,

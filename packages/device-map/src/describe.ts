@@ -26,6 +26,8 @@ export const describeMessage = (message: Message): string => {
       return `Filled one after another, the GPUs hold ${formatSize(message.bytes)} more than with even shares.`;
     case 'skip_without_effect':
       return `${unmatchedLine(message.patterns)!}.`;
+    case 'checkpoint':
+      return message.text;
     case 'unknown_keys':
       return `These keys of the device map are no modules: ${message.keys.join(', ')}.`;
   }

@@ -31,8 +31,8 @@ export type DeviceReport = readonly (readonly [Device, number | boolean | null])
 
 /**
  * Something the planner wants to be known. `level` and `code` as accelerate and transformers log them;
- * `balance_given_up` and
- * `skip_without_effect` are Q's.
+ * `balance_given_up`, `skip_without_effect` and `checkpoint` (what was found where the model's files were read, in the
+ * words of `text`) are Q's.
  */
 export type Message =
   | { level: 'warning'; code: 'device_unavailable'; device: number; available: number[] }
@@ -44,6 +44,7 @@ export type Message =
   | { level: 'warning'; code: 'tied_on_different_devices'; devices: Record<string, Device> }
   | { level: 'warning'; code: 'unknown_keys'; keys: string[] }
   | { level: 'warning'; code: 'skip_without_effect'; patterns: readonly string[] }
+  | { level: 'warning'; code: 'checkpoint'; text: string }
   | { level: 'info'; code: 'balance_given_up'; bytes: number };
 
 /** Pairs of a record, of pairs or of a Map; keys of a record that are integers become numbers. */

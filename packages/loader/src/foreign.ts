@@ -4,7 +4,7 @@ import { CheckpointError, UnsupportedError, type QError } from '@q/config';
 
 /** Content that belongs to something else. */
 export interface ForeignContent {
-  readonly kind: 'lfs' | 'html' | 'message' | 'format';
+  readonly kind: 'lfs' | 'html' | 'message' | 'format' | 'text';
   readonly error: (path: string) => QError;
 }
 
@@ -37,6 +37,15 @@ const contents: readonly (readonly [RegExp | readonly string[], ForeignContent])
     ),
   ],
   [
+    /^(# xet version |version https:\/\/[\w.-]*xet[\w.-]*\/)/,
+    damaged(
+      'lfs',
+      'a Xet pointer, not the file itself',
+      'the folder was cloned without git-xet',
+      'run `git xet install` and `git lfs pull` in the folder, or download the file',
+    ),
+  ],
+  [
     /^(\ufeff|\u00ef\u00bb\u00bf)?\s*<(!doctype\s+html|html|head|body|\?xml)\b/i,
     damaged(
       'html',
@@ -58,6 +67,10 @@ const contents: readonly (readonly [RegExp | readonly string[], ForeignContent])
   ],
   [['\u0093NUMPY'], format('a NumPy array', fromSource)],
   [['\u001f\u008b'], format('a gzip archive', 'unpack it first')],
+  [
+    ['7z\u00bc\u00af\u0027\u001c', '\u0028\u00b5\u002f\u00fd', '\u00fd7zXZ\u0000', 'BZh9'],
+    format('a compressed file', 'unpack it first'),
+  ],
 ];
 
 /** What a file is that should be safetensors or JSON, told by its first bytes; undefined when nothing is known. */
@@ -66,6 +79,35 @@ export function foreignContent(bytes: Uint8Array): ForeignContent | undefined {
   const begins = (what: RegExp | readonly string[]) =>
     what instanceof RegExp ? what.test(head) : what.some((text) => head.startsWith(text));
   return contents.find(([what]) => begins(what))?.[1];
+}
+
+const fromFolder = 'give the folder of the model, or one of its .safetensors files';
+const emptyFile = damaged('message', 'empty', 'a download or a copy did not end', 'download the file again');
+const jsonFile = damaged('text', 'a JSON file', 'weights are in safetensors files', fromFolder);
+const textFile = damaged('text', 'a text file', 'weights are in safetensors files', fromFolder);
+
+const unknownFile = damaged('text', 'no safetensors file', 'it does not begin as one', fromFolder);
+
+const isJson = (head: Buffer): boolean => /^(\ufeff)?\s*(\{\s*["}]|\[)/.test(head.toString('utf8'));
+/** No control characters but those of lines and tabs; the last character may be cut. */
+const isText = (head: Buffer): boolean =>
+  /^[^\p{Cc}\ufffd]+\ufffd{0,3}$/u.test(head.toString('utf8').replace(/\s/g, ' '));
+
+/**
+ * What a file is that has no safetensors header, by its first bytes, then by its name; undefined when nothing is known.
+ */
+export function otherThanSafetensors(bytes: Uint8Array, path: string): ForeignContent | undefined {
+  if (bytes.length === 0) return emptyFile;
+  const known = foreignContent(bytes);
+  if (known) return known;
+  const head = Buffer.from(bytes.buffer, bytes.byteOffset, Math.min(bytes.length, headBytes));
+  if (isJson(head)) return jsonFile;
+  if (isText(head)) return textFile;
+  // A header of its own, or a name that says so: what is wrong inside is told better elsewhere.
+  if (head[8] === 0x7b || path.endsWith('.safetensors')) return undefined;
+  const named = foreignFiles([basename(path)]);
+  if (!named) return unknownFile;
+  return format(`not safetensors, and its name is that of ${named.what}`, named.fix);
 }
 
 const folders: readonly (readonly [RegExp, what: string, fix: string])[] = [

@@ -2,6 +2,7 @@ export * from './safetensors/header.js';
 export { openSafetensors, type SafetensorsFile } from './safetensors/file.js';
 export { specBytes, type TensorSpec } from './safetensors/serialize.js';
 export { Checkpoint, openCheckpoint, type OpenCheckpointOptions, type CheckpointReadOptions } from './checkpoint.js';
+export { hasCheckpoint } from './locate.js';
 export { readShardIndex, type ShardIndex } from './shard-index.js';
 export { parseJsonObject, readJsonObject, readText } from './json-file.js';
 export { readOptionalFile, readSmallFile, type FileIdentity, type SmallFileOptions } from './small-file.js';

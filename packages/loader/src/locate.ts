@@ -55,19 +55,39 @@ export type Location =
   | { readonly folder: string; readonly single: string; readonly index?: undefined }
   | { readonly folder: string; readonly single?: undefined; readonly index: string };
 
+interface WeightNames {
+  baseName?: string;
+  variant?: string;
+}
+
+/** The single file, or the index, that weights of this name have in a folder. */
+const namesIn = (folder: string, { baseName = 'model', variant }: WeightNames): { single: string; index: string } => {
+  const dot = variant ? `.${variant}` : '';
+  return {
+    single: join(folder, `${baseName}${dot}.safetensors`),
+    index: join(folder, `${baseName}.safetensors.index${dot}.json`),
+  };
+};
+
+/**
+ * Whether a folder has weights that `openCheckpoint` would open. They may still be damaged or incomplete.
+ * @throws CheckpointError naming the path when the system does not tell
+ */
+export async function hasCheckpoint(folder: string, options: WeightNames = {}): Promise<boolean> {
+  const { single, index } = namesIn(folder, options);
+  return (await kindAt(single)) !== undefined || (await kindAt(index)) !== undefined;
+}
+
 /**
  * The file or index to open: by explicit path, or in a folder the single file before the index, as transformers does.
  * @throws as openCheckpoint
  */
-export async function locate(path: string, options: { baseName?: string; variant?: string }): Promise<Location> {
+export async function locate(path: string, options: WeightNames): Promise<Location> {
   const kind = await kindAt(path);
   if (kind === 'file' && path.endsWith('.index.json')) return { folder: dirname(path), index: path };
   if (kind === 'file' || kind === 'other') return { folder: dirname(path), single: path };
   if (kind === 'folder') await checkNoSaveIsOpen(path);
-  const { baseName = 'model', variant } = options;
-  const dot = variant ? `.${variant}` : '';
-  const single = join(path, `${baseName}${dot}.safetensors`);
-  const index = join(path, `${baseName}.safetensors.index${dot}.json`);
+  const { single, index } = namesIn(path, options);
   if ((await kindAt(single)) !== undefined) return { folder: path, single };
   if ((await kindAt(index)) !== undefined) return { folder: path, index };
   throw await nothingFound(path, [basename(single), basename(index)]);

@@ -3,7 +3,7 @@ import { chmod, mkdir, open, readFile, rename, symlink, truncate, utimes, writeF
 import { createServer } from 'node:net';
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
-import { CheckpointError, UnsupportedError } from '@q/config';
+import { CheckpointError, QError, UnsupportedError } from '@q/config';
 import { openCheckpoint } from './checkpoint.js';
 import { inspectCheckpoint } from './inspect.js';
 import { readJsonObject, readText } from './json-file.js';
@@ -146,6 +146,26 @@ describe('what lies in the place of a file', () => {
     await writeFile(join(folder, 'x.json'), content);
     if (type === CheckpointError)
       expect((await errorOf(() => readJsonObject(join(folder, 'x.json')))).message).toMatch(message);
+  });
+
+  it.each([
+    ['model.safetensors', '# xet version 0\nfilesize = 12\nhash = "0f"\n', /is a Xet pointer.*git xet install/],
+    ['model.safetensors', '', /model\.safetensors is empty/],
+    ['config.json', '{\n  "model_type": "llama"\n}', /config\.json is a JSON file.*give the folder/],
+    ['eval.json', '[{"a": 1}]', /eval\.json is a JSON file/],
+    ['README.md', `---\nlicense: mit\n---\n${'\u00e9'.repeat(600)}`, /README\.md is a text file/],
+    ['weights.bin', Buffer.from([7, 0, 1, 255, 254, 9, 0, 3, 200]), /its name is that of pickled PyTorch weights/],
+    ['model.onnx', Buffer.from([8, 7, 18, 7, 112, 121, 0, 255, 3]), /its name is that of an ONNX graph/],
+    ['cat.png', Buffer.from([0x89, 0x50, 0x4e, 0x47, 13, 10, 26, 10, 0, 0]), /cat\.png is no safetensors file/],
+    ['model.safetensors.zst', Buffer.from([0x28, 0xb5, 0x2f, 0xfd, 0, 0, 0, 0, 0]), /is a compressed file.*unpack/],
+    ['model.safetensors', Buffer.alloc(300, 0xee), /header length is absurd/],
+    ['model.safetensors', Buffer.concat([Buffer.from([9, 0, 0, 0, 0, 0, 0, 0]), Buffer.from('{"a": 1}')]), /cut short/],
+  ] as const)('a file that is opened by itself: %s', async (name, content, message) => {
+    const path = join(await temp.sub('itself'), name);
+    await writeFile(path, content);
+    const error = await errorOf(() => openCheckpoint(path));
+    expect(error).toBeInstanceOf(QError);
+    expect(error.message).toMatch(message);
   });
 
   it('an index or a shard that is a pointer is named', async () => {

@@ -219,25 +219,21 @@ async function loadModel<T extends Task, M>(
     ? undefined
     : await openWeights({ config: stated, unread }, task, folder!, options, warnings);
   const config = source?.config ?? stated;
+  const storedIn = source?.dtype ?? storedDType(config);
   const { stored, wanted, ...quantization } = quantizationFor(config, options);
   warnings.push(...quantization.warnings);
-  const device = await placeOnOne(config, {
-    deviceMap: options.deviceMap,
-    maxMemory: options.maxMemory,
-    torchDtype: options.torchDtype,
-    loadIn8bit: options.loadIn8bit,
-    loadIn4bit: options.loadIn4bit,
-    quantizationConfig: options.quantizationConfig,
-  });
+  const { deviceMap, maxMemory, torchDtype, loadIn8bit, loadIn4bit, quantizationConfig } = options;
+  const placement = { deviceMap, maxMemory, torchDtype, loadIn8bit, loadIn4bit, quantizationConfig };
+  const device = await placeOnOne(config, placement, { storedIn, task });
   const backend = openDevice(device, {
     threads: options.threads,
-    eager: settings.eager ? (settings.dtype ?? storedDType(config)) : undefined,
+    eager: settings.eager ? (settings.dtype ?? storedIn) : undefined,
     checkFinite: options.checkFinite,
   });
   const model = buildModel(config, task);
   try {
     const slots = parameterSlots(model, config.tieWordEmbeddings ? architectureOf(config.modelType).tied : {});
-    const activations = activationDType(backend.caps.activationDtypes, settings.dtype ?? storedDType(config));
+    const activations = activationDType(backend.caps.activationDtypes, settings.dtype ?? storedIn);
     // A GPU multiplies in the activation dtype, so dense weights have it too; the CPU takes any.
     const dtype = device === 'cpu' ? settings.dtype : activations;
     warnings.push(...withoutEffect(wanted, slots));

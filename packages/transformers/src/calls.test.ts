@@ -239,6 +239,33 @@ describe('wrong arguments', () => {
     await expect(call).rejects.toThrow(message);
   });
 
+  it('a list with nothing in it, wherever one is wanted', async () => {
+    await using model = await load();
+    const tokenizer = model.tokenizer!;
+    const chatTemplate = '{{ messages }}';
+    const calls: Record<string, () => unknown> = {
+      'texts of batchEncode': () => tokenizer.batchEncode([]),
+      'batch of batchDecode': () => tokenizer.batchDecode([]),
+      'messages of applyChatTemplate': () => tokenizer.applyChatTemplate([], { chatTemplate }),
+      'messages[1] of applyChatTemplate': () =>
+        tokenizer.applyChatTemplate([[{ role: 'user', content: 'a' }], []], { chatTemplate }),
+      'prompts of generate': () => model.generate({ prompts: [] }),
+      'inputIds of generate': () => model.generate({ inputIds: [] }),
+      'inputIds[0] of generate': () => model.generate({ inputIds: [[]] }),
+      'messages of generate': () => model.generate({ messages: [], chatTemplate }),
+      'seed of generate': () => model.generate({ inputIds: [[1]], seed: [], doSample: true }),
+      'inputIds of forward': () => model.forward({ inputIds: [] }),
+      'windows of score': () => model.score([]),
+      'windows[0] of score': () => model.score([[]]),
+    };
+    for (const [name, call] of Object.entries(calls)) {
+      const error: unknown = await (async () => call())().catch((reason: unknown) => reason);
+      expect(error, name).toBeInstanceOf(ConfigError);
+      expect((error as Error).message, name).toContain(name.split(' ')[0]);
+    }
+    expect(tokenizer.decode([])).toBe(''); // ids are a sequence, which may be empty
+  });
+
   it('getMemoryFootprint', async () => {
     await using model = await load();
     for (const wrong of [null, 5, { returnBuffer: false }])

@@ -11,8 +11,9 @@ export function floatDType(option: string, name: string, op = 'fromPretrained'):
   throw new ConfigError(op, `${option} is ${name}`, { fix: 'use float32, float16, bfloat16 or auto' });
 }
 
-/** The dtype that the weights of a checkpoint have, as its config says. */
-export const storedDType = (config: ModelConfig): FloatDType => floatDType('dtype', config.dtype ?? 'float16') ?? 'f16';
+/** The dtype that the weights of a checkpoint have, as its config says. @param otherwise where it says nothing */
+export const storedDType = (config: ModelConfig, otherwise: FloatDType = 'f16'): FloatDType =>
+  (config.dtype === null ? undefined : floatDType('dtype', config.dtype)) ?? otherwise;
 
 /** The model's dtype where the device computes in it; the CPU computes in f32 whatever the weights are stored in. */
 export const activationDType = (computes: readonly FloatDType[], wanted: FloatDType): FloatDType =>

@@ -28,7 +28,8 @@ export {
   type DeviceReport,
 } from './device.js';
 export { modelFolder, type HubOptions } from './files.js';
-export { planFor, type PlanOptions } from './placement.js';
+export { planFor, type PlanFolderOptions } from './planning.js';
+export type { PlanOptions } from './placement.js';
 export {
   describeMessage,
   formatSize,

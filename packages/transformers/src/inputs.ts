@@ -61,6 +61,11 @@ export function promptIds(
   refuseStray(input);
   if (inputIds !== undefined) {
     assertIdLists('generate', inputIds, vocabSize);
+    const empty = inputIds.findIndex((ids) => ids.length === 0);
+    if (empty >= 0)
+      throw new ConfigError('generate', `inputIds[${empty}] is an empty list`, {
+        fix: 'give at least one token, such as the beginning-of-sequence token',
+      });
     return withoutPadding('generate', inputIds, attentionMask);
   }
   if (messages !== undefined) return messageIds(needed(tokenizer), input);

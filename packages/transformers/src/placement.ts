@@ -1,6 +1,5 @@
 import {
   assertInteger,
-  assertKnownKeys,
   ConfigError,
   describeValue,
   UnsupportedError,
@@ -21,7 +20,16 @@ import {
   type PlanRequest,
   type Wiring,
 } from '@q/device-map';
-import { buildModel, elementsPerToken, kvBlockSize, planTree, taskOf, type ModelConfig } from '@q/models';
+import {
+  buildModel,
+  elementsPerToken,
+  kvBlockSize,
+  planTree,
+  taskOf,
+  type Model,
+  type ModelConfig,
+  type Task,
+} from '@q/models';
 import { dtypeBytes, type FloatDType } from '@q/tensor';
 import { freeMemory, listDevices } from './device.js';
 import { activationDType, cacheDType, computeDTypes, floatDType, storedDType } from './dtypes.js';
@@ -55,7 +63,7 @@ export interface PlanOptions extends PlacementOptions, QuantizationOptions {
   readonly devices?: DeviceReport;
 }
 
-const planOptionNames = [
+export const planOptionNames = [
   'deviceMap',
   'maxMemory',
   'torchDtype',
@@ -78,32 +86,42 @@ export function assertModelConfig(op: string, config: unknown): asserts config i
   });
 }
 
-/** What `planFor` can tell before it plans. */
-function checkPlanOptions(config: ModelConfig, options: PlanOptions): void {
-  assertModelConfig('planFor', config);
-  assertKnownKeys('planFor', options, planOptionNames);
+/** What is planned. */
+export interface Planned {
+  /** Dtype of the weights where `torchDtype` does not say. Default: what the config says. */
+  readonly storedIn?: FloatDType;
+  /** What the model is loaded for. Default: what most checkpoints of its architecture are for. */
+  readonly task?: Task;
+}
+
+/** What can be told of the options before planning. */
+function checkPlanOptions({ maxContext }: Model, options: PlanOptions): void {
   const { context, batch, kvDtype } = options;
   if (batch !== undefined) assertInteger('planFor', 'batch', batch);
   if (kvDtype !== undefined && !computeDTypes.gpu.includes(kvDtype))
     throw new ConfigError('planFor', `kvDtype is ${describeValue(kvDtype)}`, { fix: 'use "f32", "f16" or "bf16"' });
   if (context === undefined) return;
   assertInteger('planFor', 'context', context);
-  const most = buildModel(config, taskOf(config)).maxContext;
-  if (context > most)
-    throw new ConfigError('planFor', `context is ${context}`, { why: `the model reaches ${most} tokens` });
+  if (context > maxContext)
+    throw new ConfigError('planFor', `context is ${context}`, { why: `the model reaches ${maxContext} tokens` });
 }
 
 /**
- * Where the modules of a config's model would go, without weights: sizes follow from the config alone.
- * @throws PlanRefusedError, ConfigError, UnsupportedError; PlacementError when this machine has no device to plan for
+ * Where the modules of a config's model go; loading and `planFor` both ask.
+ * @throws as planFor
  */
-export async function planFor(config: ModelConfig, options: PlanOptions = {}): Promise<Plan> {
-  checkPlanOptions(config, options);
+export async function planConfig(
+  config: ModelConfig,
+  options: PlanOptions,
+  { storedIn = storedDType(config), task = taskOf(config) }: Planned = {},
+): Promise<Plan> {
+  const model = buildModel(config, task);
+  checkPlanOptions(model, options);
   const { deviceMap = 'auto', maxMemory, wiring, devices, quantizedOffload } = options;
-  const dense = floatDType('torchDtype', options.torchDtype ?? 'auto', 'planFor') ?? storedDType(config);
+  const dense = floatDType('torchDtype', options.torchDtype ?? 'auto', 'planFor') ?? storedIn;
   const { stored, wanted } = quantizationFor(config, options, 'planFor');
   const request = {
-    tree: planTree(config),
+    tree: planTree(config, task),
     dtype: names[dense],
     maxMemory,
     wiring,
@@ -112,7 +130,7 @@ export async function planFor(config: ModelConfig, options: PlanOptions = {}): P
     devices: maxMemory || devices ? devices : await devicesHere(),
     quantization: plannedQuantization(stored ?? wanted),
   };
-  return options.context === undefined ? planPlacement(request) : planWithCache(config, request, options, dense);
+  return options.context === undefined ? planPlacement(request) : planWithCache(model, request, options, dense);
 }
 
 const names = { f32: 'float32', f16: 'float16', bf16: 'bfloat16' } as const satisfies Record<FloatDType, string>;
@@ -139,12 +157,12 @@ async function devicesHere(): Promise<DeviceReport> {
  * Plans with room for the cache. Its dtype follows from the device, and the device from the plan: layers that turn out
  * to live on the host are given the host's dtype, until no more of them do.
  */
-function planWithCache(config: ModelConfig, request: PlanRequest, options: PlanOptions, dense: FloatDType): Plan {
+function planWithCache(model: Model, request: PlanRequest, options: PlanOptions, dense: FloatDType): Plan {
   const { context, batch = 1 } = options;
   const given = options.kvDtype;
   const bytesOn = (device: 'cpu' | 'gpu') =>
     dtypeBytes(cacheDType(given, activationDType(computeDTypes[device], dense)));
-  const layers = growingState(config);
+  const layers = growingState(model);
   const onHost = new Set<string>();
   const planOnce = (): Plan => {
     const bytesPerToken = layers.map(({ path, elements }) => elements * bytesOn(onHost.has(path) ? 'cpu' : 'gpu'));
@@ -175,8 +193,7 @@ function refusedOr(plan: () => Plan): Plan | PlanRefusedError {
 }
 
 /** The modules whose state grows with the context, with the numbers of one token. */
-function growingState(config: ModelConfig): { path: string; elements: number }[] {
-  const model = buildModel(config, taskOf(config));
+function growingState(model: Model): { path: string; elements: number }[] {
   const paths = new Map([...model.walk()].map(({ path, module }) => [module, path]));
   return model.state
     .map((spec) => ({ path: paths.get(spec.owner)!, elements: elementsPerToken(spec) }))
@@ -190,6 +207,7 @@ function growingState(config: ModelConfig): { path: string; elements: number }[]
 export async function placeOnOne(
   config: ModelConfig,
   options: PlacementOptions & QuantizationOptions & Pick<PlanOptions, 'torchDtype'>,
+  planned?: Planned,
 ): Promise<string> {
   const target = normalizeDeviceMap(options.deviceMap) ?? { '': 'cpu' };
   const devices = isStrategy(target) && !options.maxMemory ? await devicesHere() : undefined;
@@ -197,7 +215,8 @@ export async function placeOnOne(
   const simple = !isStrategy(target) && Object.keys(target).join() === '';
   const deviceMap = simple
     ? target
-    : (await planFor(config, { ...options, deviceMap: target, devices, quantizedOffload: !hasGpu })).deviceMap;
+    : (await planConfig(config, { ...options, deviceMap: target, devices, quantizedOffload: !hasGpu }, planned))
+        .deviceMap;
   const used = [...new Set(Object.values(deviceMap).map(planDevice))];
   if (used.length === 1 && used[0] !== 'disk') return typeof used[0] === 'number' ? `cuda:${used[0]}` : String(used[0]);
   throw new UnsupportedError('fromPretrained', `this plan needs ${used.length} devices (${used.join(', ')})`, {

@@ -2,7 +2,7 @@ import { BitsAndBytesConfig, ConfigError, UnsupportedError } from '@q/config';
 import { parseModelConfig, type ModelConfig } from '@q/models';
 import { describe, expect, test, vi } from 'vitest';
 import type * as device from './device.js';
-import { planFor } from './placement.js';
+import { planFor } from './planning.js';
 import { quantizationFor } from './quantization.js';
 
 const freeMemory = vi.hoisted(() => vi.fn());

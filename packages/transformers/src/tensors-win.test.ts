@@ -1,6 +1,6 @@
 // Checkpoints whose config.json says otherwise than their tensors, and folders that are not what they should be.
 import { spawnSync } from 'node:child_process';
-import { mkdir, readdir, readFile, rm, truncate, writeFile } from 'node:fs/promises';
+import { mkdir, readdir, readFile, rename, rm, truncate, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
 import {
@@ -9,6 +9,7 @@ import {
   AutoTokenizer,
   CheckpointError,
   openCheckpoint,
+  planFor,
   QError,
   SafetensorsWriter,
   type LoadModelOptions,
@@ -158,6 +159,110 @@ describe('quantization', () => {
     const error = await loadError(folder);
     expect(error).toBeInstanceOf(CheckpointError);
     expect(error.message).toMatch(/config\.json says 4 bit, the weights have 8.*different saves/);
+  });
+});
+
+describe('planFor of a folder sees what loading finds', () => {
+  const budget = { maxMemory: { 0: '1GiB' } } as const;
+  const planned = async (folder: string, more: object = {}) => {
+    const { size, converted, messages } = await planFor(folder, { ...budget, ...more });
+    const lines = messages.flatMap((message) => (message.code === 'checkpoint' ? [message.text] : []));
+    return { size, converted, lines };
+  };
+
+  it('a left-over quantization_config, known or not, plans as dense', async () => {
+    const dense = await planned(await unpackCheckpoint('llama', await temporary()));
+    expect([dense.converted, dense.lines]).toEqual([null, []]);
+    for (const left of [nf4, { quant_method: 'awq', bits: 4 }, { quant_method: 'hqq' }]) {
+      const folder = await changed('llama', { config: (config) => (config.quantization_config = left) });
+      const { size, converted, lines } = await planned(folder);
+      expect([size, converted, lines]).toEqual([dense.size, null, [expect.stringMatching(/no weight is quantized/)]]);
+      expect((await planned(folder, { loadIn8bit: true })).size).toBeLessThan(size);
+    }
+  });
+
+  it('quantized tensors without a quantization_config plan as quantized, of the layers that are', async () => {
+    for (const name of ['bnb-nf4', 'bnb-int8']) {
+      const stated = await planned(await unpackCheckpoint(name, await temporary()));
+      const folder = await changed(name, { config: (config) => delete config.quantization_config });
+      const { size, converted, lines } = await planned(folder);
+      expect([size, converted]).toEqual([stated.size, stated.converted]);
+      expect(lines).toEqual([expect.stringMatching(/no quantization_config that says so/)]);
+      const { linears } = await load(folder);
+      expect(converted).toHaveLength(linears.nf4 ?? linears.int8);
+      const other = name === 'bnb-nf4' ? { loadIn8bit: true } : { loadIn4bit: true };
+      expect((await errorOf(() => planFor(folder, { ...budget, ...other }))).message).toMatch(/quantized already/);
+    }
+  });
+
+  it('a head of its own under a tied flag has its bytes', async () => {
+    const config = (tied: boolean) => (each: Config) => void (each.tie_word_embeddings = tied);
+    const apart = await planned(await changed('llama', { config: config(false) }));
+    const same = await changed('llama', {
+      config: config(true),
+      rename: (name) => (name === 'lm_head.weight' ? undefined : name),
+    });
+    const tied = await planned(same);
+    const own = await planned(await changed('llama', { config: config(true) }));
+    expect(own.size).toBe(apart.size);
+    expect(tied.size).toBeLessThan(own.size);
+    expect(own.lines).toEqual([expect.stringMatching(/not tied/)]);
+  });
+
+  it('the dtype of the tensors counts where config.json says none', async () => {
+    const config = (each: Config) => void [delete each.torch_dtype, delete each.dtype];
+    const stated = await planned(await unpackCheckpoint('llama', await temporary()));
+    const folder = await changed('llama', { config });
+    const { size } = await planned(folder);
+    expect(size).toBe((await planned(folder, { torchDtype: 'float32' })).size);
+    expect(size).toBe(stated.size);
+  });
+
+  it('without weights the config decides; damaged ones are what loading would say', async () => {
+    const folder = await unpackCheckpoint('llama', await temporary());
+    const { size } = await planned(folder);
+    await truncate(join(folder, 'model.safetensors'), 5000);
+    const error = await errorOf(() => planFor(folder, budget));
+    expect(error.message).toBe((await loadError(folder)).message);
+    await rm(join(folder, 'model.safetensors'));
+    expect(await planned(folder)).toEqual({ size, converted: null, lines: [] });
+    await writeFile(
+      join(folder, 'config.json'),
+      JSON.stringify({ ...(await configIn(folder)), quantization_config: { quant_method: 'awq' } }),
+    );
+    expect((await errorOf(() => planFor(folder, budget))).message).toMatch(/AWQ/);
+  });
+
+  it('the options of both are known, those of a folder to no config', async () => {
+    const folder = await changed('llama', { config: (each) => (each.logit_scale = 3) });
+    expect((await errorOf(() => planFor(folder, budget))).message).toMatch(/logit_scale/);
+    const { lines } = await planned(folder, { ignoreConfigKeys: ['logit_scale'] });
+    expect(lines).toEqual([expect.stringMatching(/logit_scale is ignored/)]);
+    const config = await AutoConfig.fromPretrained(folder, { ignoreConfigKeys: ['logit_scale'] });
+    const stray = { ...budget, localFilesOnly: true };
+    expect((await errorOf(() => planFor(config, stray))).message).toMatch(/localFilesOnly/);
+    expect((await errorOf(() => planFor(folder, { ...budget, devicemap: 1 } as object))).message).toMatch(/deviceMap/);
+  });
+
+  it('a snapshot of the cache, whole or with a part of its weights', async () => {
+    const cacheDir = await temporary('cache');
+    const commit = 'c'.repeat(40);
+    const repo = join(cacheDir, 'models--someone--small');
+    const snapshot = join(repo, 'snapshots', commit);
+    await mkdir(join(repo, 'refs'), { recursive: true });
+    await mkdir(join(repo, 'snapshots'));
+    await writeFile(join(repo, 'refs', 'main'), commit);
+    const source = await changed('llama', { config: (config) => (config.quantization_config = nf4) });
+    await rename(source, snapshot);
+    const local = { cacheDir, localFilesOnly: true };
+    const whole = await planned('someone/small', local);
+    expect([whole.converted, whole.lines]).toEqual([null, [expect.stringMatching(/no weight is quantized/)]]);
+    await rm(join(snapshot, 'model.safetensors'));
+    const weight_map = { 'model.norm.weight': 'model-00001-of-00002.safetensors' };
+    await writeFile(join(snapshot, 'model.safetensors.index.json'), JSON.stringify({ metadata: {}, weight_map }));
+    const part = await planned('someone/small', local);
+    expect(part.converted).not.toBeNull();
+    expect(part.lines).toEqual([expect.stringMatching(/lacks a part of the weights/)]);
   });
 });
 

@@ -12,7 +12,7 @@ import {
   type WeightSurvey,
 } from '@q/loader';
 import { architectureOf, buildModel, parameterSlots, parseModelConfig, type ModelConfig, type Task } from '@q/models';
-import type { Backend, FloatDType, ParameterSlot } from '@q/tensor';
+import { isFloat, type Backend, type FloatDType, type ParameterSlot } from '@q/tensor';
 import type { LoadModelOptions } from './auto.js';
 import { storedDType } from './dtypes.js';
 import { readRequired } from './files.js';
@@ -26,8 +26,10 @@ export interface StatedConfig {
   readonly unread?: QError;
 }
 
+type ConfigOptions = Pick<LoadModelOptions, 'ignoreConfigKeys' | 'signal'>;
+
 /** The config of a model whose weights will tell whether a quantization that Q does not know is left over in it. */
-export async function statedConfig(folder: string, options: LoadModelOptions): Promise<StatedConfig> {
+export async function statedConfig(folder: string, options: ConfigOptions): Promise<StatedConfig> {
   const { ignoreConfigKeys = [], signal } = options;
   const text = await readRequired(folder, 'config.json', { signal });
   try {
@@ -53,6 +55,8 @@ interface WeightSource extends AsyncDisposable {
   readonly checkpoint: Checkpoint;
   readonly survey: WeightSurvey;
   readonly config: ModelConfig;
+  /** Dtype of the weights that are not quantized: what config.json says, else what the tensors have, as in Python. */
+  readonly dtype: FloatDType;
 }
 
 /**
@@ -63,7 +67,7 @@ export async function openWeights(
   { config: stated, unread }: StatedConfig,
   task: Task,
   folder: string,
-  { signal, ignoreConfigKeys }: LoadModelOptions,
+  { signal, ignoreConfigKeys }: ConfigOptions,
   warnings: string[],
 ): Promise<WeightSource> {
   const { tied, ignoredTensors, keepDense } = architectureOf(stated.modelType);
@@ -84,11 +88,25 @@ export async function openWeights(
       warnings.push(`no weight is quantized: the model counts as dense, although config.json says: ${unread.message}`);
     warnings.push(...survey.warnings);
     const config = configOfWeights(stated, survey, ignoreConfigKeys);
-    return { checkpoint, survey, config, [Symbol.asyncDispose]: () => checkpoint.close() };
+    const dtype = storedDType(config, config.dtype === null ? dtypeOfTensors(checkpoint, slots, survey) : undefined);
+    return { checkpoint, survey, config, dtype, [Symbol.asyncDispose]: () => checkpoint.close() };
   } catch (error) {
     await checkpoint.close();
     throw error;
   }
+}
+
+/** The float dtype of the first parameter that no quantization touches. */
+function dtypeOfTensors(
+  checkpoint: Checkpoint,
+  slots: readonly ParameterSlot[],
+  { stored }: WeightSurvey,
+): FloatDType | undefined {
+  for (const { kind, name } of slots) {
+    const dtype = kind === 'tensor' ? checkpoint.tensors.get(stored.get(name) ?? '')?.dtype : undefined;
+    if (dtype !== undefined && isFloat(dtype)) return dtype;
+  }
+  return undefined;
 }
 
 /** The config with quantization and ties as the tensors have them; the same object when it was right about them. */

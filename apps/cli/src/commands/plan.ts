@@ -1,6 +1,5 @@
 import { readFile, stat } from 'node:fs/promises';
 import {
-  AutoConfig,
   ConfigError,
   describeMessage,
   parseJsonText,
@@ -12,7 +11,6 @@ import {
   renderBars,
   type BitsAndBytesConfig,
   type Budgets,
-  type ModelConfig,
   type ModelTree,
   type Plan,
   type PlanOptions,
@@ -124,16 +122,12 @@ async function planOf(model: string, flags: PlanFlags, signal: AbortSignal): Pro
     const text = await readText(model);
     const json = parseJsonText(text, 'plan');
     if (isTree(json)) return planTreeOf(json, options, quantization);
-    return planOfConfig(parseModelConfig(text, { ignoreConfigKeys: flags.ignoreConfigKey }), options, flags);
+    const config = parseModelConfig(text, { ignoreConfigKeys: flags.ignoreConfigKey });
+    for (const { message } of config.warnings) warn(message, flags);
+    return planFor(config, options);
   }
   const { revision, localFilesOnly, ignoreConfigKey: ignoreConfigKeys } = flags;
-  const config = await AutoConfig.fromPretrained(model, { revision, localFilesOnly, ignoreConfigKeys, signal });
-  return planOfConfig(config, options, flags);
-}
-
-function planOfConfig(config: ModelConfig, options: PlanOptions, flags: PlanFlags): Promise<Plan> {
-  for (const { message } of config.warnings) warn(message, flags);
-  return planFor(config, options);
+  return planFor(model, { ...options, revision, localFilesOnly, ignoreConfigKeys, signal });
 }
 
 function plannedQuantization(flags: PlanFlags): BitsAndBytesConfig | undefined {

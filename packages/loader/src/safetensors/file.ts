@@ -1,5 +1,5 @@
 import type { FileHandle } from 'node:fs/promises';
-import { foreignContent } from '../foreign.js';
+import { otherThanSafetensors } from '../foreign.js';
 import { fileError, openRegular, readInto, type FileIdentity } from '../small-file.js';
 import { headerLength, parseSafetensorsHeader, type SafetensorsHeader } from './header.js';
 
@@ -29,7 +29,7 @@ async function readHeader(
     await readInto(handle, path, 0, header, signal);
     return { path, identity, ...parseSafetensorsHeader(header, identity.bytes, path) };
   } catch (error) {
-    throw foreignContent(head)?.error(path) ?? error;
+    throw otherThanSafetensors(head, path)?.error(path) ?? error;
   }
 }
 

@@ -169,15 +169,18 @@ export class AddedTokens {
     return this.vocabulary.size + more;
   }
 
-  /** The text in parts, those for the model normalized. */
-  split(text: string): TextPart[] {
+  /**
+   * The text in parts, those for the model normalized.
+   * @param special special tokens too; else their texts are text like any other
+   */
+  split(text: string, special = true): TextPart[] {
     const parts: TextPart[] = [];
-    for (const part of this.#splitBy(this.#asIs, text)) {
+    for (const part of this.#splitBy(this.#asIs, text, special)) {
       if (part.id !== undefined) parts.push(part);
       else {
         const normalized = this.normalizer?.normalize(part.text) ?? part.text;
         const fromOrigin = part.start === 0 ? this.#unitsOfFirst(part.text, normalized) : 0;
-        for (const inner of this.#splitBy(this.#normalized, normalized))
+        for (const inner of this.#splitBy(this.#normalized, normalized, special))
           parts.push({ ...inner, fromOrigin: Math.max(0, fromOrigin - inner.start) });
       }
     }
@@ -194,7 +197,7 @@ export class AddedTokens {
     return Math.max(1, common);
   }
 
-  #splitBy(finder: Finder, text: string): TextPart[] {
+  #splitBy(finder: Finder, text: string, special: boolean): TextPart[] {
     const found = finder.find(text);
     if (found.length === 0) return text === '' ? [] : [{ text, start: 0, fromOrigin: 0 }];
     const parts: TextPart[] = [];
@@ -202,6 +205,7 @@ export class AddedTokens {
     for (let i = 0; i < found.length; i += 3) {
       const id = found[i + 2];
       const token = this.#tokens.get(id)!;
+      if (!special && this.#special.has(token.content)) continue;
       const bounds = boundsOf(token, text, found[i], found[i + 1], last);
       if (!bounds) continue;
       const [start, end] = bounds;

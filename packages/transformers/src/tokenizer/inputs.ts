@@ -14,8 +14,10 @@ export function checkText(op: string, name: string, value: unknown, fix = 'give 
   throw new ConfigError(op, `${name} is ${shown(value)}, not a text`, { fix });
 }
 
-/** @throws ConfigError unless it is a list; `fix` says what to do with a text or a number. */
+/** @throws ConfigError unless it is a list with something in it; `fix` says what to do with a text or a number. */
 export function checkList(op: string, name: string, value: unknown, fix: string): readonly unknown[] {
+  if (Array.isArray(value) && value.length === 0)
+    throw new ConfigError(op, `${name} is an empty list`, { fix: 'give at least one' });
   if (Array.isArray(value)) return value as readonly unknown[];
   throw new ConfigError(op, `${name} is ${shown(value)}, not a list`, { fix });
 }

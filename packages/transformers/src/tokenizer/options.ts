@@ -3,6 +3,11 @@ export interface EncodeOptions {
   readonly pair?: string;
   /** Add what the tokenizer's template adds (beginning of text and such). Default true. */
   readonly addSpecialTokens?: boolean;
+  /**
+   * Take the texts of special tokens as text like any other, for input that must not hold any. Default: what
+   * tokenizer_config.json says (`split_special_tokens`), else false.
+   */
+  readonly splitSpecialTokens?: boolean;
 }
 
 export interface DecodeOptions {
@@ -10,7 +15,7 @@ export interface DecodeOptions {
   readonly skipSpecialTokens?: boolean;
 }
 
-export const encodeOptionNames = ['pair', 'addSpecialTokens'] as const;
+export const encodeOptionNames = ['pair', 'addSpecialTokens', 'splitSpecialTokens'] as const;
 
 export interface PadOptions extends EncodeOptions {
   readonly paddingSide?: 'left' | 'right';

@@ -53,6 +53,12 @@ export function fillModel(builder: ModelBuilder, model: Section): Model {
   return builder.finish();
 }
 
+interface PipelineOptions {
+  readonly pair: string | undefined;
+  readonly addSpecialTokens: boolean;
+  readonly splitSpecialTokens: boolean;
+}
+
 export class Pipeline {
   readonly #root: Section;
   readonly #model: Model;
@@ -111,19 +117,19 @@ export class Pipeline {
   }
 
   /** Ids of a text, or of a text and its pair. */
-  encode(text: string, pair: string | undefined, addSpecialTokens: boolean): number[] {
+  encode(text: string, { pair, addSpecialTokens, splitSpecialTokens }: PipelineOptions): number[] {
     const texts = pair === undefined ? [text] : [text, pair];
     const length = texts.reduce((sum, { length: n }) => sum + n, 0);
     return this.#watched('encode', length, this.#costly, () => {
-      const lists = texts.map((one) => this.#encodeOne(one.replace(loneSurrogates, '\ufffd')));
+      const lists = texts.map((one) => this.#encodeOne(one.replace(loneSurrogates, '\ufffd'), splitSpecialTokens));
       const processed = this.#postProcessor?.process(lists, addSpecialTokens) ?? lists;
       return processed.length === 1 ? [...processed[0]] : processed.flat();
     });
   }
 
-  #encodeOne(text: string): number[] {
+  #encodeOne(text: string, splitSpecialTokens: boolean): number[] {
     const ids: number[] = [];
-    for (const part of this.added.split(text)) {
+    for (const part of this.added.split(text, !splitSpecialTokens)) {
       if (part.id !== undefined) {
         ids.push(part.id);
         continue;

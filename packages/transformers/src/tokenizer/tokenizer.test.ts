@@ -185,3 +185,53 @@ describe('a large tokenizer.json', () => {
     await expect(AutoTokenizer.fromPretrained(folder)).rejects.toThrow(/tokenizer\.json (is not valid JSON|must hold)/);
   });
 });
+
+describe('special tokens as text like any other', () => {
+  // encode(text, split_special_tokens=True) of transformers 5.17, and what a pair with the first special token adds
+  const cases: [name: string, text: string, ids: number[], pair: number[]][] = [
+    [
+      'bert-wordpiece',
+      'a[UNK]b [PAD]  [SEP]c',
+      [2, 35, 33, 151, 116, 34, 36, 33, 50, 192, 34, 33, 239, 121, 34, 37, 3],
+      [33, 151, 116, 34, 3],
+    ],
+    [
+      'llama-bpe-bytefallback',
+      'a<s>b <unk>  </s>c',
+      [1, 261, 63, 495, 65, 478, 510, 63, 263, 487, 65, 510, 510, 63, 433, 495, 65, 479],
+      [1, 510, 63, 495, 65],
+    ],
+    [
+      'qwen2-bytelevel-bpe',
+      'a<|im_end|>b <|im_start|>  <|endoftext|>c',
+      [
+        64, 27, 91, 348, 62, 68, 277, 91, 29, 65, 220, 27, 91, 348, 62, 310, 431, 91, 29, 220, 220, 27, 91, 68, 277, 78,
+        69, 83, 68, 87, 83, 91, 29, 66,
+      ],
+      [27, 91, 348, 62, 68, 277, 91, 29],
+    ],
+    ['t5-unigram', 'a</s>b <pad>  <unk>c', [27, 1, 48, 3, 0, 3, 2, 18, 1], [3, 1, 1]],
+  ];
+
+  it.each(cases)('%s', async (name, text, ids, ofPair) => {
+    const tokenizer = await load(name, 'split');
+    const pair = /(<[^>]*>|\[[^\]]*\])/.exec(text)![0];
+    const own = tokenizer.encode(text);
+    expect(tokenizer.encode(text, { splitSpecialTokens: true })).toEqual(ids);
+    expect(tokenizer.encode(text, { splitSpecialTokens: true, pair })).toEqual([...ids, ...ofPair]);
+    expect(tokenizer.batchEncode([text], { splitSpecialTokens: true }).inputIds).toEqual([ids]);
+    const folder = await temporary(name);
+    const files = { ...stored[name] };
+    const config = JSON.parse(files['tokenizer_config.json']) as object;
+    files['tokenizer_config.json'] = JSON.stringify({ ...config, split_special_tokens: true });
+    for (const [file, content] of Object.entries(files)) await writeFile(join(folder, file), content);
+    const splitting = await AutoTokenizer.fromPretrained(folder);
+    expect(splitting.encode(text)).toEqual(ids);
+    expect(splitting.encode(text, { splitSpecialTokens: false })).toEqual(own);
+    const messages = [{ role: 'user', content: text }];
+    const chatTemplate = '{{ messages[0].content }}';
+    const chat = splitting.applyChatTemplate(messages, { tokenize: true, chatTemplate });
+    expect(chat).toEqual(splitting.encode(text, { addSpecialTokens: false }));
+    expect(() => tokenizer.encode(text, { splitSpecialTokens: 1 as never })).toThrow(/splitSpecialTokens is 1/);
+  });
+});

@@ -121,10 +121,13 @@ export class Tokenizer implements TokenDecoder {
     return this.#encode(checkText('encode', 'text', text, fix), options, 'encode');
   }
 
-  #encode(text: string, { pair, addSpecialTokens = true }: EncodeOptions, op: string): number[] {
+  #encode(text: string, options: EncodeOptions, op: string): number[] {
+    const splits = this.config.split_special_tokens === true;
+    const { pair, addSpecialTokens = true, splitSpecialTokens = splits } = options;
     checkFlag(op, 'addSpecialTokens', addSpecialTokens);
+    checkFlag(op, 'splitSpecialTokens', splitSpecialTokens);
     if (pair !== undefined) checkText(op, 'pair', pair);
-    return this.#pipeline.encode(text, pair, addSpecialTokens);
+    return this.#pipeline.encode(text, { pair, addSpecialTokens, splitSpecialTokens });
   }
 
   /**
@@ -163,11 +166,12 @@ export class Tokenizer implements TokenDecoder {
   batchEncode(texts: readonly string[], options: PadOptions = {}): PaddedBatch {
     assertKnownKeys('batchEncode', options, padOptionNames);
     checkPadOptions(options);
-    const { pair, addSpecialTokens, truncation, maxLength, paddingSide = this.paddingSide } = options;
+    const { pair, addSpecialTokens, splitSpecialTokens, truncation, maxLength } = options;
+    const { paddingSide = this.paddingSide } = options;
     const fix = typeof texts === 'string' ? 'use encode for one text' : 'give a list of strings';
     const list = checkList('batchEncode', 'texts', texts, fix);
     const encode = (text: string, special = addSpecialTokens) =>
-      this.#encode(text, { pair, addSpecialTokens: special }, 'batchEncode');
+      this.#encode(text, { pair, addSpecialTokens: special, splitSpecialTokens }, 'batchEncode');
     const rows = list.map((text, i) => {
       const one = checkText('batchEncode', `texts[${i}]`, text);
       const ids = encode(one);
