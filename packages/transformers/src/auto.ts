@@ -186,7 +186,7 @@ async function loadModel(
   const config = source?.config ?? stated;
   const storedIn = source?.dtype ?? storedDType(config);
   const { stored, wanted, ...quantization } = quantizationFor(config, options);
-  warnings.push(...quantization.warnings);
+  for (const line of quantization.warnings) warnings.push(line);
   const { deviceMap, maxMemory, torchDtype, loadIn8bit, loadIn4bit, quantizationConfig } = options;
   const placement = { deviceMap, maxMemory, torchDtype, loadIn8bit, loadIn4bit, quantizationConfig };
   const device = await placeOnOne(config, placement, storedIn);
@@ -201,7 +201,7 @@ async function loadModel(
     const activations = activationDType(backend.caps.activationDtypes, settings.dtype ?? storedIn);
     // A GPU multiplies in the activation dtype, so dense weights have it too; the CPU takes any.
     const dtype = device === 'cpu' ? settings.dtype : activations;
-    warnings.push(...withoutEffect(wanted, slots));
+    for (const line of withoutEffect(wanted, slots)) warnings.push(line);
     await fillWeights(slots, config, source, { ...options, backend, dtype, stored, wanted });
     return new CausalModel({
       ...settingsOfModel,
@@ -236,7 +236,7 @@ async function readSettings(
 ): Promise<Pick<ModelParts, 'tokenizer' | 'tokenizerProblem' | 'generationConfig'>> {
   const { tokenizer, problem } = await tokenizerOfModel(folder, warnings, { signal });
   const generationConfig = await generationConfigOf(folder, config, signal);
-  warnings.push(...generationWarnings(generationConfig));
+  for (const line of generationWarnings(generationConfig)) warnings.push(line);
   return { tokenizer, tokenizerProblem: problem, generationConfig };
 }
 

@@ -17,6 +17,11 @@ export const tokenizerLimits = {
   tokens: 1 << 23,
   /** Highest token id: tables are indexed by id. */
   tokenId: (1 << 24) - 1,
+  /**
+   * Characters of the pieces of a Unigram model, or of the added tokens, with shared beginnings counted once: 40 bytes
+   * of memory each. The largest published vocabularies have 3 million.
+   */
+  trieNodes: 1 << 24,
   /** Characters of a regular expression; published ones have a few hundred. Translating one takes memory. */
   patternLength: 1 << 16,
   /**

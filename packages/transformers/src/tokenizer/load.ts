@@ -111,7 +111,7 @@ export async function tokenizerOfModel(
   if (folder === undefined) return {};
   try {
     const tokenizer = await optionalTokenizer(folder, options);
-    warnings.push(...(tokenizer?.warnings ?? []));
+    for (const line of tokenizer?.warnings ?? []) warnings.push(line);
     return { tokenizer };
   } catch (error) {
     const names = await readdir(folder);

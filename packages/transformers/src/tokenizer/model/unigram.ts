@@ -74,7 +74,7 @@ class Unigram implements Model {
       if (id === undefined) return false;
       own.push(id);
     }
-    ids.push(...own);
+    for (const id of own) ids.push(id);
     return true;
   }
 }
