@@ -3,7 +3,6 @@
 // each part between them is normalized and searched for the others.
 import type { Vocabulary } from './model/vocabulary.js';
 import type { Normalizer } from './normalizers.js';
-import { tokenizerLimits } from '../limits.js';
 import type { Section } from './section.js';
 import { TokenFinder } from './token-finder.js';
 
@@ -69,13 +68,20 @@ export class AddedTokens {
   readonly #texts = new Map<number, string>();
   readonly #special = new Set<string>();
   #highest = -1;
-  #asIs = new TokenFinder();
-  #normalized = new TokenFinder();
+  #asIs: TokenFinder;
+  #normalized: TokenFinder;
 
   constructor(
     readonly vocabulary: Vocabulary,
     readonly normalizer: Normalizer | undefined,
-  ) {}
+  ) {
+    this.#asIs = this.#finder();
+    this.#normalized = this.#finder();
+  }
+
+  #finder(): TokenFinder {
+    return new TokenFinder(this.vocabulary.section.limits.trieNodes);
+  }
 
   /**
    * Adds tokens. One that the vocabulary has keeps its id, others get the next free one, whatever their file says.
@@ -102,8 +108,8 @@ export class AddedTokens {
   }
 
   #refresh(): void {
-    this.#asIs = new TokenFinder();
-    this.#normalized = new TokenFinder();
+    this.#asIs = this.#finder();
+    this.#normalized = this.#finder();
     for (const [id, { content, normalized }] of this.#tokens) {
       const text = normalized ? (this.normalizer?.normalize(content) ?? content) : content;
       this.#texts.set(id, text);
@@ -206,10 +212,11 @@ function boundsOf(
 /** @throws CheckpointError for more tokens than a vocabulary may have. */
 export function addedTokensOf(root: Section): AddedToken[] {
   const sections = root.sections('added_tokens', []);
-  if (sections.length > tokenizerLimits.tokens) root.fail('added_tokens', `are more than ${tokenizerLimits.tokens}`);
+  const { tokens, tokenId } = root.limits;
+  if (sections.length > tokens) root.fail('added_tokens', `are more than ${tokens}`);
   return sections.map((section) => {
     const id = section.integer('id');
-    if (id > tokenizerLimits.tokenId) section.fail('id', `is ${id}, above ${tokenizerLimits.tokenId}`);
+    if (id > tokenId) section.fail('id', `is ${id}, above ${tokenId}`);
     return addedTokenOf(section);
   });
 }

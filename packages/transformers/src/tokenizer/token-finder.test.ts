@@ -21,7 +21,7 @@ it('finds the leftmost and longest tokens, whatever they share', () => {
   const word = (most: number): string => Array.from({ length: 1 + random(most) }, () => 'abc'[random(3)]).join('');
   for (let round = 0; round < 2000; round++) {
     const tokens = [...new Set(Array.from({ length: 1 + random(8) }, () => word(6)))];
-    const finder = new TokenFinder();
+    const finder = new TokenFinder(1000);
     tokens.forEach((token, id) => finder.add(token, id));
     const text = word(40);
     expect([tokens, text, finder.find(text)]).toEqual([tokens, text, slowly(tokens, text)]);
@@ -29,7 +29,7 @@ it('finds the leftmost and longest tokens, whatever they share', () => {
 });
 
 it('takes the first of equal tokens, no empty ones, and halves of characters', () => {
-  const finder = new TokenFinder();
+  const finder = new TokenFinder(1000);
   expect(finder.find('abc')).toEqual([]);
   finder.add('', 9);
   expect(finder.find('abc')).toEqual([]);

@@ -13,10 +13,15 @@ interface Automaton {
 
 /** Finds tokens in a text: the leftmost, and of these the longest. */
 export class TokenFinder {
-  readonly #trie = new Trie();
+  readonly #trie: Trie;
   readonly #firstUnits = new Uint8Array(1 << 16);
   #automaton: Automaton | undefined;
   #empty = true;
+
+  /** @param trieNodes characters of the tokens at most, shared beginnings counted once */
+  constructor(trieNodes: number) {
+    this.#trie = new Trie(trieNodes);
+  }
 
   /** Of equal texts the first counts. */
   add(text: string, id: number): void {

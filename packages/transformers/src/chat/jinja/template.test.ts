@@ -1,6 +1,6 @@
 import { readFileSync } from 'node:fs';
 import { describe, expect, it } from 'vitest';
-import { TEMPLATE_LIMITS } from '../limits.js';
+import { TEMPLATE_LIMITS } from '../../limits.js';
 import { TemplateError } from './errors.js';
 import { Template } from './template.js';
 

@@ -1,8 +1,10 @@
 import { CheckpointError } from '@q/config';
-import { tokenizerLimits } from '../../limits.js';
 
 /** A trie of texts over UTF-16 units, in flat tables. Node 0 is the root. */
 export class Trie {
+  /** @param most nodes at most, for {@link set} and {@link setNew} */
+  constructor(readonly most: number) {}
+
   #slots = 1 << 12;
   /** Two numbers a slot: parent node * 65536 + unit + 1 as a double (0: free), child node. */
   #keys = new Float64Array(this.#slots);
@@ -81,8 +83,8 @@ export class Trie {
   }
 
   #grow(): void {
-    if (2 * this.#slots > 2 * tokenizerLimits.trieNodes)
-      throw new CheckpointError('tokenizer', `the tokens have more than ${tokenizerLimits.trieNodes} characters`, {
+    if (this.#nodes > this.most)
+      throw new CheckpointError('tokenizer', `the tokens have more than ${this.most} characters`, {
         why: 'beginnings that several share counted once',
       });
     const [keys, children] = [this.#keys, this.#children];

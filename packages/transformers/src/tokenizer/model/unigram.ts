@@ -82,11 +82,12 @@ class Unigram implements Model {
 export class UnigramBuilder implements ModelBuilder {
   readonly #vocabulary: Vocabulary;
   readonly #scores: number[] = [];
-  readonly #trie = new Trie();
+  readonly #trie: Trie;
   #least = Infinity;
 
   constructor(readonly section: Section) {
     this.#vocabulary = new Vocabulary(section);
+    this.#trie = new Trie(section.limits.trieNodes);
   }
 
   /** @param scores natural logarithms of the pieces' probabilities */
