@@ -51,9 +51,6 @@ export const tokenizerLimits = {
 /** Limits of a tokenizer, as {@link tokenizerLimits} has them. */
 export type TokenizerLimits = { readonly [name in keyof typeof tokenizerLimits]: number };
 
-/** Milliseconds that a timer of Node.js holds. */
-export const longestTimer = 2 ** 31 - 1;
-
 /** The limits with those of the caller. @throws ConfigError for unknown names and for what is no count. */
 export function tokenizerLimitsWith(op: string, changes: Partial<TokenizerLimits> = {}): TokenizerLimits {
   if (typeof changes !== 'object' || changes === null || Array.isArray(changes))

@@ -2,7 +2,10 @@
 // called with it, regular expressions included; nothing else can do that on the calling thread.
 import { createContext, Script, type Context } from 'node:vm';
 import { ConfigError } from '@q/config';
-import { longestTimer, type TokenizerLimits } from '../limits.js';
+import type { TokenizerLimits } from '../limits.js';
+
+/** Milliseconds that a timer of Node.js holds. */
+export const longestTimer = 2 ** 31 - 1;
 
 let watched: { readonly context: Context; readonly script: Script } | undefined;
 

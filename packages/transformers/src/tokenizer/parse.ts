@@ -2,7 +2,8 @@
 // parsed by a worker thread and comes in parts, between which the event loop runs.
 import { Worker } from 'node:worker_threads';
 import { CheckpointError } from '@q/config';
-import { longestTimer, tokenizerLimits, type TokenizerLimits } from '../limits.js';
+import { tokenizerLimits, type TokenizerLimits } from '../limits.js';
+import { longestTimer } from './deadline.js';
 import { fillModel, modelBuilderOf, Pipeline } from './pipeline.js';
 import { isObject, Section, type Json } from './section.js';
 import { workerSource } from './worker-source.js';
