@@ -120,6 +120,7 @@ export function formatValue(value: Value, text: string, budget: Budget): string 
     if (type !== '' && type !== 's') fail(`Unknown format code '${type}' for object of type 'str'`);
     return pad(cut(value, specification.precision), specification);
   }
+  if (typeof value === 'bigint') budget.bigInteger('text');
   if (numberOf(value) === undefined) return fail(`unsupported format string passed to ${typeName(value)}.__format__`);
   return formatNumber(value, specification);
 }
