@@ -61,7 +61,10 @@ export function openDevice(name: string | number, options: DeviceOptions = {}): 
     });
   }
   const lowering = eager === undefined ? fused : eagerIn(eager);
-  return openBackend(openDriver(addon, device.index, device.type === 'cpu' ? { threads } : {}), { lowering, checkFinite });
+  return openBackend(openDriver(addon, device.index, device.type === 'cpu' ? { threads } : {}), {
+    lowering,
+    checkFinite,
+  });
 }
 
 /** @throws OutOfMemoryError when the system has no memory or no thread for it */
