@@ -30,9 +30,14 @@ export class PastState implements Disposable {
     this.#lengths = Array.from({ length: sequences }, () => 0);
   }
 
-  /** Tokens of each sequence so far. */
+  /** Tokens of each sequence so far; a copy, since kernels believe these numbers. */
   get lengths(): readonly number[] {
-    return this.#lengths;
+    return [...this.#lengths];
+  }
+
+  /** Whether it was made for this model. */
+  isOf(model: CausalLM): boolean {
+    return this.model === model;
   }
 
   /**

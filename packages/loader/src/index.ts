@@ -43,5 +43,5 @@ export * from './weights/save.js';
 export { resolveModelFolder, type ResolveModelOptions } from './hub/resolve.js';
 export type { DownloadProgress } from './hub/download.js';
 export type { ModelFiles } from './hub/file-sets.js';
-export { hubLimits, type HubLimits } from './hub/limits.js';
+export { hubLimits, type HubLimits } from './limits.js';
 export { hubEnvironment, type HubEnvironment, type ProxySettings } from './hub/env.js';

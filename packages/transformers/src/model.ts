@@ -135,6 +135,10 @@ export class CausalModel implements AsyncDisposable {
       throw new ConfigError('forward', 'attentionMask leaves no token', { fix: 'give a 1 for each token' });
     if (past !== undefined && !(past instanceof PastState))
       throw new ConfigError('forward', `past is ${describeValue(past)}`, { fix: 'give what createPast() returns' });
+    if (past && !past.isOf(model))
+      throw new ConfigError('forward', 'past is of another model', {
+        fix: "give what this model's createPast() returns",
+      });
     lists.forEach((list, i) => assertFits('forward', `inputIds[${i}]`, list.length, model));
     const state = past ?? new PastState(model, backend, { sequences: lists.length, maxLength: length, ...engine });
     try {

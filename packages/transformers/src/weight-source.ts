@@ -92,7 +92,7 @@ export async function openWeights(
     if (unread && survey.quantization) throw unread;
     if (unread)
       warnings.push(`no weight is quantized: the model counts as dense, although config.json says: ${unread.message}`);
-    warnings.push(...survey.warnings);
+    for (const line of survey.warnings) warnings.push(line);
     const config = configOfWeights(stated, survey, ignoreConfigKeys);
     const dtype = storedDType(config, config.dtype === null ? dtypeOfTensors(checkpoint, slots, survey) : undefined);
     return { checkpoint, survey, config, dtype, [Symbol.asyncDispose]: () => checkpoint.close() };
