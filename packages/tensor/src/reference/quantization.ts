@@ -1,5 +1,5 @@
 import { quantTypes, type CommandArgs, type QuantType } from '../driver/schema.js';
-import { codebooks } from '../quant/codebooks.js';
+import { codebooks } from '../formats/bnb4/codebooks.js';
 import { roundEven } from './maths.js';
 import type { Cells, ReferenceMemory } from './memory.js';
 
