@@ -3,7 +3,7 @@ import { readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { afterEach, describe, expect, it } from 'vitest';
 import { CheckpointError, QError } from '@q/config';
-import { parseQuantState } from './bnb/quant-state.js';
+import { parseQuantState } from './formats/bnb4/quant-state.js';
 import { openCheckpoint } from './checkpoint.js';
 import { inspectCheckpoint } from './inspect.js';
 import { compareKeys } from './keys.js';

@@ -2,7 +2,7 @@
 // say wins over what config.json says of them, and each such decision is a line for the user.
 import { CheckpointError, UnsupportedError } from '@q/config';
 import type { ParameterSlot } from '@q/tensor';
-import { bnbOwner } from '../bnb/names.js';
+import { helperOwner, isPacked } from '../formats/registry.js';
 import { countOf, listNames } from '../list-names.js';
 import { foreignFormat, type StoredTensorInfo } from './foreign-formats.js';
 import { choosePrefix, type NameMap } from './prefixes.js';
@@ -104,17 +104,11 @@ function missingError(
       folder,
       ...(promised && { promised: `the index says that ${promised[1]} has ${promised[0]}` }),
       why: 'config.json describes a model that has them',
-      has: listNames([...tensors.keys()].filter((name) => bnbOwner(name) === undefined)),
+      has: listNames([...tensors.keys()].filter((name) => helperOwner(name) === undefined)),
       fix: promised ? 'index and shards are not of the same save: fetch the checkpoint again' : undefined,
     },
   );
 }
-
-/** Whether helpers beside a tensor say that its own shape is that of packed codes. */
-const isPacked = (tensors: MatchRequest['tensors'], name: string): boolean =>
-  tensors.has(`${name}.quant_state.bitsandbytes__nf4`) ||
-  tensors.has(`${name}.quant_state.bitsandbytes__fp4`) ||
-  tensors.has(`${name}.absmax`);
 
 function checkShapes({ tensors, slots, folder }: MatchRequest, stored: ReadonlyMap<string, string>): void {
   const wrong = slots.flatMap(({ name, shape: wanted }) => {
@@ -145,7 +139,7 @@ function surplusWarnings(
 ): string[] {
   const used = new Set(stored.values());
   const surplus = [...tensors.keys()].filter(
-    (name) => !used.has(name) && !used.has(bnbOwner(name) ?? name) && !ignored.some((pattern) => pattern.test(name)),
+    (name) => !used.has(name) && !used.has(helperOwner(name) ?? name) && !ignored.some((pattern) => pattern.test(name)),
   );
   if (surplus.length === 0) return [];
   const layer = furtherLayer(used, surplus);
@@ -164,7 +158,7 @@ function blocksOf(names: Iterable<string>): Map<string, Set<string>> {
   const blocks = new Map<string, Set<string>>();
   for (const name of names) {
     const [, block, tail] = /^((?:[^.]+\.)*?\d+)\.(.+)$/.exec(name) ?? [];
-    if (block === undefined || bnbOwner(name) !== undefined) continue;
+    if (block === undefined || helperOwner(name) !== undefined) continue;
     const tails = blocks.get(block);
     if (tails) tails.add(tail);
     else blocks.set(block, new Set([tail]));
