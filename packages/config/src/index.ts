@@ -20,7 +20,13 @@ export type { ConfigObject, OptionSource } from './fields.js';
 export { skipRule, unmatchedLine, type SkipRule } from './skip.js';
 export { BitsAndBytesConfig, type BitsAndBytesOptions, type ComputeDType, type QuantStorage } from './bitsandbytes.js';
 export { GPTQConfig, type GPTQOptions } from './gptq.js';
-export { parseQuantizationConfig, QUANT_METHODS, type QuantizationConfig } from './quantization.js';
+export {
+  methodNotLoadable,
+  parseQuantizationConfig,
+  QUANT_METHODS,
+  quantizationMethodOf,
+  type QuantizationConfig,
+} from './quantization.js';
 export { GenerationConfig, mergeGenerationConfig } from './generation.js';
 export { DEFAULT_NEW_TOKENS, newTokensFor, type LengthLimit } from './generation-length.js';
 export {

@@ -1,5 +1,6 @@
 // What a checkpoint holds, from headers and JSON files; of the data only quantization states (about 100 bytes each).
 import { join } from 'node:path';
+import { quantizationMethodOf } from '@q/config';
 import type { DType } from '@q/tensor';
 import { openCheckpoint, type Checkpoint, type OpenCheckpointOptions } from './checkpoint.js';
 import type { Description } from './formats/format.js';
@@ -20,6 +21,8 @@ export interface ParameterReport {
   readonly name: string;
   /** `dense`, `bnb-nf4`, `bnb-fp4`, `bnb-int8` or `gptq`. */
   readonly format: string;
+  /** The same in a table: a dense tensor by its dtype. */
+  readonly storedAs: string;
   /** Shape of the weight as a model sees it; for gptq [out, in]. */
   readonly shape: readonly number[];
   /** Element type: of the tensor, or of a 4-bit weight before it was quantized; the file's spelling if unsupported. */
@@ -95,7 +98,10 @@ async function describe(
   signal?: AbortSignal,
 ): Promise<Description> {
   const other = checkpoint.unsupported.get(name);
-  if (other) return { format: 'dense', shape: other.shape, dtype: other.storedDtype, counts: true };
+  if (other) {
+    const { shape, storedDtype: dtype } = other;
+    return { format: 'dense', storedAs: dtype, shape, dtype, counts: true };
+  }
   for (const format of describedFormats) {
     const found = format.describe(checkpoint, name, bits);
     if (found) return found;
@@ -169,8 +175,7 @@ function readQuantization(
       ? { quant_method: 'gptq', ...autoGptq }
       : undefined;
   if (!found) return undefined;
-  const bnb = found.load_in_4bit === true || found.load_in_8bit === true ? 'bitsandbytes' : 'unknown';
-  return { method: optionalText(found.quant_method) ?? bnb, config: found };
+  return { method: optionalText(quantizationMethodOf(found)) ?? 'unknown', config: found };
 }
 
 /**

@@ -32,6 +32,8 @@ export interface StoredLayer {
 export interface Description {
   /** What reports call its format: `dense`, `bnb-nf4`, `gptq`. */
   readonly format: string;
+  /** The same in a table: a dense tensor by its dtype. */
+  readonly storedAs: string;
   readonly shape: readonly number[];
   /** Element type: of the tensor, or of the weight before it was quantized. */
   readonly dtype: DType | string;

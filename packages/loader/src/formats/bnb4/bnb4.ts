@@ -75,7 +75,8 @@ export const bnb4: CheckpointFormat<StoredBnb4bit, Bnb4Weight> = {
   originalDType: async (checkpoint, stored, options) => (await read4bitState(checkpoint, stored, options)).dtype,
   describe: async (checkpoint, stored, options) => {
     const { shape, dtype } = await read4bitState(checkpoint, stored, options);
-    return { format: `bnb-${stored.quantType}`, shape, dtype, counts: true };
+    const format = `bnb-${stored.quantType}`;
+    return { format, storedAs: format, shape, dtype, counts: true };
   },
   read,
   write,

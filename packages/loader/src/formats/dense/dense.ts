@@ -15,6 +15,7 @@ export const dense: CheckpointFormat<StoredDense, DenseWeight> = {
   layer: () => ({ format: 'dense' }),
   describe: async (_checkpoint, { weight: { shape, dtype } }) => ({
     format: 'dense',
+    storedAs: dtype,
     shape,
     dtype,
     counts: isFloat(dtype),

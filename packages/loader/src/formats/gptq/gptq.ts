@@ -19,7 +19,7 @@ function describe(checkpoint: Checkpoint, name: string, bits: unknown): Descript
       why: 'there is neither g_idx nor bits in the configuration',
     });
   }
-  return { format: 'gptq', shape: [packed.shape[1], inputs], dtype: packed.dtype, counts: true };
+  return { format: 'gptq', storedAs: 'gptq', shape: [packed.shape[1], inputs], dtype: packed.dtype, counts: true };
 }
 
 /** GPTQ as AutoGPTQ writes it: codes in words of 32 bits under `qweight`. */
