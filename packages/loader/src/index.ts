@@ -8,7 +8,6 @@ export { parseJsonObject, readJsonObject, readText } from './json-file.js';
 export { readOptionalFile, readSmallFile, type FileIdentity, type SmallFileOptions } from './small-file.js';
 /** Every limit on what files may ask for. */
 export * as loaderLimits from './limits.js';
-export { pythonFloat, PythonFloat, pythonJson, pythonJsonFile, type PythonJsonOptions } from './write/python-json.js';
 export { parsePythonJson } from './write/python-json-parse.js';
 export { parseByteSize } from './write/size.js';
 export { planShards, type PlanOptions, type ShardPlan } from './write/plan.js';

@@ -29,7 +29,8 @@ export interface QuantizationDecision {
 /**
  * What the options and the checkpoint say together; loader and planner both ask. A checkpoint that is quantized already
  * stays as it is: options that say the same change nothing, as in Python, and settings of how to compute are applied.
- * @throws ConfigError when options contradict each other or the checkpoint; UnsupportedError for methods whose weights are not loaded.
+ * @throws ConfigError when options contradict each other or the checkpoint; UnsupportedError for methods whose
+ *   weights are not loaded.
  */
 export function quantizationFor(
   config: ModelConfig,
@@ -37,12 +38,13 @@ export function quantizationFor(
   op = 'fromPretrained',
 ): QuantizationDecision {
   checkOptions(op, { loadIn8bit, loadIn4bit, quantizationConfig });
-  if (quantizationConfig && (loadIn8bit || loadIn4bit)) {
+  const flags = flagged({ loadIn8bit, loadIn4bit });
+  if (quantizationConfig && flags) {
     throw new ConfigError(op, 'quantizationConfig is given beside loadIn8bit or loadIn4bit', {
       fix: 'say all in quantizationConfig',
     });
   }
-  const wanted = quantizationConfig ?? flagged({ loadIn8bit, loadIn4bit });
+  const wanted = quantizationConfig ?? flags;
   for (const given of [config.quantizationConfig, wanted]) refuseUnloadable(given ?? undefined, op);
   const stored = config.quantizationConfig ?? undefined;
   if (!stored) return { wanted, warnings: [] };

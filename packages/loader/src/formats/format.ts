@@ -107,6 +107,8 @@ export interface CheckpointFormat<S extends StoredBase = StoredBase, W extends W
   readonly config?: FormatConfig;
   /** The parameter that a helper tensor belongs to: `a.weight.absmax` → `a.weight`. */
   owner?(name: string): string | undefined;
+  /** The tensor of a weight that is not stored under its own name: `a.qweight` for `a.weight`; undefined if absent. */
+  locate?(tensors: { has(name: string): boolean }, parameter: string): string | undefined;
   /** Whether helpers say that the tensor of this name has the shape of packed codes, not of the weight. */
   packs?(tensors: { has(name: string): boolean }, parameter: string): boolean;
   /**

@@ -52,6 +52,15 @@ export function recogniseWeight(checkpoint: TensorLookup, parameter: string): St
   return dense.recognise(checkpoint, weight)!; // which takes what is left
 }
 
+/** The tensor under another name in which a format keeps a weight; undefined when it goes by its own. */
+export function locateWeight(tensors: { has(name: string): boolean }, parameter: string): string | undefined {
+  for (const format of formats) {
+    const name = format.locate?.(tensors, parameter);
+    if (name !== undefined) return name;
+  }
+  return undefined;
+}
+
 /**
  * The parameter that a helper tensor belongs to: `a.weight.absmax` → `a.weight`, `a.SCB` → `a.weight`; undefined for a
  * tensor that is itself a parameter.

@@ -2,7 +2,7 @@
 // say wins over what config.json says of them, and each such decision is a line for the user.
 import { CheckpointError, UnsupportedError } from '@q/config';
 import type { ParameterSlot } from '@q/tensor';
-import { helperOwner, isPacked } from '../formats/registry.js';
+import { helperOwner, isPacked, locateWeight } from '../formats/registry.js';
 import { countOf, listNames } from '../list-names.js';
 import { foreignFormat, type StoredTensorInfo } from './foreign-formats.js';
 import { choosePrefix, type NameMap } from './prefixes.js';
@@ -53,7 +53,10 @@ export function matchNames(request: MatchRequest): NameMatch {
   const stored = new Map<string, string>();
   const compare = new Map<string, string>();
   const warnings = [...prefixWarnings];
-  for (const { name } of slots) if (tensors.has(map(name))) stored.set(name, map(name));
+  for (const { name } of slots) {
+    const from = locateWeight(tensors, map(name)) ?? map(name);
+    if (tensors.has(from)) stored.set(name, from);
+  }
   for (const [target, source] of tiedTo) {
     if (stored.has(target) && stored.has(source)) compare.set(target, source);
     else if (stored.has(target)) {
@@ -71,7 +74,7 @@ export function matchNames(request: MatchRequest): NameMatch {
 /** Throws UnsupportedError when the layers are stored in a format of another library. */
 function refuseForeign({ tensors, slots, folder }: MatchRequest, map: NameMap): void {
   const layers = slots
-    .filter(({ name }) => name.endsWith('.weight'))
+    .filter(({ name }) => name.endsWith('.weight') && locateWeight(tensors, map(name)) === undefined)
     .map((slot) => ({ module: map(slot.name).slice(0, -'.weight'.length), slot }));
   const foreign = foreignFormat(tensors, layers);
   if (!foreign) return;

@@ -1,6 +1,5 @@
-import { CheckpointError, UnsupportedError } from '@q/config';
+import { CheckpointError, PythonFloat, pythonJson, UnsupportedError } from '@q/config';
 import { parseDType, type FloatDType, isFloat, dtypes } from '@q/tensor';
-import { PythonFloat, pythonJson } from '../../write/python-json.js';
 import { maxRank } from '../../limits.js';
 import { scanJson } from '../../safetensors/json-text.js';
 import type { Bnb4bitType } from './names.js';
