@@ -6,12 +6,19 @@ const flags = ['loadIn4bit', 'loadIn8bit', 'load_in_4bit', 'load_in_8bit'];
 
 const literal = `Literal[value=/^(${names.join('|')})$/]`;
 const flag = `:matches(MemberExpression[property.name=/^(${flags.join('|')})$/], Identifier[name=/^(${flags.join('|')})$/])`;
-const message = (what) => `${what}: ask the format object instead (formatOf of @q/tensor, formatAsked of @q/loader; docs/architecture.md)`;
+const message = (what) =>
+  `${what}: ask the format object instead (formatOf of @q/tensor, formatAsked of @q/loader; docs/architecture.md)`;
 
 const rules = [
-  { selector: `BinaryExpression[operator=/^[!=]==?$/] > ${literal}`, message: message('a comparison with a weight format') },
+  {
+    selector: `BinaryExpression[operator=/^[!=]==?$/] > ${literal}`,
+    message: message('a comparison with a weight format'),
+  },
   { selector: `SwitchCase > ${literal}`, message: message('a case of a weight format') },
-  { selector: `:matches(ConditionalExpression, IfStatement) > ${flag}.test`, message: message('a branch on a quantization') },
+  {
+    selector: `:matches(ConditionalExpression, IfStatement) > ${flag}.test`,
+    message: message('a branch on a quantization'),
+  },
   {
     selector: `:matches(ConditionalExpression, IfStatement) > .test ${flag}`,
     message: message('a branch on a quantization'),

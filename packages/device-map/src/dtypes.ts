@@ -31,8 +31,7 @@ export const dtypeBytes = (dtype: string): number => {
 };
 
 /** Bytes of one element as it is stored: a bool takes a whole byte. @throws DTypeError as {@link dtypeBytes} */
-export const storedBytes = (dtype: string): number =>
-  isDTypeName(dtype) ? elementBytes(dtype) : dtypeBytes(dtype);
+export const storedBytes = (dtype: string): number => (isDTypeName(dtype) ? elementBytes(dtype) : dtypeBytes(dtype));
 
 /** Loading casts floating-point tensors only. */
 export const isFixedDtype = (dtype: string): boolean => /^(uint|int|bool)/.test(dtype);

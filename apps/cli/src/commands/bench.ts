@@ -1,4 +1,10 @@
-import { AutoModelForCausalLM, ConfigError, describeQuantization, type CausalModel, type GenerationStats } from '@q/transformers';
+import {
+  AutoModelForCausalLM,
+  ConfigError,
+  describeQuantization,
+  type CausalModel,
+  type GenerationStats,
+} from '@q/transformers';
 import { Option, type Command } from 'commander';
 import { withLoopDelay, type LoopDelay } from '../bench/delay.js';
 import { machine } from '../bench/machine.js';

@@ -24,7 +24,9 @@ export interface PlacedTensor extends TensorSpec {
  * Tensors as the safetensors library orders them: by dtype, wide ones first, then by name. Offsets follow from that.
  */
 export function placeTensors(specs: readonly TensorSpec[]): PlacedTensor[] {
-  const sorted = [...specs].sort((a, b) => storedRank(b.dtype) - storedRank(a.dtype) || compareCodePoints(a.name, b.name));
+  const sorted = [...specs].sort(
+    (a, b) => storedRank(b.dtype) - storedRank(a.dtype) || compareCodePoints(a.name, b.name),
+  );
   let at = 0;
   return sorted.map(({ name, dtype, shape }) => {
     const begin = at;

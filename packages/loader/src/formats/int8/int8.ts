@@ -36,7 +36,13 @@ export const int8: CheckpointFormat<StoredBnbInt8, Int8Weight> = {
   owner: bnbInt8Owner,
   recognise: recogniseInt8,
   layer: () => ({ format: 'int8' }),
-  describe: async (_checkpoint, { weight: { shape, dtype } }) => ({ format: 'bnb-int8', storedAs: 'bnb-int8', shape, dtype, counts: true }),
+  describe: async (_checkpoint, { weight: { shape, dtype } }) => ({
+    format: 'bnb-int8',
+    storedAs: 'bnb-int8',
+    shape,
+    dtype,
+    counts: true,
+  }),
   read,
   write: async ({ module }, { codes, absmax }) => {
     const names = bnbInt8Names(module);
