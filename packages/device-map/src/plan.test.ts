@@ -237,16 +237,6 @@ describe('errors', () => {
 describe('quantization', () => {
   const tree = model(4);
 
-  it('keeps what the tree says, instead of the last parameter and the output embeddings', () => {
-    const request = { dtype: 'float16', quantization: { bits: 4 }, maxMemory: { 0: 10_000 } };
-    const plan = planPlacement({ tree: { ...tree, keepDense: ['h.0.fc1', 'h.2'] }, ...request });
-    expect(plan.notConverted).toEqual(['h.0.fc1', 'h.2']);
-    expect(plan.converted).toContain('head');
-    expect(plan.converted).not.toContain('h.0.fc1');
-    const named = { ...request, quantization: { bits: 4, skipModules: ['head'] } };
-    expect(planPlacement({ tree: { ...tree, keepDense: ['h.0.fc1'] }, ...named }).notConverted).toEqual(['head']);
-  });
-
   it('counts converted weights, keeps the head, and plans with 90 % of the budgets', () => {
     const plan = planPlacement({ tree, dtype: 'float16', quantization: { bits: 4 }, maxMemory: { 0: 10_000 } });
     expect(plan.notConverted).toEqual(['head']);

@@ -8,6 +8,8 @@ export { parseJsonObject, readJsonObject, readText } from './json-file.js';
 export { readOptionalFile, readSmallFile, type FileIdentity, type SmallFileOptions } from './small-file.js';
 /** Every limit on what files may ask for. */
 export * as loaderLimits from './limits.js';
+/** The writer of `@q/config`, beside its reader. */
+export { PythonFloat, pythonJson, pythonJsonFile, type PythonJsonOptions } from '@q/config';
 export { parsePythonJson } from './write/python-json-parse.js';
 export { parseByteSize } from './write/size.js';
 export { planShards, type PlanOptions, type ShardPlan } from './write/plan.js';
