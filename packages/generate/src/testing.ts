@@ -2,6 +2,7 @@
 import { parseModelConfig } from '@q/config';
 import { buildModel, parameterSlots, type CausalLM } from '@q/models';
 import {
+  denseWeight,
   Backend,
   fillRandom,
   ReferenceDriver,
@@ -56,7 +57,7 @@ export function randomModel(
     const values = backend.allocate(slot.shape, 'f32').keep();
     fillRandom(values, { kind: 'normal', seed, scale: slot.shape.length === 1 ? 1 : 0.5 });
     change(slot.name, values);
-    if (slot.kind === 'linear') slot.load({ kind: 'dense', shape: slot.shape, values });
+    if (slot.kind === 'linear') slot.load(denseWeight(values));
     else slot.load(values);
   });
   return model;

@@ -16,7 +16,8 @@ import { bufferBytes, type CausalLM } from '@q/models';
 import {
   dtypeBytes,
   weightBytes,
-  weightTensors,
+  weightFootprint,
+  weightLabel,
   type Backend,
   type FloatDType,
   type ParameterSlot,
@@ -223,7 +224,7 @@ export class CausalModel implements AsyncDisposable {
     const parameters = slots.reduce((sum, slot) => {
       if (slot.kind === 'tensor') return sum + slot.current().bytes;
       if (slot.tiedTo !== undefined) return sum;
-      return sum + weightTensors(slot.current())[0].bytes;
+      return sum + weightFootprint(slot.current());
     }, 0);
     return parameters + (returnBuffers ? bufferBytes(model) : 0);
   }
@@ -240,7 +241,7 @@ export class CausalModel implements AsyncDisposable {
       if (slot.kind === 'tensor') bytes.other = (bytes.other ?? 0) + slot.current().bytes;
       else {
         const weight = slot.current();
-        const format = weight.kind === 'bnb4' ? weight.quantType : weight.kind;
+        const format = weightLabel(weight);
         linears[format] = (linears[format] ?? 0) + 1;
         if (!shared) bytes[format] = (bytes[format] ?? 0) + weightBytes(weight);
       }

@@ -4,9 +4,7 @@ import {
   describeValue,
   maxContext,
   UnsupportedError,
-  type BitsAndBytesConfig,
   type ModelConfig,
-  type QuantizationConfig,
 } from '@q/config';
 import {
   deviceFinder,
@@ -23,6 +21,7 @@ import {
   type Wiring,
 } from '@q/device-map';
 import { kvBlockSize } from '@q/generate';
+import { plannedQuantization } from '@q/loader';
 import { buildModel, planTree } from '@q/models';
 import { dtypeBytes, type FloatDType } from '@q/tensor';
 import { freeMemory, listDevices } from './device.js';
@@ -121,12 +120,6 @@ export async function planConfig(
 }
 
 const names = { f32: 'float32', f16: 'float16', bf16: 'bfloat16' } as const satisfies Record<FloatDType, string>;
-
-function plannedQuantization(config: QuantizationConfig | undefined): PlanRequest['quantization'] {
-  if (!config) return undefined;
-  const { loadIn8bit, llmInt8SkipModules, llmInt8EnableFp32CpuOffload } = config as BitsAndBytesConfig;
-  return { bits: loadIn8bit ? 8 : 4, skipModules: llmInt8SkipModules, cpuOffload: llmInt8EnableFp32CpuOffload };
-}
 
 /** Free memory of this machine's devices. @throws ConfigError that says why there is none */
 async function devicesHere(): Promise<DeviceReport> {

@@ -2,6 +2,7 @@
 import {
   checkJsonBounds,
   parseModelConfig,
+  pythonJson,
   QError,
   WEIGHT_FORMAT_KEYS,
   type ModelConfig,
@@ -12,7 +13,6 @@ import {
   loadParameters,
   openCheckpoint,
   parsePythonJson,
-  pythonJson,
   quantizerFor,
   surveyWeights,
   type Checkpoint,

@@ -1,7 +1,6 @@
 import { randomUUID } from 'node:crypto';
-import { CheckpointError, jsonStringEnd, MAX_ENTRIES } from '@q/config';
+import { CheckpointError, jsonStringEnd, MAX_ENTRIES, PythonFloat } from '@q/config';
 import { scanJson } from '../safetensors/json-text.js';
-import { PythonFloat } from './python-json.js';
 import { maxDigits } from '../limits.js';
 
 const number = /-?(?:\d+(?:\.\d+)?(?:[eE][+-]?\d+)?|Infinity)|NaN/g;

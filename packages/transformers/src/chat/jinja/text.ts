@@ -1,5 +1,5 @@
 // str() and repr() of values, and json.dumps.
-import { pythonFloat } from '@q/loader';
+import { pythonFloat } from '@q/config';
 import type { Budget } from './budget.js';
 import { fail } from './errors.js';
 import {
