@@ -2,6 +2,7 @@ import js from '@eslint/js';
 import { builtinRules } from 'eslint/use-at-your-own-risk';
 import tseslint from 'typescript-eslint';
 import { arrows } from './tooling/arrows.js';
+import { weightFormats } from './tooling/weight-formats.js';
 
 const functionLength = (max) => ({ max, skipBlankLines: true, skipComments: true });
 const tests = ['**/*.test.ts', '**/*.bench.ts', '**/conformance/**'];
@@ -40,4 +41,5 @@ export default tseslint.config(
   },
   { files: ['packages/*/src/**/*.ts'], ignores: tests, rules: { 'no-console': 'error' } },
   ...arrows,
+  ...weightFormats,
 );

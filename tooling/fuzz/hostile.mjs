@@ -157,6 +157,57 @@ export function value(random) {
   }
 }
 
+const words = [
+  'model.layers.0.',
+  '0123456789',
+  ' ',
+  '\\n',
+  '(a+)+',
+  '[',
+  'a|',
+  '\\u0000',
+  '\\ud800',
+  '__proto__.',
+  '🙂',
+  '.*',
+];
+
+/** A value that is large: a long string, many entries, deep nests, or several of these. */
+export function large(random) {
+  const count = random.pick([1000, 9_999, 10_001, 100_000, 262_145]);
+  const word = random.pick(words);
+  const few = Math.min(count, 20_000);
+  switch (random.int(0, 7)) {
+    case 0:
+      return new Raw(`"${word.repeat(count)}"`);
+    case 1:
+      return new Raw(
+        `[${Array(count)
+          .fill(random.pick(['1', '0.5', 'null', '[]', '"a"', '{}']))
+          .join()}]`,
+      );
+    case 2:
+      return new Raw(`{${Array.from({ length: few }, (_, i) => `"${word}${i}":${i}`).join()}}`);
+    case 3:
+      return new Raw(`{${Array.from({ length: few }, (_, i) => `"${i}":"${word}"`).join()}}`);
+    case 4:
+      return nested(...random.pick(nests), random.pick([50, 98, 99, 100, 101, 1000, 200_000]));
+    case 5:
+      return new Raw(`[${Array.from({ length: 300 }, () => nested(...random.pick(nests), 90).text).join()}]`);
+    case 6:
+      return new Raw(`${random.pick(['-', '', '0.', '1e', '1e-'])}${'9'.repeat(count)}`);
+    default:
+      return new Raw(`[${Array.from({ length: 1000 }, (_, i) => `"${word.repeat(20)}${i}"`).join()}]`);
+  }
+}
+
+const nests = [
+  ['[', '', ']'],
+  ['[[],', '1', ',2]'],
+  ['{"a":', '1', '}'],
+  ['{"type":"Sequence","a":[', '1', ']}'],
+];
+
 /** Sets an own property, whatever its name. */
 export function set(object, name, content) {
   Object.defineProperty(object, name, { value: content, enumerable: true, configurable: true, writable: true });

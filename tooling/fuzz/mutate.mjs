@@ -75,6 +75,19 @@ export function mutateJson(random, value, most = 4) {
   return changed;
 }
 
+/** A copy of a JSON object with something large in it: in the place of a value, or beside them. */
+export function enlargeJson(random, object) {
+  const changed = random.chance(0.3) ? mutateJson(random, object) : clone(object);
+  const [parent, key] = isBranch(changed) ? place(random, changed) : [];
+  if (parent === undefined || random.chance(0.05)) return hostile.large(random);
+  if (random.chance(0.1))
+    for (let i = 0; i < 20_000; i++)
+      hostile.set(changed, `${random.pick(hostile.names)}${i}`, random.pick([i, 'x', null]));
+  else if (random.chance(0.2)) hostile.set(parent, random.pick(hostile.names), hostile.large(random));
+  else hostile.set(parent, key, hostile.large(random));
+  return changed;
+}
+
 /** JSON text of a value that may hold {@link hostile.Raw}. */
 export function jsonText(value) {
   if (value instanceof hostile.Raw) return value.text;

@@ -13,8 +13,8 @@ const batch = 500;
 /** Resident bytes at which a process is stopped. */
 const residentBytes = 2 * 2 ** 30;
 const heapMegabytes = 1024;
-/** For starting and the good inputs. */
-const silenceMs = 30_000;
+/** For starting and the good inputs, on a machine that does much else. */
+const silenceMs = 120_000;
 
 const residentOf = (pid) => {
   try {

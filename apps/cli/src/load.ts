@@ -1,4 +1,4 @@
-import { AutoModelForCausalLM, type CausalModel } from '@q/transformers';
+import { AutoModelForCausalLM, describeQuantization, type CausalModel } from '@q/transformers';
 import { loadOptions, type ModelFlags } from './flags.js';
 import { warn } from './output.js';
 import { progressBar } from './progress.js';
@@ -27,11 +27,5 @@ export async function loadModel(id: string, flags: ModelFlags, signal: AbortSign
 }
 
 /** How the linear layers are kept, in a word: `nf4 double quant`, `int8`, `bf16`. */
-export function quantizationName(model: CausalModel): string {
-  const config = model.quantizationConfig?.toJSON() as Record<string, unknown> | undefined;
-  if (!config) return model.dtype;
-  if (config.load_in_8bit) return 'int8';
-  if (config.load_in_4bit)
-    return `${String(config.bnb_4bit_quant_type)}${config.bnb_4bit_use_double_quant ? ' double quant' : ''}`;
-  return String(config.quant_method);
-}
+export const quantizationName = (model: CausalModel): string =>
+  describeQuantization(model.quantizationConfig)?.name ?? model.dtype;

@@ -3,16 +3,17 @@ import { DTypeError } from './errors.js';
 /** The element types of Q, in one spelling; the same words as in `config.json`. */
 export type DTypeName = 'float32' | 'float16' | 'bfloat16' | 'int8' | 'uint8' | 'int32' | 'int64' | 'bool';
 
-const BYTES: Readonly<Record<DTypeName, number>> = Object.freeze({
-  float32: 4,
-  float16: 2,
-  bfloat16: 2,
-  int8: 1,
-  uint8: 1,
-  int32: 4,
-  int64: 8,
-  bool: 1,
-});
+/** What is known of each element type: its bytes, and its name in safetensors files. */
+export const ELEMENT_TYPES = Object.freeze({
+  float32: { bytes: 4, safetensors: 'F32' },
+  float16: { bytes: 2, safetensors: 'F16' },
+  bfloat16: { bytes: 2, safetensors: 'BF16' },
+  int8: { bytes: 1, safetensors: 'I8' },
+  uint8: { bytes: 1, safetensors: 'U8' },
+  int32: { bytes: 4, safetensors: 'I32' },
+  int64: { bytes: 8, safetensors: 'I64' },
+  bool: { bytes: 1, safetensors: 'BOOL' },
+} as const satisfies Record<DTypeName, { bytes: number; safetensors: string }>);
 
 const ALIASES: Readonly<Record<string, DTypeName>> = Object.freeze({
   float: 'float32',
@@ -34,9 +35,9 @@ const ALIASES: Readonly<Record<string, DTypeName>> = Object.freeze({
 });
 
 /** Every dtype name, in the order of the type. */
-export const DTYPE_NAMES: readonly DTypeName[] = Object.freeze(Object.keys(BYTES) as DTypeName[]);
+export const DTYPE_NAMES: readonly DTypeName[] = Object.freeze(Object.keys(ELEMENT_TYPES) as DTypeName[]);
 
-const isName = (word: string): word is DTypeName => Object.hasOwn(BYTES, word);
+const isName = (word: string): word is DTypeName => Object.hasOwn(ELEMENT_TYPES, word);
 
 /** Whether a value is a canonical dtype name (no alias). */
 export const isDTypeName = (value: unknown): value is DTypeName => typeof value === 'string' && isName(value);
@@ -60,4 +61,4 @@ export function parseDType(value: unknown, op = 'dtype'): DTypeName {
 }
 
 /** Bytes of one element of a dtype (names and aliases as in `parseDType`). @throws DTypeError for an unknown name */
-export const dtypeBytes = (dtype: DTypeName): number => BYTES[parseDType(dtype, 'dtypeBytes')];
+export const dtypeBytes = (dtype: DTypeName): number => ELEMENT_TYPES[parseDType(dtype, 'dtypeBytes')].bytes;

@@ -1,4 +1,5 @@
 import { printable } from './printable.js';
+import { MAX_MESSAGE, MAX_SHOWN } from './limits.js';
 
 /** What went wrong, as a stable word that callers can branch on. */
 export type QErrorCode =
@@ -25,10 +26,6 @@ export interface ErrorDetail {
   [field: string]: unknown;
 }
 
-/** Longest value and longest message, in characters: names from files can be megabytes. */
-const maxShown = 1000;
-const maxMessage = 8000;
-
 const clip = (text: string, limit: number): string =>
   text.length > limit ? `${text.slice(0, limit)}... (${text.length} characters)` : text;
 
@@ -40,7 +37,7 @@ function asJson(value: unknown): string {
   }
 }
 
-const show = (value: unknown): string => clip(typeof value === 'string' ? value : asJson(value), maxShown);
+const show = (value: unknown): string => clip(typeof value === 'string' ? value : asJson(value), MAX_SHOWN);
 
 /**
  * Every error that Q throws. The message reads `[op] what, with values; why; what to do`, `code` says which kind,
@@ -57,7 +54,7 @@ export class QError extends Error {
     const values = Object.entries(fields).map(([key, value]) => `${key} ${show(value)}`);
     const first = values.length > 0 ? `${what} (${values.join(', ')})` : what;
     const message = [first, why, fix].filter(Boolean).join('; ');
-    super(`[${op}] ${printable(clip(message, maxMessage))}`, cause === undefined ? undefined : { cause });
+    super(`[${op}] ${printable(clip(message, MAX_MESSAGE))}`, cause === undefined ? undefined : { cause });
     this.name = new.target.name;
     this.code = code;
     this.op = op;

@@ -4,7 +4,7 @@ export { assertCallback, assertInteger, assertSignal, describeValue } from './ch
 export * from './limits.js';
 export { printable } from './printable.js';
 export { assertKnownKeys, didYouMean, nearest } from './names.js';
-export { DTYPE_NAMES, dtypeBytes, isDTypeName, parseDType, type DTypeName } from './dtype.js';
+export { DTYPE_NAMES, dtypeBytes, ELEMENT_TYPES, isDTypeName, parseDType, type DTypeName } from './dtype.js';
 export {
   checkJsonBounds,
   isPlainObject,
@@ -18,11 +18,26 @@ export {
   type ReadOptions,
   type TextOptions,
 } from './json.js';
+export {
+  compareCodePoints,
+  pythonFloat,
+  PythonFloat,
+  pythonJson,
+  pythonJsonFile,
+  type PythonJsonOptions,
+} from './python-json.js';
+export { ACCELERATE_SIZES, HUB_SIZES, parseSizeText, type SizeRules } from './size.js';
 export { show, type ConfigObject, type OptionSource } from './fields.js';
 export { skipRule, unmatchedLine, type SkipRule } from './skip.js';
 export { BitsAndBytesConfig, type BitsAndBytesOptions, type ComputeDType, type QuantStorage } from './bitsandbytes.js';
 export { GPTQConfig, type GPTQOptions } from './gptq.js';
-export { parseQuantizationConfig, QUANT_METHODS, type QuantizationConfig } from './quantization.js';
+export {
+  methodNotLoadable,
+  parseQuantizationConfig,
+  QUANT_METHODS,
+  quantizationMethodOf,
+  type QuantizationConfig,
+} from './quantization.js';
 export { GenerationConfig, mergeGenerationConfig } from './generation.js';
 export { DEFAULT_NEW_TOKENS, newTokensFor, type LengthLimit } from './generation-length.js';
 export {

@@ -4,7 +4,8 @@ import fc from 'fast-check';
 import { expect, test } from 'vitest';
 import { ConfigError } from './errors.js';
 import type { JsonObject } from './json.js';
-import { parseConfigText, pythonFloat, toPythonJson } from './json.js';
+import { parseConfigText, toPythonJson } from './json.js';
+import { pythonFloat } from './python-json.js';
 
 const root = fileURLToPath(new URL('../fixtures/', import.meta.url));
 const files = readdirSync(root, { recursive: true, encoding: 'utf8' }).filter((name) => name.endsWith('.json'));

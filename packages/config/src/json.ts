@@ -1,4 +1,5 @@
 import { ConfigError } from './errors.js';
+import { pythonJsonFile } from './python-json.js';
 import { MAX_CONFIG_CHARS, MAX_ENTRIES, MAX_JSON_DEPTH, MAX_KEYS } from './limits.js';
 
 export type JsonValue = string | number | boolean | null | readonly JsonValue[] | JsonObject;
@@ -176,16 +177,6 @@ function isKey(text: string, from: number): boolean {
   return colon.test(text);
 }
 
-/** A float as Python's repr writes it: `6.0`, `1e-05`, `1e+16`. */
-export function pythonFloat(x: number): string {
-  const [digits, exponent] = x.toExponential().split('e');
-  const e = Number(exponent);
-  if (x !== 0 && (e < -4 || e >= 16)) return `${digits}e${e < 0 ? '-' : '+'}${String(Math.abs(e)).padStart(2, '0')}`;
-  if (Object.is(x, -0)) return '-0.0';
-  if (Number.isInteger(x)) return `${x}.0`;
-  return Math.abs(x) < 1e-6 ? x.toFixed(20).replace(/0+$/, '') : String(x);
-}
-
 // Fields that are floats in Python: written as 6.0 even when JavaScript holds 6. transformers refuses an integer
 // llm_int8_threshold.
 const PYTHON_FLOATS = [
@@ -197,9 +188,6 @@ const PYTHON_FLOATS = [
 
 // The float inside a list that also holds integers.
 const FLOAT_PLACES = /(^|\/)(sequence_bias\/\d+|exponential_decay_length_penalty)\/1$/;
-
-const pythonString = (text: string): string =>
-  JSON.stringify(text).replace(/[\u007f-\uffff]/g, (unit) => `\\u${unit.charCodeAt(0).toString(16).padStart(4, '0')}`);
 
 export interface TextOptions {
   /** Sort the keys of every object, as transformers does. Default false: keys keep their order. */
@@ -220,23 +208,9 @@ export function toPythonJson(
   value: JsonObject,
   { sortKeys = false, floats, exactFloats = false, indent = 2 }: TextOptions = {},
 ): string {
-  const isFloat = (key: string, path: string): boolean =>
-    floats?.has(path) === true || (!exactFloats && (PYTHON_FLOATS.includes(key) || FLOAT_PLACES.test(path)));
-  const write = (item: JsonValue, key: string, path: string, pad: string): string => {
-    if (typeof item === 'number')
-      return Number.isInteger(item) && !isFloat(key, path) ? String(item) : pythonFloat(item);
-    if (typeof item === 'string') return pythonString(item);
-    if (typeof item !== 'object' || item === null) return String(item);
-    const inner = pad + ' '.repeat(indent);
-    const list = Array.isArray(item);
-    const entries = Object.entries(item as JsonObject);
-    if (sortKeys && !list) entries.sort(([a], [b]) => (a < b ? -1 : a > b ? 1 : 0));
-    const lines = entries.map(
-      ([name, child]) =>
-        `${inner}${list ? '' : `${pythonString(name)}: `}${write(child, list ? key : name, path === '' ? name : `${path}/${name}`, inner)}`,
-    );
-    const [open, close] = list ? '[]' : '{}';
-    return lines.length === 0 ? `${open}${close}` : `${open}\n${lines.join(',\n')}\n${pad}${close}`;
-  };
-  return `${write(value, '', '', '')}\n`;
+  const isFloat = (number: number, key: string, path: string): boolean =>
+    !Number.isInteger(number) ||
+    floats?.has(path) === true ||
+    (!exactFloats && (PYTHON_FLOATS.includes(key) || FLOAT_PLACES.test(path)));
+  return pythonJsonFile(value, { sortKeys, indent, isFloat });
 }

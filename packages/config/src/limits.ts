@@ -64,3 +64,10 @@ export const MAX_PATTERN_DEPTH = 50;
 
 /** Steps of a match with look-around or back references, which may go back: milliseconds. Names take hundreds. */
 export const MAX_PATTERN_STEPS = 100_000;
+
+/** Letters of a name that may be a misspelling: names are a few words, and comparing costs the length squared. */
+export const MAX_NAME = 100;
+
+/** Characters of a value in a message, and of a message: names from files can be megabytes. */
+export const MAX_SHOWN = 1000;
+export const MAX_MESSAGE = 8000;

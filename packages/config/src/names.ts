@@ -1,4 +1,5 @@
 import { ConfigError } from './errors.js';
+import { MAX_NAME } from './limits.js';
 
 /** Edit distance between two words: insertions, deletions, replacements and swaps of neighbours each cost 1. */
 const distance = (a: string, b: string): number => {
@@ -27,9 +28,6 @@ const plain = (name: string): string => name.replace(/[^a-z0-9]/gi, '').toLowerC
  */
 export const nearest = (name: string, candidates: Iterable<string>): string | undefined =>
   closest(name, candidates, Math.max(1, Math.floor(plain(name).length / 3)));
-
-// Names are a few words; what is longer is no misspelling, and comparing it would cost its length squared.
-const MAX_NAME = 100;
 
 /** The candidate that differs in the fewest letters, at most `most`; undefined when there is none. */
 export function closest(name: string, candidates: Iterable<string>, most: number): string | undefined {

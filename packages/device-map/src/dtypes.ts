@@ -1,4 +1,4 @@
-import { DTypeError } from '@q/config';
+import { DTypeError, isDTypeName, dtypeBytes as elementBytes } from '@q/config';
 
 const special: Readonly<Record<string, number>> = {
   bool: 1 / 8,
@@ -30,8 +30,8 @@ export const dtypeBytes = (dtype: string): number => {
   return Math.floor(Number(bits) / 8);
 };
 
-/** Bytes of one element as it is stored: a bool takes a whole byte. */
-export const storedBytes = (dtype: string): number => (dtype === 'bool' ? 1 : dtypeBytes(dtype));
+/** Bytes of one element as it is stored: a bool takes a whole byte. @throws DTypeError as {@link dtypeBytes} */
+export const storedBytes = (dtype: string): number => (isDTypeName(dtype) ? elementBytes(dtype) : dtypeBytes(dtype));
 
 /** Loading casts floating-point tensors only. */
 export const isFixedDtype = (dtype: string): boolean => /^(uint|int|bool)/.test(dtype);

@@ -106,7 +106,7 @@ class Filler {
   private readonly required = new Map<Device, number>();
   private readonly steps: Step[] = [];
   /** What is still to be placed, the next one last. */
-  private readonly waiting: Node[];
+  private waiting: Node[];
   private current = 0;
 
   constructor(private readonly input: Filling) {
@@ -179,7 +179,8 @@ class Filler {
   /** Puts a node's parts in its place, before trying `node` again. */
   private split(divided: Node, node: Node): void {
     this.waiting.push(node);
-    this.waiting.splice(this.waiting.indexOf(divided), 1, ...partsOf(divided, this.input.rules.strict).reverse());
+    const parts = partsOf(divided, this.input.rules.strict).reverse();
+    this.waiting = this.waiting.flatMap((other) => (other === divided ? parts : [other]));
     this.largest.reset(onlyModules(this.waiting));
   }
 
@@ -191,7 +192,7 @@ class Filler {
     const found = fallbackNode({ node, waiting: [...this.waiting].reverse(), room, sizes, ties: this.ties, whole });
     if (found === undefined) return false;
     this.record(attempt, 'fallback');
-    this.waiting.splice(0, Infinity, ...found.rest.reverse(), node, found.node);
+    this.waiting = [...found.rest.reverse(), node, found.node];
     return true;
   }
 

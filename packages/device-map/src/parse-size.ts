@@ -1,7 +1,4 @@
-import { ConfigError } from '@q/config';
-
-const units: Readonly<Record<string, number>> = { gib: 2 ** 30, mib: 2 ** 20, kib: 2 ** 10, gb: 1e9, mb: 1e6, kb: 1e3 };
-const pattern = /^\s*([+-]?(?:\d+(?:_\d+)*\.?(?:\d+(?:_\d+)*)?|\.\d+(?:_\d+)*)(?:e[+-]?\d+)?)\s*([gmk]i?b)$/i;
+import { ACCELERATE_SIZES, ConfigError, parseSizeText } from '@q/config';
 
 /**
  * Bytes of a size: an integer is bytes; text has a unit, `KB MB GB` (powers of 1000) or `KiB MiB GiB` (powers of 1024),
@@ -11,8 +8,8 @@ const pattern = /^\s*([+-]?(?:\d+(?:_\d+)*\.?(?:\d+(?:_\d+)*)?|\.\d+(?:_\d+)*)(?
  * @throws ConfigError (`fields.rule` is `invalid_size`) for anything else, also negative and infinite sizes
  */
 export const parseSize = (size: number | string, name?: string): number => {
-  const bytes = typeof size === 'number' ? size : textBytes(size);
-  if (!Number.isInteger(bytes) || bytes < 0) {
+  const bytes = parseSizeText(size, ACCELERATE_SIZES);
+  if (bytes === undefined) {
     throw new ConfigError('parseSize', name === undefined ? 'not a size' : `${name} is not a size`, {
       rule: 'invalid_size',
       size,
@@ -21,14 +18,6 @@ export const parseSize = (size: number | string, name?: string): number => {
     });
   }
   return bytes;
-};
-
-const textBytes = (text: string): number => {
-  const [, amount, unit] = pattern.exec(text) ?? [];
-  if (amount === undefined || unit === undefined) return NaN;
-  const bytes = Math.trunc(Number(amount.replaceAll('_', '')) * units[unit.toLowerCase()]!);
-  const bits = unit.length === 2 && unit.endsWith('b');
-  return (bits ? Math.floor(bytes / 8) : bytes) || 0;
 };
 
 const scale = ['B', 'KB', 'MB', 'GB', 'TB'];

@@ -29,6 +29,11 @@ export interface ModuleTree {
   tiedWeights?: Readonly<Record<string, string>>;
   /** Modules (by one component of their path) that stay unquantized. Default: none. */
   keepInFp32?: readonly string[];
+  /**
+   * Patterns of the modules that a quantized model keeps dense unless its config names others. Default: the last
+   * parameter and the output embeddings, as in Python.
+   */
+  keepDense?: readonly string[];
   /** Path of the output embeddings. */
   outputEmbeddings?: string | null;
   /** Whether the config says that the embeddings are tied. Default false. */
@@ -73,6 +78,7 @@ export interface Tree {
   readonly tied: readonly (readonly string[])[];
   readonly tiedWeights: ReadonlyMap<string, string>;
   readonly keepInFp32: readonly string[];
+  readonly keepDense: readonly string[] | undefined;
   readonly outputEmbeddings: string | null;
   readonly tieWordEmbeddings: boolean;
 }
@@ -102,8 +108,8 @@ export const readTree = (source: ModuleTree | Tree): Tree => {
   for (const name of [...tied.flat(), ...tiedWeights.keys(), ...tiedWeights.values()]) {
     if (!parameters.has(name)) throw invalid('a tied name is not a parameter', { name });
   }
-  const { noSplit = [], keepInFp32 = [], outputEmbeddings = null, tieWordEmbeddings = false } = source;
-  const settings = { noSplit: new Set(noSplit), keepInFp32, outputEmbeddings, tieWordEmbeddings };
+  const { noSplit = [], keepInFp32 = [], keepDense, outputEmbeddings = null, tieWordEmbeddings = false } = source;
+  const settings = { noSplit: new Set(noSplit), keepInFp32, keepDense, outputEmbeddings, tieWordEmbeddings };
   return { root, modules, parameters, buffers, tied, tiedWeights, ...settings };
 };
 

@@ -1,5 +1,5 @@
 import { assertInteger, ConfigError, describeValue, DisposedError, NumericsError, ShapeError } from '@q/config';
-import { blocksFor, type CausalLM } from '@q/models';
+import { blocksFor, type CausalLM, type Model } from '@q/models';
 import { crossEntropy, fill, scatterRows, type Backend, type FloatDType, type Tensor } from '@q/tensor';
 import { KvCache } from './cache.js';
 import { passOver, passThrough, type CachedSlice } from './pass.js';
@@ -30,9 +30,14 @@ export class PastState implements Disposable {
     this.#lengths = Array.from({ length: sequences }, () => 0);
   }
 
-  /** Tokens of each sequence so far. */
+  /** Tokens of each sequence so far; a copy, since kernels believe these numbers. */
   get lengths(): readonly number[] {
-    return this.#lengths;
+    return [...this.#lengths];
+  }
+
+  /** Whether it was made for this model. */
+  isOf(model: Model): boolean {
+    return this.model === model;
   }
 
   /**

@@ -1,6 +1,7 @@
 // Helpers of this package's tests: small models with random weights on the reference backend.
 import { buildModel, parameterSlots, parseModelConfig, type CausalLM } from '@q/models';
 import {
+  denseWeight,
   Backend,
   fillRandom,
   ReferenceDriver,
@@ -55,7 +56,7 @@ export function randomModel(
     const values = backend.allocate(slot.shape, 'f32').keep();
     fillRandom(values, { kind: 'normal', seed, scale: slot.shape.length === 1 ? 1 : 0.5 });
     change(slot.name, values);
-    if (slot.kind === 'linear') slot.load({ kind: 'dense', shape: slot.shape, values });
+    if (slot.kind === 'linear') slot.load(denseWeight(values));
     else slot.load(values);
   });
   return model;

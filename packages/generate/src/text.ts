@@ -149,7 +149,7 @@ export class StopStrings {
     this.#held += piece;
     this.#kinds += (hidden ? 'h' : 'v').repeat(piece.length);
     const found = this.stops.map((stop) => this.#held.indexOf(stop)).filter((at) => at >= 0);
-    if (found.length > 0) return { text: this.#take(Math.min(...found)), stopped: true };
+    if (found.length > 0) return { text: this.#take(found.reduce((first, at) => Math.min(first, at))), stopped: true };
     return { text: this.#take(this.#held.length - this.#longestStart()), stopped: false };
   }
 
@@ -167,7 +167,8 @@ export class StopStrings {
 
   /** Length of the longest end of the held text that begins a stop string. */
   #longestStart(): number {
-    const most = Math.min(this.#held.length, Math.max(...this.stops.map((stop) => stop.length - 1)));
+    const longest = this.stops.reduce((most, stop) => Math.max(most, stop.length), 0);
+    const most = Math.min(this.#held.length, longest - 1);
     for (let length = most; length > 0; length--) {
       const tail = this.#held.slice(this.#held.length - length);
       if (this.stops.some((stop) => stop.startsWith(tail))) return length;

@@ -9,14 +9,21 @@ import { describe, expect, it } from 'vitest';
 import { addonCandidates, cpuAddon } from './index.js';
 
 /** Runs a CommonJS program in a process of its own; `open` in it gives a driver. */
-function run(program: string): { status: number | null; signal: string | null; stdout: string; stderr: string } {
+function run(
+  program: string,
+  command: readonly string[] = [],
+): { status: number | null; signal: string | null; stdout: string; stderr: string } {
   const script = join(mkdtempSync(join(tmpdir(), 'q-cpu-')), 'ends.cjs');
-  writeFileSync(script, `const open = () => require(process.env.ADDON).open(0, { threads: 2 });\n${program}`);
-  const { status, signal, stdout, stderr } = spawnSync(process.execPath, [script], {
-    encoding: 'utf8',
-    env: { ...process.env, ADDON: addonCandidates()[1] },
-    timeout: 120_000,
-  });
+  writeFileSync(script, `const open = (threads = 2) => require(process.env.ADDON).open(0, { threads });\n${program}`);
+  const { status, signal, stdout, stderr } = spawnSync(
+    command[0] ?? process.execPath,
+    [...command.slice(1), ...(command.length > 0 ? [process.execPath] : []), script],
+    {
+      encoding: 'utf8',
+      env: { ...process.env, ADDON: addonCandidates()[1] },
+      timeout: 120_000,
+    },
+  );
   rmSync(dirname(script), { recursive: true });
   return { status, signal, stdout, stderr };
 }
@@ -68,6 +75,36 @@ describe('threads and processes', () => {
         parentPort.postMessage('busy');
       }`);
     expect(result).toEqual({ status: 7, signal: null, stdout: '', stderr: '' });
+  });
+});
+
+// A limit of threads binds everybody but root, who can become somebody without threads.
+const canLimit = process.platform === 'linux' && process.getuid?.() === 0;
+
+describe.runIf(canLimit)('a system that starts no more threads (Linux, as root)', () => {
+  it('gives a typed failure or fewer threads, and what runs goes on', { timeout: 60_000 }, () => {
+    const program = `
+      process.setuid(54321);
+      const drivers = [];
+      let failure;
+      while (!failure && drivers.length < 100)
+        try { drivers.push(open(4)); } catch (error) { failure = error; }
+      const bytes = 1024;
+      (async () => {
+        for (const driver of drivers) {
+          const x = driver.alloc(bytes);
+          driver.write(x, 0, new Uint8Array(bytes).fill(3));
+          if (new Uint8Array(await driver.read(x, 0, bytes)).some((byte) => byte !== 3)) throw new Error('wrong bytes');
+          await driver.close();
+        }
+        console.log(drivers.length > 0, failure.code);
+      })();`;
+    expect(run(program, ['prlimit', '--nproc=40'])).toEqual({
+      status: 0,
+      signal: null,
+      stdout: 'true out_of_memory\n',
+      stderr: '',
+    });
   });
 });
 

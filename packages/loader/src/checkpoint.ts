@@ -50,7 +50,8 @@ export class Checkpoint implements AsyncDisposable {
     this.tensors = new Map(files.flatMap((file) => [...file.tensors]));
     this.unsupported = new Map(files.flatMap((file) => [...file.unsupported]));
     const metadata = Object.create(null) as Record<string, string>; // its keys are a stranger's
-    this.metadata = Object.assign(metadata, ...files.map((file) => file.metadata)) as Record<string, string>;
+    for (const file of files) Object.assign(metadata, file.metadata);
+    this.metadata = metadata;
     this.dataBytes = files.reduce((sum, file) => sum + file.bytes - file.dataOffset, 0);
     const { absent, warnings } = index
       ? compareShards(index, files)

@@ -2,14 +2,13 @@
 import { readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { afterEach, describe, expect, it } from 'vitest';
-import { CheckpointError, QError } from '@q/config';
-import { parseQuantState } from './bnb/quant-state.js';
+import { CheckpointError, QError, pythonJson } from '@q/config';
+import { parseQuantState } from './formats/bnb4/quant-state.js';
 import { openCheckpoint } from './checkpoint.js';
 import { inspectCheckpoint } from './inspect.js';
 import { compareKeys } from './keys.js';
 import { fileOf, temporary } from './testing.js';
 import { parsePythonJson } from './write/python-json-parse.js';
-import { pythonJson } from './write/python-json.js';
 import { SafetensorsWriter } from './write/writer.js';
 
 const temp = temporary();

@@ -1,10 +1,10 @@
 // What a checkpoint holds, from headers and JSON files; of the data only quantization states (about 100 bytes each).
 import { join } from 'node:path';
-import { CheckpointError } from '@q/config';
-import { isFloat, type DType } from '@q/tensor';
-import { bnbOwner } from './bnb/names.js';
-import { read4bitState, recogniseWeight } from './bnb/recognise.js';
+import { quantizationMethodOf } from '@q/config';
+import type { DType } from '@q/tensor';
 import { openCheckpoint, type Checkpoint, type OpenCheckpointOptions } from './checkpoint.js';
+import type { Description } from './formats/format.js';
+import { describedFormats, formatOfStored, helperOwner, recogniseWeight } from './formats/registry.js';
 import { parseJsonObject } from './json-file.js';
 import { maxConfigBytes } from './limits.js';
 import { readOptionalFile, utf8Text } from './small-file.js';
@@ -19,8 +19,10 @@ export interface DTypeTotal {
 export interface ParameterReport {
   /** Full name, `model.layers.0.mlp.up_proj.weight`. */
   readonly name: string;
-  /** dense, bnb-4bit (nf4 or fp4), bnb-int8, gptq. */
-  readonly format: 'dense' | 'bnb-nf4' | 'bnb-fp4' | 'bnb-int8' | 'gptq';
+  /** `dense`, `bnb-nf4`, `bnb-fp4`, `bnb-int8` or `gptq`. */
+  readonly format: string;
+  /** The same in a table: a dense tensor by its dtype. */
+  readonly storedAs: string;
   /** Shape of the weight as a model sees it; for gptq [out, in]. */
   readonly shape: readonly number[];
   /** Element type: of the tensor, or of a 4-bit weight before it was quantized; the file's spelling if unsupported. */
@@ -63,15 +65,17 @@ export interface CheckpointReport {
   readonly modules: readonly ModuleReport[];
 }
 
-const gptqPart = /^(.+)\.(qzeros|scales|g_idx)$/;
 const parent = (name: string) => name.slice(0, Math.max(0, name.lastIndexOf('.')));
 
 /** The tensor that `name` is a helper of, if it is one. */
 function ownerOf(checkpoint: Checkpoint, name: string): string | undefined {
-  const bnb = bnbOwner(name);
-  if (bnb !== undefined) return checkpoint.has(bnb) ? bnb : undefined;
-  const gptq = gptqPart.exec(name);
-  return gptq && checkpoint.has(`${gptq[1]}.qweight`) ? `${gptq[1]}.qweight` : undefined;
+  const owner = helperOwner(name);
+  if (owner !== undefined) return checkpoint.has(owner) ? owner : undefined;
+  for (const format of describedFormats) {
+    const found = format.owner(checkpoint, name);
+    if (found !== undefined) return found;
+  }
+  return undefined;
 }
 
 function totals(checkpoint: Checkpoint): Record<string, DTypeTotal> {
@@ -87,34 +91,23 @@ function totals(checkpoint: Checkpoint): Record<string, DTypeTotal> {
   return result;
 }
 
-type Described = Pick<ParameterReport, 'format' | 'shape' | 'dtype'>;
-
-/** GPTQ packs the input axis: its length is that of g_idx, else it follows from the configured bits. */
-function describeGptq(checkpoint: Checkpoint, name: string, bits: unknown): Described {
-  const packed = checkpoint.tensor(name);
-  const order = checkpoint.tensors.get(name.replace(/qweight$/, 'g_idx'));
-  const inputs = order?.elements ?? (typeof bits === 'number' && bits > 0 ? (packed.shape[0] * 32) / bits : undefined);
-  if (inputs === undefined || packed.shape.length !== 2) {
-    throw new CheckpointError('inspect', 'the size of a GPTQ weight is unknown', {
-      file: packed.file,
-      tensor: name,
-      shape: packed.shape,
-      why: 'there is neither g_idx nor bits in the configuration',
-    });
-  }
-  return { format: 'gptq', shape: [packed.shape[1], inputs], dtype: packed.dtype };
-}
-
-async function describe(checkpoint: Checkpoint, name: string, bits: unknown, signal?: AbortSignal): Promise<Described> {
+async function describe(
+  checkpoint: Checkpoint,
+  name: string,
+  bits: unknown,
+  signal?: AbortSignal,
+): Promise<Description> {
   const other = checkpoint.unsupported.get(name);
-  if (other) return { format: 'dense', shape: other.shape, dtype: other.storedDtype };
-  if (name.endsWith('.qweight')) return describeGptq(checkpoint, name, bits);
-  const stored = recogniseWeight(checkpoint, name);
-  if (stored.format === 'bnb-4bit') {
-    const state = await read4bitState(checkpoint, stored, { signal });
-    return { format: `bnb-${stored.quantType}`, shape: state.shape, dtype: state.dtype };
+  if (other) {
+    const { shape, storedDtype: dtype } = other;
+    return { format: 'dense', storedAs: dtype, shape, dtype, counts: true };
   }
-  return { format: stored.format, shape: stored.weight.shape, dtype: stored.weight.dtype };
+  for (const format of describedFormats) {
+    const found = format.describe(checkpoint, name, bits);
+    if (found) return found;
+  }
+  const stored = recogniseWeight(checkpoint, name);
+  return formatOfStored(stored).describe(checkpoint, stored, { signal });
 }
 
 /** Adds to the list of a key. One walk over names must stay one walk: checkpoints have hundreds of thousands. */
@@ -139,8 +132,7 @@ async function listParameters(checkpoint: Checkpoint, bits: unknown, signal?: Ab
     if (isHelper.has(name)) continue;
     signal?.throwIfAborted();
     const own = helpers.get(name) ?? [];
-    const what = await describe(checkpoint, name, bits, signal);
-    const counts = what.format !== 'dense' || checkpoint.unsupported.has(name) || isFloat(what.dtype as DType);
+    const { counts, ...what } = await describe(checkpoint, name, bits, signal);
     result.push({
       name,
       ...what,
@@ -183,8 +175,7 @@ function readQuantization(
       ? { quant_method: 'gptq', ...autoGptq }
       : undefined;
   if (!found) return undefined;
-  const bnb = found.load_in_4bit === true || found.load_in_8bit === true ? 'bitsandbytes' : 'unknown';
-  return { method: optionalText(found.quant_method) ?? bnb, config: found };
+  return { method: optionalText(quantizationMethodOf(found)) ?? 'unknown', config: found };
 }
 
 /**

@@ -1,5 +1,5 @@
-import { bnbOwner } from './bnb/names.js';
 import type { Checkpoint } from './checkpoint.js';
+import { helperOwner } from './formats/registry.js';
 
 export interface KeyComparison {
   /** Expected names that the checkpoint lacks, in the order given. */
@@ -20,7 +20,7 @@ export function compareKeys(
   expected: Iterable<string>,
 ): KeyComparison {
   const wanted = new Set(expected);
-  const isWanted = (name: string) => wanted.has(name) || wanted.has(bnbOwner(name) ?? '');
+  const isWanted = (name: string) => wanted.has(name) || wanted.has(helperOwner(name) ?? '');
   const present = [...checkpoint.tensors.keys(), ...checkpoint.unsupported.keys()];
   return {
     missing: [...wanted].filter((name) => !checkpoint.has(name)),

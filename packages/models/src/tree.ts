@@ -17,6 +17,8 @@ export interface ModelTree {
     buffers: readonly BufferEntry[],
   ])[];
   readonly noSplit: readonly string[];
+  /** Modules that a quantized model keeps dense unless its config names others. */
+  readonly keepDense: readonly string[];
   /** Target to source of parameters that share memory. */
   readonly tiedWeights: Readonly<Record<string, string>>;
   readonly tied: readonly (readonly string[])[];
@@ -44,6 +46,7 @@ export function planTree(config: ModelConfig, task: Task = taskOf(config)): Mode
   return {
     modules: moduleTree(buildModel(config, task)),
     noSplit: architecture.noSplit,
+    keepDense: architecture.keepDense,
     tiedWeights,
     tied: Object.entries(tiedWeights),
     outputEmbeddings: architecture.outputEmbeddings,

@@ -1,16 +1,18 @@
-import { DTypeError } from '@q/config';
+import { DTypeError, ELEMENT_TYPES, type DTypeName } from '@q/config';
+
+const element = <T extends DTypeName>(code: number, torch: T) => ({ code, ...ELEMENT_TYPES[torch], torch });
 
 /** Element types. Codes are those of the native ABI (native/q_ops.h). */
 export const dtypes = {
-  f32: { code: 0, bytes: 4, safetensors: 'F32', torch: 'float32' },
-  f16: { code: 1, bytes: 2, safetensors: 'F16', torch: 'float16' },
-  bf16: { code: 2, bytes: 2, safetensors: 'BF16', torch: 'bfloat16' },
-  i8: { code: 3, bytes: 1, safetensors: 'I8', torch: 'int8' },
-  u8: { code: 4, bytes: 1, safetensors: 'U8', torch: 'uint8' },
-  i32: { code: 5, bytes: 4, safetensors: 'I32', torch: 'int32' },
-  i64: { code: 6, bytes: 8, safetensors: 'I64', torch: 'int64' },
-  bool: { code: 7, bytes: 1, safetensors: 'BOOL', torch: 'bool' },
-} as const;
+  f32: element(0, 'float32'),
+  f16: element(1, 'float16'),
+  bf16: element(2, 'bfloat16'),
+  i8: element(3, 'int8'),
+  u8: element(4, 'uint8'),
+  i32: element(5, 'int32'),
+  i64: element(6, 'int64'),
+  bool: element(7, 'bool'),
+};
 
 export type DType = keyof typeof dtypes;
 export type FloatDType = 'f32' | 'f16' | 'bf16';

@@ -18,7 +18,5 @@ export * from './ops/attention.js';
 export * from './ops/elementwise.js';
 export * from './ops/sampling.js';
 export * from './ops/finite.js';
-export * from './quant/weight.js';
-export * from './quant/bnb4.js';
-export * from './quant/int8.js';
+export * from './formats/index.js';
 export { ReferenceDriver, referenceBackend } from './reference/driver.js';

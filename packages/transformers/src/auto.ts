@@ -20,6 +20,7 @@ import {
 } from '@q/models';
 import type { FloatDType, ParameterSlot } from '@q/tensor';
 import { openDevice } from './device.js';
+import { tokenizerLimitsWith, type TokenizerLimits } from './limits.js';
 import { activationDType, cacheDType, floatDType, storedDType } from './dtypes.js';
 import { hubOptionNames, modelFolder, readOptional, readRequired, type HubOptions } from './files.js';
 import { CausalModel } from './causal-model.js';
@@ -56,6 +57,8 @@ export interface LoadModelOptions extends HubOptions, QuantizationOptions, Place
   readonly maxBatchSize?: number;
   /** Keys to read config.json without; `rope_scaling.alpha` names one inside an object. */
   readonly ignoreConfigKeys?: readonly string[];
+  /** Other limits than {@link tokenizerLimits}: sizes, depths, times. `Infinity` means none. */
+  readonly tokenizerLimits?: Partial<TokenizerLimits>;
   /**
    * Look for NaN and infinity. While loading at every weight: a tensor that holds one is refused by name; the files are
    * read twice. (Scales of quantized weights, and infinite weights that are to be quantized, are refused in any case.)
@@ -80,6 +83,7 @@ export const loadOptionNames = [
   'threads',
   'maxBatchSize',
   'ignoreConfigKeys',
+  'tokenizerLimits',
   'checkFinite',
   'onProgress',
 ] as const;
@@ -169,6 +173,7 @@ function checkLoadOptions(op: string, options: LoadModelOptions): void {
     });
   assertKnownKeys(op, options, loadOptionNames);
   const { maxBatchSize, threads, checkFinite, signal, onProgress, onWarning } = options;
+  tokenizerLimitsWith('fromPretrained', options.tokenizerLimits);
   if (maxBatchSize !== undefined) assertInteger('fromPretrained', 'maxBatchSize', maxBatchSize);
   if (threads !== undefined) assertInteger('fromPretrained', 'threads', threads);
   assertSignal('fromPretrained', signal);
@@ -213,7 +218,7 @@ async function loadModel<T extends Task, M>(
 ): Promise<M> {
   const settings = checkSettings(options);
   const warnings = [...warningsOfHub, ...stated.warnings.map(({ message }) => message)];
-  const settingsOfModel = await readSettings(folder, stated, warnings, options.signal);
+  const settingsOfModel = await readSettings(folder, stated, warnings, options);
   if (unread && settings.dummy) throw unread;
   await using source = settings.dummy
     ? undefined
@@ -221,7 +226,7 @@ async function loadModel<T extends Task, M>(
   const config = source?.config ?? stated;
   const storedIn = source?.dtype ?? storedDType(config);
   const { stored, wanted, ...quantization } = quantizationFor(config, options);
-  warnings.push(...quantization.warnings);
+  for (const line of quantization.warnings) warnings.push(line);
   const { deviceMap, maxMemory, torchDtype, loadIn8bit, loadIn4bit, quantizationConfig } = options;
   const placement = { deviceMap, maxMemory, torchDtype, loadIn8bit, loadIn4bit, quantizationConfig };
   const device = await placeOnOne(config, placement, { storedIn, task });
@@ -236,7 +241,7 @@ async function loadModel<T extends Task, M>(
     const activations = activationDType(backend.caps.activationDtypes, settings.dtype ?? storedIn);
     // A GPU multiplies in the activation dtype, so dense weights have it too; the CPU takes any.
     const dtype = device === 'cpu' ? settings.dtype : activations;
-    warnings.push(...withoutEffect(wanted, slots));
+    for (const line of withoutEffect(wanted, slots)) warnings.push(line);
     await fillWeights(slots, config, source, { ...options, backend, dtype, stored, wanted });
     return make({
       ...settingsOfModel,
@@ -267,11 +272,14 @@ async function readSettings(
   folder: string | undefined,
   config: ModelConfig,
   warnings: string[],
-  signal: AbortSignal | undefined,
+  { signal, tokenizerLimits }: Pick<LoadModelOptions, 'signal' | 'tokenizerLimits'>,
 ): Promise<Pick<ModelParts, 'tokenizer' | 'tokenizerProblem' | 'generationConfig'>> {
-  const { tokenizer, problem } = await tokenizerOfModel(folder, warnings, { signal });
+  const { tokenizer, problem } = await tokenizerOfModel(folder, warnings, {
+    signal,
+    limits: tokenizerLimitsWith('fromPretrained', tokenizerLimits),
+  });
   const generationConfig = await generationConfigOf(folder, config, signal);
-  warnings.push(...generationWarnings(generationConfig));
+  for (const line of generationWarnings(generationConfig)) warnings.push(line);
   return { tokenizer, tokenizerProblem: problem, generationConfig };
 }
 

@@ -154,6 +154,18 @@ describe('wrong arguments', () => {
     expect(call).toThrow(message);
   });
 
+  it('a past of another model, and lengths that a caller changed, reach no kernel', async () => {
+    await using model = await load();
+    await using other = await load();
+    using past = model.createPast({ sequences: 1, maxLength: 8 });
+    expect(() => other.forward({ inputIds: [[1]], past })).toThrow(/past is of another model/);
+    model.forward({ inputIds: [[1, 2]], past }).dispose();
+    (past.lengths as number[])[0] = -5;
+    expect(past.lengths).toEqual([2]);
+    model.forward({ inputIds: [[3]], past }).dispose();
+    expect(past.lengths).toEqual([3]);
+  });
+
   it('forward: a past of another size, or outgrown', async () => {
     await using model = await load();
     using past = model.createPast({ sequences: 1, maxLength: 3 });

@@ -1,4 +1,12 @@
-import { assertInteger, assertKnownKeys, ConfigError, describeValue, QError, UnsupportedError } from '@q/config';
+import {
+  assertInteger,
+  assertKnownKeys,
+  ConfigError,
+  describeValue,
+  OutOfMemoryError,
+  QError,
+  UnsupportedError,
+} from '@q/config';
 import type { DeviceReport as FreeMemory } from '@q/device-map';
 import { cpuAddon, type CpuCeilings } from '@q/kernels-cpu';
 import { findNvcc, loadCuda, oldestNvcc } from '@q/kernels-cuda';
@@ -9,6 +17,8 @@ import {
   parseDevice,
   type Addon,
   type Backend,
+  type Driver,
+  type DriverFailure,
   type DriverInfo,
   type FloatDType,
 } from '@q/tensor';
@@ -51,7 +61,23 @@ export function openDevice(name: string | number, options: DeviceOptions = {}): 
     });
   }
   const lowering = eager === undefined ? fused : eagerIn(eager);
-  return openBackend(addon.open(device.index, device.type === 'cpu' ? { threads } : {}), { lowering, checkFinite });
+  return openBackend(openDriver(addon, device.index, device.type === 'cpu' ? { threads } : {}), {
+    lowering,
+    checkFinite,
+  });
+}
+
+/** @throws OutOfMemoryError when the system has no memory or no thread for it */
+function openDriver(addon: Addon, index: number, options: { threads?: number } = {}): Driver {
+  try {
+    return addon.open(index, options);
+  } catch (cause) {
+    if (!(cause instanceof Error) || (cause as Partial<DriverFailure>).code !== 'out_of_memory') throw cause;
+    throw new OutOfMemoryError('device', `the device cannot be opened: ${cause.message}`, {
+      fix: 'close models that are not used, or raise the limit of threads and memory (ulimit -u, ulimit -v)',
+      cause,
+    });
+  }
 }
 
 /** The devices of one kind, or why there are none. */
@@ -93,7 +119,7 @@ export async function freeMemory(): Promise<FreeMemory> {
   const pairs: [number | 'cpu', number][] = [];
   for (const { type, devices } of listDevices()) {
     for (const { index } of devices) {
-      const driver = addonOf(type).open(index, {});
+      const driver = openDriver(addonOf(type), index);
       pairs.push([type === 'cpu' ? 'cpu' : index, driver.memory().freeBytes]);
       await driver.close();
     }

@@ -132,6 +132,10 @@ function checkedInput(model: Model, input: ForwardInput): Packed {
     throw new ConfigError('forward', 'attentionMask leaves no token of a row', { fix: 'leave the row out' });
   if (past !== undefined && !(past instanceof PastState))
     throw new ConfigError('forward', `past is ${describeValue(past)}`, { fix: 'give what createPast() returns' });
+  if (past && !past.isOf(model))
+    throw new ConfigError('forward', 'past is of another model', {
+      fix: "give what this model's createPast() returns",
+    });
   if (past === undefined) lists.forEach((list, i) => assertFits('forward', `inputIds[${i}]`, list.length, model));
   if (outputHiddenStates !== undefined && typeof outputHiddenStates !== 'boolean')
     throw new ConfigError('forward', `outputHiddenStates is ${describeValue(outputHiddenStates)}`, {

@@ -7,11 +7,11 @@ export {
   type LoadModelOptions,
   type Numerics,
 } from './auto.js';
-export { AutoTokenizer } from './tokenizer/load.js';
+export { AutoTokenizer, type TokenizerLoadOptions } from './tokenizer/load.js';
 export { Tokenizer } from './tokenizer/tokenizer.js';
 export type { DecodeOptions, EncodeOptions, PadOptions } from './tokenizer/options.js';
 export type { PaddedBatch } from './tokenizer/padding.js';
-export { tokenizerLimits } from './limits.js';
+export { tokenizerLimits, type TokenizerLimits } from './limits.js';
 export type { ChatMessage, ChatOptions, ChatTemplateOptions, ContentPart, TemplateLimits } from './chat/options.js';
 export { CausalModel, type LanguageModelOutput } from './causal-model.js';
 export { ModelOutput, type ForwardInput } from './forward.js';

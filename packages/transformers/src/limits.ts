@@ -1,3 +1,7 @@
+// What a file from a stranger may cost this package. Every limit is here, with its reason; docs/security.md lists them.
+import { assertKnownKeys, ConfigError, describeValue } from '@q/config';
+import type { TemplateLimits } from './chat/jinja/errors.js';
+
 /**
  * What a tokenizer of a stranger may cost, at most. Real files stay far below every number; what is above is refused
  * with an error that names the limit.
@@ -9,6 +13,8 @@ export const tokenizerLimits = {
   configFileBytes: 32 << 20,
   /** Heap of the thread that parses a large tokenizer.json, in MB: nested lists take 30 times their text. */
   parserHeapMegabytes: 4096,
+  /** Milliseconds for which that thread may be silent: reading 256 MiB takes a slow machine 10 s. */
+  parserMilliseconds: 120_000,
   /** Objects and lists inside each other. Published files have 8; recursion over them must not end the stack. */
   depth: 64,
   /** Normalizers, pre-tokenizers, post-processors and decoders together. Published files have a dozen. */
@@ -17,6 +23,11 @@ export const tokenizerLimits = {
   tokens: 1 << 23,
   /** Highest token id: tables are indexed by id. */
   tokenId: (1 << 24) - 1,
+  /**
+   * Characters of the pieces of a Unigram model, or of the added tokens, with shared beginnings counted once: 40 bytes
+   * of memory each. The largest published vocabularies have 3 million.
+   */
+  trieNodes: 1 << 24,
   /** Characters of a regular expression; published ones have a few hundred. Translating one takes memory. */
   patternLength: 1 << 16,
   /**
@@ -36,6 +47,23 @@ export const tokenizerLimits = {
    */
   unwatchedLength: 2048,
 } as const;
+
+/** Limits of a tokenizer, as {@link tokenizerLimits} has them. */
+export type TokenizerLimits = { readonly [name in keyof typeof tokenizerLimits]: number };
+
+/** The limits with those of the caller. @throws ConfigError for unknown names and for what is no count. */
+export function tokenizerLimitsWith(op: string, changes: Partial<TokenizerLimits> = {}): TokenizerLimits {
+  if (typeof changes !== 'object' || changes === null || Array.isArray(changes))
+    throw new ConfigError(op, `tokenizerLimits is ${describeValue(changes)}`, { fix: 'give an object' });
+  assertKnownKeys(`${op} tokenizerLimits`, changes, Object.keys(tokenizerLimits));
+  const given = Object.entries(changes).filter(([, value]) => value !== undefined);
+  for (const [name, value] of given)
+    if (!(Number.isSafeInteger(value) || value === Infinity) || value < 1)
+      throw new ConfigError(op, `tokenizerLimits.${name} is ${describeValue(value)}`, {
+        fix: 'give a whole number from 1, or Infinity',
+      });
+  return { ...tokenizerLimits, ...Object.fromEntries(given) };
+}
 
 /**
  * Characters of a chat template's text: the longest that models ship have about 40,000. Bounds the time and memory of
@@ -78,3 +106,14 @@ export const MAX_TEMPLATES_KEPT = 16;
 
 /** Files in `additional_chat_templates/`, and templates in `tokenizer_config.json`: the most that models ship is 4. */
 export const MAX_TEMPLATES = 64;
+
+/** Width and precision of a number or text that a template formats: a template pads with a few spaces. */
+export const MAX_TEMPLATE_WIDTH = 1000;
+
+/** The defaults of the option `templateLimits`. */
+export const TEMPLATE_LIMITS: TemplateLimits = {
+  size: MAX_TEMPLATE_SIZE,
+  steps: MAX_TEMPLATE_STEPS,
+  length: MAX_TEMPLATE_LENGTH,
+  range: MAX_TEMPLATE_RANGE,
+};

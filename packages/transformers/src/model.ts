@@ -11,7 +11,14 @@ import {
 import type { EngineOptions } from '@q/generate';
 import { SafetensorsWriter, storedTensors, type WriteProgress } from '@q/loader';
 import { bufferBytes, stateBytesPerToken, type Model, type ModelConfig } from '@q/models';
-import { weightBytes, weightTensors, type Backend, type FloatDType, type ParameterSlot } from '@q/tensor';
+import {
+  weightBytes,
+  weightFootprint,
+  weightLabel,
+  type Backend,
+  type FloatDType,
+  type ParameterSlot,
+} from '@q/tensor';
 import { forwardBatch, type ForwardInput, type ModelOutput } from './forward.js';
 import { isTokenizerFile, tokenizerFiles } from './saved-files.js';
 import type { Tokenizer } from './tokenizer/tokenizer.js';
@@ -115,7 +122,7 @@ export class PretrainedModel<M extends Model = Model> implements AsyncDisposable
     const parameters = slots.reduce((sum, slot) => {
       if (slot.kind === 'tensor') return sum + slot.current().bytes;
       if (slot.tiedTo !== undefined) return sum;
-      return sum + weightTensors(slot.current())[0].bytes;
+      return sum + weightFootprint(slot.current());
     }, 0);
     return parameters + (returnBuffers ? bufferBytes(model) : 0);
   }
@@ -132,7 +139,7 @@ export class PretrainedModel<M extends Model = Model> implements AsyncDisposable
       if (slot.kind === 'tensor') bytes.other = (bytes.other ?? 0) + slot.current().bytes;
       else {
         const weight = slot.current();
-        const format = weight.kind === 'bnb4' ? weight.quantType : weight.kind;
+        const format = weightLabel(weight);
         linears[format] = (linears[format] ?? 0) + 1;
         if (!shared) bytes[format] = (bytes[format] ?? 0) + weightBytes(weight);
       }

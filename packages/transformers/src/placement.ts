@@ -1,11 +1,4 @@
-import {
-  assertInteger,
-  ConfigError,
-  describeValue,
-  UnsupportedError,
-  type BitsAndBytesConfig,
-  type QuantizationConfig,
-} from '@q/config';
+import { assertInteger, ConfigError, describeValue, UnsupportedError } from '@q/config';
 import {
   deviceFinder,
   isStrategy,
@@ -20,6 +13,7 @@ import {
   type PlanRequest,
   type Wiring,
 } from '@q/device-map';
+import { plannedQuantization } from '@q/loader';
 import {
   buildModel,
   elementsPerToken,
@@ -134,12 +128,6 @@ export async function planConfig(
 }
 
 const names = { f32: 'float32', f16: 'float16', bf16: 'bfloat16' } as const satisfies Record<FloatDType, string>;
-
-function plannedQuantization(config: QuantizationConfig | undefined): PlanRequest['quantization'] {
-  if (!config) return undefined;
-  const { loadIn8bit, llmInt8SkipModules, llmInt8EnableFp32CpuOffload } = config as BitsAndBytesConfig;
-  return { bits: loadIn8bit ? 8 : 4, skipModules: llmInt8SkipModules, cpuOffload: llmInt8EnableFp32CpuOffload };
-}
 
 /** Free memory of this machine's devices. @throws ConfigError that says why there is none */
 async function devicesHere(): Promise<DeviceReport> {

@@ -1,5 +1,7 @@
 import { BitsAndBytesConfig, ConfigError, UnsupportedError } from '@q/config';
-import { parseModelConfig, type ModelConfig } from '@q/models';
+import { planQuantization } from '@q/device-map';
+import { plannedQuantization, quantizerFor } from '@q/loader';
+import { architectureOf, buildModel, parameterSlots, parseModelConfig, planTree, type ModelConfig } from '@q/models';
 import { describe, expect, test, vi } from 'vitest';
 import type * as device from './device.js';
 import { planFor } from './planning.js';
@@ -130,5 +132,43 @@ describe('planFor', () => {
     );
     freeMemory.mockResolvedValue([['cpu', 1e9]]);
     expect((await planFor(parse())).deviceMap).toEqual({ '': 'cpu' });
+  });
+});
+
+describe('planner and loader', () => {
+  test.each([
+    ['the list of the model', { loadIn4bit: true }, {}],
+    ['the list of a tied model', { loadIn8bit: true }, { tie_word_embeddings: true }],
+    ['no module at all', { loadIn8bit: true, llmInt8SkipModules: [] }, {}],
+    [
+      'names and patterns',
+      { loadIn4bit: true, llmInt8SkipModules: ['k_proj', 'model.layers.[01]\\.mlp', 'nothing'] },
+      {},
+    ],
+  ])('keep the same modules dense: %s', (_, options, changes) => {
+    const config = parse(changes);
+    const bnb = new BitsAndBytesConfig(options);
+    const { tied, keepDense } = architectureOf(config.modelType);
+    const quantizer = quantizerFor(bnb, keepDense);
+    const slots = parameterSlots(buildModel(config, 'causalLM'), config.tieWordEmbeddings ? tied : {});
+    const quantized = slots.filter((slot) => slot.kind === 'linear' && slot.tiedTo === undefined && quantizer(slot));
+    const { converted } = planQuantization(planTree(config), plannedQuantization(bnb)!);
+    expect(converted).toEqual(quantized.map(({ name }) => name.replace(/\.weight$/, '')));
+    expect(converted.length).toBeGreaterThan(0);
+  });
+
+  test('count a value as the format says', () => {
+    const planned = (options: object) => plannedQuantization(new BitsAndBytesConfig(options));
+    expect(planned({ loadIn4bit: true, llmInt8SkipModules: ['a'] })).toEqual({
+      bits: 4,
+      skipModules: ['a'],
+      cpuOffload: false,
+    });
+    expect(planned({ loadIn8bit: true, llmInt8EnableFp32CpuOffload: true })).toEqual({
+      bits: 8,
+      skipModules: null,
+      cpuOffload: true,
+    });
+    expect(planned({})).toBeUndefined();
   });
 });

@@ -1,11 +1,5 @@
-import {
-  BitsAndBytesConfig,
-  ConfigError,
-  describeValue,
-  UnsupportedError,
-  type BitsAndBytesOptions,
-  type QuantizationConfig,
-} from '@q/config';
+import { BitsAndBytesConfig, ConfigError, describeValue, methodNotLoadable, type QuantizationConfig } from '@q/config';
+import { formatAsked, plannedQuantization } from '@q/loader';
 import type { ModelConfig } from '@q/models';
 
 export interface QuantizationOptions {
@@ -29,7 +23,8 @@ export interface QuantizationDecision {
 /**
  * What the options and the checkpoint say together; loader and planner both ask. A checkpoint that is quantized already
  * stays as it is: options that say the same change nothing, as in Python, and settings of how to compute are applied.
- * @throws ConfigError when options contradict each other or the checkpoint; UnsupportedError for GPTQ.
+ * @throws ConfigError when options contradict each other or the checkpoint; UnsupportedError for methods whose
+ *   weights are not loaded.
  */
 export function quantizationFor(
   config: ModelConfig,
@@ -37,18 +32,24 @@ export function quantizationFor(
   op = 'fromPretrained',
 ): QuantizationDecision {
   checkOptions(op, { loadIn8bit, loadIn4bit, quantizationConfig });
-  if (quantizationConfig && (loadIn8bit || loadIn4bit)) {
+  const flags = flagged({ loadIn8bit, loadIn4bit });
+  if (quantizationConfig && flags) {
     throw new ConfigError(op, 'quantizationConfig is given beside loadIn8bit or loadIn4bit', {
       fix: 'say all in quantizationConfig',
     });
   }
-  const flags = { ...(loadIn8bit && { loadIn8bit }), ...(loadIn4bit && { loadIn4bit }) };
-  const wanted = quantizationConfig ?? (loadIn8bit || loadIn4bit ? new BitsAndBytesConfig(flags) : undefined);
-  for (const given of [config.quantizationConfig, wanted]) refuseGptq(given ?? undefined, op);
-  const stored = (config.quantizationConfig ?? undefined) as BitsAndBytesConfig | undefined;
+  const wanted = quantizationConfig ?? flags;
+  for (const given of [config.quantizationConfig, wanted]) refuseUnloadable(given ?? undefined, op);
+  const stored = config.quantizationConfig ?? undefined;
   if (!stored) return { wanted, warnings: [] };
   if (!wanted) return { stored, warnings: [] };
-  return withSettings(stored, wanted as BitsAndBytesConfig, op);
+  return withSettings(stored, wanted, op);
+}
+
+/** The config of flags, which fill in for one; undefined when none is set. */
+function flagged(flags: { loadIn8bit: boolean; loadIn4bit: boolean }): QuantizationConfig | undefined {
+  const set = Object.fromEntries(Object.entries(flags).filter(([, on]) => on));
+  return Object.keys(set).length > 0 ? new BitsAndBytesConfig(set) : undefined;
 }
 
 /** @throws ConfigError for options that are of another kind */
@@ -65,49 +66,26 @@ function checkOptions(op: string, { quantizationConfig, ...flags }: Quantization
   });
 }
 
-function refuseGptq(config: QuantizationConfig | undefined, op: string): void {
-  if (config === undefined || config.quantMethod === 'bitsandbytes') return;
-  throw new UnsupportedError(op, 'weights quantized by GPTQ cannot be loaded yet', {
-    why: 'Q reads dense and bitsandbytes (nf4, fp4, LLM.int8) weights',
-    fix: 'use the unquantized checkpoint (loadIn4bit and loadIn8bit quantize it while loading), or one that bitsandbytes quantized',
-  });
+/** @throws UnsupportedError for a config that quantizes, in a format that weights are not loaded in */
+function refuseUnloadable(config: QuantizationConfig | undefined, op: string): void {
+  if (config?.isQuantizable && !formatAsked(config)) throw methodNotLoadable(op, config.quantMethod);
 }
 
-/** Settings of how to compute, which a quantized checkpoint can have anew. */
-const APPLICABLE = ['bnb4bitComputeDtype', 'llmInt8Threshold', 'llmInt8EnableFp32CpuOffload'] as const;
-
-/** What is settled by how the weights were quantized. */
-const SETTLED = [
-  'bnb4bitQuantType',
-  'bnb4bitUseDoubleQuant',
-  'bnb4bitQuantStorage',
-  'llmInt8SkipModules',
-  'llmInt8HasFp16Weight',
-] as const;
-
-const bitsOf = ({ loadIn8bit, loadIn4bit }: BitsAndBytesConfig): 4 | 8 | undefined =>
-  loadIn8bit ? 8 : loadIn4bit ? 4 : undefined;
-
 /** A quantized checkpoint beside what the caller has said about quantization; what nobody set says nothing. */
-function withSettings(stored: BitsAndBytesConfig, wanted: BitsAndBytesConfig, op: string): QuantizationDecision {
+function withSettings(stored: QuantizationConfig, wanted: QuantizationConfig, op: string): QuantizationDecision {
   const method = stored.quantizationMethod();
-  const said = (option: keyof BitsAndBytesOptions) =>
-    wanted.sourceOf(option) !== 'default' && JSON.stringify(wanted[option]) !== JSON.stringify(stored[option]);
-  const [bits, storedBits] = [bitsOf(wanted), bitsOf(stored)];
-  const other = SETTLED.filter(said);
-  const isOther = bits !== undefined && bits !== storedBits;
-  if (isOther || other.length > 0) {
-    const asked = isOther ? `${bits} bit` : other.map((name) => `${name} ${JSON.stringify(wanted[name])}`).join(', ');
+  const format = formatAsked(stored);
+  const asked = formatAsked(wanted);
+  const { config, applied, settled } = format?.compare(stored, wanted) ?? { config: stored, applied: [], settled: [] };
+  const isOther = asked !== undefined && asked !== format;
+  if (isOther || settled.length > 0)
     throw new ConfigError(op, `the checkpoint is quantized already, with ${method}`, {
-      asked,
+      asked: isOther ? `${plannedQuantization(wanted)!.bits} bit` : settled.join(', '),
       fix: 'load it as it is, or start from the unquantized checkpoint',
     });
-  }
-  const applied = APPLICABLE.filter(said);
-  const changes = Object.fromEntries(applied.map((name) => [name, wanted[name]]));
   const taken = applied.length > 0 ? `, with ${applied.join(' and ')} as given` : '';
   return {
-    stored: applied.length > 0 ? stored.with(changes) : stored,
+    stored: config,
     warnings: [`the checkpoint is quantized already (${method}): it is loaded as it is${taken}`],
   };
 }

@@ -1,11 +1,10 @@
 // config.json beside the tensors: what the tensors say wins.
-import { checkJsonBounds, QError, WEIGHT_FORMAT_KEYS, type QuantizationConfig } from '@q/config';
+import { checkJsonBounds, pythonJson, QError, WEIGHT_FORMAT_KEYS, type QuantizationConfig } from '@q/config';
 import {
   loadDummy,
   loadParameters,
   openCheckpoint,
   parsePythonJson,
-  pythonJson,
   quantizerFor,
   surveyWeights,
   type Checkpoint,
@@ -86,7 +85,7 @@ export async function openWeights(
     if (unread && survey.quantization) throw unread;
     if (unread)
       warnings.push(`no weight is quantized: the model counts as dense, although config.json says: ${unread.message}`);
-    warnings.push(...survey.warnings);
+    for (const line of survey.warnings) warnings.push(line);
     const config = configOfWeights(stated, survey, ignoreConfigKeys);
     const dtype = storedDType(config, config.dtype === null ? dtypeOfTensors(checkpoint, slots, survey) : undefined);
     return { checkpoint, survey, config, dtype, [Symbol.asyncDispose]: () => checkpoint.close() };

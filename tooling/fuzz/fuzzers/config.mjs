@@ -8,7 +8,7 @@ import {
   planFor,
 } from '../../../packages/transformers/dist/index.js';
 import { llamaConfig, writeFiles } from '../files.mjs';
-import { mutateJsonFile } from '../mutate.mjs';
+import { enlargeJson, jsonText, mutateJsonFile } from '../mutate.mjs';
 
 const bnb = {
   quant_method: 'bitsandbytes',
@@ -39,7 +39,11 @@ export default {
   deadlineMs: 20_000,
   good: () => [{ 'config.json': Buffer.from(JSON.stringify(llamaConfig)) }],
 
-  make: (random) => ({ 'config.json': mutateJsonFile(random, random.pick(seeds)) }),
+  make: (random) => ({
+    'config.json': random.chance(0.8)
+      ? mutateJsonFile(random, random.pick(seeds))
+      : Buffer.from(jsonText(enlargeJson(random, random.pick(seeds)))),
+  }),
 
   async run(files, folder) {
     writeFiles(folder, files);

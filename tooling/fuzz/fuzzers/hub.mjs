@@ -63,7 +63,7 @@ const acts = ['mute', 'reset', 'cut', 'endless', 'drip', 'short', 'long'];
 
 /** What goes wrong: for each kind of request a change, from its n-th time on. */
 function scenario(random) {
-  const plan = {};
+  const plan = random.chance(0.1) ? { patienceMs: random.int(1, 100) } : {};
   const count = random.pick([1, 1, 2, 3]);
   for (let i = 0; i < count; i++) {
     const kind = random.pick(['info', 'tree', 'file', 'file']);
@@ -136,6 +136,17 @@ function wronged(response, body, good, { status = 200, header, act, body: other 
   return undefined;
 }
 
+/** What is waited for is the same in milliseconds as in seconds. */
+const hubLimits = {
+  metadataTimeoutMs: 60,
+  metadataTotalMs: 150,
+  downloadTimeoutMs: 60,
+  maxRetries: 2,
+  backoffMs: 2,
+  maxBackoffMs: 4,
+  lockPollMs: 5,
+};
+
 /** Nothing may be written outside the cache, and no answer may bring the token into a file. */
 function checkCache(folder) {
   const names = readdirSync(folder, { recursive: true }).map(String);
@@ -147,7 +158,7 @@ function checkCache(folder) {
 
 export default {
   deadlineMs: 8000,
-  batch: 60,
+  batch: 250,
   async setup(folder) {
     const state = { folder, plan: {}, seen: {}, timers: [] };
     const server = createServer((request, response) => {
@@ -174,8 +185,10 @@ export default {
     writeFiles(folder, { 'scenario.json': JSON.stringify(plan) });
     Object.assign(shared, { plan, seen: {}, timers: [], leaked: undefined });
     // A good hub may be slow; with a bad one the caller loses patience.
-    const signal = AbortSignal.timeout(Object.keys(plan).length === 0 ? 20_000 : 800);
-    const download = modelFolder(id, { cacheDir: join(folder, 'cache'), token, signal });
+    const isGood = Object.keys(plan).length === 0;
+    const signal = AbortSignal.timeout(isGood ? 20_000 : (plan.patienceMs ?? 800));
+    const limits = isGood ? {} : hubLimits;
+    const download = modelFolder(id, { cacheDir: join(folder, 'cache'), token, signal, hubLimits: limits });
     const [{ reason }] = await Promise.allSettled([download]);
     shared.timers.forEach(clearInterval);
     for (const server of servers) server.closeAllConnections();

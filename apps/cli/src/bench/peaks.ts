@@ -52,7 +52,7 @@ const [rows, width] = [4096, 8192];
 async function denseFlops(backend: Backend, dtype: FloatDType): Promise<number> {
   const x = random(backend, [rows, width], dtype);
   const values = random(backend, [width, width], dtype);
-  const once = () => tensor.linear(x, [{ weight: { kind: 'dense', shape: [width, width], values } }]).dispose();
+  const once = () => tensor.linear(x, [{ weight: tensor.denseWeight(values) }]).dispose();
   const ms = await bestMs(backend, once, 4);
   x.dispose();
   values.dispose();

@@ -1,4 +1,10 @@
-import { AutoModelForCausalLM, ConfigError, type CausalModel, type GenerationStats } from '@q/transformers';
+import {
+  AutoModelForCausalLM,
+  ConfigError,
+  describeQuantization,
+  type CausalModel,
+  type GenerationStats,
+} from '@q/transformers';
 import { Option, type Command } from 'commander';
 import { withLoopDelay, type LoopDelay } from '../bench/delay.js';
 import { machine } from '../bench/machine.js';
@@ -163,7 +169,8 @@ function figures(
 /** The peak that prefill is compared with: 8-bit products where the CPU has them, else that of the activations. */
 function arithmeticOf(model: CausalModel, { opsPerSecond }: Peaks): string {
   if (model.backend.device.type === 'cuda') return model.dtype;
-  return quantizationName(model) === 'int8' && 'vnni' in opsPerSecond ? 'vnni' : 'f32';
+  const { integerProducts = false } = describeQuantization(model.quantizationConfig) ?? {};
+  return integerProducts && 'vnni' in opsPerSecond ? 'vnni' : 'f32';
 }
 
 /**

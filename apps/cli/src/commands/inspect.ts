@@ -86,4 +86,4 @@ function kindsOf({ modules }: CheckpointReport): (Module & { modules: number })[
 }
 
 const formatsOf = (entries: Module['entries']): string =>
-  [...new Set(entries.map(({ format, dtype }) => (format === 'dense' ? String(dtype) : format)))].join(', ');
+  [...new Set(entries.map(({ storedAs }) => storedAs))].join(', ');

@@ -6,6 +6,7 @@ import {
   parseModelConfig,
   PlacementError,
   planFor,
+  plannedQuantization,
   planPlacement,
   PlanRefusedError,
   renderBars,
@@ -106,7 +107,7 @@ function inFlags(error: unknown): unknown {
 }
 
 async function planOf(model: string, flags: PlanFlags, signal: AbortSignal): Promise<Plan> {
-  const quantization = plannedQuantization(flags);
+  const quantization = quantizationWanted(flags);
   const options: PlanOptions = {
     deviceMap: mapOf(flags.deviceMap),
     maxMemory: flags.maxMemory === undefined ? undefined : budgetsOf(flags.maxMemory),
@@ -130,7 +131,7 @@ async function planOf(model: string, flags: PlanFlags, signal: AbortSignal): Pro
   return planFor(model, { ...options, revision, localFilesOnly, ignoreConfigKeys, signal });
 }
 
-function plannedQuantization(flags: PlanFlags): BitsAndBytesConfig | undefined {
+function quantizationWanted(flags: PlanFlags): BitsAndBytesConfig | undefined {
   const quantization = quantizationOf({ ...flags, device: 'cpu' });
   if (flags.skipModules === undefined) return quantization;
   if (!quantization)
@@ -175,10 +176,7 @@ function planTreeOf(
     quantizedOffload,
     wiring,
     dtype: torchDtype ?? null,
-    quantization: quantization && {
-      bits: quantization.loadIn8bit ? 8 : 4,
-      skipModules: quantization.llmInt8SkipModules,
-    },
+    quantization: plannedQuantization(quantization),
   });
 }
 

@@ -3,9 +3,10 @@ import type { ModuleTree, Tree } from '../tree.js';
 import { readTree } from '../tree.js';
 import { type DeviceMapInput, isOffload, mapPairs } from '../types.js';
 
-/** What the planner has to know of a bitsandbytes quantization. */
+/** What the planner has to know of a quantization. */
 export interface Quantization {
-  bits: 8 | 4;
+  /** Bits that a value takes, scales aside: 4, 8. */
+  bits: number;
   /** `llm_int8_skip_modules`: replaces the modules that are kept by default. */
   skipModules?: readonly string[] | null;
   /** `llm_int8_enable_fp32_cpu_offload`. Default false. */
@@ -29,13 +30,14 @@ const linearClasses: ReadonlySet<string> = new Set(['Linear', 'Conv1D']);
 const unique = (names: readonly string[]): string[] => [...new Set(names)];
 
 /**
- * Modules that stay as they are: those the config names, or else what is tied, the last parameter and the output
- * embeddings; then those kept in float32, then (with `cpuOffload`) those that a custom map puts on cpu or disk.
+ * Modules that stay as they are: those the config names, or else what is tied and those that the tree keeps dense
+ * (without such a list the last parameter and the output embeddings, as in Python); then those kept in float32, then
+ * (with `cpuOffload`) those that a custom map puts on cpu or disk.
  */
 const keptModules = (tree: Tree, quantization: Quantization, deviceMap: DeviceMapInput | null): string[] => {
   const { skipModules, cpuOffload = false } = quantization;
-  const last = [...tree.parameters.keys()].at(-1);
-  const byDefault = [...tree.tiedWeights.keys(), ...tree.tiedWeights.values(), last, tree.outputEmbeddings]
+  const kept = tree.keepDense ?? [[...tree.parameters.keys()].at(-1), tree.outputEmbeddings];
+  const byDefault = [...tree.tiedWeights.keys(), ...tree.tiedWeights.values(), ...kept]
     .filter((name) => typeof name === 'string')
     .map((name) => name.replace(/\.weight$/, ''));
   const offloaded =

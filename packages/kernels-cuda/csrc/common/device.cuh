@@ -60,6 +60,18 @@ struct Max {
   __device__ __forceinline__ static float apply(float a, float b) { return fmaxf(a, b); }
 };
 
+/// max(a, |b|) for a that is not negative; NaN where one of them is, which fmaxf would hide. The bits of such numbers
+/// order as the numbers do, with NaN above infinity.
+__device__ __forceinline__ float max_abs(float a, float b) {
+  return __uint_as_float(max(__float_as_uint(a), __float_as_uint(b) & 0x7fffffffu));
+}
+
+/// The largest magnitude, and NaN where there is one.
+struct MaxAbs {
+  static constexpr float identity = 0.f;
+  __device__ __forceinline__ static float apply(float a, float b) { return max_abs(a, b); }
+};
+
 template <class Op>
 __device__ __forceinline__ float warp_reduce(float x) {
 #pragma unroll

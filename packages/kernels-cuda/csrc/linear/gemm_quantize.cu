@@ -126,7 +126,7 @@ __global__ void __launch_bounds__(256) quantize_rows_kernel(const T* x, int64_t 
   float largest = 0.f;
   auto see = [&](float v) {
     const float a = fabsf(v);
-    if (!(threshold > 0.f && a >= threshold)) largest = fmaxf(largest, a);
+    if (!(threshold > 0.f && a >= threshold)) largest = max_abs(largest, a);
   };
   if (vectors) {
     for (int64_t i = threadIdx.x * 8; i < k; i += 2048) {
@@ -138,7 +138,7 @@ __global__ void __launch_bounds__(256) quantize_rows_kernel(const T* x, int64_t 
   } else {
     for (int64_t i = threadIdx.x; i < k; i += 256) see(to_float(from[i]));
   }
-  largest = fmaxf(0.f, block_reduce<Max>(largest, shared));
+  largest = block_reduce<MaxAbs>(largest, shared);
   if (threadIdx.x == 0) scales[row] = largest;
   const float scale = largest > 0.f ? 127.f / largest : 0.f;
   auto quantize = [&](float v, int64_t i) -> int {

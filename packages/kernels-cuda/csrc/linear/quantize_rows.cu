@@ -1,7 +1,7 @@
 // quantize_rows: x [rows, k] to int8 by the row's absmax for LLM.int8, outliers set aside; int8 products of few rows
 // that row8.cuh does not take
-// maths   absmax over |x| < threshold (threshold 0: over all); code = round(x * (127 / absmax)), 0 for outliers; a row
-//         looks at itself only
+// maths   absmax over |x| < threshold (threshold 0: over all), NaN where one is; code = round(x * (127 / absmax)), 0
+//         for outliers; a row looks at itself only
 // floor   3 bytes an element: 16 x 4096 0.2 MB, so launch latency (about 3 us, under the product's first weight loads)
 // launch  a block of 512 threads a row, 8 values a thread and step; outliers are listed in order of k, cut at every
 //         kOutlierSlice
@@ -47,7 +47,7 @@ __global__ void __launch_bounds__(kThreads) quantize_rows_kernel(const T* x, int
   pdl_begin();
   const int64_t row = blockIdx.x;
   x += row * k;
-  const float limit = threshold > 0.f ? threshold : INFINITY;
+  const auto is_outlier = [&](float value) { return threshold > 0.f && fabsf(value) >= threshold; };
   float absmax = 0.f;
   bool any = false;
   float v[V];  // a row of one step is loaded once
@@ -55,12 +55,14 @@ __global__ void __launch_bounds__(kThreads) quantize_rows_kernel(const T* x, int
     load(v, x + i);
 #pragma unroll
     for (int j = 0; j < V; ++j) {
-      if (fabsf(v[j]) < limit) absmax = fmaxf(absmax, fabsf(v[j]));
-      any |= fabsf(v[j]) >= limit;
+      if (is_outlier(v[j]))
+        any = true;
+      else
+        absmax = max_abs(absmax, v[j]);
     }
   }
-  absmax = block_reduce<Max>(absmax, reduce);
-  any = __syncthreads_or(any) && threshold > 0.f;
+  absmax = block_reduce<MaxAbs>(absmax, reduce);
+  any = __syncthreads_or(any);
   if (threadIdx.x == 0) lists.scales[row] = absmax;
   const float scale = fast_divide(127.f, absmax);
   int* starts = lists.starts + row * (lists.slices + 1);
@@ -73,7 +75,7 @@ __global__ void __launch_bounds__(kThreads) quantize_rows_kernel(const T* x, int
       Pack<int8_t, V> codes;
 #pragma unroll
       for (int j = 0; j < V; ++j) {
-        const bool outlier = fabsf(v[j]) >= limit;
+        const bool outlier = is_outlier(v[j]);
         codes.v[j] = outlier ? 0 : static_cast<int8_t>(__float2int_rn(v[j] * scale));
         count += outlier;
       }
@@ -89,7 +91,7 @@ __global__ void __launch_bounds__(kThreads) quantize_rows_kernel(const T* x, int
     if (!any || count == 0) continue;
 #pragma unroll
     for (int j = 0; j < V; ++j) {
-      if (fabsf(v[j]) < limit) continue;
+      if (!is_outlier(v[j])) continue;
       lists.columns[row * k + at] = static_cast<int>(i + j);
       lists.values[row * k + at] = v[j];
       ++at;

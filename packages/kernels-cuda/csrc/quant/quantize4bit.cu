@@ -72,9 +72,10 @@ __global__ void __launch_bounds__(kThreads) quantize4bit(const T* x, uint8_t* co
   for (int64_t i = begin + member * kValues; i < end; i += team * kValues) {
     load_some(v, x, i, end, whole);
 #pragma unroll
-    for (int j = 0; j < kValues; ++j) most = flushed_max_abs(most, v[j]);
+    for (int j = 0; j < kValues; ++j) most = max_abs(most, v[j]);
   }
-  for (int o = team / 2; o > 0; o >>= 1) most = fmaxf(most, __shfl_xor_sync(0xffffffffu, most, o));
+  for (int o = team / 2; o > 0; o >>= 1) most = max_abs(most, __shfl_xor_sync(0xffffffffu, most, o));
+  most = flushed(most);
   if (begin >= count) return;
   if (member == 0) absmax[block] = most;
   const float inverse = fast_reciprocal(most);

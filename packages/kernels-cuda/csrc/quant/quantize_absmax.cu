@@ -85,8 +85,8 @@ __global__ void __launch_bounds__(kThreads)
   const int64_t begin = static_cast<int64_t>(blockIdx.x) * block_size, end = min(begin + block_size, count);
   const float shift = *offset;
   float most = 0.f;
-  for (int64_t i = begin + threadIdx.x; i < end; i += kThreads) most = flushed_max_abs(most, __fsub_rn(x[i], shift));
-  most = block_reduce<Max>(most, reduce);
+  for (int64_t i = begin + threadIdx.x; i < end; i += kThreads) most = max_abs(most, __fsub_rn(x[i], shift));
+  most = flushed(block_reduce<MaxAbs>(most, reduce));
   __syncthreads();
   if (threadIdx.x == 0) absmax[blockIdx.x] = most;
   const float inverse = fast_reciprocal(most);

@@ -21,11 +21,7 @@ __device__ __forceinline__ float flushed_multiply(float a, float b) {
   asm("mul.rn.ftz.f32 %0, %1, %2;" : "=f"(y) : "f"(a), "f"(b));
   return y;
 }
-/// max(a, |b|), subnormal numbers flushed to zero.
-__device__ __forceinline__ float flushed_max_abs(float a, float b) {
-  float y;
-  asm("max.ftz.f32 %0, %1, %2;" : "=f"(y) : "f"(a), "f"(fabsf(b)));
-  return y;
-}
+/// A subnormal number as zero.
+__device__ __forceinline__ float flushed(float x) { return flushed_multiply(x, 1.f); }
 
 }  // namespace q::cuda

@@ -1,7 +1,7 @@
 // The one way out: every request to a hub goes through here, those of @huggingface/hub too.
 import { QError } from '@q/config';
 import { HubFailure, networkFailure } from './failure.js';
-import type { HubLimits } from './limits.js';
+import type { HubLimits } from '../limits.js';
 import type { Patience } from './patience.js';
 import { Watch } from './watch.js';
 

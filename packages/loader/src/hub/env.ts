@@ -3,7 +3,7 @@ import { readFile } from 'node:fs/promises';
 import { homedir } from 'node:os';
 import { join, resolve } from 'node:path';
 import { fileError } from '../safetensors/file.js';
-import { hubLimits } from './limits.js';
+import { hubLimits } from '../limits.js';
 
 export interface HubEnvironment {
   /**

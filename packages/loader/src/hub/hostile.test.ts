@@ -5,7 +5,7 @@ import { gzipSync } from 'node:zlib';
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 import { CheckpointError, ConfigError } from '@q/config';
 import { temporary } from '../testing.js';
-import type { HubLimits } from './limits.js';
+import type { HubLimits } from '../limits.js';
 import { resolveModelFolder, type ResolveModelOptions } from './resolve.js';
 import { commit, entriesOf, fakeHub, sendFile, sendJson, serve, sha256, weights, type TestServer } from './testing.js';
 

@@ -1,12 +1,10 @@
 // Names come from the server: only plain relative ones are joined to the cache.
 import { CheckpointError } from '@q/config';
+import { maxNameBytes } from '../limits.js';
 
 const op = 'hub';
 // Names that Windows gives to devices, with any ending.
 const reserved = /^(con|prn|aux|nul|com\d|lpt\d)(\.|$)/i;
-/** Longest name of a file on common file systems. */
-const maxNameBytes = 255;
-
 /** Throws for a path that leaves the repository on any system; a list that has one is not believed in anything. */
 export function checkListedPath(path: string, id: string): void {
   const parts = path.split('/');

@@ -1,5 +1,5 @@
 import { HubFailure } from './failure.js';
-import type { HubLimits } from './limits.js';
+import type { HubLimits } from '../limits.js';
 import { pause } from './watch.js';
 
 /** Counts the retries of one piece of work, and pauses before each. */

@@ -20,7 +20,8 @@ import { hubEnvironment, hubToken, type ProxySettings } from './env.js';
 import { hubError, type ErrorPlace } from './errors.js';
 import { HubFailure, mayUseCache } from './failure.js';
 import { missingOf, modelFileSets, type Missing, type ModelFiles } from './file-sets.js';
-import { hubLimits, limitsWith, type HubLimits } from './limits.js';
+import { limitsWith } from './limits-with.js';
+import { hubLimits, type HubLimits } from '../limits.js';
 import { proxiedFetch, proxyFor } from './proxy.js';
 
 export interface ResolveModelOptions {

@@ -2,36 +2,40 @@ import { dtypes, type DType } from '@q/tensor';
 
 /**
  * Element types of the safetensors format in the library's own order (the order of its `Dtype` enum, which is also
- * the order by which it sorts tensors on disk, last first), with their width in bits.
+ * the order by which it sorts tensors on disk, last first), with the bits of those that Q does not compute with.
  */
-const widths = [
-  ['BOOL', 8],
+const types: readonly (readonly [name: string, bits?: number])[] = [
+  ['BOOL'],
   ['F4', 4],
   ['F6_E2M3', 6],
   ['F6_E3M2', 6],
-  ['U8', 8],
-  ['I8', 8],
+  ['U8'],
+  ['I8'],
   ['F8_E5M2', 8],
   ['F8_E4M3', 8],
   ['F8_E8M0', 8],
   ['I16', 16],
   ['U16', 16],
-  ['F16', 16],
-  ['BF16', 16],
-  ['I32', 32],
+  ['F16'],
+  ['BF16'],
+  ['I32'],
   ['U32', 32],
-  ['F32', 32],
+  ['F32'],
   ['C64', 64],
   ['F64', 64],
-  ['I64', 64],
+  ['I64'],
   ['U64', 64],
-] as const;
+];
 
 const byStoredName = new Map<string, DType>(
   (Object.keys(dtypes) as DType[]).map((dtype) => [dtypes[dtype].safetensors, dtype]),
 );
-const info = new Map<string, { bits: number; rank: number; dtype: DType | undefined }>(
-  widths.map(([name, bits], rank) => [name, { bits, rank, dtype: byStoredName.get(name) }]),
+const info = new Map(
+  types.map(([name, width], rank) => {
+    const dtype = byStoredName.get(name);
+    const bits = dtype ? 8 * dtypes[dtype].bytes : width!;
+    return [name, { bits, rank, dtype }] as const;
+  }),
 );
 
 /**

@@ -1,4 +1,4 @@
-import { ConfigError } from '@q/config';
+import { compareCodePoints, ConfigError } from '@q/config';
 import { dtypeBytes, dtypes, type DType } from '@q/tensor';
 import { maxHeaderBytes } from '../limits.js';
 import { storedRank } from './dtypes.js';
@@ -20,13 +20,13 @@ export interface PlacedTensor extends TensorSpec {
   readonly end: number;
 }
 
-const compareNames = (a: string, b: string) => Buffer.compare(Buffer.from(a), Buffer.from(b));
-
 /**
  * Tensors as the safetensors library orders them: by dtype, wide ones first, then by name. Offsets follow from that.
  */
 export function placeTensors(specs: readonly TensorSpec[]): PlacedTensor[] {
-  const sorted = [...specs].sort((a, b) => storedRank(b.dtype) - storedRank(a.dtype) || compareNames(a.name, b.name));
+  const sorted = [...specs].sort(
+    (a, b) => storedRank(b.dtype) - storedRank(a.dtype) || compareCodePoints(a.name, b.name),
+  );
   let at = 0;
   return sorted.map(({ name, dtype, shape }) => {
     const begin = at;

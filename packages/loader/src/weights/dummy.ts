@@ -1,5 +1,6 @@
 import {
   copy,
+  denseWeight,
   fill,
   fillRandom,
   type Backend,
@@ -35,10 +36,9 @@ export async function loadDummy(slots: readonly ParameterSlot[], options: DummyO
         const tensor = patterns.copyOf(slot.shape);
         slot.load(tensor);
         loaded.set(slot.name, tensor);
-      } else if (slot.tiedTo !== undefined)
-        slot.load({ kind: 'dense', shape: slot.shape, values: loaded.get(slot.tiedTo)! }, { shared: true });
+      } else if (slot.tiedTo !== undefined) slot.load(denseWeight(loaded.get(slot.tiedTo)!), { shared: true });
       else if (quantize) backend.scope(() => slot.load(quantize(patterns.of(slot.shape))));
-      else slot.load({ kind: 'dense', shape: slot.shape, values: patterns.copyOf(slot.shape).keep() });
+      else slot.load(denseWeight(patterns.copyOf(slot.shape).keep()));
       await backend.flush();
     }
   } finally {

@@ -2,7 +2,7 @@
 // say wins over what config.json says of them, and each such decision is a line for the user.
 import { CheckpointError, UnsupportedError } from '@q/config';
 import type { ParameterSlot } from '@q/tensor';
-import { bnbOwner } from '../bnb/names.js';
+import { helperOwner, isPacked, locateWeight } from '../formats/registry.js';
 import { countOf, listNames } from '../list-names.js';
 import { foreignFormat, type StoredTensorInfo } from './foreign-formats.js';
 import { choosePrefix, type NameMap } from './prefixes.js';
@@ -53,7 +53,10 @@ export function matchNames(request: MatchRequest): NameMatch {
   const stored = new Map<string, string>();
   const compare = new Map<string, string>();
   const warnings = [...prefixWarnings];
-  for (const { name } of slots) if (tensors.has(map(name))) stored.set(name, map(name));
+  for (const { name } of slots) {
+    const from = locateWeight(tensors, map(name)) ?? map(name);
+    if (tensors.has(from)) stored.set(name, from);
+  }
   for (const [target, source] of tiedTo) {
     if (stored.has(target) && stored.has(source)) compare.set(target, source);
     else if (stored.has(target)) {
@@ -71,7 +74,7 @@ export function matchNames(request: MatchRequest): NameMatch {
 /** Throws UnsupportedError when the layers are stored in a format of another library. */
 function refuseForeign({ tensors, slots, folder }: MatchRequest, map: NameMap): void {
   const layers = slots
-    .filter(({ name }) => name.endsWith('.weight'))
+    .filter(({ name }) => name.endsWith('.weight') && locateWeight(tensors, map(name)) === undefined)
     .map((slot) => ({ module: map(slot.name).slice(0, -'.weight'.length), slot }));
   const foreign = foreignFormat(tensors, layers);
   if (!foreign) return;
@@ -104,17 +107,11 @@ function missingError(
       folder,
       ...(promised && { promised: `the index says that ${promised[1]} has ${promised[0]}` }),
       why: 'config.json describes a model that has them',
-      has: listNames([...tensors.keys()].filter((name) => bnbOwner(name) === undefined)),
+      has: listNames([...tensors.keys()].filter((name) => helperOwner(name) === undefined)),
       fix: promised ? 'index and shards are not of the same save: fetch the checkpoint again' : undefined,
     },
   );
 }
-
-/** Whether helpers beside a tensor say that its own shape is that of packed codes. */
-const isPacked = (tensors: MatchRequest['tensors'], name: string): boolean =>
-  tensors.has(`${name}.quant_state.bitsandbytes__nf4`) ||
-  tensors.has(`${name}.quant_state.bitsandbytes__fp4`) ||
-  tensors.has(`${name}.absmax`);
 
 function checkShapes({ tensors, slots, folder }: MatchRequest, stored: ReadonlyMap<string, string>): void {
   const wrong = slots.flatMap(({ name, shape: wanted }) => {
@@ -145,7 +142,7 @@ function surplusWarnings(
 ): string[] {
   const used = new Set(stored.values());
   const surplus = [...tensors.keys()].filter(
-    (name) => !used.has(name) && !used.has(bnbOwner(name) ?? name) && !ignored.some((pattern) => pattern.test(name)),
+    (name) => !used.has(name) && !used.has(helperOwner(name) ?? name) && !ignored.some((pattern) => pattern.test(name)),
   );
   if (surplus.length === 0) return [];
   const layer = furtherLayer(used, surplus);
@@ -164,7 +161,7 @@ function blocksOf(names: Iterable<string>): Map<string, Set<string>> {
   const blocks = new Map<string, Set<string>>();
   for (const name of names) {
     const [, block, tail] = /^((?:[^.]+\.)*?\d+)\.(.+)$/.exec(name) ?? [];
-    if (block === undefined || bnbOwner(name) !== undefined) continue;
+    if (block === undefined || helperOwner(name) !== undefined) continue;
     const tails = blocks.get(block);
     if (tails) tails.add(tail);
     else blocks.set(block, new Set([tail]));

@@ -1,6 +1,7 @@
 // Checkpoints of the same model under other names: saved from the bare model (no `model.` in front), or from inside a
 // wrapper (`module.`, `_orig_mod.`, `language_model.`). Which it is follows from the tensors.
 import { CheckpointError } from '@q/config';
+import { maxPrefixes } from '../limits.js';
 
 /** From a parameter's name to the name under which it is stored. */
 export type NameMap = (parameter: string) => string;
@@ -11,9 +12,6 @@ interface Candidate {
   readonly map: NameMap;
   readonly missing: number;
 }
-
-/** More prefixes than this are not looked at: each costs a walk over the parameters. */
-const maxPrefixes = 16;
 
 const head = (name: string): string => name.slice(0, name.indexOf('.') + 1);
 

@@ -1,22 +1,6 @@
-import {
-  ConfigError,
-  skipRule,
-  UnsupportedError,
-  unmatchedLine,
-  type BitsAndBytesConfig,
-  type QuantizationConfig,
-} from '@q/config';
-import {
-  cast,
-  parseDType,
-  quantizeBnb4,
-  quantizeInt8,
-  type DType,
-  type LinearSlot,
-  type ParameterSlot,
-  type Tensor,
-  type Weight,
-} from '@q/tensor';
+import { ConfigError, skipRule, UnsupportedError, unmatchedLine, type QuantizationConfig } from '@q/config';
+import type { LinearSlot, ParameterSlot, Tensor, Weight } from '@q/tensor';
+import { formatAsked } from '../formats/registry.js';
 
 /** Turns the dense weight of a layer into the weight that is kept; undefined keeps it dense. */
 export type Quantizer = (slot: LinearSlot) => ((dense: Tensor) => Weight) | undefined;
@@ -24,21 +8,12 @@ export type Quantizer = (slot: LinearSlot) => ((dense: Tensor) => Weight) | unde
 /** Keeps every layer dense. */
 export const keepDense: Quantizer = () => undefined;
 
-/** Whether a module stays unquantized: `skipRule` for one module. */
-export const isSkipped = (module: string, skip: readonly string[]): boolean => skipRule(skip).skips(module);
-
 /** A line for the modules to skip that are no linear layers of the model; none when each is. */
 export function skipWarnings(config: QuantizationConfig | undefined, slots: readonly ParameterSlot[]): string[] {
-  const patterns = config?.quantMethod === 'bitsandbytes' ? (config as BitsAndBytesConfig).llmInt8SkipModules : null;
+  const patterns = config && formatAsked(config)?.skipped(config);
   const modules = slots.flatMap((slot) => (slot.kind === 'linear' ? [slot.module] : []));
   const line = unmatchedLine(skipRule(patterns ?? []).unmatched(modules));
   return line === undefined ? [] : [line];
-}
-
-/** LLM.int8 is defined on f16 weights: bitsandbytes rounds others first. */
-function quantizeThroughHalf(dense: Tensor, threshold: number): Weight {
-  const half = dense.dtype === 'f16' ? dense : cast(dense, 'f16');
-  return quantizeInt8(half, { threshold });
 }
 
 /**
@@ -47,27 +22,45 @@ function quantizeThroughHalf(dense: Tensor, threshold: number): Weight {
  * @throws ConfigError when the config quantizes nothing; UnsupportedError for a method that loading does not do.
  */
 export function quantizerFor(config: QuantizationConfig, keep: readonly string[]): Quantizer {
-  if (config.quantMethod !== 'bitsandbytes') {
-    throw new UnsupportedError('load', `quantizing with ${config.quantMethod} while loading is not supported`, {
-      fix: 'use a BitsAndBytesConfig, or load a checkpoint that is already quantized',
-    });
-  }
-  const bnb = config as BitsAndBytesConfig;
-  if (!bnb.loadIn4bit && !bnb.loadIn8bit)
+  if (!config.isQuantizable)
     throw new ConfigError('load', 'the quantization config asks for neither 4 nor 8 bits', {
       fix: 'set loadIn4bit or loadIn8bit',
     });
-  const rule = skipRule(bnb.llmInt8SkipModules ?? keep);
-  const quantize = bnb.loadIn8bit
-    ? (dense: Tensor) => quantizeThroughHalf(dense, bnb.llmInt8Threshold)
-    : (dense: Tensor) =>
-        quantizeBnb4(dense, {
-          quantType: bnb.bnb4bitQuantType,
-          doubleQuant: bnb.bnb4bitUseDoubleQuant,
-          computeDtype: computeDtypeOf(bnb),
-        });
+  const format = formatAsked(config);
+  if (!format)
+    throw new UnsupportedError('load', `quantizing with ${config.quantMethod} while loading is not supported`, {
+      fix: 'use a BitsAndBytesConfig, or load a checkpoint that is already quantized',
+    });
+  const rule = skipRule(keptDense(config, keep));
+  const quantize = format.quantizer(config);
   return (slot) => (rule.skips(slot.module) ? undefined : quantize);
 }
 
-/** The dtype in which 4-bit products are computed. */
-export const computeDtypeOf = (config: BitsAndBytesConfig): DType => parseDType(config.bnb4bitComputeDtype);
+/** The patterns of modules that a config keeps dense: those that it names, else those of the model. */
+export const keptDense = (config: QuantizationConfig, keep: readonly string[]): readonly string[] =>
+  formatAsked(config)?.skipped(config) ?? keep;
+
+/** What a planner has to know of a quantization: bits of a value, and the modules that stay dense. */
+export interface PlannedQuantization {
+  readonly bits: number;
+  /** Null: those of the model. */
+  readonly skipModules: readonly string[] | null;
+  /** Modules off the GPU stay dense. */
+  readonly cpuOffload: boolean;
+}
+
+/** The same quantization for a planner; undefined when the config quantizes nothing. */
+export function plannedQuantization(config: QuantizationConfig | undefined): PlannedQuantization | undefined {
+  const format = config && formatAsked(config);
+  return (
+    format && { bits: format.bits(config), skipModules: format.skipped(config), cpuOffload: format.cpuOffload(config) }
+  );
+}
+
+/** The quantization of a config for people, and whether its products take codes as integers. */
+export function describeQuantization(
+  config: QuantizationConfig | undefined,
+): { readonly name: string; readonly integerProducts: boolean } | undefined {
+  const format = config && formatAsked(config);
+  return format && { name: format.describe(config), integerProducts: format.integerProducts };
+}

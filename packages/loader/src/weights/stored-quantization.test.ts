@@ -1,6 +1,7 @@
 import { describe, expect, it } from 'vitest';
 import { BitsAndBytesConfig, CheckpointError, GPTQConfig } from '@q/config';
-import { decideQuantization, type StoredLayer } from './stored-quantization.js';
+import type { StoredLayer } from '../formats/format.js';
+import { decideQuantization } from './stored-quantization.js';
 
 const layers = (format: StoredLayer['format'], { nested = false, dense = ['head'] } = {}): StoredLayer[] =>
   ['a.up', 'a.down', 'b.up', 'head'].map((module) =>

@@ -1,19 +1,9 @@
 // How the weights of a checkpoint are quantized: what the tensors say, beside what quantization_config says.
-import { BitsAndBytesConfig, CheckpointError, type QuantizationConfig } from '@q/config';
+import { CheckpointError, skipRule, type QuantizationConfig } from '@q/config';
+import type { FormatConfig, StoredLayer } from '../formats/format.js';
+import { formatAsked, formatLabelled } from '../formats/registry.js';
 import { listNames, countOf } from '../list-names.js';
-import { isSkipped } from './quantize.js';
-
-type StoredFormat = 'nf4' | 'fp4' | 'int8';
-
-/** How one linear layer is stored. */
-export interface StoredLayer {
-  readonly module: string;
-  readonly format: 'dense' | StoredFormat;
-  /** Whether the absmax of a 4-bit weight are quantized too. */
-  readonly nested?: boolean;
-}
-
-type QuantizedLayer = StoredLayer & { readonly format: StoredFormat };
+import { keptDense } from './quantize.js';
 
 export interface QuantizationRequest {
   /** Every linear layer that has weights of its own. */
@@ -29,76 +19,81 @@ export interface QuantizationRequest {
 const op = 'load';
 const label = (config: QuantizationConfig): string => config.quantizationMethod() ?? 'nothing';
 
+/** What {@link decideQuantization} found. */
+interface Found {
+  readonly layer: StoredLayer;
+  readonly format: FormatConfig;
+}
+
+const isQuantized = ({ format }: StoredLayer): boolean => formatLabelled(format).config !== undefined;
+
 /** The one format of the quantized layers; undefined when all are dense. */
-function formatOf(layers: readonly StoredLayer[]): QuantizedLayer | undefined {
-  const quantized = layers.filter((layer): layer is QuantizedLayer => layer.format !== 'dense');
-  const other = quantized.find(({ format }) => format !== quantized[0].format);
+function formatFound(layers: readonly StoredLayer[]): Found | undefined {
+  const [layer, ...others] = layers.filter(isQuantized);
+  const other = others.find(({ format }) => format !== layer.format);
   if (other)
     throw new CheckpointError(op, 'the layers are quantized in two ways', {
-      [quantized[0].module]: quantized[0].format,
+      [layer.module]: layer.format,
       [other.module]: other.format,
       why: 'a model has one quantization_config',
       fix: 'the files are of two saves: fetch or save the checkpoint again',
     });
-  return quantized[0];
+  return layer && { layer, format: formatLabelled(layer.format).config! };
 }
 
 /** The config with its list of dense modules as they really are, if that list says otherwise. */
 function withSkippedModules(
-  config: BitsAndBytesConfig,
+  config: QuantizationConfig,
+  format: FormatConfig,
   { layers, keepDense = [] }: QuantizationRequest,
   warnings: string[],
-): BitsAndBytesConfig {
-  const skip = config.llmInt8SkipModules ?? keepDense;
-  const wrong = layers.filter(({ module, format }) => isSkipped(module, skip) !== (format === 'dense'));
+): QuantizationConfig {
+  const rule = skipRule(keptDense(config, keepDense));
+  const wrong = layers.filter((layer) => rule.skips(layer.module) === isQuantized(layer));
   if (wrong.length === 0) return config;
-  const dense = layers.filter(({ format }) => format === 'dense').map(({ module }) => module);
-  const names = listNames(wrong.map(({ module, format }) => `${module} is ${format}`));
+  const dense = layers.filter((layer) => !isQuantized(layer)).map(({ module }) => module);
+  const names = listNames(wrong.map(({ module, format: label }) => `${module} is ${label}`));
   warnings.push(
     `quantization_config is wrong about ${countOf(wrong.length, 'layer')}, which ${wrong.length === 1 ? 'is' : 'are'} taken as stored: ${names}`,
   );
-  return config.with({ llmInt8SkipModules: dense });
+  return format.withSkipped(config, dense);
 }
 
-function derive(found: QuantizedLayer, request: QuantizationRequest, warnings: string[]): BitsAndBytesConfig {
-  const { format, nested = false } = found;
-  const dtype = request.dtype ?? 'float32';
-  const config =
-    format === 'int8'
-      ? new BitsAndBytesConfig({ loadIn8bit: true })
-      : new BitsAndBytesConfig({
-          loadIn4bit: true,
-          bnb4bitQuantType: format === 'fp4' ? 'fp4' : 'nf4',
-          bnb4bitUseDoubleQuant: nested,
-          bnb4bitComputeDtype: dtype,
-        });
-  const count = request.layers.filter((layer) => layer.format === format).length;
+function derive({ layer, format }: Found, request: QuantizationRequest, warnings: string[]): QuantizationConfig {
+  const { config, note } = format.derive(layer, request.dtype ?? 'float32');
+  const count = request.layers.filter((other) => other.format === layer.format).length;
   warnings.push(
-    `config.json has no quantization_config that says so, but ${countOf(count, 'layer')} are stored as ${format} of bitsandbytes: the model counts as quantized` +
-      (format === 'int8' ? '' : `, with ${dtype} products`),
+    `config.json has no quantization_config that says so, but ${countOf(count, 'layer')} are stored as ${layer.format} of ${format.method}: the model counts as quantized${note}`,
   );
-  return withSkippedModules(config, request, []);
+  return withSkippedModules(config, format, request, []);
 }
 
-const bitsOf = (format: string | null): number => (format === 'int8' || format === 'llm_int8' ? 8 : 4);
-
-/** The config with the 4-bit format that the tensors have. @throws CheckpointError when they have other bits */
-function withFormat(stated: BitsAndBytesConfig, found: QuantizedLayer, warnings: string[]): BitsAndBytesConfig {
-  const method = stated.quantizationMethod();
-  const { format, nested = false } = found;
-  if (bitsOf(method) !== bitsOf(format))
-    throw new CheckpointError(op, `config.json says ${bitsOf(method)} bit, the weights have ${bitsOf(format)}`, {
-      tensor: `${found.module}.weight`,
-      stored: format,
-      config: method,
-      why: 'config.json and weights are of different saves',
-      fix: 'fetch or save the checkpoint again',
-    });
-  if (format === 'int8' || (format === method && nested === stated.bnb4bitUseDoubleQuant)) return stated;
-  const name = (type: string | null, double: boolean) => `${type}${double ? ' with' : ' without'} double quantization`;
-  const says = name(method, stated.bnb4bitUseDoubleQuant);
-  warnings.push(`quantization_config says ${says}, the weights are ${name(format, nested)}: taken as stored`);
-  return stated.with({ bnb4bitQuantType: format, bnb4bitUseDoubleQuant: nested });
+/** The config with the format that the tensors have. @throws CheckpointError when it asks for another one */
+function withFormat(stated: QuantizationConfig, { layer, format }: Found, warnings: string[]): QuantizationConfig {
+  const tensor = `${layer.module}.weight`;
+  const why = 'config.json and weights are of different saves';
+  if (stated.quantMethod !== format.method)
+    throw new CheckpointError(
+      op,
+      `config.json says ${stated.quantMethod}, the weights are ${layer.format} of ${format.method}`,
+      { tensor, why },
+    );
+  const asked = formatAsked(stated);
+  if (asked && asked !== format)
+    throw new CheckpointError(
+      op,
+      `config.json says ${asked.bits(stated)} bit, the weights have ${format.bits(stated)}`,
+      {
+        tensor,
+        stored: layer.format,
+        config: label(stated),
+        why,
+        fix: 'fetch or save the checkpoint again',
+      },
+    );
+  const { config, warning } = format.corrected(stated, layer);
+  if (warning !== undefined) warnings.push(warning);
+  return config;
 }
 
 /**
@@ -112,25 +107,14 @@ export function decideQuantization(request: QuantizationRequest): {
   readonly warnings: readonly string[];
 } {
   const { layers, stated } = request;
-  const found = formatOf(layers);
+  const found = formatFound(layers);
   const warnings: string[] = [];
   if (!found) {
     if (stated)
       warnings.push(`quantization_config says ${label(stated)}, but no weight is quantized: the model counts as dense`);
     return { config: undefined, warnings };
   }
-  if (stated?.quantMethod !== 'bitsandbytes' || !stated.isQuantizable) {
-    if (stated && stated.quantMethod !== 'bitsandbytes')
-      throw new CheckpointError(
-        op,
-        `config.json says ${stated.quantMethod}, the weights are ${found.format} of bitsandbytes`,
-        {
-          tensor: `${found.module}.weight`,
-          why: 'config.json and weights are of different saves',
-        },
-      );
-    return { config: derive(found, request, warnings), warnings };
-  }
+  if (!stated?.isQuantizable) return { config: derive(found, request, warnings), warnings };
   const config = withFormat(stated, found, warnings);
-  return { config: withSkippedModules(config, request, warnings), warnings };
+  return { config: withSkippedModules(config, found.format, request, warnings), warnings };
 }

@@ -1,10 +1,11 @@
 // What a checkpoint holds for a model, told before any weight is loaded: headers, and a few small tensors.
 import type { QuantizationConfig } from '@q/config';
 import { dtypes, type FloatDType, type ParameterSlot } from '@q/tensor';
-import { read4bitState, recogniseWeight } from '../bnb/recognise.js';
 import type { Checkpoint } from '../checkpoint.js';
+import type { StoredLayer } from '../formats/format.js';
+import { formatOfStored, recogniseWeight } from '../formats/registry.js';
 import { matchNames, type NameMatch, type StoredTensorInfo } from './match-names.js';
-import { decideQuantization, type StoredLayer } from './stored-quantization.js';
+import { decideQuantization } from './stored-quantization.js';
 import { sameValues } from './values.js';
 
 export interface SurveyOptions {
@@ -53,10 +54,9 @@ export async function surveyWeights(
     const name = slot.kind === 'linear' ? stored.get(slot.name) : undefined;
     if (slot.kind !== 'linear' || name === undefined) continue;
     const weight = recogniseWeight(checkpoint, name);
-    if (weight.format === 'bnb-4bit') {
-      layers.push({ module: slot.module, format: weight.quantType, nested: weight.nested });
-      if (!stated) dtype ??= (await read4bitState(checkpoint, weight, { signal })).dtype;
-    } else layers.push({ module: slot.module, format: weight.format === 'bnb-int8' ? 'int8' : 'dense' });
+    const format = formatOfStored(weight);
+    layers.push({ module: slot.module, ...format.layer(weight) });
+    if (!stated) dtype ??= await format.originalDType?.(checkpoint, weight, { signal });
   }
   const quantization = decideQuantization({ layers, stated, keepDense, dtype: dtype && dtypes[dtype].torch });
   return {

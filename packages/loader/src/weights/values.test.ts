@@ -1,6 +1,6 @@
 // Tensors that say otherwise than the config, and numbers that are none.
 import { describe, expect, it } from 'vitest';
-import { checkScales } from '../bnb/validate.js';
+import { checkScales } from '../formats/bitsandbytes/parts.js';
 import { openCheckpoint } from '../checkpoint.js';
 import { loadParameters } from './load.js';
 import { quantizerFor } from './quantize.js';

@@ -1,6 +1,6 @@
 // Looks at the numbers of stored tensors, in pieces.
 import { CheckpointError } from '@q/config';
-import type { Weight } from '@q/tensor';
+import { weightScales, type Weight } from '@q/tensor';
 import type { Checkpoint } from '../checkpoint.js';
 import { readChunkBytes } from '../limits.js';
 import type { TensorEntry } from '../safetensors/header.js';
@@ -80,10 +80,7 @@ export const nonFiniteError = (
  * from the device, 1/16 of the quantized bytes or less.
  */
 export async function checkQuantized(entry: TensorEntry, weight: Weight): Promise<void> {
-  if (weight.kind === 'dense') return;
-  const { absmax } = weight;
-  const scales = 'codebook' in absmax ? [absmax.absmax, absmax.offset] : [absmax];
-  for (const tensor of scales)
+  for (const tensor of weightScales(weight))
     if (!(await tensor.data()).every((value) => Number.isFinite(Number(value))))
       throw nonFiniteError(entry, 'infinite or NaN and cannot be quantized');
 }

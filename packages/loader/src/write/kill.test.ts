@@ -3,13 +3,14 @@
 import { spawn } from 'node:child_process';
 import { cp, mkdir, readdir, readFile, rm, utimes, writeFile } from 'node:fs/promises';
 import type * as fileSystem from 'node:fs/promises';
-import { createRequire } from 'node:module';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { describe, expect, it, vi } from 'vitest';
+import { build as esbuild } from 'esbuild';
+import { beforeAll, describe, expect, it, vi } from 'vitest';
 import { CheckpointError } from '@q/config';
 import { openCheckpoint } from '../checkpoint.js';
 import { temporary } from '../testing.js';
+import type { TensorSpec } from '../safetensors/serialize.js';
 import { SafetensorsWriter } from './writer.js';
 
 type FileSystem = typeof fileSystem;
@@ -26,15 +27,31 @@ vi.mock('node:fs/promises', async (original) => {
 const { rename: renameNow } = await vi.importActual<FileSystem>('node:fs/promises');
 
 const temp = temporary();
-const here = fileURLToPath(new URL('.', import.meta.url));
-const tsconfig = fileURLToPath(new URL('../../../../docs/examples/tsconfig.json', import.meta.url));
-const tsx = createRequire(import.meta.url).resolve('tsx');
+
+/** Tensors as bitsandbytes names them: odd models are of int8, even ones of nf4. All have 40 bytes. */
+const tensorsOf = (model: number): TensorSpec[] =>
+  ['a', 'b', 'c'].flatMap((module): TensorSpec[] =>
+    model % 2 === 1
+      ? [
+          { name: `${module}.weight`, dtype: 'i8', shape: [4, 10] },
+          { name: `${module}.SCB`, dtype: 'f32', shape: [10] },
+        ]
+      : [
+          { name: `${module}.weight`, dtype: 'u8', shape: [40, 1] },
+          { name: `${module}.weight.absmax`, dtype: 'f32', shape: [10] },
+          { name: `${module}.weight.quant_state.bitsandbytes__nf4`, dtype: 'u8', shape: [40] },
+        ],
+  );
+const filesOf = (model: number): [name: string, content: string][] => [
+  ['config.json', JSON.stringify({ model, quantization_config: { load_in_8bit: model % 2 === 1 } })],
+  ['tokenizer.json', JSON.stringify({ model })],
+];
 
 /** A model is told by a number: in every tensor, in config.json and in its tokenizer. */
 function writerFor(folder: string, model: number, maxShardSize: number): SafetensorsWriter {
   const writer = new SafetensorsWriter(folder, { maxShardSize });
-  for (const name of ['a', 'b', 'c']) writer.declare({ name, dtype: 'u8', shape: [40] });
-  writer.addFile('config.json', JSON.stringify({ model })).addFile('tokenizer.json', JSON.stringify({ model }));
+  for (const spec of tensorsOf(model)) writer.declare(spec);
+  for (const file of filesOf(model)) writer.addFile(...file);
   return writer.replaceFiles((name) => name.startsWith('tokenizer') || name === 'extra.txt');
 }
 const dataOf = (model: number) => () => new Uint8Array(40).fill(model);
@@ -44,39 +61,60 @@ async function modelIn(folder: string): Promise<number> {
   const { model } = JSON.parse(await readFile(join(folder, 'config.json'), 'utf8')) as { model: number };
   await using checkpoint = await openCheckpoint(folder);
   const seen = new Set([model]);
-  for (const name of ['a', 'b', 'c']) for (const byte of await checkpoint.read(name)) seen.add(byte);
+  expect([...checkpoint.tensors.keys()].sort()).toEqual(
+    tensorsOf(model)
+      .map(({ name }) => name)
+      .sort(),
+  );
+  for (const name of checkpoint.tensors.keys()) for (const byte of await checkpoint.read(name)) seen.add(byte);
   const tokenizer = JSON.parse(await readFile(join(folder, 'tokenizer.json'), 'utf8')) as { model: number };
   seen.add(tokenizer.model);
   expect([...seen]).toHaveLength(1);
   return model;
 }
 
-/** Saves model 2 in a process that kills itself before its `killAt`-th rename. */
-async function saveKilled(folder: string, killAt: number): Promise<void> {
-  const script = join(temp.path, 'save.mts');
-  await writeFile(
-    script,
-    `import fs from 'node:fs';
-    import { syncBuiltinESMExports } from 'node:module';
-    let count = 0;
-    const { rename } = fs.promises;
-    fs.promises.rename = async (from, to) => {
-      if (++count === ${killAt}) { process.kill(process.pid, 'SIGKILL'); await new Promise(() => {}); }
-      return rename(from, to);
-    };
-    syncBuiltinESMExports();
-    const { SafetensorsWriter } = await import(${JSON.stringify(join(here, 'writer.ts'))});
-    const writer = new SafetensorsWriter(${JSON.stringify(folder)}, { maxShardSize: 40 });
-    for (const name of ['a', 'b', 'c']) writer.declare({ name, dtype: 'u8', shape: [40] });
-    writer.addFile('config.json', '{"model": 2}').addFile('tokenizer.json', '{"model": 2}');
-    await writer.write(() => new Uint8Array(40).fill(2));`,
-  );
-  const child = spawn(process.execPath, ['--import', tsx, script], {
-    env: { ...process.env, TSX_TSCONFIG_PATH: tsconfig },
-    stdio: ['ignore', 'ignore', 'inherit'],
-  });
-  const signal = await new Promise((resolve) => child.on('close', (_, ended) => resolve(ended)));
-  expect(signal).toBe('SIGKILL');
+interface Kill {
+  readonly folder: string;
+  readonly shard: number;
+  /** The number of the rename before which the process is killed. */
+  readonly at: number;
+}
+
+/** The text of a program that saves model 2 and kills itself before one of its renames. */
+const program = (writer: string): string => `
+  import fs from 'node:fs';
+  import { syncBuiltinESMExports } from 'node:module';
+  const { folder, shard, at, tensors, files } = JSON.parse(process.argv[2]);
+  const { rename } = fs.promises;
+  let count = 0;
+  fs.promises.rename = async (from, to) => {
+    if (++count === at) { process.kill(process.pid, 'SIGKILL'); await new Promise(() => {}); }
+    return rename(from, to);
+  };
+  syncBuiltinESMExports();
+  const { SafetensorsWriter } = await import(${JSON.stringify(writer)});
+  const writer = new SafetensorsWriter(folder, { maxShardSize: shard });
+  for (const spec of tensors) writer.declare(spec);
+  for (const file of files) writer.addFile(...file);
+  writer.replaceFiles((name) => name.startsWith('tokenizer') || name === 'extra.txt');
+  await writer.write(() => new Uint8Array(40).fill(2));`;
+
+let programPath = '';
+beforeAll(async () => {
+  const writer = join(await temp.sub('program'), 'writer.mjs');
+  const entryPoints = [fileURLToPath(new URL('writer.ts', import.meta.url))];
+  await esbuild({ entryPoints, outfile: writer, bundle: true, platform: 'node', format: 'esm', logLevel: 'error' });
+  programPath = join(temp.path, 'program', 'save.mjs');
+  await writeFile(programPath, program(writer));
+}, 60_000);
+
+/** Saves model 2 in a process of its own. @returns whether it was killed before it had ended */
+async function saveKilled(kill: Kill): Promise<boolean> {
+  const argument = JSON.stringify({ ...kill, tensors: tensorsOf(2), files: filesOf(2) });
+  const child = spawn(process.execPath, [programPath, argument], { stdio: ['ignore', 'ignore', 'inherit'] });
+  const [code, signal] = await new Promise<unknown[]>((resolve) => child.on('close', (...end) => resolve(end)));
+  expect([code, signal]).toEqual(signal === null ? [0, null] : [null, 'SIGKILL']);
+  return signal !== null;
 }
 
 /** Model 1 in a folder, with files that a save of model 2 must remove and one that it must leave. */
@@ -140,14 +178,33 @@ describe.each([
   });
 });
 
-it('a process that is really killed leaves what the snapshots say', async () => {
-  const folder = await oldModel('really', 1000);
-  await saveKilled(folder, 4);
-  expect(await stagings(folder)).toHaveLength(1);
-  expect(await loaded(folder)).toBe('refused, and no config.json');
-  await writerFor(folder, 3, 1000).write(dataOf(3));
-  expect(await loaded(folder)).toBe('3');
-  expect(await stagings(folder)).toEqual([]);
+it('a process killed at any rename leaves the old model, the new one, or a refusal', async () => {
+  const original = await oldModel('really', 40);
+  const found: string[] = [];
+  for (let killed = true; killed;) {
+    const folder = join(temp.path, 'really', String(found.length));
+    await cp(original, folder, { recursive: true });
+    killed = await saveKilled({ folder, shard: 1000, at: found.length + 1 });
+    expect(await stagings(folder)).toHaveLength(killed ? 1 : 0);
+    found.push(await loaded(folder));
+    await writerFor(folder, 3, 1000).write(dataOf(3));
+    expect(await loaded(folder)).toBe('3');
+    expect(await stagings(folder)).toEqual([]);
+    expect(await readFile(join(folder, 'README.md'), 'utf8')).toBe('mine');
+  }
+  expect(found.length).toBeGreaterThan(8);
+  expect(found[0]).toBe('1');
+  expect(found.at(-1)).toBe('2');
+  expect(new Set(found.slice(1, -1))).toEqual(new Set(['refused', 'refused, and no config.json']));
+}, 300_000);
+
+it('a process killed while it saves into a new folder leaves none, or the model', async () => {
+  const folder = join(await temp.sub('new'), 'model');
+  expect(await saveKilled({ folder, shard: 40, at: 1 })).toBe(true);
+  expect(await readdir(join(folder, '..'))).not.toContain('model');
+  expect(await saveKilled({ folder, shard: 40, at: 2 })).toBe(false);
+  expect(await loaded(folder)).toBe('2');
+  expect(await readdir(join(folder, '..'))).toEqual(['model']);
 });
 
 it('a save that fails while files are moved puts everything back', async () => {
@@ -169,7 +226,7 @@ it('a save that fails while files are moved puts everything back', async () => {
 it('a save without config.json keeps that of the folder', async () => {
   const folder = await oldModel('weights-only', 1000);
   const writer = new SafetensorsWriter(folder);
-  for (const name of ['a', 'b', 'c']) writer.declare({ name, dtype: 'u8', shape: [40] });
+  for (const spec of tensorsOf(1)) writer.declare(spec);
   expect(await writer.write(dataOf(1))).toEqual(['model.safetensors']);
   expect(await modelIn(folder)).toBe(1);
 });

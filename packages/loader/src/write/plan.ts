@@ -1,5 +1,5 @@
+import { pythonJsonFile } from '@q/config';
 import { specBytes, type TensorSpec } from '../safetensors/serialize.js';
-import { pythonJsonFile } from './python-json.js';
 
 export interface ShardPlan {
   /** File name → its tensors, in the order in which they were declared. */

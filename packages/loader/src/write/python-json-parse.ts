@@ -1,12 +1,9 @@
 import { randomUUID } from 'node:crypto';
-import { CheckpointError, jsonStringEnd, MAX_ENTRIES } from '@q/config';
+import { CheckpointError, jsonStringEnd, MAX_ENTRIES, PythonFloat } from '@q/config';
 import { scanJson } from '../safetensors/json-text.js';
-import { PythonFloat } from './python-json.js';
+import { maxDigits } from '../limits.js';
 
 const number = /-?(?:\d+(?:\.\d+)?(?:[eE][+-]?\d+)?|Infinity)|NaN/g;
-
-/** Longest integer, in digits: Python's own limit. */
-const maxDigits = 4300;
 
 /** A number that is more than a safe integer. */
 function exactNumber(literal: string): bigint | PythonFloat {

@@ -12,14 +12,10 @@ import { hostname } from 'node:os';
 import { basename, dirname, join } from 'node:path';
 import { CheckpointError } from '@q/config';
 import { fileError } from '../small-file.js';
+import { abandonedAfterMs, clockToleranceSeconds } from '../limits.js';
 
 const prefix = '.q-save-';
 const moving = '.moving';
-
-/** A folder that no process has touched for this long belongs to nobody, whatever its owner seems to do. */
-const abandonedAfterMs = 24 * 60 * 60 * 1000;
-/** Two readings of one process' start may differ by this much. */
-const clockToleranceSeconds = 5;
 
 const thisHost = createHash('sha256').update(hostname()).digest('hex').slice(0, 8);
 const processStart = (): number => Math.round(Date.now() / 1000 - process.uptime());

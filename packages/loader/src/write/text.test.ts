@@ -1,50 +1,9 @@
 import { readFile } from 'node:fs/promises';
 import { describe, expect, it } from 'vitest';
+import { PythonFloat, pythonJson, pythonJsonFile } from '@q/config';
 import { fixtureNames } from '../testing.js';
 import { parseByteSize } from './size.js';
 import { parsePythonJson } from './python-json-parse.js';
-import { pythonFloat, PythonFloat, pythonJson, pythonJsonFile } from './python-json.js';
-
-describe('pythonFloat', () => {
-  it.each([
-    [1, '1.0'],
-    [0, '0.0'],
-    [-0, '-0.0'],
-    [0.5, '0.5'],
-    [-12.25, '-12.25'],
-    [0.0001, '0.0001'],
-    [0.00001, '1e-05'],
-    [1.5e-7, '1.5e-07'],
-    [1e15, '1000000000000000.0'],
-    [1e16, '1e+16'],
-    [1.25e22, '1.25e+22'],
-    [123456789.125, '123456789.125'],
-    [0.1, '0.1'],
-    [5e-324, '5e-324'],
-    [0.20668335258960724, '0.20668335258960724'],
-    [1e100, '1e+100'],
-    [NaN, 'NaN'],
-    [-Infinity, '-Infinity'],
-  ])('%d is %s', (value, text) => expect(pythonFloat(value)).toBe(text));
-});
-
-describe('pythonJson', () => {
-  it('has the separators and escapes of json.dumps', () => {
-    expect(pythonJson({ b: [1, 2.5, 'é"\n\x7f'], a: { c: null, d: true, e: [], f: {} } })).toBe(
-      '{"b": [1, 2.5, "é\\"\\n\x7f"], "a": {"c": null, "d": true, "e": [], "f": {}}}',
-    );
-    expect(pythonJson('é\x7f\u{1f600}', { ensureAscii: true })).toBe('"\\u00e9\\u007f\\ud83d\\ude00"');
-  });
-  it('indents, sorts by code point and ends with a newline', () => {
-    expect(
-      pythonJsonFile(
-        { '\u{1f600}': 1, '\uff5e': new PythonFloat(10000), a: [1, [2]], u: undefined },
-        { ensureAscii: false },
-      ),
-    ).toBe('{\n  "a": [\n    1,\n    [\n      2\n    ]\n  ],\n  "\uff5e": 10000.0,\n  "\u{1f600}": 1\n}\n');
-  });
-  it('refuses what JSON does not have', () => expect(() => pythonJson({ f: () => 1 })).toThrow(/function/));
-});
 
 describe('parseByteSize', () => {
   it.each([

@@ -5,9 +5,10 @@ import type { FloatDType } from '../dtype.js';
 import { fill } from '../ops/elementwise.js';
 import { linear, type LinearFusion, type LinearPart } from '../ops/linear.js';
 import { rmsNorm } from '../ops/norm.js';
-import { dequantizeBnb4, quantizeBnb4 } from '../quant/bnb4.js';
-import { dequantizeInt8, quantizeInt8 } from '../quant/int8.js';
-import { weightTensors, type Weight } from '../quant/weight.js';
+import { dequantizeBnb4, quantizeBnb4 } from '../formats/bnb4/bnb4.js';
+import { denseWeight } from '../formats/dense/dense.js';
+import { dequantizeInt8, quantizeInt8 } from '../formats/int8/int8.js';
+import { mapWeight, weightTensors, type Weight } from '../formats/registry.js';
 import { numbers, type ConformanceCase } from './harness.js';
 
 /** Quantizes a weight. */
@@ -28,19 +29,11 @@ function onReference(dense: Tensor, values: Float32Array, quantize: (weight: Ten
     return copy;
   };
   const weight = quantize(reference.tensor(values, dense.shape, dense.dtype as FloatDType));
-  if (weight.kind === 'dense') return { ...weight, values: moved(weight.values) };
-  if (weight.kind === 'int8' || !('codebook' in weight.absmax))
-    return { ...weight, codes: moved(weight.codes), absmax: moved(weight.absmax as Tensor) } as Weight;
-  const { codes, absmax, codebook, offset, blockSize } = weight.absmax;
-  return {
-    ...weight,
-    codes: moved(weight.codes),
-    absmax: { codes: moved(codes), absmax: moved(absmax), codebook: moved(codebook), offset: moved(offset), blockSize },
-  };
+  return mapWeight(weight, moved);
 }
 
 export const formats: Record<string, Quantize> = {
-  dense: (values) => ({ kind: 'dense', shape: [values.dim(0), values.dim(1)], values }),
+  dense: denseWeight,
   nf4: (weight, computeDtype) => quantizeBnb4(weight, { quantType: 'nf4', computeDtype }),
   fp4: (weight, computeDtype) => quantizeBnb4(weight, { quantType: 'fp4', blockSize: 128, computeDtype }),
   'nf4 nested': (weight, computeDtype) => quantizeBnb4(weight, { quantType: 'nf4', doubleQuant: true, computeDtype }),

@@ -1,4 +1,4 @@
-import type { Weight } from '../quant/weight.js';
+import type { Weight } from '../formats/registry.js';
 import type { Shape, Tensor } from './tensor.js';
 
 /** A tensor that a model wants from a checkpoint. */

@@ -31,6 +31,7 @@ export const activationKinds = {
 export const randomKinds = { normal: 0, uniform: 1, bits: 2 } as const;
 
 export type ActivationKind = keyof typeof activationKinds;
+export type WeightKind = keyof typeof weightKinds;
 export type QuantType = keyof typeof quantTypes;
 
 /** A linear layer computes from 1 to 4 weights ("parts") that share their input: q, k and v, or gate and up. */

@@ -2,15 +2,12 @@
 // matmul_4bit) as they run on a GPU. What is fused elsewhere is a step of its own here.
 import { dtypes, type FloatDType } from '../dtype.js';
 import type { Tensor } from '../core/tensor.js';
-import { dequantizeBnb4 } from '../quant/bnb4.js';
-import type { Bnb4Weight } from '../quant/weight.js';
+import { denseWeight } from '../formats/dense/dense.js';
+import { formatOf } from '../formats/registry.js';
 import { fusedLinear, outputWidth, partArgs, type LinearFusion, type LinearPart } from '../ops/linear-command.js';
 import { fused } from './fused.js';
 import type { Lowering } from './lowering.js';
 import { roundInPlace } from './round.js';
-
-/** Rows up to which bitsandbytes multiplies 4-bit weights in a kernel of its own, which rounds more. */
-const fewRows = 4;
 
 /** See `linear`; arguments are checked already. What follows the products is done with `steps`, in order. */
 export function eagerLinear(
@@ -32,13 +29,7 @@ export function eagerLinear(
 /** x · Wᵀ + bias side by side, rounded. */
 function products(x: Tensor, parts: readonly LinearPart[], dtype: FloatDType): Tensor {
   const [rows, k] = x.shape;
-  const computed = (weight: Bnb4Weight) =>
-    rows > fewRows || k % weight.blockSize !== 0 ? (weight.computeDtype as FloatDType) : undefined;
-  const dtypesOf = new Set(
-    parts.map(({ weight }) =>
-      weight.kind === 'dense' ? dtype : weight.kind === 'bnb4' ? computed(weight) : undefined,
-    ),
-  );
+  const dtypesOf = new Set(parts.map(({ weight }) => formatOf(weight).eagerDType(weight, rows, dtype)));
   const [compute] = dtypesOf;
   if (dtypesOf.size === 1 && compute) return denseProducts(x, parts, compute, dtype);
   const out = x.backend.empty([rows, outputWidth(parts, false)], x.dtype);
@@ -60,10 +51,7 @@ function denseProducts(x: Tensor, parts: readonly LinearPart[], compute: FloatDT
       ? tensor
       : fused.cast(fused.cast(tensor, compute), tensor.dtype as FloatDType);
   const dense = parts.map(({ weight, bias }) => ({
-    weight:
-      weight.kind === 'bnb4'
-        ? { kind: 'dense' as const, shape: weight.shape, values: dequantizeBnb4(weight, compute) }
-        : weight,
+    weight: denseWeight(formatOf(weight).values(weight, compute)),
     bias: bias && narrow(bias),
   }));
   const out = fusedLinear(narrow(x), dense, {});

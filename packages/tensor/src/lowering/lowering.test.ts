@@ -9,8 +9,8 @@ import { activation, add, gatedActivation, multiply, scaleInPlace, softmax } fro
 import { linear, type LinearPart } from '../ops/linear.js';
 import { layerNorm, rmsNorm } from '../ops/norm.js';
 import { embedding } from '../ops/rows.js';
-import { quantizeBnb4 } from '../quant/bnb4.js';
-import { quantizeInt8 } from '../quant/int8.js';
+import { quantizeBnb4 } from '../formats/bnb4/bnb4.js';
+import { quantizeInt8 } from '../formats/int8/int8.js';
 import { ReferenceDriver } from '../reference/driver.js';
 import { eager } from './eager.js';
 import { fused } from './fused.js';

@@ -1,9 +1,7 @@
 // The arguments of linear commands.
-import { dtypes } from '../dtype.js';
-import { activationKinds, quantTypes, weightKinds, type ActivationKind, type CommandArgs } from '../driver/schema.js';
+import { activationKinds, weightKinds, type ActivationKind, type CommandArgs } from '../driver/schema.js';
 import type { Tensor } from '../core/tensor.js';
-import { absmaxRefs } from '../quant/bnb4.js';
-import type { Weight } from '../quant/weight.js';
+import { formatOf, type Weight } from '../formats/registry.js';
 
 /** A weight [n, k] with its bias (float [n]). */
 export interface LinearPart {
@@ -34,24 +32,13 @@ const noQuantization = {
   threshold: 0,
 };
 
-export function partArgs({ weight, bias }: LinearPart): PartArgs {
-  const base = { ...noQuantization, kind: weightKinds[weight.kind], n: weight.shape[0], bias: bias?.ref() };
-  switch (weight.kind) {
-    case 'dense':
-      return { ...base, weight: weight.values.ref() };
-    case 'int8':
-      return { ...base, weight: weight.codes.ref(), absmax: weight.absmax.ref(), threshold: weight.threshold };
-    case 'bnb4':
-      return {
-        ...base,
-        ...absmaxRefs(weight.absmax),
-        weight: weight.codes.ref(),
-        blockSize: weight.blockSize,
-        quantType: quantTypes[weight.quantType],
-        computeDtype: dtypes[weight.computeDtype].code,
-      };
-  }
-}
+export const partArgs = ({ weight, bias }: LinearPart): PartArgs => ({
+  ...noQuantization,
+  ...formatOf(weight).fields(weight),
+  kind: weightKinds[weight.kind],
+  n: weight.shape[0],
+  bias: bias?.ref(),
+});
 
 /** Columns of the result. */
 export const outputWidth = (parts: readonly LinearPart[], gated: boolean): number =>

@@ -4,9 +4,9 @@ import { ConfigError, DTypeError, ShapeError } from '@q/config';
 import type { DType } from '../dtype.js';
 import { ReferenceDriver } from '../reference/driver.js';
 import { openBackend, type Backend } from '../core/backend.js';
-import { quantizeBnb4 } from '../quant/bnb4.js';
-import { quantizeInt8 } from '../quant/int8.js';
-import type { Weight } from '../quant/weight.js';
+import { quantizeBnb4 } from '../formats/bnb4/bnb4.js';
+import { quantizeInt8 } from '../formats/int8/int8.js';
+import type { Weight } from '../formats/registry.js';
 import { attention, keyValueLayout, packedQkv, queryLayout, ropeKvWrite, type PagedRows } from './attention.js';
 import {
   activation,

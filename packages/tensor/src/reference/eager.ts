@@ -75,25 +75,19 @@ function int8Part(x: Cells, { rows, k, dtype }: Linear, part: Part, memory: Refe
   };
 }
 
-function productOf(x: Cells, args: Linear, part: Part, memory: ReferenceMemory): Product {
-  switch (part.kind) {
-    case weightKinds.dense:
-      return densePart(x, args, part, memory);
-    case weightKinds.bnb4:
-      return bnb4Part(x, args, part, memory);
-    case weightKinds.int8:
-      return int8Part(x, args, part, memory);
-    default:
-      throw new Error(`unknown weight kind ${part.kind}`);
-  }
-}
+/** What a part computes, by its kind. */
+const products: Readonly<Record<number, (x: Cells, args: Linear, part: Part, memory: ReferenceMemory) => Product>> = {
+  [weightKinds.dense]: densePart,
+  [weightKinds.bnb4]: bnb4Part,
+  [weightKinds.int8]: int8Part,
+};
 
 export function eagerLinear(args: Linear, memory: ReferenceMemory): void {
   const [x, out] = [memory.cells(args.x), memory.cells(args.out)];
   const width = args.parts.reduce((sum, { n }) => sum + n, 0);
   let first = 0;
   for (const part of args.parts) {
-    const product = productOf(x, args, part, memory);
+    const product = products[part.kind](x, args, part, memory);
     for (let row = 0; row < args.rows; row++) {
       for (let column = 0; column < part.n; column++) out.set(row * width + first + column, product(row, column));
     }

@@ -17,7 +17,7 @@ function floatProduct(x: Cells, k: number, weight: (index: number) => number): P
 /**
  * LLM.int8: the row's outliers (|x| >= threshold > 0) times dequantized codes, plus the integer product of the rest.
  */
-function int8Product(x: Cells, k: number, rows: number, part: Part, memory: ReferenceMemory): Product {
+function int8Product(x: Cells, k: number, part: Part, memory: ReferenceMemory, rows: number): Product {
   const [codes, absmax] = [memory.cells(part.weight), memory.cells(part.absmax!)];
   const isOutlier = (value: number) => part.threshold > 0 && Math.abs(value) >= part.threshold;
   const largest = Array.from({ length: rows }, (_, row) => {
@@ -37,21 +37,28 @@ function int8Product(x: Cells, k: number, rows: number, part: Part, memory: Refe
   };
 }
 
-function productOf(x: Cells, { rows, k }: CommandArgs<'linear'>, part: Part, memory: ReferenceMemory): Product {
-  const codes = memory.cells(part.weight);
-  switch (part.kind) {
-    case weightKinds.dense:
-      return floatProduct(x, k, (i) => codes.get(i));
-    case weightKinds.bnb4: {
-      const absmaxOf = absmaxReader({ ...part, absmax: part.absmax! }, memory);
-      return floatProduct(x, k, bnb4Reader(codes, absmaxOf, part.blockSize, codebookOf(part.quantType)));
-    }
-    case weightKinds.int8:
-      return int8Product(x, k, rows, part, memory);
-    default:
-      throw new Error(`unknown weight kind ${part.kind}`);
-  }
+function bnb4Product(x: Cells, k: number, part: Part, memory: ReferenceMemory): Product {
+  const absmaxOf = absmaxReader({ ...part, absmax: part.absmax! }, memory);
+  return floatProduct(
+    x,
+    k,
+    bnb4Reader(memory.cells(part.weight), absmaxOf, part.blockSize, codebookOf(part.quantType)),
+  );
 }
+
+function denseProduct(x: Cells, k: number, part: Part, memory: ReferenceMemory): Product {
+  const values = memory.cells(part.weight);
+  return floatProduct(x, k, (i) => values.get(i));
+}
+
+/** What a part computes, by its kind. */
+const products: Readonly<
+  Record<number, (x: Cells, k: number, part: Part, memory: ReferenceMemory, rows: number) => Product>
+> = {
+  [weightKinds.dense]: denseProduct,
+  [weightKinds.bnb4]: bnb4Product,
+  [weightKinds.int8]: int8Product,
+};
 
 export function linear(args: CommandArgs<'linear'>, memory: ReferenceMemory): void {
   const [x, out] = [memory.cells(args.x), memory.cells(args.out)];
@@ -60,7 +67,7 @@ export function linear(args: CommandArgs<'linear'>, memory: ReferenceMemory): vo
   const parts = args.parts.map((part) => ({
     n: part.n,
     bias: part.bias && memory.cells(part.bias),
-    product: productOf(x, args, part, memory),
+    product: products[part.kind](x, args.k, part, memory, args.rows),
   }));
   const columns = parts.flatMap(({ n, bias, product }) =>
     Array.from({ length: n }, (_, column) => (row: number) => product(row, column) + (bias?.get(column) ?? 0)),

@@ -1,5 +1,5 @@
 import { quantTypes, type CommandArgs, type QuantType } from '../driver/schema.js';
-import { codebooks } from '../quant/codebooks.js';
+import { codebooks } from '../formats/bnb4/codebooks.js';
 import { roundEven } from './maths.js';
 import type { Cells, ReferenceMemory } from './memory.js';
 
@@ -23,8 +23,7 @@ function nearest(thresholds: readonly number[], x: number): number {
 /** Blockwise absmax, and the code of x · (1 / absmax) for each value. */
 export function quantize4bit(args: CommandArgs<'quantize4bit'>, memory: ReferenceMemory): void {
   const [x, codes, absmax] = [memory.cells(args.x), memory.cells(args.codes), memory.cells(args.absmax)];
-  const quantType = quantTypeOf(args.quantType);
-  const table = fourBitTable(quantType);
+  const table = fourBitTables[quantTypeOf(args.quantType)];
   for (let start = 0, block = 0; start < args.count; start += args.blockSize, block++) {
     const end = Math.min(start + args.blockSize, args.count);
     let largest = 0;
@@ -41,8 +40,10 @@ export function quantize4bit(args: CommandArgs<'quantize4bit'>, memory: Referenc
 }
 
 /** fp4 decides by magnitude and keeps the sign, so that ties are symmetric; nf4 decides on the signed value. */
-const fourBitTable = (quantType: QuantType): ((x: number) => number) =>
-  quantType === 'nf4' ? (x) => nearest(nf4Cuts, x) : (x) => fp4Order[nearest(fp4Cuts, Math.abs(x))] | (x < 0 ? 8 : 0);
+const fourBitTables: Readonly<Record<QuantType, (x: number) => number>> = {
+  nf4: (x) => nearest(nf4Cuts, x),
+  fp4: (x) => fp4Order[nearest(fp4Cuts, Math.abs(x))] | (x < 0 ? 8 : 0),
+};
 
 /** A reader of absmax per block, plain or nested. */
 export function absmaxReader(

@@ -44,7 +44,7 @@ function topP(scores: number[], p: number): void {
 function minP(scores: number[], p: number): void {
   if (p <= 0) return;
   const probabilities = softmaxOf(scores);
-  const least = p * Math.max(...probabilities);
+  const least = p * probabilities.reduce((most, probability) => Math.max(most, probability));
   probabilities.forEach((probability, i) => probability < least && (scores[i] = -Infinity));
 }
 

@@ -1,7 +1,7 @@
 // What a caller may ask of a chat template, checked.
 import { assertKnownKeys, ConfigError } from '@q/config';
 import type { TemplateLimits } from './jinja/errors.js';
-import { TEMPLATE_LIMITS } from './limits.js';
+import { TEMPLATE_LIMITS } from '../limits.js';
 
 export type { TemplateLimits } from './jinja/errors.js';
 

@@ -2,20 +2,25 @@
 import { readdir, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { CheckpointError, ConfigError } from '@q/config';
-import { MAX_TEMPLATES, tokenizerLimits } from '../limits.js';
+import { MAX_TEMPLATES } from '../limits.js';
 import { readTokenizerFile, readTokenizerJson } from '../tokenizer/read.js';
 
 type Json = Readonly<Record<string, unknown>>;
 
 const FOLDER = 'additional_chat_templates';
 
-const bytes = tokenizerLimits.configFileBytes;
+interface Reading {
+  readonly folder: string;
+  readonly maxBytes: number;
+  readonly signal?: AbortSignal;
+}
 
-const readTemplate = async (folder: string, name: string, signal?: AbortSignal): Promise<string | undefined> =>
-  (await readTokenizerFile(folder, name, bytes, signal))?.toString('utf8');
+const readTemplate = async ({ folder, maxBytes, signal }: Reading, name: string): Promise<string | undefined> =>
+  (await readTokenizerFile(folder, name, maxBytes, signal))?.toString('utf8');
 
 /** The templates of `additional_chat_templates/*.jinja` by name. */
-async function readAdditional(folder: string, signal?: AbortSignal): Promise<[string, string][]> {
+async function readAdditional(reading: Reading): Promise<[string, string][]> {
+  const { folder } = reading;
   const directory = join(folder, FOLDER);
   // Absent in nearly all models, and a file of this name is no folder of templates.
   const isFolder = await stat(directory).then(
@@ -28,27 +33,34 @@ async function readAdditional(folder: string, signal?: AbortSignal): Promise<[st
     throw new CheckpointError('tokenizer', `${FOLDER} has ${names.length} templates, more than ${MAX_TEMPLATES}`, {
       folder,
     });
-  const texts = await Promise.all(names.map((name) => readTemplate(folder, join(FOLDER, name), signal)));
+  const texts = await Promise.all(names.map((name) => readTemplate(reading, join(FOLDER, name))));
   return names.map((name, i) => [name.slice(0, -'.jinja'.length), texts[i] ?? '']);
 }
 
 /** The template of a processor's own file, which older multimodal models have. */
-const readLegacy = async (folder: string, signal?: AbortSignal): Promise<unknown> =>
-  (await readTokenizerJson(folder, 'chat_template.json', bytes, signal))?.chat_template;
+const readLegacy = async ({ folder, maxBytes, signal }: Reading): Promise<unknown> =>
+  (await readTokenizerJson(folder, 'chat_template.json', maxBytes, signal))?.chat_template;
 
 /**
  * `tokenizer_config.json` with the chat templates of all files: those of their own win over it, as in Python; then its
  * own; then `chat_template.json`.
+ * @param maxBytes of each file
  * @throws CheckpointError for files that cannot be read
  */
-export async function withChatTemplates(folder: string, config: Json, signal?: AbortSignal): Promise<Json> {
-  const main = await readTemplate(folder, 'chat_template.jinja', signal);
-  const additional = await readAdditional(folder, signal);
+export async function withChatTemplates(
+  folder: string,
+  config: Json,
+  maxBytes: number,
+  signal?: AbortSignal,
+): Promise<Json> {
+  const reading = { folder, maxBytes, signal };
+  const main = await readTemplate(reading, 'chat_template.jinja');
+  const additional = await readAdditional(reading);
   const files = [...(main === undefined ? [] : [['default', main]]), ...additional];
   if (files.length === 1 && main !== undefined) return { ...config, chat_template: main };
   if (files.length > 0) return { ...config, chat_template: files.map(([name, template]) => ({ name, template })) };
   if ((config.chat_template ?? null) !== null) return config;
-  const legacy = await readLegacy(folder, signal);
+  const legacy = await readLegacy(reading);
   return legacy === undefined ? config : { ...config, chat_template: legacy };
 }
 

@@ -2,10 +2,9 @@
 // added. As the tokenizers library does it: those that are not `normalized` are looked for in the text as it is, then
 // each part between them is normalized and searched for the others.
 import type { Vocabulary } from './model/vocabulary.js';
-import { Trie } from './model/trie.js';
 import type { Normalizer } from './normalizers.js';
-import { tokenizerLimits } from '../limits.js';
 import type { Section } from './section.js';
+import { TokenFinder } from './token-finder.js';
 
 export interface AddedToken {
   readonly content: string;
@@ -62,42 +61,6 @@ const wordAtEnd = /[\p{Alphabetic}\p{M}\p{Nd}\p{Pc}\u200c\u200d]$/u;
 const wordAtStart = /^[\p{Alphabetic}\p{M}\p{Nd}\p{Pc}\u200c\u200d]/u;
 const isSpace = /\p{White_Space}/u;
 
-/** Finds tokens in a text: the leftmost, and of these the longest. */
-class Finder {
-  readonly #trie = new Trie();
-  readonly #firstUnits = new Uint8Array(1 << 16);
-  #empty = true;
-
-  /** Of equal texts the first counts. */
-  add(text: string, id: number): void {
-    if (text === '' || this.#trie.get(text) >= 0) return;
-    this.#trie.set(text, id);
-    this.#firstUnits[text.charCodeAt(0)] = 1;
-    this.#empty = false;
-  }
-
-  /** [start, end, id, ...] */
-  find(text: string): number[] {
-    const found: number[] = [];
-    if (this.#empty) return found;
-    for (let start = 0; start < text.length;) {
-      if (this.#firstUnits[text.charCodeAt(start)] === 0) {
-        start++;
-        continue;
-      }
-      let [end, id] = [0, -1];
-      for (let at = start, node = 0; at < text.length;) {
-        node = this.#trie.child(node, text.charCodeAt(at++));
-        if (node < 0) break;
-        if (this.#trie.value(node) >= 0) [end, id] = [at, this.#trie.value(node)];
-      }
-      if (id >= 0) found.push(start, end, id);
-      start = id >= 0 ? end : start + 1;
-    }
-    return found;
-  }
-}
-
 export class AddedTokens {
   readonly #ids = new Map<string, number>();
   readonly #tokens = new Map<number, AddedToken>();
@@ -105,18 +68,26 @@ export class AddedTokens {
   readonly #texts = new Map<number, string>();
   readonly #special = new Set<string>();
   #highest = -1;
-  #asIs = new Finder();
-  #normalized = new Finder();
+  #asIs: TokenFinder;
+  #normalized: TokenFinder;
 
   constructor(
     readonly vocabulary: Vocabulary,
     readonly normalizer: Normalizer | undefined,
-  ) {}
+  ) {
+    this.#asIs = this.#finder();
+    this.#normalized = this.#finder();
+  }
+
+  #finder(): TokenFinder {
+    return new TokenFinder(this.vocabulary.section.limits.trieNodes);
+  }
 
   /**
    * Adds tokens. One that the vocabulary has keeps its id, others get the next free one, whatever their file says.
    */
   add(tokens: readonly AddedToken[]): void {
+    let changed = false;
     for (const token of tokens) {
       const id = this.idOf(token.content) ?? this.#nextId();
       const known = this.#tokens.get(id);
@@ -125,8 +96,9 @@ export class AddedTokens {
       this.#tokens.set(id, token);
       this.#highest = Math.max(this.#highest, id);
       if (token.special) this.#special.add(token.content);
+      changed = true;
     }
-    this.#refresh();
+    if (changed) this.#refresh();
   }
 
   #nextId(): number {
@@ -136,8 +108,8 @@ export class AddedTokens {
   }
 
   #refresh(): void {
-    this.#asIs = new Finder();
-    this.#normalized = new Finder();
+    this.#asIs = this.#finder();
+    this.#normalized = this.#finder();
     for (const [id, { content, normalized }] of this.#tokens) {
       const text = normalized ? (this.normalizer?.normalize(content) ?? content) : content;
       this.#texts.set(id, text);
@@ -197,7 +169,7 @@ export class AddedTokens {
     return Math.max(1, common);
   }
 
-  #splitBy(finder: Finder, text: string, special: boolean): TextPart[] {
+  #splitBy(finder: TokenFinder, text: string, special: boolean): TextPart[] {
     const found = finder.find(text);
     if (found.length === 0) return text === '' ? [] : [{ text, start: 0, fromOrigin: 0 }];
     const parts: TextPart[] = [];
@@ -240,10 +212,11 @@ function boundsOf(
 /** @throws CheckpointError for more tokens than a vocabulary may have. */
 export function addedTokensOf(root: Section): AddedToken[] {
   const sections = root.sections('added_tokens', []);
-  if (sections.length > tokenizerLimits.tokens) root.fail('added_tokens', `are more than ${tokenizerLimits.tokens}`);
+  const { tokens, tokenId } = root.limits;
+  if (sections.length > tokens) root.fail('added_tokens', `are more than ${tokens}`);
   return sections.map((section) => {
     const id = section.integer('id');
-    if (id > tokenizerLimits.tokenId) section.fail('id', `is ${id}, above ${tokenizerLimits.tokenId}`);
+    if (id > tokenId) section.fail('id', `is ${id}, above ${tokenId}`);
     return addedTokenOf(section);
   });
 }

@@ -14,7 +14,7 @@ export function joinByteRuns(tokens: readonly string[]): string[] {
   const joined: string[] = [];
   let run: number[] = [];
   const endRun = () => {
-    if (run.length > 0) joined.push(...textsOf(run));
+    if (run.length > 0) for (const text of textsOf(run)) joined.push(text);
     run = [];
   };
   for (const token of tokens) {

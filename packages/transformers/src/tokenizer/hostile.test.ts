@@ -3,6 +3,7 @@ import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
 import { AutoTokenizer, CheckpointError, ConfigError, QError, Tokenizer } from '../index.js';
+import { tokenizerLimits } from '../limits.js';
 import { temporaryFolders } from '../testing.js';
 import { withDeadline } from './deadline.js';
 import { optionalTokenizer } from './load.js';
@@ -125,10 +126,12 @@ describe('the work on a text', () => {
     const endless = () => {
       for (;;);
     };
-    expect(() => withDeadline('encode', -400_000, endless)).toThrow(ConfigError);
-    expect(withDeadline('encode', 0, () => withDeadline('encode', 0, () => 5) + 1)).toBe(6);
+    expect(() => withDeadline('encode', -400_000, tokenizerLimits, endless)).toThrow(ConfigError);
+    expect(
+      withDeadline('encode', 0, tokenizerLimits, () => withDeadline('encode', 0, tokenizerLimits, () => 5) + 1),
+    ).toBe(6);
     expect(() =>
-      withDeadline('encode', 0, () => {
+      withDeadline('encode', 0, tokenizerLimits, () => {
         throw new RangeError('own');
       }),
     ).toThrow(RangeError);
@@ -165,5 +168,64 @@ describe('the work on a text', () => {
     ['([a-z]{1,60}){1,60}!', false],
   ])('%s runs without a clock: %s', (source, expected) => {
     expect(backtracksLittle(source)).toBe(expected);
+  });
+});
+
+describe('limits of the caller', () => {
+  const folders = temporaryFolders();
+  const folderOf = async (json: object): Promise<string> => {
+    const folder = await folders('limits');
+    await writeFile(join(folder, 'tokenizer.json'), JSON.stringify(json));
+    return folder;
+  };
+  const model = { type: 'BPE', vocab: { a: 0, b: 1, c: 2 }, merges: [] };
+
+  it.each([
+    [{ tokens: 2 }, { model }, /more than 2 tokens/],
+    [{ tokenId: 1 }, { model }, /above 1/],
+    [{ vocabularyFileBytes: 20 }, { model }, /20/],
+    [
+      { patternLength: 3 },
+      { model, pre_tokenizer: { type: 'Split', pattern: { Regex: 'abcd' }, behavior: 'Isolated' } },
+      /3/,
+    ],
+    [
+      { trieNodes: 3000 },
+      { model: { type: 'Unigram', vocab: [['a'.repeat(10_000), -1]], unk_id: 0 } },
+      /more than 3000 characters/,
+    ],
+    [
+      { components: 1 },
+      { model, decoder: { type: 'Sequence', decoders: [{ type: 'Fuse' }] } },
+      /more than 1 components/,
+    ],
+  ])('%j are kept', async (limits, json, message) => {
+    const folder = await folderOf(json);
+    await expect(AutoTokenizer.fromPretrained(folder, { tokenizerLimits: limits })).rejects.toThrow(message);
+    const raised = Object.fromEntries(Object.keys(limits).map((name) => [name, Infinity]));
+    expect((await AutoTokenizer.fromPretrained(folder, { tokenizerLimits: raised })).encode('b')).toHaveLength(1);
+  });
+
+  it('lower the time of a text, or take it away', async () => {
+    const slow = { type: 'Split', pattern: { Regex: '(a+)+$' }, behavior: 'Isolated' };
+    const folder = await folderOf({ model, pre_tokenizer: slow });
+    const hasty = await AutoTokenizer.fromPretrained(folder, { tokenizerLimits: { textMilliseconds: 50 } });
+    expect(() => hasty.encode(`${'a'.repeat(40)}b`)).toThrow(/raise textMilliseconds of tokenizerLimits/);
+    const patient = await AutoTokenizer.fromPretrained(folder, { tokenizerLimits: { textMilliseconds: Infinity } });
+    expect(patient.encode('aab')).toHaveLength(3);
+  });
+
+  it.each([
+    [{ token: 3 }, /did you mean tokens/],
+    [{ tokens: 0 }, /tokens is 0/],
+    [{ depth: 1.5 }, /depth is 1.5/],
+    [{ depth: '3' }, /depth/],
+    [[], /tokenizerLimits is/],
+    [null, /tokenizerLimits is/],
+  ])('%j are refused', async (limits, message) => {
+    const options = { tokenizerLimits: limits as never };
+    const refused = AutoTokenizer.fromPretrained(await folderOf({ model }), options);
+    await expect(refused).rejects.toThrow(ConfigError);
+    await expect(refused).rejects.toThrow(message);
   });
 });

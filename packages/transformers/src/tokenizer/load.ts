@@ -3,7 +3,7 @@ import { readdir } from 'node:fs/promises';
 import { assertKnownKeys, QError } from '@q/config';
 import { hubOptionNames, missingFile, modelFolder, type HubOptions } from '../files.js';
 import { withChatTemplates } from '../chat/templates.js';
-import { tokenizerLimits } from '../limits.js';
+import { tokenizerLimits, tokenizerLimitsWith, type TokenizerLimits } from '../limits.js';
 import type { AddedToken } from './added-tokens.js';
 import { classDefaults, tokenizerClassOf } from './classes.js';
 import { convertVocabulary } from './convert/convert.js';
@@ -12,6 +12,12 @@ import { readTokenizerFile, readTokenizerJson } from './read.js';
 import { checkNesting, isObject, type Json } from './section.js';
 import { specialTokensOf } from './special-tokens.js';
 import { Tokenizer } from './tokenizer.js';
+
+/** Options of {@link AutoTokenizer}. */
+export interface TokenizerLoadOptions extends HubOptions {
+  /** Other limits than {@link tokenizerLimits}: sizes, depths, times. `Infinity` means none. */
+  readonly tokenizerLimits?: Partial<TokenizerLimits>;
+}
 
 /** Loads tokenizers. */
 export const AutoTokenizer = {
@@ -22,10 +28,12 @@ export const AutoTokenizer = {
    * @throws CheckpointError when the model has none of these files or one is damaged; UnsupportedError for kinds of
    *   tokenizers that Q does not have; the signal's reason on abort.
    */
-  async fromPretrained(idOrPath: string, options: HubOptions = {}): Promise<Tokenizer> {
-    assertKnownKeys('AutoTokenizer.fromPretrained', options, hubOptionNames);
+  async fromPretrained(idOrPath: string, options: TokenizerLoadOptions = {}): Promise<Tokenizer> {
+    const op = 'AutoTokenizer.fromPretrained';
+    assertKnownKeys(op, options, [...hubOptionNames, 'tokenizerLimits']);
+    const limits = tokenizerLimitsWith(op, options.tokenizerLimits);
     const folder = await modelFolder(idOrPath, { ...options, files: 'tokenizer' });
-    const tokenizer = await optionalTokenizer(folder, { signal: options.signal });
+    const tokenizer = await optionalTokenizer(folder, { signal: options.signal, limits });
     if (!tokenizer) throw missingFile(folder, 'tokenizer.json');
     return tokenizer;
   },
@@ -38,15 +46,19 @@ interface Files {
   readonly modelConfig: Json;
 }
 
-async function readFiles(folder: string, signal?: AbortSignal): Promise<Files> {
+async function readFiles(
+  folder: string,
+  { configFileBytes, depth }: TokenizerLimits,
+  signal?: AbortSignal,
+): Promise<Files> {
   const read = async (name: string): Promise<Json | undefined> => {
-    const json = await readTokenizerJson(folder, name, tokenizerLimits.configFileBytes, signal);
-    if (json) checkNesting(json, name, { depth: tokenizerLimits.depth, components: Infinity });
+    const json = await readTokenizerJson(folder, name, configFileBytes, signal);
+    if (json) checkNesting(json, name, { depth, components: Infinity });
     return json;
   };
   const config = (await read('tokenizer_config.json')) ?? {};
   return {
-    config: await withChatTemplates(folder, config, signal),
+    config: await withChatTemplates(folder, config, configFileBytes, signal),
     map: await read('special_tokens_map.json'),
     added: await read('added_tokens.json'),
     modelConfig: (await read('config.json')) ?? {},
@@ -69,11 +81,11 @@ function configIdsOf(modelConfig: Json, mentioned: (name: string) => boolean): R
  * @param options.small see {@link parseTokenizer}
  */
 export async function optionalTokenizer(folder: string, options: ParseOptions = {}): Promise<Tokenizer | undefined> {
-  const { signal } = options;
-  const files = await readFiles(folder, signal);
+  const { signal, limits = tokenizerLimits } = options;
+  const files = await readFiles(folder, limits, signal);
   const name = tokenizerClassOf(files.config, files.modelConfig);
-  const bytes = await readTokenizerFile(folder, 'tokenizer.json', tokenizerLimits.vocabularyFileBytes, signal);
-  if (!bytes) return convertVocabulary(folder, name, files, signal);
+  const bytes = await readTokenizerFile(folder, 'tokenizer.json', limits.vocabularyFileBytes, signal);
+  if (!bytes) return convertVocabulary(folder, name, files, { signal, limits });
   const pipeline = await parseTokenizer(bytes, 'tokenizer.json', options);
   const { defaults = {}, paddingSide } = classDefaults(name);
   const { padding } = pipeline.json;
@@ -111,7 +123,7 @@ export async function tokenizerOfModel(
   if (folder === undefined) return {};
   try {
     const tokenizer = await optionalTokenizer(folder, options);
-    warnings.push(...(tokenizer?.warnings ?? []));
+    for (const line of tokenizer?.warnings ?? []) warnings.push(line);
     return { tokenizer };
   } catch (error) {
     const names = await readdir(folder);

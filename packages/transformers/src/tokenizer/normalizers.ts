@@ -1,10 +1,10 @@
 // Changes to a text before it is split, as the `normalizer` of tokenizer.json says. Each does what the component of the
 // tokenizers library of the same name does.
 import { ConfigError } from '@q/config';
-import { tokenizerLimits } from '../limits.js';
 import { toByteChars } from './bytes.js';
 import { patternOf } from './pattern.js';
 import { CharacterMap } from './precompiled.js';
+import type { TokenizerLimits } from '../limits.js';
 import type { Section } from './section.js';
 
 export interface Normalizer {
@@ -90,16 +90,15 @@ function sequenceNormalizer(section: Section): Normalizer {
   return {
     costly: steps.some(({ costly }) => costly),
     keepsOrigin: steps.some(({ keepsOrigin }) => keepsOrigin),
-    normalize: (text) => steps.reduce((out, step) => bounded(step.normalize(out), text), text),
+    normalize: (text) => steps.reduce((out, step) => bounded(step.normalize(out), text, section.limits), text),
   };
 }
 
 /** @throws ConfigError when a text has grown out of proportion; steps that double it would fill the memory. */
-function bounded(out: string, text: string): string {
-  const { growth, growthFrom } = tokenizerLimits;
+function bounded(out: string, text: string, { growth, growthFrom }: TokenizerLimits): string {
   if (out.length <= growthFrom || out.length <= growth * text.length) return out;
   throw new ConfigError('encode', `the normalizer makes ${out.length} characters of ${text.length}`, {
-    fix: 'check where tokenizer.json comes from',
+    fix: 'check where tokenizer.json comes from, or raise growth of tokenizerLimits',
   });
 }
 
@@ -132,6 +131,6 @@ export function normalizerOf(section: Section): Normalizer {
   const make = Object.hasOwn(kinds, type) ? kinds[type] : section.unsupported(Object.keys(kinds));
   const normalizer = make(section);
   return type === 'Replace' || type === 'Sequence'
-    ? { ...normalizer, normalize: (text) => bounded(normalizer.normalize(text), text) }
+    ? { ...normalizer, normalize: (text) => bounded(normalizer.normalize(text), text, section.limits) }
     : normalizer;
 }

@@ -2,7 +2,8 @@
 // parsed by a worker thread and comes in parts, between which the event loop runs.
 import { Worker } from 'node:worker_threads';
 import { CheckpointError } from '@q/config';
-import { tokenizerLimits } from '../limits.js';
+import { tokenizerLimits, type TokenizerLimits } from '../limits.js';
+import { longestTimer } from './deadline.js';
 import { fillModel, modelBuilderOf, Pipeline } from './pipeline.js';
 import { isObject, Section, type Json } from './section.js';
 import { workerSource } from './worker-source.js';
@@ -10,11 +11,11 @@ import { workerSource } from './worker-source.js';
 /** Smaller files are parsed at once, in a few milliseconds. */
 const smallBytes = 192 << 10;
 
+/** What Node takes for the heap of a thread. */
+const mostHeapMegabytes = 2 ** 20;
+
 /** Entries of a part: about a millisecond to put in. */
 const partEntries = 1024;
-
-/** Milliseconds without an answer after which the worker is given up: reading 256 MiB takes a slow machine 10 s. */
-const workerMilliseconds = 120_000;
 
 type Reply =
   | { readonly error: string }
@@ -26,26 +27,27 @@ export interface ParseOptions {
   /** Files up to this many bytes are parsed on this thread. */
   readonly small?: number;
   readonly signal?: AbortSignal;
+  readonly limits?: TokenizerLimits;
 }
 
 /** @throws CheckpointError for a file that is damaged; the signal's reason on abort. */
 export async function parseTokenizer(bytes: Buffer, file: string, options: ParseOptions = {}): Promise<Pipeline> {
-  const { small = smallBytes, signal } = options;
+  const { small = smallBytes, signal, limits = tokenizerLimits } = options;
   signal?.throwIfAborted();
-  if (bytes.byteLength <= small) return parseSmall(bytes, file);
+  if (bytes.byteLength <= small) return parseSmall(bytes, file, limits);
   const worker = new Worker(workerSource, {
     eval: true,
     workerData: bytes,
-    resourceLimits: { maxOldGenerationSizeMb: tokenizerLimits.parserHeapMegabytes },
+    resourceLimits: { maxOldGenerationSizeMb: Math.min(limits.parserHeapMegabytes, mostHeapMegabytes) },
   });
   try {
-    return await parseInParts(new Asker(worker, file, signal), file);
+    return await parseInParts(new Asker(worker, file, limits, signal));
   } finally {
     await worker.terminate();
   }
 }
 
-function parseSmall(bytes: Buffer, file: string): Pipeline {
+function parseSmall(bytes: Buffer, file: string, limits: TokenizerLimits): Pipeline {
   let json: unknown;
   try {
     json = JSON.parse(bytes.toString('utf8'));
@@ -53,15 +55,16 @@ function parseSmall(bytes: Buffer, file: string): Pipeline {
     throw new CheckpointError('tokenizer', `${file} is not valid JSON`, { cause });
   }
   if (!isObject(json)) throw new CheckpointError('tokenizer', `${file} must hold a JSON object`, {});
-  const root = new Section(file, '', json);
+  const root = new Section(file, '', json, limits);
   const model = root.section('model');
   return new Pipeline(root, fillModel(modelBuilderOf(model), model));
 }
 
-async function parseInParts(asker: Asker, file: string): Promise<Pipeline> {
+async function parseInParts(asker: Asker): Promise<Pipeline> {
+  const { file, limits } = asker;
   const head = await asker.next();
   if (!('rest' in head)) throw new CheckpointError('tokenizer', `${file} gave no answer`, {});
-  const root = new Section(file, '', head.rest);
+  const root = new Section(file, '', head.rest, limits);
   const section = root.section('model');
   const builder = modelBuilderOf(section);
   if (!Array.isArray(section.value.vocab)) section.section('vocab');
@@ -84,6 +87,7 @@ class Asker {
   constructor(
     readonly worker: Worker,
     readonly file: string,
+    readonly limits: TokenizerLimits,
     readonly signal: AbortSignal | undefined,
   ) {}
 
@@ -96,7 +100,8 @@ class Asker {
 
   /** @throws CheckpointError when the worker fails, ends, or is silent; the signal's reason on abort. */
   next(): Promise<Reply> {
-    const { worker, file, signal } = this;
+    const { worker, file, limits, signal } = this;
+    const milliseconds = Math.min(limits.parserMilliseconds, longestTimer);
     const undo: (() => void)[] = [];
     return new Promise<Reply>((resolve, reject) => {
       const refuse = (what: string, cause?: unknown) =>
@@ -113,7 +118,7 @@ class Asker {
         if ('error' in reply) refuse(reply.error);
         else resolve(reply);
       });
-      const timer = setTimeout(() => refuse('took too long to parse'), workerMilliseconds);
+      const timer = setTimeout(() => refuse('took too long to parse'), milliseconds);
       const abort = () => reject(signal!.reason as Error);
       signal?.addEventListener('abort', abort);
       undo.push(

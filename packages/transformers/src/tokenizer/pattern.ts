@@ -1,7 +1,6 @@
 // Patterns of tokenizer.json: a text to look for, or a regular expression of Oniguruma, which the tokenizers library
 // uses. `oniguruma-to-es` translates the latter.
 import { toRegExp } from 'oniguruma-to-es';
-import { tokenizerLimits } from '../limits.js';
 import { backtracksLittle } from './pattern-cost.js';
 import type { Section } from './section.js';
 
@@ -77,8 +76,9 @@ export function patternOf(section: Section, key = 'pattern'): Pattern {
   const text = pattern.optionalString('String');
   if (text !== undefined) return textPattern(text);
   const source = pattern.string('Regex');
-  if (source.length > tokenizerLimits.patternLength)
-    pattern.fail('Regex', `has ${source.length} characters, more than ${tokenizerLimits.patternLength}`);
+  const { patternLength } = section.limits;
+  if (source.length > patternLength)
+    pattern.fail('Regex', `has ${source.length} characters, more than ${patternLength}`);
   try {
     return regExpPattern(
       toRegExp(withWords(source), { global: true, target: 'ES2024', lazyCompileLength: Infinity }),

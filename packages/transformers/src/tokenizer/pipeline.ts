@@ -1,6 +1,6 @@
 // A tokenizer as tokenizer.json describes it: the parts put together, text to ids and ids to text.
 import { CheckpointError } from '@q/config';
-import { tokenizerLimits } from '../limits.js';
+import { tokenizerLimits, type TokenizerLimits } from '../limits.js';
 import { AddedTokens, addedTokensOf, type AddedToken } from './added-tokens.js';
 import { withDeadline } from './deadline.js';
 import { decoderOf, type Decoder } from './decoders.js';
@@ -74,7 +74,7 @@ export class Pipeline {
    * @throws CheckpointError that names the section; UnsupportedError for components that Q does not have
    */
   constructor(root: Section, model: Model) {
-    checkNesting({ ...root.value, model: null, added_tokens: null }, root.file, tokenizerLimits);
+    checkNesting({ ...root.value, model: null, added_tokens: null }, root.file, root.limits);
     this.#root = root;
     this.#model = model;
     const optional = <T>(key: string, make: (section: Section) => T): T | undefined => {
@@ -97,7 +97,7 @@ export class Pipeline {
   /** Checks what refers to tokens, once all are there. @throws CheckpointError for ids that no token has. */
   finish(postProcessor?: Json): this {
     const section = postProcessor
-      ? new Section(this.#root.file, 'post_processor', postProcessor)
+      ? new Section(this.#root.file, 'post_processor', postProcessor, this.#root.limits)
       : this.#root.optionalSection('post_processor');
     this.#postProcessor = section && postProcessorOf(section, (id) => this.added.textOf(id) !== undefined);
     return this;
@@ -157,13 +157,14 @@ export class Pipeline {
   }
 
   #watched<T>(op: string, length: number, costly: boolean | undefined, work: () => T): T {
-    return costly || length > tokenizerLimits.unwatchedLength ? withDeadline(op, length, work) : work();
+    const { limits } = this.#root;
+    return costly || length > limits.unwatchedLength ? withDeadline(op, length, limits, work) : work();
   }
 }
 
 /** A pipeline of a whole tokenizer.json at once. */
-export function pipelineOf(json: Json, file = 'tokenizer.json'): Pipeline {
-  const root = new Section(file, '', json);
+export function pipelineOf(json: Json, file = 'tokenizer.json', limits: TokenizerLimits = tokenizerLimits): Pipeline {
+  const root = new Section(file, '', json, limits);
   const model = root.section('model');
   try {
     return new Pipeline(root, fillModel(modelBuilderOf(model), model));

@@ -1,5 +1,6 @@
 // Reads the parts of a tokenizer's files: what is missing or of another type is named with its file and place.
 import { CheckpointError, UnsupportedError } from '@q/config';
+import { tokenizerLimits, type TokenizerLimits } from '../limits.js';
 
 export type Json = Readonly<Record<string, unknown>>;
 
@@ -20,6 +21,7 @@ export class Section {
     /** Such as `pre_tokenizer.pretokenizers[1]`; empty for the whole file. */
     readonly path: string,
     readonly value: Json,
+    readonly limits: TokenizerLimits = tokenizerLimits,
   ) {}
 
   #at(key: string): string {
@@ -80,7 +82,7 @@ export class Section {
   }
 
   section(key: string): Section {
-    return new Section(this.file, this.#at(key), this.#get(key, isObject, 'an object'));
+    return new Section(this.file, this.#at(key), this.#get(key, isObject, 'an object'), this.limits);
   }
 
   /** A section, or undefined when it is null or missing. */
@@ -91,7 +93,7 @@ export class Section {
   sections(key: string, fallback?: readonly unknown[]): Section[] {
     return this.list(key, fallback).map((value, i) =>
       isObject(value)
-        ? new Section(this.file, `${this.#at(key)}[${i}]`, value)
+        ? new Section(this.file, `${this.#at(key)}[${i}]`, value, this.limits)
         : this.fail(`${key}[${i}]`, `is ${shown(value)}, not an object`),
     );
   }

@@ -108,7 +108,11 @@ export function specialTokensOf(files: SpecialTokenFiles): SpecialTokens {
   const toAdd = (known: Iterable<AddedToken>): AddedToken[] => {
     const there = [...known];
     const inOrder = [...listed].sort(([a], [b]) => a - b).map(([, token]) => token);
-    const wanted = inOrder.filter((token) => !there.some((other) => sameToken(other, token)));
+    const byContent = new Map(there.map((token) => [token.content, token]));
+    const wanted = inOrder.filter((token) => {
+      const other = byContent.get(token.content);
+      return !other || !sameToken(other, token);
+    });
     const texts = new Set([...there, ...wanted].map(({ content }) => content));
     for (const token of [...named.values(), ...extra]) {
       if (texts.has(token.content)) continue;

@@ -6,6 +6,9 @@ import { LimitError, type TemplateLimits } from './errors.js';
 const READ_PER_STEP = 16;
 const WRITE_PER_STEP = 8;
 
+/** Steps of work with the largest integers, which takes up to 16 microseconds. */
+const BIG_STEPS = { arithmetic: 10, power: 40, text: 160 } as const;
+
 /**
  * What one rendering has left. Whatever costs time or memory asks here first: a template's work is bounded by its
  * steps, however it is written, on every machine alike.
@@ -37,6 +40,11 @@ export class Budget {
   write(characters: number): void {
     this.fits(characters);
     this.step(characters / WRITE_PER_STEP);
+  }
+
+  /** Before computing with, reading or writing an integer beyond 2^53. */
+  bigInteger(work: keyof typeof BIG_STEPS): void {
+    this.step(BIG_STEPS[work]);
   }
 
   range(count: number): void {

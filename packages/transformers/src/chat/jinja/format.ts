@@ -46,6 +46,7 @@ function percentValue(value: Value, specification: Specification, budget: Budget
   if ('sra'.includes(type))
     return pad(cut(type === 's' ? str(value, budget) : repr(value, budget), precision), specification);
   const number = numberOf(defined(value));
+  if (typeof number === 'bigint') budget.bigInteger('text');
   if (type === 'c')
     return pad(typeof value === 'number' ? String.fromCodePoint(value) : str(value, budget), specification);
   if (number === undefined || !'doxXeEfFgG'.includes(type))

@@ -90,6 +90,7 @@ function unique(budget: Budget, value: Value, caseSensitive: Value = false, attr
   const key = keyGetter(attribute, caseSensitive, budget);
   const seen = new Dict();
   const items = iterate(value, budget).filter((item) => {
+    budget.step(6); // a table that grows
     const id = key(item);
     if (seen.has(id)) return false;
     seen.set(id, true);

@@ -33,7 +33,7 @@ function parseFloatText(text: string): number | undefined {
 
 function toInteger(budget: Budget, value: Value, otherwise: Value = 0, base: Value = 10): Value {
   if (typeof value === 'string') {
-    budget.read(value.length * 4);
+    budget.step(value.length); // digit by digit, into an integer of any size
     const whole = parseInteger(value, asIndex(base, 'base'));
     if (whole !== undefined) return whole;
     const number = parseFloatText(value);

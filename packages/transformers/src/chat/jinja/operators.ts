@@ -69,7 +69,7 @@ function bigOperation(operator: BinaryOperator, a: bigint, b: bigint): bigint {
   }
 }
 
-function numeric(operator: BinaryOperator, a: Value, b: Value): Value | undefined {
+function numeric(operator: BinaryOperator, a: Value, b: Value, budget: Budget): Value | undefined {
   const [x, y] = [numberOf(a), numberOf(b)];
   if (x === undefined || y === undefined) return undefined;
   const isFloat = a instanceof Float || b instanceof Float || operator === '/' || (operator === '**' && y < 0);
@@ -78,6 +78,7 @@ function numeric(operator: BinaryOperator, a: Value, b: Value): Value | undefine
     const exact = floatOperation(operator, x, y);
     if (Number.isSafeInteger(exact)) return exact + 0;
   }
+  budget.bigInteger(operator === '**' ? 'power' : 'arithmetic');
   return integer(bigOperation(operator, BigInt(x), BigInt(y)));
 }
 
@@ -123,7 +124,7 @@ export function binaryOperation(operator: BinaryOperator, a: Value, b: Value, bu
   if (operator === '%' && typeof a === 'string') return percentFormat(a, b, budget);
   defined(b);
   return (
-    numeric(operator, a, b) ??
+    numeric(operator, a, b, budget) ??
     sequences(operator, a, b, budget) ??
     fail(
       operator === '+' && typeof a === 'string'

@@ -1,12 +1,10 @@
 // Format specifications: widths, precisions, signs and types of what is put into a text.
+import { MAX_TEMPLATE_WIDTH } from '../../limits.js';
 import type { Budget } from './budget.js';
 import { numberOf } from './compare.js';
 import { fail, LimitError } from './errors.js';
 import { floatText, str } from './text.js';
 import { codePoints, Float, typeName, type Value } from './values.js';
-
-/** Widths and precisions past this are refused: a template pads with a few spaces. */
-const MAX_WIDTH = 1000;
 
 export interface Specification {
   readonly fill?: string;
@@ -21,7 +19,8 @@ export interface Specification {
 
 export function limitedWidth(digits: string | undefined): number {
   const width = Number(digits ?? 0);
-  if (width > MAX_WIDTH) throw new LimitError(`the chat template formats to a width of more than ${MAX_WIDTH}`);
+  if (width > MAX_TEMPLATE_WIDTH)
+    throw new LimitError(`the chat template formats to a width of more than ${MAX_TEMPLATE_WIDTH}`);
   return width;
 }
 
@@ -121,6 +120,7 @@ export function formatValue(value: Value, text: string, budget: Budget): string 
     if (type !== '' && type !== 's') fail(`Unknown format code '${type}' for object of type 'str'`);
     return pad(cut(value, specification.precision), specification);
   }
+  if (typeof value === 'bigint') budget.bigInteger('text');
   if (numberOf(value) === undefined) return fail(`unsupported format string passed to ${typeName(value)}.__format__`);
   return formatNumber(value, specification);
 }

@@ -12,10 +12,10 @@ import { isSpace, trim, trimEnd, trimStart } from './whitespace.js';
 type Method = BuiltIn<string>;
 
 /** A method without arguments that reads and writes the whole text. */
-const change = (run: (text: string) => string): Method => ({
+const change = (run: (text: string) => string, weight = 3): Method => ({
   parameters: [],
   run: (budget, text) => {
-    budget.write(text.length * 3);
+    budget.write(text.length * weight);
     return run(text);
   },
 });
@@ -150,7 +150,7 @@ function expandTabs(budget: Budget, text: string, size: Value = 8): string {
 }
 
 function isTitle(budget: Budget, text: string): boolean {
-  budget.write(text.length * 2);
+  budget.write(text.length * 16);
   return /\p{L}/u.test(text) && titleCase(text) === text;
 }
 
@@ -166,9 +166,9 @@ export const stringMethods: ReadonlyMap<string, Method> = new Map<string, Method
   ['upper', change((text) => text.toUpperCase())],
   ['lower', change((text) => text.toLowerCase())],
   ['casefold', change((text) => text.toLowerCase().replaceAll('ß', 'ss').replaceAll('ς', 'σ'))],
-  ['title', change(titleCase)],
+  ['title', change(titleCase, 16)],
   ['capitalize', change(capitalize)],
-  ['swapcase', change(swapCase)],
+  ['swapcase', change(swapCase, 16)],
   ['strip', strip(trim)],
   ['lstrip', strip(trimStart)],
   ['rstrip', strip(trimEnd)],

@@ -1,6 +1,6 @@
 import { readFileSync } from 'node:fs';
 import { describe, expect, it } from 'vitest';
-import { TEMPLATE_LIMITS } from '../limits.js';
+import { TEMPLATE_LIMITS } from '../../limits.js';
 import { TemplateError } from './errors.js';
 import { Template } from './template.js';
 
@@ -113,5 +113,39 @@ it('tells the time as strftime', () => {
   const now = () => new Date(2025, 1, 3, 4, 5, 6);
   expect(template.render({}, TEMPLATE_LIMITS, now)).toBe(
     '03 Feb 2025|Monday 3 February|04:05:06 AM|034 25  3|2025-02-03 %',
+  );
+});
+
+describe('the heaviest work for a step', () => {
+  // Each takes the steps of a rendering; the processor's time for them is bounded whatever they do.
+  it.each([
+    [
+      'text of large integers',
+      "{% set x = 2 ** 4000 %}{% for a in r %}{% for b in r %}{% set y = x ~ '' %}{% endfor %}{% endfor %}",
+    ],
+    ['powers', '{% for a in r %}{% for b in r %}{% set y = 3 ** 2000 %}{% endfor %}{% endfor %}'],
+    [
+      'large quotients',
+      '{% set x = 2 ** 4000 %}{% for a in r %}{% for b in r %}{% set y = x // 3 %}{% endfor %}{% endfor %}',
+    ],
+    ['unique', '{% for a in r %}{% set y = r | unique | list %}{% endfor %}'],
+    [
+      'titles',
+      "{% set s = 'a ' * 100000 %}{% for a in r %}{% set y = s | title ~ s.title() ~ s.swapcase() %}{% endfor %}",
+    ],
+    [
+      'integers of texts',
+      "{% set s = '9' * 1000 %}{% for a in r %}{% for b in r %}{% set y = s | int %}{% endfor %}{% endfor %}",
+    ],
+  ])(
+    '%s',
+    (_, source) => {
+      const template = new Template(`{% set r = range(100000) | list %}${source}`, TEMPLATE_LIMITS);
+      const before = process.cpuUsage();
+      expect(() => template.render({}, TEMPLATE_LIMITS)).toThrow(/more than 10000000 steps/);
+      const { user, system } = process.cpuUsage(before);
+      expect((user + system) / 1e6).toBeLessThan(10); // one to three; what is not weighed takes up to 30
+    },
+    60_000,
   );
 });

@@ -13,11 +13,11 @@ import { trim } from './whitespace.js';
 
 type Filter = BuiltIn<Value>;
 
-const change = (run: (text: string) => string): Filter => ({
+const change = (run: (text: string) => string, weight = 3): Filter => ({
   parameters: [],
   run: (budget, value) => {
     const text = str(value, budget);
-    budget.write(text.length * 3);
+    budget.write(text.length * weight);
     return run(text);
   },
 });
@@ -138,7 +138,7 @@ const identity: Filter = { parameters: [], run: (budget, value) => str(value, bu
 export const textFilters: readonly (readonly [string, Filter])[] = [
   ['upper', change((text) => text.toUpperCase())],
   ['lower', change((text) => text.toLowerCase())],
-  ['title', change(title)],
+  ['title', change(title, 16)],
   ['capitalize', change(capitalize)],
   ['e', escape],
   ['escape', escape],

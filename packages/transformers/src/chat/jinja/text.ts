@@ -1,5 +1,5 @@
 // str() and repr() of values, and json.dumps.
-import { pythonFloat } from '@q/loader';
+import { pythonFloat } from '@q/config';
 import type { Budget } from './budget.js';
 import { fail } from './errors.js';
 import {
@@ -92,6 +92,7 @@ export function str(value: Value, budget: Budget): string {
   if (typeof value === 'string') return value;
   if (value === null) return 'None';
   if (typeof value === 'boolean') return value ? 'True' : 'False';
+  if (typeof value === 'bigint') budget.bigInteger('text');
   if (isInteger(value)) return String(value);
   if (value instanceof Float) return floatText(value.value);
   return value instanceof Undefined ? '' : repr(value, budget);
@@ -140,6 +141,7 @@ function sortedKeys(dict: Dict, budget: Budget): (readonly [Value, Value])[] {
 export function dumps(value: Value, style: JsonStyle, pad: string, budget: Budget): string {
   if (typeof value === 'string') return jsonString(value, style.ensureAscii, budget);
   if (value === null) return 'null';
+  if (typeof value === 'bigint') budget.bigInteger('text');
   if (typeof value === 'boolean' || isInteger(value)) return String(value);
   if (value instanceof Float) return Number.isFinite(value.value) ? floatText(value.value) : jsonNonFinite(value.value);
   budget.enter();

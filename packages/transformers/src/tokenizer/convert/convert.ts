@@ -1,6 +1,6 @@
 // Tokenizers without tokenizer.json: other vocabulary files are made into what it would hold.
 import { CheckpointError, UnsupportedError } from '@q/config';
-import { tokenizerLimits } from '../../limits.js';
+import type { TokenizerLimits } from '../../limits.js';
 import type { AddedToken } from '../added-tokens.js';
 import { classDefaults, genericClass } from '../classes.js';
 import { fillModel, modelBuilderOf, Pipeline } from '../pipeline.js';
@@ -37,6 +37,12 @@ interface Source {
   readonly piece?: SentencePieceModel;
 }
 
+/** How files are read. */
+export interface Reading {
+  readonly signal?: AbortSignal;
+  readonly limits: TokenizerLimits;
+}
+
 /**
  * The tokenizer that a folder's tokenizer.model, vocab.json and merges.txt, or vocab.txt describe; undefined when it
  * has none of them.
@@ -47,23 +53,23 @@ export async function convertVocabulary(
   folder: string,
   name: string,
   files: Files,
-  signal?: AbortSignal,
+  reading: Reading,
 ): Promise<Tokenizer | undefined> {
   const source =
-    (await sentencePieceSource(folder, name, signal)) ??
-    (await mergesSource(folder, name, signal)) ??
-    (await wordsSource(folder, name, signal));
-  if (source) return assemble(name, files, source);
-  await refuseHalf(folder, signal);
+    (await sentencePieceSource(folder, name, reading)) ??
+    (await mergesSource(folder, name, reading)) ??
+    (await wordsSource(folder, name, reading));
+  if (source) return assemble(name, files, source, reading.limits);
+  await refuseHalf(folder, reading);
   return undefined;
 }
 
 /** @throws CheckpointError when of vocab.json and merges.txt only one is there */
-async function refuseHalf(folder: string, signal?: AbortSignal): Promise<void> {
+async function refuseHalf(folder: string, reading: Reading): Promise<void> {
   const halves = ['vocab.json', 'merges.txt'];
-  const limit = tokenizerLimits.vocabularyFileBytes;
+  const { signal, limits } = reading;
   for (const file of halves) {
-    if (!(await readTokenizerFile(folder, file, limit, signal))) continue;
+    if (!(await readTokenizerFile(folder, file, limits.vocabularyFileBytes, signal))) continue;
     const [other] = halves.filter((half) => half !== file);
     throw new CheckpointError('tokenizer', `${file} is there, and neither ${other} nor tokenizer.json`, {
       folder,
@@ -80,27 +86,27 @@ function converterOf<T>(classes: Readonly<Record<string, T>>, name: string, file
   });
 }
 
-async function sentencePieceSource(folder: string, name: string, signal?: AbortSignal): Promise<Source | undefined> {
+async function sentencePieceSource(folder: string, name: string, reading: Reading): Promise<Source | undefined> {
   for (const file of sentencePieceNames) {
-    const bytes = await readTokenizerFile(folder, file, tokenizerLimits.vocabularyFileBytes, signal);
+    const bytes = await readTokenizerFile(folder, file, reading.limits.vocabularyFileBytes, reading.signal);
     if (!bytes) continue;
     if (/^[A-Za-z0-9+/]+=* \d+\r?\n/.test(bytes.toString('latin1', 0, 256)))
       throw new UnsupportedError('tokenizer', `${file} is a tiktoken vocabulary`, {
         folder,
         fix: 'write tokenizer.json in Python: AutoTokenizer.from_pretrained(folder).save_pretrained(folder)',
       });
-    const piece = readSentencePiece(bytes, file);
+    const piece = readSentencePiece(bytes, file, reading.limits.tokens);
     const build = converterOf(sentencePieceClasses, name, file);
     return { file, piece, build: (settings) => build(piece, settings) };
   }
   return undefined;
 }
 
-async function mergesSource(folder: string, name: string, signal?: AbortSignal): Promise<Source | undefined> {
-  const limit = tokenizerLimits.vocabularyFileBytes;
+async function mergesSource(folder: string, name: string, reading: Reading): Promise<Source | undefined> {
+  const { signal, limits } = reading;
   const [vocab, merges] = [
-    await readTokenizerJson(folder, 'vocab.json', limit, signal),
-    await readTokenizerFile(folder, 'merges.txt', limit, signal),
+    await readTokenizerJson(folder, 'vocab.json', limits.vocabularyFileBytes, signal),
+    await readTokenizerFile(folder, 'merges.txt', limits.vocabularyFileBytes, signal),
   ];
   if (!vocab || !merges) return undefined;
   const build = converterOf(mergesClasses, name, 'vocab.json');
@@ -111,8 +117,8 @@ async function mergesSource(folder: string, name: string, signal?: AbortSignal):
   return { file: 'vocab.json and merges.txt', build: (settings) => build(vocab, settings, lines) };
 }
 
-async function wordsSource(folder: string, name: string, signal?: AbortSignal): Promise<Source | undefined> {
-  const bytes = await readTokenizerFile(folder, 'vocab.txt', tokenizerLimits.vocabularyFileBytes, signal);
+async function wordsSource(folder: string, name: string, reading: Reading): Promise<Source | undefined> {
+  const bytes = await readTokenizerFile(folder, 'vocab.txt', reading.limits.vocabularyFileBytes, reading.signal);
   if (!bytes) return undefined;
   const build = converterOf(wordsClasses, name, 'vocab.txt');
   const lines = bytes.toString('utf8').split('\n');
@@ -141,7 +147,7 @@ const namedIn = ({ bosPiece, eosPiece, unkPiece, unkId }: SentencePieceModel): R
   ...(unkId >= 0 && { unk_token: unkPiece }),
 });
 
-function assemble(name: string, files: Files, { file, build, piece }: Source): Tokenizer {
+function assemble(name: string, files: Files, { file, build, piece }: Source, limits: TokenizerLimits): Tokenizer {
   const { defaults = {}, paddingSide } = classDefaults(name);
   const given = {
     ...files,
@@ -156,7 +162,7 @@ function assemble(name: string, files: Files, { file, build, piece }: Source): T
     further: [...given.further, ...(built.extra ?? []).map((text) => ({ ...plainSpecial, content: text }))],
   });
   const { template: pieces, extra: _, ...json } = built;
-  const root = new Section(file, '', { ...json, added_tokens: [] });
+  const root = new Section(file, '', { ...json, added_tokens: [] }, limits);
   const pipeline = new Pipeline(root, fillModel(modelBuilderOf(root.section('model')), root.section('model')));
   pipeline.add(special.toAdd([]));
   const { single, pair } = pieces ?? addedPieces(name, files.config, special);

@@ -1,7 +1,6 @@
 // Reads SentencePiece's model files: protobuf (sentencepiece_model.proto), of which only what a tokenizer needs. Every
 // length is checked against what is left; fields that are not known are passed over.
 import { CheckpointError } from '@q/config';
-import { tokenizerLimits } from '../../limits.js';
 
 export interface SentencePiece {
   readonly text: string;
@@ -84,7 +83,7 @@ class Reader {
 }
 
 /** @throws CheckpointError for bytes that are no such model. */
-export function readSentencePiece(bytes: Buffer, file: string): SentencePieceModel {
+export function readSentencePiece(bytes: Buffer, file: string, most: number): SentencePieceModel {
   const reader = new Reader(bytes, file);
   const pieces: SentencePiece[] = [];
   let trainer = new Map<number, number | Buffer>();
@@ -95,7 +94,7 @@ export function readSentencePiece(bytes: Buffer, file: string): SentencePieceMod
     if (number === 1) pieces.push(pieceOf(reader.message(value), reader));
     else if (number === 2) trainer = reader.message(value);
     else if (number === 3) normalizer = reader.message(value);
-    if (pieces.length > tokenizerLimits.tokens) reader.fail(`it has more than ${tokenizerLimits.tokens} pieces`);
+    if (pieces.length > most) reader.fail(`it has more than ${most} pieces`);
   }
   if (pieces.length === 0) reader.fail('it has no pieces');
   return modelOf(reader, pieces, trainer, normalizer);

@@ -83,7 +83,7 @@ class Bpe implements Model {
     if (this.bytes.length === 0) return false;
     const ids = Array.from(Buffer.from(text, 'utf8'), (byte) => this.bytes[byte]);
     if (ids.includes(undefined)) return false;
-    symbols.push(...(ids as number[]));
+    for (const id of ids as number[]) symbols.push(id);
     return true;
   }
 }

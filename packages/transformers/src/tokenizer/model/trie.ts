@@ -1,5 +1,10 @@
+import { CheckpointError } from '@q/config';
+
 /** A trie of texts over UTF-16 units, in flat tables. Node 0 is the root. */
 export class Trie {
+  /** @param most nodes at most, for {@link set} and {@link setNew} */
+  constructor(readonly most: number) {}
+
   #slots = 1 << 12;
   /** Two numbers a slot: parent node * 65536 + unit + 1 as a double (0: free), child node. */
   #keys = new Float64Array(this.#slots);
@@ -13,6 +18,28 @@ export class Trie {
     let node = 0;
     for (let i = 0; i < text.length; i++) node = this.#childOrNew(node, text.charCodeAt(i));
     this.#values[node] = value;
+  }
+
+  /** Sets the value of a text that has none; whether it had none. */
+  setNew(text: string, value: number): boolean {
+    let node = 0;
+    for (let i = 0; i < text.length; i++) node = this.#childOrNew(node, text.charCodeAt(i));
+    if (this.#values[node] >= 0) return false;
+    this.#values[node] = value;
+    return true;
+  }
+
+  /** Of each node its parent, which has a lower number, and the unit that leads from there to it. */
+  edges(): { readonly parents: Int32Array; readonly units: Uint16Array } {
+    const parents = new Int32Array(this.#nodes);
+    const units = new Uint16Array(this.#nodes);
+    for (let slot = 0; slot < this.#slots; slot++) {
+      const key = this.#keys[slot];
+      if (key === 0) continue;
+      parents[this.#children[slot]] = Math.floor((key - 1) / 65536);
+      units[this.#children[slot]] = (key - 1) % 65536;
+    }
+    return { parents, units };
   }
 
   /** Value of a text, -1 for none. */
@@ -56,6 +83,10 @@ export class Trie {
   }
 
   #grow(): void {
+    if (this.#nodes > this.most)
+      throw new CheckpointError('tokenizer', `the tokens have more than ${this.most} characters`, {
+        why: 'beginnings that several share counted once',
+      });
     const [keys, children] = [this.#keys, this.#children];
     this.#slots *= 2;
     this.#keys = new Float64Array(this.#slots);

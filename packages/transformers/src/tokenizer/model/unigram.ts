@@ -74,7 +74,7 @@ class Unigram implements Model {
       if (id === undefined) return false;
       own.push(id);
     }
-    ids.push(...own);
+    for (const id of own) ids.push(id);
     return true;
   }
 }
@@ -82,11 +82,12 @@ class Unigram implements Model {
 export class UnigramBuilder implements ModelBuilder {
   readonly #vocabulary: Vocabulary;
   readonly #scores: number[] = [];
-  readonly #trie = new Trie();
+  readonly #trie: Trie;
   #least = Infinity;
 
   constructor(readonly section: Section) {
     this.#vocabulary = new Vocabulary(section);
+    this.#trie = new Trie(section.limits.trieNodes);
   }
 
   /** @param scores natural logarithms of the pieces' probabilities */

@@ -1,4 +1,3 @@
-import { tokenizerLimits } from '../../limits.js';
 import { shown, type Section } from '../section.js';
 
 /** Texts and ids of a model's tokens. */
@@ -18,7 +17,7 @@ export class Vocabulary {
   /** @throws CheckpointError for an id that is none, is too high, or is taken. */
   add(token: unknown, id: unknown): void {
     const section: Section = this.section;
-    const { tokenId, tokens } = tokenizerLimits;
+    const { tokenId, tokens } = section.limits;
     if (typeof token !== 'string') section.fail('vocab', `has ${shown(token)} for a token`);
     if (!Number.isSafeInteger(id) || (id as number) < 0)
       section.fail('vocab', `gives ${shown(token)} the id ${shown(id)}, not a whole number from 0`);

@@ -15,7 +15,7 @@ class WordPiece implements Model {
     const ends: number[] = [0]; // of the characters
     for (const char of text) ends.push(ends.at(-1)! + char.length);
     const pieces = ends.length - 1 > this.longest ? undefined : this.#pieces(text, ends);
-    if (pieces) ids.push(...pieces);
+    if (pieces) for (const id of pieces) ids.push(id);
     else ids.push(unknownId(this.vocabulary.section, this.vocabulary, this.unkToken));
   }
 

@@ -6,18 +6,15 @@ import { openCheckpoint } from '../checkpoint.js';
 import { compareKeys } from '../keys.js';
 import type { TensorEntry } from '../safetensors/header.js';
 import { temporary, unpack } from '../testing.js';
-import { codeBook4bit, dynamicCodeBook } from './code-books.js';
-import { bnb4bitNames, bnbInt8Names, bnbOwner } from './names.js';
-import { formatQuantState, parseQuantState } from './quant-state.js';
-import {
-  check4bitSizes,
-  checkWeightFormat,
-  read4bitState,
-  recogniseWeight,
-  type StoredBnb4bit,
-  type TensorLookup,
-} from './recognise.js';
-import { asFloat32, checkNestedQuantMap, checkQuantMap, checkScales } from './validate.js';
+import { asFloat32, checkScales } from './bitsandbytes/parts.js';
+import { checkNestedQuantMap, checkQuantMap, codeBook4bit, dynamicCodeBook } from './bnb4/code-books.js';
+import { bnb4bitNames } from './bnb4/names.js';
+import { formatQuantState, parseQuantState } from './bnb4/quant-state.js';
+import { check4bitSizes, read4bitState, type StoredBnb4bit } from './bnb4/recognise.js';
+import type { TensorLookup } from './format.js';
+import { bnbInt8Names } from './int8/names.js';
+import { checkWeightFormat } from './int8/recognise.js';
+import { helperOwner, recogniseWeight } from './registry.js';
 
 const temp = temporary();
 const place = { file: 'f.safetensors', tensor: 'w.quant_state' };
@@ -25,9 +22,10 @@ const place = { file: 'f.safetensors', tensor: 'w.quant_state' };
 describe('names', () => {
   it('belong to their parameter', () => {
     for (const name of Object.values(bnb4bitNames('a.weight', 'nf4', true)).slice(1))
-      expect(bnbOwner(name)).toBe('a.weight');
-    for (const name of Object.values(bnbInt8Names('a')).slice(1)) expect(bnbOwner(name)).toBe('a.weight');
-    for (const name of ['a.weight', 'a.bias', 'absmax', 'SCB', 'a.quant_state']) expect(bnbOwner(name)).toBeUndefined();
+      expect(helperOwner(name)).toBe('a.weight');
+    for (const name of Object.values(bnbInt8Names('a')).slice(1)) expect(helperOwner(name)).toBe('a.weight');
+    for (const name of ['a.weight', 'a.bias', 'absmax', 'SCB', 'a.quant_state'])
+      expect(helperOwner(name)).toBeUndefined();
     expect(Object.keys(bnb4bitNames('a.weight', 'fp4', false))).toEqual(['weight', 'absmax', 'quantMap', 'quantState']);
   });
 });
@@ -41,12 +39,12 @@ describe('real checkpoints', () => {
     '%s: every 4-bit weight is recognised, its state written back byte for byte, its numbers valid',
     async (name, type, count) => {
       await using checkpoint = await openCheckpoint(await unpack(name, await temp.sub(name)));
-      const parameters = [...checkpoint.tensors.keys()].filter((key) => bnbOwner(key) === undefined);
+      const parameters = [...checkpoint.tensors.keys()].filter((key) => helperOwner(key) === undefined);
       let found = 0;
       for (const parameter of parameters) {
         const stored = recogniseWeight(checkpoint, parameter);
         if (stored.format === 'dense') continue;
-        if (stored.format !== 'bnb-4bit') throw new Error(stored.format);
+        if (stored.format !== 'bnb4') throw new Error(stored.format);
         found++;
         expect(stored.quantType).toBe(type);
         expect(stored.nested).toBe(name.includes('nested'));
@@ -70,9 +68,9 @@ describe('real checkpoints', () => {
   it('llama-int8: every int8 weight is recognised', async () => {
     await using checkpoint = await openCheckpoint(await unpack('llama-int8', await temp.sub('int8')));
     let found = 0;
-    for (const parameter of [...checkpoint.tensors.keys()].filter((key) => bnbOwner(key) === undefined)) {
+    for (const parameter of [...checkpoint.tensors.keys()].filter((key) => helperOwner(key) === undefined)) {
       const stored = recogniseWeight(checkpoint, parameter);
-      if (stored.format !== 'bnb-int8') continue;
+      if (stored.format !== 'int8') continue;
       found++;
       checkScales(stored.scb, await checkpoint.read(stored.scb));
       checkWeightFormat(stored, await checkpoint.read(stored.weightFormat as TensorEntry));
@@ -83,7 +81,7 @@ describe('real checkpoints', () => {
 
 it('compareKeys counts helper tensors to their weight', async () => {
   await using checkpoint = await openCheckpoint(await unpack('llama-nf4-nested-bf16', await temp.sub('keys')));
-  const weights = [...checkpoint.tensors.keys()].filter((key) => bnbOwner(key) === undefined);
+  const weights = [...checkpoint.tensors.keys()].filter((key) => helperOwner(key) === undefined);
   expect(compareKeys(checkpoint, weights)).toEqual({ missing: [], unexpected: [] });
   const half = weights.filter((key) => key !== 'model.layers.0.mlp.up_proj.weight' && key !== 'model.norm.weight');
   const { missing, unexpected } = compareKeys(checkpoint, [...half, 'model.norm.bias']);
@@ -211,7 +209,7 @@ describe('recogniseWeight', () => {
   });
   it('takes int8 without weight_format and dense weights', () => {
     expect(recogniseWeight(lookup({ 'a.weight': ['i8', [2, 3]], 'a.SCB': ['f32', [2]] }), 'a.weight')).toMatchObject({
-      format: 'bnb-int8',
+      format: 'int8',
     });
     expect(recogniseWeight(lookup({ bare: ['f32', [2]] }), 'bare')).toMatchObject({ format: 'dense' });
   });
@@ -255,7 +253,7 @@ describe('numbers', () => {
   });
   it('only row-major int8 passes', () => {
     const stored = recogniseWeight(lookup({ 'a.weight': ['i8', [2, 3]], 'a.SCB': ['f32', [2]] }), 'a.weight');
-    if (stored.format !== 'bnb-int8') throw new Error(stored.format);
+    if (stored.format !== 'int8') throw new Error(stored.format);
     expect(() => checkWeightFormat(stored, new Uint8Array([1]))).toThrow(UnsupportedError);
   });
 });

@@ -1,7 +1,19 @@
-import type { FloatDType } from '../dtype.js';
-import type { Tensor } from '../core/tensor.js';
-import { checkFloat, checkShape } from '../ops/check.js';
-import type { Int8Weight } from './weight.js';
+import type { FloatDType } from '../../dtype.js';
+import type { Tensor } from '../../core/tensor.js';
+import { checkFloat, checkShape } from '../../ops/check.js';
+import type { StoredWeight, WeightFormat } from '../format.js';
+
+/** LLM.int8 (Dettmers et al. 2022): codes i8 [n, k] = round(127 w / absmax of the row), absmax f32 [n]. */
+export interface Int8Weight extends StoredWeight {
+  readonly kind: 'int8';
+  readonly codes: Tensor;
+  readonly absmax: Tensor;
+  /**
+   * Elements of the input with |x| at or above it are multiplied unquantized; 0: none. bitsandbytes takes their whole
+   * columns, over all rows: a row here never depends on others.
+   */
+  readonly threshold: number;
+}
 
 /** Exact bytes of an LLM.int8 weight [n, k]. */
 export const int8Bytes = (n: number, k: number): number => n * k + 4 * n;
@@ -35,3 +47,14 @@ export function dequantizeInt8(weight: Int8Weight, dtype: FloatDType): Tensor {
   });
   return out;
 }
+
+export const int8: WeightFormat<Int8Weight> = {
+  kind: 'int8',
+  label: () => 'int8',
+  map: (weight, replace) => ({ ...weight, codes: replace(weight.codes), absmax: replace(weight.absmax) }),
+  scales: ({ absmax }) => [absmax],
+  footprint: ({ codes }) => codes.bytes,
+  fields: ({ codes, absmax, threshold }) => ({ weight: codes.ref(), absmax: absmax.ref(), threshold }),
+  values: dequantizeInt8,
+  eagerDType: () => undefined,
+};

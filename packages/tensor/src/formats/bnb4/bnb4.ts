@@ -1,11 +1,38 @@
 import { ConfigError } from '@q/config';
-import type { DType, FloatDType } from '../dtype.js';
-import { quantTypes, type QuantType } from '../driver/schema.js';
-import type { Backend } from '../core/backend.js';
-import type { Tensor } from '../core/tensor.js';
-import { checkFloat, checkShape } from '../ops/check.js';
+import { dtypes, type DType, type FloatDType } from '../../dtype.js';
+import { quantTypes, type QuantType } from '../../driver/schema.js';
+import type { Backend } from '../../core/backend.js';
+import type { Tensor } from '../../core/tensor.js';
+import { checkFloat, checkShape } from '../../ops/check.js';
+import type { StoredWeight, WeightFormat } from '../format.js';
 import { codebooks, dynamicMap } from './codebooks.js';
-import type { Bnb4Weight, NestedAbsmax } from './weight.js';
+
+/** Absmax of a 4-bit weight kept in 8 bits ("double quantization", Dettmers et al. 2023, section 3). */
+export interface NestedAbsmax {
+  /** u8 [blocks]. */
+  readonly codes: Tensor;
+  /** f32 [ceil(blocks / blockSize)]. */
+  readonly absmax: Tensor;
+  /** f32 [256]. */
+  readonly codebook: Tensor;
+  /** f32 [1]: mean of the absmax, subtracted before quantization. */
+  readonly offset: Tensor;
+  readonly blockSize: number;
+}
+
+/** NF4 or FP4 in bitsandbytes' layout: codes u8 [ceil(n k / 2)], the high nibble first. */
+export interface Bnb4Weight extends StoredWeight {
+  readonly kind: 'bnb4';
+  readonly quantType: QuantType;
+  readonly blockSize: number;
+  readonly codes: Tensor;
+  /** f32 [blocks], or nested. */
+  readonly absmax: Tensor | NestedAbsmax;
+  /** Dtype of the weight before quantization; what dequantization gives. */
+  readonly dtype: DType;
+  /** Dtype of the product on CUDA. */
+  readonly computeDtype: DType;
+}
 
 export const bnb4BlockSizes = [64, 128, 256, 512, 1024, 2048, 4096] as const;
 /** Blocks of absmax that share a nested absmax. */
@@ -111,7 +138,7 @@ export function dequantizeBnb4(weight: Bnb4Weight, dtype: FloatDType = weight.dt
 }
 
 /** The absmax fields of a command. */
-export const absmaxRefs = (absmax: Bnb4Weight['absmax']) =>
+const absmaxRefs = (absmax: Bnb4Weight['absmax']) =>
   'codebook' in absmax
     ? {
         absmax: absmax.codes.ref(),
@@ -121,5 +148,38 @@ export const absmaxRefs = (absmax: Bnb4Weight['absmax']) =>
         nestedBlockSize: absmax.blockSize,
       }
     : { absmax: absmax.ref(), nestedAbsmax: undefined, nestedCode: undefined, offset: undefined, nestedBlockSize: 0 };
+
+const mapNested = (nested: NestedAbsmax, replace: (tensor: Tensor) => Tensor): NestedAbsmax => ({
+  codes: replace(nested.codes),
+  absmax: replace(nested.absmax),
+  codebook: replace(nested.codebook),
+  offset: replace(nested.offset),
+  blockSize: nested.blockSize,
+});
+
+/** Rows up to which bitsandbytes multiplies 4-bit weights in a kernel of its own, which rounds more. */
+const fewRows = 4;
+
+export const bnb4: WeightFormat<Bnb4Weight> = {
+  kind: 'bnb4',
+  label: ({ quantType }) => quantType,
+  map: (weight, replace) => ({
+    ...weight,
+    codes: replace(weight.codes),
+    absmax: 'codebook' in weight.absmax ? mapNested(weight.absmax, replace) : replace(weight.absmax),
+  }),
+  scales: ({ absmax }) => ('codebook' in absmax ? [absmax.absmax, absmax.offset] : [absmax]),
+  footprint: ({ codes }) => codes.bytes,
+  fields: ({ codes, absmax, blockSize, quantType, computeDtype }) => ({
+    ...absmaxRefs(absmax),
+    weight: codes.ref(),
+    blockSize,
+    quantType: quantTypes[quantType],
+    computeDtype: dtypes[computeDtype].code,
+  }),
+  values: dequantizeBnb4,
+  eagerDType: ({ shape, blockSize, computeDtype }, rows) =>
+    rows > fewRows || shape[1] % blockSize !== 0 ? (computeDtype as FloatDType) : undefined,
+};
 
 export { codebooks, dynamicMap };

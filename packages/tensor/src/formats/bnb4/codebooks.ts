@@ -1,4 +1,4 @@
-import type { QuantType } from '../driver/schema.js';
+import type { QuantType } from '../../driver/schema.js';
 
 const round = Math.fround;
 

@@ -1,5 +1,5 @@
 // JSON text as Python's json.dumps writes it, so that files equal those of transformers byte for byte.
-import { ConfigError } from '@q/config';
+import { ConfigError } from './errors.js';
 
 /** A number that Python holds as a float: `new PythonFloat(1)` is written `1.0`. */
 export class PythonFloat {
@@ -13,6 +13,11 @@ export interface PythonJsonOptions {
   sortKeys?: boolean;
   /** Write other than ASCII characters as \uXXXX, Python's own default. Default false: they are kept. */
   ensureAscii?: boolean;
+  /**
+   * Whether Python holds a number as a float, by its key (in a list that of the list) and its path (keys and indices,
+   * `/` between them). Default: what is no whole number, and -0.
+   */
+  isFloat?: (value: number, key: string, path: string) => boolean;
 }
 
 /** Python's `repr` of a float: the shortest digits that read back, exponent form below 1e-4 and from 1e16. */
@@ -33,10 +38,16 @@ export function pythonFloat(value: number): string {
   return `${sign}${whole}.${digits.slice(exponent + 1) || '0'}`;
 }
 
-const compareCodePoints = (a: string, b: string) => Buffer.compare(Buffer.from(a), Buffer.from(b));
-
-/** Names in Python's (and Rust's) order of strings, which for characters beyond U+FFFF is not JavaScript's. */
-export const sortedByCodePoint = (names: Iterable<string>): string[] => [...names].sort(compareCodePoints);
+/** Python's (and Rust's) order of strings, which for characters beyond U+FFFF is not JavaScript's. */
+export const compareCodePoints = (a: string, b: string): number => {
+  for (let i = 0; i < a.length && i < b.length; i++) {
+    if (a[i] === b[i]) continue;
+    const [x, y] = [a.codePointAt(i)!, b.codePointAt(i)!];
+    // A low surrogate after an equal high one compares as the pair does.
+    return x - y;
+  }
+  return a.length - b.length;
+};
 
 const escapeUnit = (c: string) => `\\u${c.charCodeAt(0).toString(16).padStart(4, '0')}`;
 
@@ -46,45 +57,43 @@ function text(value: string, ascii: boolean): string {
   return ascii ? quoted.replace(/[^\x00-\x7e]/g, escapeUnit) : quoted;
 }
 
+const isFraction = (value: number): boolean => !Number.isInteger(value) || Object.is(value, -0);
+
 /**
- * `json.dumps(value, indent, sort_keys, ensure_ascii)`. Whole numbers are written as integers; wrap a number in
- * PythonFloat where Python has a float. Keys with the value `undefined` are left out.
- * @throws ConfigError for values JSON does not have (functions, symbols, bigints are written as integers).
+ * `json.dumps(value, indent, sort_keys, ensure_ascii)`. Whole numbers are written as integers, bigints too; wrap a
+ * number in PythonFloat where Python has a float. Keys with the value `undefined` are left out.
+ * @throws ConfigError for values that JSON does not have (functions, symbols)
  */
 export function pythonJson(value: unknown, options: PythonJsonOptions = {}): string {
-  const { indent, sortKeys = false, ensureAscii = false } = options;
-  const write = (item: unknown, depth: number): string => {
+  const { indent, sortKeys = false, ensureAscii = false, isFloat = isFraction } = options;
+  const write = (item: unknown, key: string, path: string, depth: number): string => {
     if (item === null || typeof item === 'boolean' || typeof item === 'bigint') return String(item);
     if (typeof item === 'string') return text(item, ensureAscii);
+    if (typeof item === 'number') return isFloat(item, key, path) ? pythonFloat(item) : BigInt(item).toString();
     if (item instanceof PythonFloat) return pythonFloat(item.value);
-    if (typeof item === 'number')
-      return Number.isInteger(item) && !Object.is(item, -0) ? BigInt(item).toString() : pythonFloat(item);
+    if (typeof item !== 'object') throw new ConfigError('json', `a ${typeof item} cannot be written as JSON`);
+    const below = (name: string | number) => (path === '' ? String(name) : `${path}/${name}`);
     if (Array.isArray(item))
       return list(
-        '[',
-        ']',
-        item.map((element) => write(element, depth + 1)),
+        '[]',
+        item.map((element, i) => write(element, key, below(i), depth + 1)),
         depth,
       );
-    if (typeof item === 'object') {
-      const keys = Object.keys(item).filter((key) => (item as Record<string, unknown>)[key] !== undefined);
-      const ordered = sortKeys ? sortedByCodePoint(keys) : keys;
-      return list(
-        '{',
-        '}',
-        ordered.map((key) => `${text(key, ensureAscii)}: ${write((item as Record<string, unknown>)[key], depth + 1)}`),
-        depth,
-      );
-    }
-    throw new ConfigError('json', `a ${typeof item} cannot be written as JSON`);
+    const entries = Object.entries(item).filter(([, child]) => child !== undefined);
+    if (sortKeys) entries.sort(([a], [b]) => compareCodePoints(a, b));
+    return list(
+      '{}',
+      entries.map(([name, child]) => `${text(name, ensureAscii)}: ${write(child, name, below(name), depth + 1)}`),
+      depth,
+    );
   };
-  const list = (open: string, close: string, parts: string[], depth: number): string => {
+  const list = ([open, close]: string, parts: string[], depth: number): string => {
     if (parts.length === 0) return open + close;
     if (indent === undefined) return open + parts.join(', ') + close;
     const pad = '\n' + ' '.repeat(indent * (depth + 1));
     return `${open}${pad}${parts.join(`,${pad}`)}\n${' '.repeat(indent * depth)}${close}`;
   };
-  return write(value, 0);
+  return write(value, '', '', 0);
 }
 
 /**

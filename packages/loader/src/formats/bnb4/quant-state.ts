@@ -1,8 +1,7 @@
-import { CheckpointError, UnsupportedError } from '@q/config';
+import { CheckpointError, PythonFloat, pythonJson, UnsupportedError } from '@q/config';
 import { parseDType, type FloatDType, isFloat, dtypes } from '@q/tensor';
-import { PythonFloat, pythonJson } from '../write/python-json.js';
-import { maxRank } from '../limits.js';
-import { scanJson } from '../safetensors/json-text.js';
+import { maxRank } from '../../limits.js';
+import { scanJson } from '../../safetensors/json-text.js';
 import type { Bnb4bitType } from './names.js';
 
 /** What `weight.quant_state.bitsandbytes__nf4|fp4` says of a 4-bit weight. */

@@ -1,4 +1,4 @@
-// How bitsandbytes spreads one quantized Linear over tensors of a checkpoint. Pure data: names in, names out.
+// How bitsandbytes spreads one 4-bit Linear over tensors of a checkpoint. Pure data: names in, names out.
 
 export type Bnb4bitType = 'nf4' | 'fp4';
 
@@ -29,36 +29,7 @@ export function bnb4bitNames(parameter: string, quantType: Bnb4bitType, nested: 
   };
 }
 
-/** Names of the tensors that hold one LLM.int8 weight. */
-export interface BnbInt8Names {
-  /** i8 [out, in], row by row. */
-  weight: string;
-  /** f32 [out]: absmax of each row. */
-  scb: string;
-  /** u8 scalar, 0 = row major. */
-  weightFormat: string;
-}
-
-/**
- * The names that bitsandbytes gives to the tensors of an int8 weight; `module` is the Linear,
- * `model.layers.0.mlp.up_proj`.
- */
-export const bnbInt8Names = (module: string): BnbInt8Names => ({
-  weight: `${module}.weight`,
-  scb: `${module}.SCB`,
-  weightFormat: `${module}.weight_format`,
-});
-
 const part = /^(.+)\.(absmax|quant_map|nested_absmax|nested_quant_map|quant_state\.bitsandbytes__(?:nf4|fp4))$/;
-const int8Part = /^(.+)\.(SCB|weight_format)$/;
 
-/**
- * The parameter that a helper tensor belongs to: `a.weight.absmax` → `a.weight`, `a.SCB` → `a.weight`;
- * `undefined` for a tensor that is itself a parameter.
- */
-export function bnbOwner(name: string): string | undefined {
-  const four = part.exec(name);
-  if (four) return four[1];
-  const eight = int8Part.exec(name);
-  return eight ? `${eight[1]}.weight` : undefined;
-}
+/** The parameter that a helper tensor belongs to: `a.weight.absmax` → `a.weight`; `undefined` for any other tensor. */
+export const bnb4bitOwner = (name: string): string | undefined => part.exec(name)?.[1];

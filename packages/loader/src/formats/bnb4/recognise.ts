@@ -1,20 +1,14 @@
-import { CheckpointError, UnsupportedError } from '@q/config';
-import type { Checkpoint } from '../checkpoint.js';
-import { maxQuantStateBytes } from '../limits.js';
-import type { TensorEntry } from '../safetensors/header.js';
-import { bnb4bitNames, bnbInt8Names, type Bnb4bitType } from './names.js';
+import { CheckpointError } from '@q/config';
+import type { Checkpoint } from '../../checkpoint.js';
+import { maxQuantStateBytes } from '../../limits.js';
+import type { TensorEntry } from '../../safetensors/header.js';
+import { expectTensor } from '../bitsandbytes/parts.js';
+import type { StoredBase, TensorLookup } from '../format.js';
+import { bnb4bitNames, type Bnb4bitType } from './names.js';
 import { parseQuantState, type QuantState } from './quant-state.js';
 
-/** Where a checkpoint keeps a weight, and in which of the formats of bitsandbytes (or plainly). */
-export type StoredWeight = StoredDense | StoredBnb4bit | StoredBnbInt8;
-
-export interface StoredDense {
-  readonly format: 'dense';
-  readonly weight: TensorEntry;
-}
-
-export interface StoredBnb4bit {
-  readonly format: 'bnb-4bit';
+export interface StoredBnb4bit extends StoredBase {
+  readonly format: 'bnb4';
   readonly quantType: Bnb4bitType;
   /** Whether the absmax are quantized too. */
   readonly nested: boolean;
@@ -28,47 +22,33 @@ export interface StoredBnb4bit {
   readonly quantState: TensorEntry;
 }
 
-export interface StoredBnbInt8 {
-  readonly format: 'bnb-int8';
-  /** i8 [out, in] */
-  readonly weight: TensorEntry;
-  /** f32 [out] */
-  readonly scb: TensorEntry;
-  /** u8 scalar; absent in files of early versions, which are row major. */
-  readonly weightFormat?: TensorEntry;
-}
-
 const op = 'bitsandbytes';
-/** The part of a Checkpoint that recognition needs. */
-export type TensorLookup = Pick<Checkpoint, 'has' | 'tensor'>;
 
 /**
- * Which tensors form the weight of this name, told by names, dtypes and shapes alone; nothing is read.
- * @param parameter full name, `model.layers.0.mlp.up_proj.weight`
- * @throws CheckpointError naming the tensor when there is no such weight, parts are missing or do not fit together.
+ * The tensors of a 4-bit weight; undefined when it is none.
+ * @throws CheckpointError naming the tensor when parts are missing or do not fit together
  */
-export function recogniseWeight(checkpoint: TensorLookup, parameter: string): StoredWeight {
+export function recogniseBnb4bit(checkpoint: TensorLookup, weight: TensorEntry): StoredBnb4bit | undefined {
+  const { name: parameter } = weight;
   const types = (['nf4', 'fp4'] as const).filter((type) =>
     checkpoint.has(bnb4bitNames(parameter, type, true).quantState),
   );
   if (types.length === 2)
     throw new CheckpointError(op, 'a weight has a state of nf4 and of fp4', { tensor: parameter });
-  const weight = checkpoint.tensor(parameter);
-  if (types.length === 1) return recognise4bit(checkpoint, weight, types[0]);
+  if (types.length === 1) return withParts(checkpoint, weight, types[0]);
   const stray = Object.values(bnb4bitNames(parameter, 'nf4', true)).find(
     (name) => name !== parameter && checkpoint.has(name),
   );
-  if (stray)
-    throw new CheckpointError(op, 'a 4-bit weight has no quantization state', {
-      file: weight.file,
-      tensor: parameter,
-      found: stray,
-      fix: 'save the model with bitsandbytes 0.42 or later',
-    });
-  return recogniseInt8(checkpoint, weight) ?? { format: 'dense', weight };
+  if (stray === undefined) return undefined;
+  throw new CheckpointError(op, 'a 4-bit weight has no quantization state', {
+    file: weight.file,
+    tensor: parameter,
+    found: stray,
+    fix: 'save the model with bitsandbytes 0.42 or later',
+  });
 }
 
-function recognise4bit(checkpoint: TensorLookup, weight: TensorEntry, quantType: Bnb4bitType): StoredBnb4bit {
+function withParts(checkpoint: TensorLookup, weight: TensorEntry, quantType: Bnb4bitType): StoredBnb4bit {
   const names = bnb4bitNames(weight.name, quantType, true);
   const need = (name: string): TensorEntry => {
     if (!checkpoint.has(name))
@@ -81,7 +61,7 @@ function recognise4bit(checkpoint: TensorLookup, weight: TensorEntry, quantType:
   };
   const nested = checkpoint.has(names.nestedAbsmax as string) || checkpoint.has(names.nestedQuantMap as string);
   const stored: StoredBnb4bit = {
-    format: 'bnb-4bit',
+    format: 'bnb4',
     quantType,
     nested,
     weight,
@@ -108,45 +88,6 @@ function recognise4bit(checkpoint: TensorLookup, weight: TensorEntry, quantType:
   return stored;
 }
 
-function recogniseInt8(checkpoint: TensorLookup, weight: TensorEntry): StoredBnbInt8 | undefined {
-  if (!weight.name.endsWith('.weight')) return undefined;
-  const names = bnbInt8Names(weight.name.slice(0, -'.weight'.length));
-  if (!checkpoint.has(names.scb)) {
-    if (weight.dtype === 'i8')
-      throw new CheckpointError(op, 'an int8 weight has no scales', {
-        file: weight.file,
-        tensor: weight.name,
-        missing: names.scb,
-      });
-    return undefined;
-  }
-  const scb = checkpoint.tensor(names.scb);
-  if (weight.dtype !== 'i8' || weight.shape.length !== 2) {
-    throw new CheckpointError(op, 'a weight with int8 scales is no i8 matrix', {
-      file: weight.file,
-      tensor: weight.name,
-      dtype: weight.dtype,
-      shape: weight.shape,
-    });
-  }
-  expectTensor(scb, 'f32', weight.shape[0]);
-  const weightFormat = checkpoint.has(names.weightFormat) ? checkpoint.tensor(names.weightFormat) : undefined;
-  if (weightFormat) expectTensor(weightFormat, 'u8', 1);
-  return { format: 'bnb-int8', weight, scb, ...(weightFormat ? { weightFormat } : {}) };
-}
-
-function expectTensor(entry: TensorEntry, dtype: string, elements = entry.elements): void {
-  if (entry.dtype === dtype && entry.elements === elements) return;
-  throw new CheckpointError(op, 'a part of a quantized weight has the wrong type or size', {
-    file: entry.file,
-    tensor: entry.name,
-    dtype: entry.dtype,
-    shape: entry.shape,
-    expectedDtype: dtype,
-    expectedElements: elements,
-  });
-}
-
 /**
  * Reads the quantization state of a 4-bit weight and checks every size against it.
  * @throws CheckpointError naming file and tensor.
@@ -156,8 +97,13 @@ export async function read4bitState(
   stored: StoredBnb4bit,
   options: { signal?: AbortSignal } = {},
 ): Promise<QuantState> {
+  return check4bitState(stored, await checkpoint.read(stored.quantState, options));
+}
+
+/** The quantization state from its bytes, checked against the parts of the weight. @throws CheckpointError */
+export function check4bitState(stored: StoredBnb4bit, bytes: Uint8Array): QuantState {
   const { file, name: tensor } = stored.quantState;
-  const state = parseQuantState(await checkpoint.read(stored.quantState, options), { file, tensor });
+  const state = parseQuantState(bytes, { file, tensor });
   check4bitSizes(stored, state);
   return state;
 }
@@ -194,16 +140,4 @@ export function check4bitSizes(stored: StoredBnb4bit, state: QuantState): void {
   size(stored.absmax, stored.absmax.elements, blocks, 'elements');
   if (state.nested && stored.nestedAbsmax)
     size(stored.nestedAbsmax, stored.nestedAbsmax.elements, Math.ceil(blocks / state.nested.blockSize), 'elements');
-}
-
-/** Throws unless an int8 weight is stored row by row (`weight_format` 0); older layouts were made for certain GPUs. */
-export function checkWeightFormat(stored: StoredBnbInt8, bytes: Uint8Array): void {
-  if (bytes.length === 1 && bytes[0] === 0) return;
-  throw new UnsupportedError(op, 'this layout of int8 weights cannot be read', {
-    file: stored.weight.file,
-    tensor: stored.weightFormat?.name,
-    weight_format: bytes[0],
-    why: 'only 0 (row major) is supported',
-    fix: 'save the model with bitsandbytes 0.45 or later',
-  });
 }

@@ -1,8 +1,6 @@
-// Checks of the numbers inside quantized tensors. They see little-endian bytes as read from the file.
-import { CheckpointError, UnsupportedError } from '@q/config';
-import type { TensorEntry } from '../safetensors/header.js';
-import { codeBook4bit, dynamicCodeBook } from './code-books.js';
-import type { Bnb4bitType } from './names.js';
+// Checks of the tensors that make up a quantized weight of bitsandbytes. Bytes are little-endian, as read from the file.
+import { CheckpointError } from '@q/config';
+import type { TensorEntry } from '../../safetensors/header.js';
 
 const op = 'bitsandbytes';
 
@@ -39,29 +37,15 @@ export function checkScales(entry: TensorEntry, bytes: Uint8Array): void {
   }
 }
 
-function checkMap(entry: TensorEntry, bytes: Uint8Array, expected: Float32Array, what: string): void {
-  const values = asFloat32(bytes);
-  const wrong = expected.findIndex((value, code) => !(Math.abs(values[code] - value) <= 1e-6));
-  if (wrong < 0 && values.length === expected.length) return;
-  const detail = {
+/** Throws CheckpointError unless a part of a weight has its type and size. */
+export function expectTensor(entry: TensorEntry, dtype: string, elements = entry.elements): void {
+  if (entry.dtype === dtype && entry.elements === elements) return;
+  throw new CheckpointError(op, 'a part of a quantized weight has the wrong type or size', {
     file: entry.file,
     tensor: entry.name,
-    code: wrong,
-    got: String(values[wrong]),
-    expected: expected[wrong],
-  };
-  if (!values.every(Number.isFinite))
-    throw new CheckpointError(op, `the quant_map has values that are no numbers`, detail);
-  throw new UnsupportedError(op, `the quant_map is not that of ${what}`, {
-    ...detail,
-    why: 'kernels have the standard code book built in',
+    dtype: entry.dtype,
+    shape: entry.shape,
+    expectedDtype: dtype,
+    expectedElements: elements,
   });
 }
-
-/** Throws unless `weight.quant_map` is the code book of its type (to 1e-6). */
-export const checkQuantMap = (entry: TensorEntry, bytes: Uint8Array, type: Bnb4bitType): void =>
-  checkMap(entry, bytes, codeBook4bit(type), type);
-
-/** Throws unless `weight.nested_quant_map` is the signed dynamic code of 8 bits (to 1e-6). */
-export const checkNestedQuantMap = (entry: TensorEntry, bytes: Uint8Array): void =>
-  checkMap(entry, bytes, dynamicCodeBook(), 'the dynamic 8-bit type');
