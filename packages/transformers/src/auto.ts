@@ -249,6 +249,7 @@ async function loadModel<T extends Task, M>(
       backend,
       model,
       slots,
+      storedNames: source?.survey.stored,
       quantizationConfig: stored ?? wanted,
       engine: {
         dtype: activations,

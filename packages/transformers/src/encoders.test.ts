@@ -19,7 +19,7 @@ function largest(actual: ArrayLike<number>, expected: ArrayLike<number>, mask: r
   );
 }
 
-describe.each(['bert'])('%s', (name) => {
+describe.each(['bert', 'bert-legacy-names'])('%s', (name) => {
   const inputIds = expectedRows(name, 'input_ids');
   const attentionMask = expectedRows(name, 'attention_mask');
   const tokenTypeIds = expectedRows(name, 'token_type_ids');

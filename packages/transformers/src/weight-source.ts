@@ -69,7 +69,7 @@ export async function openWeights(
   { signal, ignoreConfigKeys }: ConfigOptions,
   warnings: string[],
 ): Promise<WeightSource> {
-  const { tied, ignoredTensors, keepDense } = architectureOf(stated.modelType);
+  const { tied, ignoredTensors, keepDense, basePrefix } = architectureOf(stated.modelType);
   const checkpoint = await openCheckpoint(folder, { signal });
   try {
     const slots = parameterSlots(buildModel(stated, task), stated.tieWordEmbeddings ? tied : {});
@@ -78,6 +78,7 @@ export async function openWeights(
       tied,
       ignored: ignoredTensors,
       keepDense,
+      basePrefix,
       signal,
     }).catch((error: unknown) => {
       throw unread ?? error;

@@ -5,6 +5,7 @@ import type { ParameterSlot } from '@q/tensor';
 import { helperOwner, isPacked, locateWeight } from '../formats/registry.js';
 import { countOf, listNames } from '../list-names.js';
 import { foreignFormat, type StoredTensorInfo } from './foreign-formats.js';
+import { withPresentNames } from './legacy-names.js';
 import { choosePrefix, type NameMap } from './prefixes.js';
 
 export type { StoredTensorInfo } from './foreign-formats.js';
@@ -21,6 +22,8 @@ export interface MatchRequest {
   /** Tensors that an index promises and no shard has, with the shard that should. */
   readonly absent?: ReadonlyMap<string, string>;
   readonly folder: string;
+  /** What stands before the base model's names in a model with a head. */
+  readonly basePrefix?: string;
 }
 
 export interface NameMatch {
@@ -40,7 +43,8 @@ const op = 'load';
  *   read.
  */
 export function matchNames(request: MatchRequest): NameMatch {
-  const { tensors, slots } = request;
+  const { slots } = request;
+  const { tensors, original } = withPresentNames(request.tensors);
   const tiedTo = new Map(
     slots.flatMap((slot) => (slot.kind === 'linear' && slot.tiedTo !== undefined ? [[slot.name, slot.tiedTo]] : [])),
   );
@@ -48,6 +52,7 @@ export function matchNames(request: MatchRequest): NameMatch {
     tensors,
     slots.map(({ name }) => name),
     new Set([...tiedTo.keys(), ...Object.keys(request.tied ?? {})]),
+    request.basePrefix,
   );
   refuseForeign(request, map);
   const stored = new Map<string, string>();
@@ -55,7 +60,7 @@ export function matchNames(request: MatchRequest): NameMatch {
   const warnings = [...prefixWarnings];
   for (const { name } of slots) {
     const from = locateWeight(tensors, map(name)) ?? map(name);
-    if (tensors.has(from)) stored.set(name, from);
+    if (tensors.has(from)) stored.set(name, original.get(from) ?? from);
   }
   for (const [target, source] of tiedTo) {
     if (stored.has(target) && stored.has(source)) compare.set(target, source);

@@ -17,6 +17,8 @@ export interface SurveyOptions {
   readonly ignored?: readonly RegExp[];
   /** Modules that stay dense when quantization_config names none. */
   readonly keepDense?: readonly string[];
+  /** What stands before the base model's names in a model with a head. */
+  readonly basePrefix?: string;
   readonly signal?: AbortSignal;
 }
 
@@ -44,9 +46,9 @@ export async function surveyWeights(
   slots: readonly ParameterSlot[],
   options: SurveyOptions = {},
 ): Promise<WeightSurvey> {
-  const { stored: stated, tied, ignored, keepDense, signal } = options;
+  const { stored: stated, tied, ignored, keepDense, basePrefix, signal } = options;
   const { folder, absent } = checkpoint;
-  const match = matchNames({ tensors: infoOf(checkpoint), slots, tied, ignored, absent, folder });
+  const match = matchNames({ tensors: infoOf(checkpoint), slots, tied, ignored, absent, folder, basePrefix });
   const { stored, untied, warnings } = await settleTies(checkpoint, match, signal);
   const layers: StoredLayer[] = [];
   let dtype: FloatDType | undefined;
