@@ -1,5 +1,6 @@
-// BERT (Devlin et al. 2018, arXiv 1810.04805; transformers models/bert): an encoder. Tokens, positions and the text of a
-// pair are embedded and added; attention sees both sides; layer norms stand behind each part; the first token is pooled.
+// BERT (Devlin et al. 2018, arXiv 1810.04805; transformers models/bert): an encoder. Tokens, positions and the text of
+// a pair are embedded and added; attention sees both sides; layer norms stand behind each part; the first token is
+// pooled.
 import {
   defineModel,
   MAX_HEADS,

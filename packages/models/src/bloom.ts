@@ -1,5 +1,6 @@
-// BLOOM (BigScience 2022, arXiv 2211.05100; transformers models/bloom): pre-norm decoder with layer norms, one behind the
-// embedding too; no positions but a bias that falls with the distance (ALiBi); q, k and v of a head lie together; GELU.
+// BLOOM (BigScience 2022, arXiv 2211.05100; transformers models/bloom): pre-norm decoder with layer norms, one behind
+// the embedding too; no positions but a bias that falls with the distance (ALiBi); q, k and v of a head lie together;
+// GELU.
 import {
   defineModel,
   MAX_HEADS,

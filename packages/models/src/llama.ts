@@ -1,6 +1,6 @@
 // Llama 1 to 3 (Touvron et al. 2023, arXiv 2302.13971; transformers models/llama): pre-norm decoder, RMS norm, rotary
-// positions, grouped queries, gated SiLU. Files before grouped-query attention have no num_key_value_heads. Mistral adds
-// a sliding window, Qwen 2 biases on q, k and v: both are these modules with other settings.
+// positions, grouped queries, gated SiLU. Files before grouped-query attention have no num_key_value_heads. Mistral
+// adds a sliding window, Qwen 2 biases on q, k and v: both are these modules with other settings.
 import { defineModel, maxContext, schema, type ModelDefinition } from '@q/config';
 import { checkFinite, packedQkv, type ActivationKind, type QkvLayout, type Tensor } from '@q/tensor';
 import { architecture, type Architecture } from './architecture.js';

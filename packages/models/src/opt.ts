@@ -1,5 +1,5 @@
-// OPT (Zhang et al. 2022, arXiv 2205.01068; transformers models/opt): decoder with learned positions that begin at row 2,
-// layer norms before or (350m) behind each part, biases everywhere, ReLU; narrower token vectors in the 350m.
+// OPT (Zhang et al. 2022, arXiv 2205.01068; transformers models/opt): decoder with learned positions that begin at row
+// 2, layer norms before or (350m) behind each part, biases everywhere, ReLU; narrower token vectors in the 350m.
 import {
   defineModel,
   MAX_HEADS,

@@ -104,8 +104,8 @@ export class PretrainedModel<M extends Model = Model> implements AsyncDisposable
   /**
    * One pass over a padded batch.
    * @returns what the model has of hidden states and logits; zero where the mask is 0. The caller disposes it.
-   * @throws ConfigError for ids that are none, that do not fit together with the mask, or are more than the context, and
-   *   for inputs that the model does not read; DisposedError
+   * @throws ConfigError for ids that are none, that do not fit together with the mask, or are more than the context,
+   *   and for inputs that the model does not read; DisposedError
    */
   forward(input: ForwardInput): ModelOutput {
     this.assertLive('forward');

@@ -9,8 +9,8 @@ interface Entry {
 }
 
 /**
- * Tables on the device that follow from the lengths of a pass's sequences, such as rotary frequencies. Whoever needs one
- * asks for it in the pass; it is made once, and made anew by {@link refresh} before a recorded pass runs again.
+ * Tables on the device that follow from the lengths of a pass's sequences, such as rotary frequencies. Whoever needs
+ * one asks for it in the pass; it is made once, and made anew by {@link refresh} before a recorded pass runs again.
  */
 export class Derived implements Disposable {
   readonly #entries = new Map<object, Entry>();
