@@ -9,7 +9,6 @@ import {
   MAX_HIDDEN,
   MAX_INTERMEDIATE,
   MAX_LAYERS,
-  MAX_PARAMETERS,
   MAX_POSITIONS,
   MAX_VOCAB,
   NORM_EPS,
@@ -20,13 +19,14 @@ import { architecture } from './architecture.js';
 import type { EncoderDecoder, InputName, Model, Seq2SeqLM, StateSpec } from './model.js';
 import { attend, attendTo, attendWithin, keepForCross, type CrossHeads } from './nn/attention.js';
 import { constantOf, type Constant } from './nn/constant.js';
-import { ActivationFunction, Dropout, Embedding, RmsNorm } from './nn/layers.js';
+import { activationPlace, Embedding, Place, RmsNorm } from './nn/layers.js';
 import { forwardTogether, Linear } from './nn/linear.js';
 import { Module, ModuleList } from './nn/module.js';
 import { RelativeBias } from './nn/relative-bias.js';
 import { runLayers } from './nn/run-layers.js';
 import type { Pass } from './pass/pass.js';
 import { activation, type Activation } from './shared/activation.js';
+import { assertPlausible } from './shared/sizes.js';
 
 const { flag, nullable, orElse, realIn, sizeUpTo, text } = schema;
 
@@ -84,7 +84,10 @@ const config = defineModel({
   read: (keys, raw, { op }): T5Settings => {
     const numDecoderLayers = keys.num_decoder_layers ?? keys.num_layers;
     checkBuckets(op, keys.relative_attention_num_buckets, keys.relative_attention_max_distance);
-    checkProduct(op, keys, keys.num_layers + 2 * numDecoderLayers);
+    const { vocab_size, d_model, d_ff } = keys;
+    const layer = d_model * (4 * keys.num_heads * keys.d_kv + 3 * d_ff);
+    const parameters = 2 * vocab_size * d_model + (keys.num_layers + 2 * numDecoderLayers) * layer;
+    assertPlausible(op, parameters, { vocab_size, d_model, d_ff });
     return {
       vocabSize: keys.vocab_size,
       hiddenSize: keys.d_model,
@@ -134,22 +137,6 @@ function checkBuckets(op: string, buckets: number, maxDistance: number): void {
     });
 }
 
-/** Sizes that are fine one by one and not together. */
-function checkProduct(
-  op: string,
-  sizes: Readonly<Record<'vocab_size' | 'd_model' | 'd_ff' | 'd_kv' | 'num_heads', number>>,
-  layers: number,
-): void {
-  const { vocab_size, d_model, d_ff, d_kv, num_heads } = sizes;
-  const parameters = 2 * vocab_size * d_model + layers * d_model * (4 * num_heads * d_kv + 3 * d_ff);
-  if (parameters <= MAX_PARAMETERS) return;
-  throw new ConfigError(op, `the sizes make ${parameters.toExponential(1)} parameters`, {
-    d_model,
-    d_ff,
-    why: `at most ${MAX_PARAMETERS.toExponential(0)} are plausible`,
-  });
-}
-
 const heads = ({ numHeads, headDim }: T5Settings): CrossHeads => ({ numHeads, numKvHeads: numHeads, headDim });
 
 /** Projections of a layer's self or cross attention. */
@@ -189,7 +176,7 @@ class T5LayerSelfAttention extends Module {
     super();
     this.attention = this.child('SelfAttention', new T5Attention(settings, isFirst ? !decodes : undefined));
     this.norm = this.child('layer_norm', normOf(settings));
-    this.child('dropout', new Dropout());
+    this.child('dropout', new Place('Dropout'));
   }
 
   // x [T, C] → x + attention(norm(x))
@@ -214,7 +201,7 @@ class T5LayerCrossAttention extends Module {
     super();
     this.attention = this.child('EncDecAttention', new T5Attention(settings));
     this.norm = this.child('layer_norm', normOf(settings));
-    this.child('dropout', new Dropout());
+    this.child('dropout', new Place('Dropout'));
   }
 
   // x [T, C] → x + attention(norm(x), encoder's output)
@@ -244,8 +231,8 @@ class T5Dense extends Module {
     const names = gated ? ['wi_0', 'wi_1'] : ['wi'];
     this.inner = names.map((name) => this.child(name, new Linear(hiddenSize, intermediateSize)));
     this.outer = this.child('wo', new Linear(intermediateSize, hiddenSize));
-    this.child('dropout', new Dropout());
-    this.child('act', new ActivationFunction(settings.hiddenAct));
+    this.child('dropout', new Place('Dropout'));
+    this.child('act', activationPlace(settings.hiddenAct));
   }
 
   // x, residual [T, C] → residual + wo(act(wi x))
@@ -264,7 +251,7 @@ class T5LayerFF extends Module {
     super();
     this.dense = this.child('DenseReluDense', new T5Dense(settings));
     this.norm = this.child('layer_norm', normOf(settings));
-    this.child('dropout', new Dropout());
+    this.child('dropout', new Place('Dropout'));
   }
 
   forward(x: Tensor): Tensor {
@@ -312,7 +299,7 @@ class T5Stack extends Module {
     const blocks = Array.from({ length: layers }, (_, i) => new T5Block(settings, decodes, i === 0));
     this.blocks = this.child('block', new ModuleList(blocks)).items;
     this.norm = this.child('final_layer_norm', normOf(settings));
-    this.child('dropout', new Dropout());
+    this.child('dropout', new Place('Dropout'));
   }
 
   forward(pass: Pass): Tensor {

@@ -19,7 +19,9 @@ import {
   type FloatDType,
   type ParameterSlot,
 } from '@q/tensor';
-import { forwardBatch, type ForwardInput, type ModelOutput } from './forward.js';
+import { forwardBatch } from './forward.js';
+import type { ForwardInput } from './forward-input.js';
+import type { ModelOutput } from './model-output.js';
 import { isTokenizerFile, tokenizerFiles } from './saved-files.js';
 import type { Tokenizer } from './tokenizer/tokenizer.js';
 

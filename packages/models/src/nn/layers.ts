@@ -83,11 +83,6 @@ export class LearnedPositions extends Module {
   }
 }
 
-/** The place of dropout in the tree, where plans list it; nothing is dropped here. */
-export class Dropout extends Module {
-  readonly className = 'Dropout';
-}
-
 const activationClasses: Readonly<Record<Activation, string>> = {
   silu: 'SiLUActivation',
   gelu: 'GELUActivation',
