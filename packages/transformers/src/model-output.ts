@@ -19,13 +19,12 @@ export class ModelOutput implements Disposable {
 
   constructor(tensors: Omit<ModelOutput, 'dispose' | typeof Symbol.dispose>) {
     this.lastHiddenState = tensors.lastHiddenState;
-    const given = Object.entries(tensors).filter(([, value]) => value !== undefined);
-    Object.assign(this, Object.fromEntries(given));
+    Object.assign(this, tensors);
   }
 
   dispose(): void {
     for (const value of Object.values(this) as (Tensor | readonly Tensor[])[])
-      for (const tensor of [value].flat() as Tensor[]) tensor.dispose();
+      for (const tensor of [value].flat() as (Tensor | undefined)[]) tensor?.dispose();
   }
 
   [Symbol.dispose](): void {
