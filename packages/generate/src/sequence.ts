@@ -20,7 +20,8 @@ export class Sequence {
     readonly request: GenerationRequest,
     private readonly decoder: TokenDecoder | undefined,
   ) {
-    this.#text = decoder && new TextStream(decoder, request.ids);
+    // The token with which a decoder starts is no text.
+    this.#text = decoder && new TextStream(decoder, request.encoderIds ? request.ids.slice(1) : request.ids);
     this.#stops = new StopStrings(request.stopStrings);
   }
 
