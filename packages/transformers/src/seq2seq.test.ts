@@ -1,6 +1,6 @@
 // Encoder-decoders against transformers' outputs: 1e-4 absolute, and the same argmax at every position.
 import { describe, expect, it } from 'vitest';
-import { AutoModel, AutoModelForSeq2SeqLM, type Seq2SeqModel } from './index.js';
+import { AutoModel, AutoModelForSeq2SeqLM, type Seq2SeqModel, type Tensor } from './index.js';
 import {
   compareLogits,
   expectedLogits,
@@ -26,7 +26,7 @@ function largest(actual: ArrayLike<number>, expected: ArrayLike<number>, mask?: 
   );
 }
 
-const numbers = async (tensor: { data(): Promise<ArrayLike<number>> }) => (await tensor.data()) as Float32Array;
+const numbers = async (tensor: Tensor) => (await tensor.data()) as Float32Array;
 
 describe.each(['t5', 't5-v1_1'])('%s', (name) => {
   const inputIds = expectedRows(name, 'input_ids');
