@@ -133,9 +133,7 @@ export class Decoder {
       },
       sampled: i32([count]),
       source:
-        maxSource > 0
-          ? { contextLengths: i32([count]), blockTables: i32([count, blocksFor(maxSource)]) }
-          : undefined,
+        maxSource > 0 ? { contextLengths: i32([count]), blockTables: i32([count, blocksFor(maxSource)]) } : undefined,
     }));
     const { tokenIds, rows, state, sampled, source } = made;
     this.#owned = [tokenIds, ...[rows, state, source ?? {}].flatMap(Object.values<Tensor>), sampled];

@@ -1,4 +1,13 @@
-import { Derived, packNumbers, packRows, pageRows, type Encoded, type InputName, type Pass, type Slice } from '@q/models';
+import {
+  Derived,
+  packNumbers,
+  packRows,
+  pageRows,
+  type Encoded,
+  type InputName,
+  type Pass,
+  type Slice,
+} from '@q/models';
 import type { Backend, FloatDType, PagedRows, Rows, Tensor } from '@q/tensor';
 import { PagedState, type CacheLayers } from './cache.js';
 

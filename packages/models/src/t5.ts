@@ -119,9 +119,9 @@ function readFeedForward(
   const [, gate, name] = /^(gated-)?([^-]+)$/.exec(projection) ?? [];
   // The gated GELU of T5 is the approximation by tanh, under the name of the exact one.
   const parsed = activation.safeParse(stated ?? (projection === 'gated-gelu' ? 'gelu_new' : name));
-  if (name !== undefined && parsed.success)
-    return { hiddenAct: parsed.data, gated: gated ?? gate !== undefined };
-  const [key, value] = stated === null || name === undefined ? ['feed_forward_proj', projection] : ['dense_act_fn', stated];
+  if (name !== undefined && parsed.success) return { hiddenAct: parsed.data, gated: gated ?? gate !== undefined };
+  const [key, value] =
+    stated === null || name === undefined ? ['feed_forward_proj', projection] : ['dense_act_fn', stated];
   throw new ConfigError(op, `${key} is ${JSON.stringify(value)}`, {
     why: parsed.success ? 'it must be an activation function, or gated- and one' : parsed.error.issues[0].message,
   });

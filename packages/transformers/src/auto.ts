@@ -143,11 +143,14 @@ function autoClass<T extends Task, M>(kind: Kind<T, M>): AutoModelClass<M> {
           options.onWarning?.(line);
         },
       });
-      return loadModel(kind, await statedConfig(folder, options), folder, options, warnings);
+      const stated = await statedConfig(folder, options);
+      assertTask(kind, stated.config);
+      return loadModel(kind, stated, folder, options, warnings);
     },
     async fromConfig(config, options = {}) {
       checkLoadOptions(`${kind.name}.fromConfig`, options);
       assertModelConfig('fromConfig', config);
+      assertTask(kind, config);
       return loadModel(kind, { config }, undefined, { ...options, loadFormat: 'dummy' });
     },
   };
@@ -236,15 +239,13 @@ function checkSettings({ loadFormat = 'auto', numerics = 'fused', ...options }: 
 
 /** config → survey of the weights → plan → backend → model → weights. */
 async function loadModel<T extends Task, M>(
-  kind: Kind<T, M>,
+  { task, make }: Kind<T, M>,
   { config: stated, unread }: StatedConfig,
   folder: string | undefined,
   options: LoadModelOptions,
   warningsOfHub: readonly string[] = [],
 ): Promise<M> {
-  const { task, make } = kind;
   const settings = checkSettings(options);
-  assertTask(kind, stated);
   const warnings = [...warningsOfHub, ...stated.warnings.map(({ message }) => message)];
   const settingsOfModel = await readSettings(folder, stated, warnings, options);
   if (unread && settings.dummy) throw unread;

@@ -98,7 +98,9 @@ function checkedPair(runner: PairRunner, input: ForwardInput): { source: Packed 
       why: `the decoder of ${runner.model.className} reads them`,
       fix: 'give a list for each row, with at least the decoder start token',
     });
-  const target = packedOf(runner, decoderInputIds, decoderAttentionMask, decoderIds, { mayBeEmpty: past !== undefined });
+  const target = packedOf(runner, decoderInputIds, decoderAttentionMask, decoderIds, {
+    mayBeEmpty: past !== undefined,
+  });
   if (inputIds === undefined && past?.isEncoded) {
     if (attentionMask === undefined) return { source: undefined, target };
     throw new ConfigError('forward', 'attentionMask goes with inputIds', { fix: 'leave it out' });

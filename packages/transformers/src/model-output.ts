@@ -2,7 +2,7 @@ import type { Tensor } from '@q/tensor';
 
 /** What a pass gives; dispose it to free its tensors. */
 export class ModelOutput implements Disposable {
-  /** Behind the last norm, of an encoder-decoder that of the decoder: [batch, length, hidden], zero where the mask is 0. */
+  /** Behind the last norm (of the decoder, where there are two): [batch, length, hidden], zero where the mask is 0. */
   readonly lastHiddenState: Tensor;
   /** [batch, length, vocab], zero where the mask is 0; of models with a language modelling head. */
   readonly logits?: Tensor;

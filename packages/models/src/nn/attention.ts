@@ -31,12 +31,8 @@ export const attend = (
 ): Tensor => mix(qkv, pass.state?.kv(index) ?? withinPass(pass, layout), layout, options);
 
 /** Self attention of a layer that keeps nothing, whatever state the pass has: that of encoders. */
-export const attendWithin = (
-  qkv: Tensor,
-  pass: Pass,
-  layout: QkvLayout,
-  options: SelfAttentionOptions = {},
-): Tensor => mix(qkv, withinPass(pass, layout), layout, options);
+export const attendWithin = (qkv: Tensor, pass: Pass, layout: QkvLayout, options: SelfAttentionOptions = {}): Tensor =>
+  mix(qkv, withinPass(pass, layout), layout, options);
 
 function mix(
   qkv: Tensor,
