@@ -128,7 +128,7 @@ describe('generate', () => {
   });
 
   it.each([
-    [{ inputIds: [[]] }, ConfigError, /prompt 0 has no tokens/],
+    [{ inputIds: [[]] }, ConfigError, /inputIds\[0\] is an empty list/],
     [{ inputIds: [[512]] }, ConfigError, /512 is no token id/],
     [{ inputIds: [[1]], decoderInputIds: [[0], [0]] }, ConfigError, /decoderInputIds has 2 lists/],
     [{ inputIds: [[1]], decoderInputIds: [0] }, ConfigError, /decoderInputIds is a flat list/],
