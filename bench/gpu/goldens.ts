@@ -90,9 +90,7 @@ async function steps(model: CausalModel | Seq2SeqModel, expected: Expected): Pro
   let most = 0;
   for (let step = 0; step < count; step++) {
     const ids = stepIds.map((row) => [row[step]]);
-    using output = translates
-      ? model.forward({ decoderInputIds: ids, past })
-      : model.forward({ inputIds: ids, past });
+    using output = translates ? model.forward({ decoderInputIds: ids, past }) : model.forward({ inputIds: ids, past });
     const got = (await output.logits.data()) as Float32Array;
     got.forEach((value, i) => {
       const at = (Math.floor(i / vocab) * count + step) * vocab + (i % vocab);
