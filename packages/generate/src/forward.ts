@@ -66,6 +66,7 @@ export class PastState implements Disposable {
         fix: 'give decoderInputIds without inputIds, or another past',
       });
     const blocks = ids.reduce((sum, { length }) => sum + blocksFor(length), 0);
+    this.#cross?.dispose(); // of a call that failed
     const cross = (this.#cross = new BlockPool(model, 'cross', backend, { blocks, dtype: kvDtype }));
     const slices = ids.map((list) => ({ ids: list, start: 0, blocks: cross.take(list.length) }));
     const cache = { layers: this.#cache.layers, cross };
