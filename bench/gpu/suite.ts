@@ -33,7 +33,7 @@ import {
   type FloatDType,
   type Tensor,
 } from '@q/tensor';
-import { relativeError, runConformance } from '@q/tensor/conformance';
+import { runConformance } from '@q/tensor/conformance';
 import { checkpoints, models, tensorsOf } from './goldens.js';
 import { peer } from './peer.js';
 
