@@ -4,8 +4,10 @@ import { join } from 'node:path';
 import {
   AutoModel,
   AutoModelForCausalLM,
+  AutoModelForSeq2SeqLM,
   numericsModes,
   openCheckpoint,
+  Seq2SeqModel,
   type CausalModel,
   type ModelOutput,
   type PretrainedModel,
@@ -46,6 +48,7 @@ const outputs = [
   ['logits', 'logits'],
   ['lastHiddenState', 'last_hidden_state'],
   ['poolerOutput', 'pooler_output'],
+  ['encoderLastHiddenState', 'encoder_last_hidden_state'],
 ] as const satisfies readonly (readonly [keyof ModelOutput, string])[];
 
 /** Differences of a batch, padded and its first row alone. */
@@ -54,32 +57,40 @@ async function passes(model: PretrainedModel, expected: Expected): Promise<Recor
   const inputIds = await rowsOf(expected, 'input_ids');
   const attentionMask = await rowsOf(expected, 'attention_mask');
   const tokenTypeIds = has('token_type_ids') ? await rowsOf(expected, 'token_type_ids') : undefined;
-  using padded = model.forward({ inputIds, attentionMask, ...(tokenTypeIds && { tokenTypeIds }) });
-  using alone = model.forward({
-    inputIds: inputIds.slice(0, 1),
-    ...(tokenTypeIds && { tokenTypeIds: tokenTypeIds.slice(0, 1) }),
+  const decoderInputIds = has('decoder_input_ids') ? await rowsOf(expected, 'decoder_input_ids') : undefined;
+  const input = (rows: number) => ({
+    inputIds: inputIds.slice(0, rows),
+    ...(tokenTypeIds && { tokenTypeIds: tokenTypeIds.slice(0, rows) }),
+    ...(decoderInputIds && { decoderInputIds: decoderInputIds.slice(0, rows) }),
   });
+  using padded = model.forward({ ...input(inputIds.length), attentionMask });
+  using alone = model.forward(input(1));
   const found: Record<string, number> = {};
   for (const [name, key] of outputs) {
     const [one, all] = [alone[name], padded[name]];
     if (one && has(key)) found[name] = await largest(one, expected, key);
-    const mask = name === 'poolerOutput' ? undefined : attentionMask.flat();
+    const ofTexts = decoderInputIds ? name === 'encoderLastHiddenState' : name !== 'poolerOutput';
+    const mask = ofTexts ? attentionMask.flat() : undefined;
     if (all && has(`${key}_padded`)) found[`${name}Padded`] = await largest(all, expected, `${key}_padded`, mask);
   }
   return found;
 }
 
 /** Difference of cached steps behind the padded batch. */
-async function steps(model: CausalModel, expected: Expected): Promise<number> {
+async function steps(model: CausalModel | Seq2SeqModel, expected: Expected): Promise<number> {
   const inputIds = await rowsOf(expected, 'input_ids');
-  const stepIds = await rowsOf(expected, 'step_input_ids');
+  const translates = model instanceof Seq2SeqModel;
+  const stepIds = await rowsOf(expected, translates ? 'step_decoder_input_ids' : 'step_input_ids');
   const [rows, count, vocab] = expected.checkpoint.tensor('logits_step').shape;
   const wanted = await expected.numbers('logits_step');
   using past = model.createPast({ sequences: rows, maxLength: inputIds[0].length + count });
-  model.forward({ inputIds, attentionMask: await rowsOf(expected, 'attention_mask'), past }).dispose();
+  const attentionMask = await rowsOf(expected, 'attention_mask');
+  const begin = translates ? { decoderInputIds: await rowsOf(expected, 'decoder_input_ids') } : {};
+  model.forward({ inputIds, attentionMask, ...begin, past }).dispose();
   let most = 0;
   for (let step = 0; step < count; step++) {
-    using output = model.forward({ inputIds: stepIds.map((ids) => [ids[step]]), past });
+    const ids = stepIds.map((row) => [row[step]]);
+    using output = translates ? model.forward({ decoderInputIds: ids, past }) : model.forward({ inputIds: ids, past });
     const got = (await output.logits.data()) as Float32Array;
     got.forEach((value, i) => {
       const at = (Math.floor(i / vocab) * count + step) * vocab + (i % vocab);
@@ -89,6 +100,10 @@ async function steps(model: CausalModel, expected: Expected): Promise<number> {
   return most;
 }
 
+/** The class of a golden: those of encoder-decoders have ids for the decoder. */
+const classFor = ({ checkpoint }: Expected) =>
+  checkpoint.tensors.has('decoder_input_ids') ? AutoModelForSeq2SeqLM : AutoModelForCausalLM;
+
 /** Model goldens in f32: largest absolute errors, alone, padded and in cached steps. */
 export async function models(folder: string, deviceMap: string): Promise<unknown> {
   const results: Record<string, unknown> = {};
@@ -96,7 +111,7 @@ export async function models(folder: string, deviceMap: string): Promise<unknown
     await using expected = await tensorsOf(join(folder, name), 'expected');
     const options = { deviceMap, torchDtype: 'float32' };
     if (expected.checkpoint.tensors.has('logits_step')) {
-      await using model = await AutoModelForCausalLM.fromPretrained(join(folder, name), options);
+      await using model = await classFor(expected).fromPretrained(join(folder, name), options);
       results[name] = { ...(await passes(model, expected)), steps: await steps(model, expected) };
     } else {
       await using model = await AutoModel.fromPretrained(join(folder, name), options);
@@ -109,14 +124,18 @@ export async function models(folder: string, deviceMap: string): Promise<unknown
 const formats = ['nf4', 'fp4', 'nf4-nested-bf16', 'int8', 'int8-skip'] as const;
 
 /** What a model gives beside what Python gave. */
-async function compared(model: CausalModel, expected: Expected, format: string): Promise<unknown> {
+async function compared(model: CausalModel | Seq2SeqModel, expected: Expected, format: string): Promise<unknown> {
   const inputIds = await rowsOf(expected, 'input_ids');
   const greedy = await expected.numbers(`greedy.${format}`);
   const [footprint] = await expected.numbers(`footprint.${format}`);
-  const prompt = inputIds[0].length;
-  using output = model.forward({ inputIds });
+  const translates = model instanceof Seq2SeqModel;
+  // The tokens of a decoder begin with its start token.
+  const prompt = translates ? 1 : inputIds[0].length;
+  using output = translates
+    ? model.forward({ inputIds, decoderInputIds: await rowsOf(expected, 'decoder_input_ids') })
+    : model.forward({ inputIds });
   const { sequences } = await model.generate({
-    inputIds: [greedy.slice(0, prompt)],
+    inputIds: inputIds.slice(0, 1),
     maxNewTokens: greedy.length - prompt,
     doSample: false,
     eosTokenId: null,
@@ -141,7 +160,7 @@ export async function checkpoints(folder: string, deviceMap: string): Promise<un
     for (const format of formats) {
       const measured: Record<string, unknown> = {};
       for (const numerics of numericsModes) {
-        await using model = await AutoModelForCausalLM.fromPretrained(join(folder, name, format), {
+        await using model = await classFor(expected).fromPretrained(join(folder, name, format), {
           deviceMap,
           numerics,
         });

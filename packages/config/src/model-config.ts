@@ -84,7 +84,7 @@ function readDType(op: string, raw: JsonObject): DTypeName | null {
   return current ?? legacy;
 }
 
-function applyChanges(raw: JsonObject, changes: ConfigChanges): JsonObject {
+function applyChanges(raw: JsonObject, changes: ConfigChanges, followsTies: () => JsonObject): JsonObject {
   assertKnownKeys('ModelConfig.toJSON', changes, ['dtype', 'quantizationConfig', 'architectures', 'tieWordEmbeddings']);
   const out: Record<string, JsonValue> = {};
   for (const [key, value] of Object.entries(raw)) define(out, key, value);
@@ -94,7 +94,7 @@ function applyChanges(raw: JsonObject, changes: ConfigChanges): JsonObject {
   if (quantizationConfig === null) delete out.quantization_config;
   else if (quantizationConfig !== undefined) out.quantization_config = quantizationConfig.toJSON();
   if (architectures !== undefined) out.architectures = architectures;
-  if (tieWordEmbeddings !== undefined) out.tie_word_embeddings = tieWordEmbeddings;
+  if (tieWordEmbeddings !== undefined) Object.assign(out, followsTies(), { tie_word_embeddings: tieWordEmbeddings });
   const keys = Object.keys(raw);
   const sorted = keys.every((key, i) => i === 0 || keys[i - 1] < key);
   return sorted ? Object.fromEntries(Object.entries(out).sort(([a], [b]) => (a < b ? -1 : 1))) : out;
@@ -173,7 +173,8 @@ function readTokenIds(
 ): ModelConfigBase['tokenIds'] {
   const idsOf = (key: 'bos' | 'eos'): number[] =>
     Object.hasOwn(raw, `${key}_token_id`) ? [common[`${key}_token_id`] ?? []].flat() : [defaults?.[key] ?? []].flat();
-  return { bos: idsOf('bos'), eos: idsOf('eos'), pad: common.pad_token_id };
+  const pad = Object.hasOwn(raw, 'pad_token_id') ? common.pad_token_id : (defaults?.pad ?? null);
+  return { bos: idsOf('bos'), eos: idsOf('eos'), pad };
 }
 
 /** Lines for sizes that are those of the Python class because the file has none. */
@@ -231,8 +232,9 @@ export function readModelConfig<R extends Definitions>(
   const definition = lookUp(models, raw);
   const op = `config.json (${definition.modelType})`;
   const config = readSettings(definition, op, without(op, raw, ignoreConfigKeys, warnings), warnings);
+  const followsTies = () => definition.followsTies?.(config) ?? {};
   const toText = (changes: ConfigChanges = {}): string => {
-    const value = applyChanges(raw, changes);
+    const value = applyChanges(raw, changes, followsTies);
     if (typeof json === 'string' && jsonEqual(value, raw)) return json;
     const own = ['llm_int8_threshold', 'damp_percent'].map((key) => `quantization_config/${key}`);
     const floats = parsed.floats && new Set([...parsed.floats, ...own]);
@@ -241,7 +243,7 @@ export function readModelConfig<R extends Definitions>(
   const hidden = {
     raw,
     warnings: frozenCopy(warnings),
-    toJSON: (changes: ConfigChanges = {}) => applyChanges(raw, changes),
+    toJSON: (changes: ConfigChanges = {}) => applyChanges(raw, changes, followsTies),
     toText,
   };
   for (const [key, value] of Object.entries(hidden)) Object.defineProperty(config, key, { value });

@@ -25,7 +25,12 @@ export interface ModelDefinition<
   /** Keys whose default is worth a line: nearly every file has them. */
   readonly expected?: readonly string[];
   /** Special tokens of a file that does not say, as in the Python class. Default none. */
-  readonly tokenIds?: { readonly bos: number; readonly eos: number };
+  readonly tokenIds?: { readonly bos?: number; readonly eos?: number; readonly pad?: number };
+  /**
+   * Keys of which `tie_word_embeddings` is the default: written out when a model is saved with other ties than it was
+   * read with.
+   */
+  followsTies?(config: C): JsonObject;
   /** From checked keys to the typed config. */
   read(keys: z.output<z.ZodObject<S>>, raw: JsonObject, context: ReadContext): C;
 }

@@ -1,4 +1,4 @@
-import { Derived, type CausalLM, type Pass } from '@q/models';
+import { blocksFor, Derived, type CausalLM, type Pass } from '@q/models';
 import {
   advance,
   sample,
@@ -70,6 +70,13 @@ export function samplingState(
   };
 }
 
+/** Block tables [sequences, width] of lists of blocks. */
+function tablesOf(lists: readonly (readonly number[])[], width: number): Int32Array {
+  const tables = new Int32Array(lists.length * width);
+  lists.forEach((blocks, row) => tables.set(blocks, row * width));
+  return tables;
+}
+
 /** What a decoder is made for; sequences that fit can take turns in it. */
 export interface DecoderShape {
   readonly count: number;
@@ -78,6 +85,8 @@ export interface DecoderShape {
   /** Upper bound of the context lengths. */
   readonly maxContext: number;
   readonly withHistory: boolean;
+  /** Upper bound of the encoder's texts; 0 without encoder. */
+  readonly maxSource: number;
 }
 
 /**
@@ -87,6 +96,8 @@ export interface DecoderShape {
  */
 export class Decoder {
   readonly #rows: PagedRows;
+  /** The rows as the keys of the encoder see them. */
+  readonly #source: PagedRows | undefined;
   readonly #tokenIds: Tensor<'i32'>;
   readonly #pass: Pass;
   readonly #state: SamplingState;
@@ -102,7 +113,7 @@ export class Decoder {
     private readonly backend: Backend,
     private readonly options: DecoderShape & { cache: KvCache; dtype: FloatDType },
   ) {
-    const { count, maxBlocks, maxContext, withHistory } = options;
+    const { count, maxBlocks, maxContext, withHistory, maxSource } = options;
     const i32 = (shape: readonly number[]) => backend.allocate(shape, 'i32') as Tensor<'i32'>;
     // The scope gives back what was made before a refusal.
     const made = backend.scope(() => ({
@@ -121,11 +132,14 @@ export class Decoder {
         ...(withHistory && { history: i32([count, maxContext]), historyLengths: i32([count]) }),
       },
       sampled: i32([count]),
+      source:
+        maxSource > 0 ? { contextLengths: i32([count]), blockTables: i32([count, blocksFor(maxSource)]) } : undefined,
     }));
-    const { tokenIds, rows, state, sampled } = made;
-    this.#owned = [tokenIds, ...Object.values(rows), ...Object.values(state), sampled];
+    const { tokenIds, rows, state, sampled, source } = made;
+    this.#owned = [tokenIds, ...[rows, state, source ?? {}].flatMap(Object.values<Tensor>), sampled];
     for (const tensor of this.#owned) tensor.keep();
     this.#rows = { tokens: count, sequences: count, maxQuery: 1, maxContext, ...rows };
+    this.#source = source && { ...this.#rows, ...source, maxContext: maxSource };
     this.#tokenIds = tokenIds;
     this.#state = state;
     this.#sampled = sampled;
@@ -134,7 +148,7 @@ export class Decoder {
       dtype: options.dtype,
       rows: this.#rows,
       inputs: { tokenIds },
-      state: new PagedState(options.cache, this.#rows),
+      state: new PagedState(options.cache, { kv: this.#rows, cross: this.#source }),
       derived: new Derived(backend, []),
     };
     backend.assign(this.#rows.sequenceOf, iota(count));
@@ -145,8 +159,10 @@ export class Decoder {
   start(sequences: readonly Sequence[]): void {
     const { backend } = this;
     const { maxBlocks, maxContext, withHistory } = this.options;
-    const tables = new Int32Array(sequences.length * maxBlocks);
-    sequences.forEach(({ blocks }, row) => tables.set(blocks, row * maxBlocks));
+    const tables = tablesOf(
+      sequences.map(({ blocks }) => blocks),
+      maxBlocks,
+    );
     const values = samplingValues(sequences, withHistory ? maxContext : 0);
     const { positions, contextLengths, blockTables } = this.#rows;
     const { floats, ints, counters, history, historyLengths } = this.#state;
@@ -167,6 +183,15 @@ export class Decoder {
     backend.assign(counters, values.counters);
     if (history) backend.assign(history, values.history);
     if (historyLengths) backend.assign(historyLengths, values.historyLengths);
+    this.#startSources(sequences);
+  }
+
+  #startSources(sequences: readonly Sequence[]): void {
+    if (!this.#source) return;
+    const blocks = sequences.map(({ sourceBlocks }) => sourceBlocks);
+    const lengths = sequences.map(({ sourceLength }) => sourceLength);
+    this.backend.assign(this.#source.contextLengths, lengths);
+    this.backend.assign(this.#source.blockTables, tablesOf(blocks, blocksFor(this.options.maxSource)));
   }
 
   /** Queues one step; resolves with the token of each sequence. */

@@ -19,6 +19,8 @@ export interface ArchitectureFacts {
   readonly noSplit: readonly string[];
   /** Modules kept in full precision by 8-bit and 4-bit loading unless the config names others. */
   readonly keepDense: readonly string[];
+  /** Linear layers that stay unquantized, and in float32 where the others become float16. Default none. */
+  readonly keepInFp32?: readonly string[];
   /** Path of the output embeddings; `` when there are none. */
   readonly outputEmbeddings: string;
   /** Where the base model is in a model with a head, and so in most checkpoints: `model`. */
@@ -27,6 +29,8 @@ export interface ArchitectureFacts {
   readonly ignoredTensors: readonly RegExp[];
   /** Parameters that share memory when the config ties them: target to source. */
   readonly tied: Readonly<Record<string, string>>;
+  /** Parameters that share memory whatever the config says: target to source. Default none. */
+  readonly alwaysTied?: Readonly<Record<string, string>>;
 }
 
 /** One file of this package: how its config is read, its models by task, and what is to know of its tensors. */

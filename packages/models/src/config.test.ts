@@ -25,6 +25,9 @@ const names = [
   'opt',
   'opt-postnorm',
   'qwen2',
+  't5',
+  't5-encoder',
+  't5-v1_1',
 ];
 const parseLlama = (json: unknown) => parseModelConfig(json) as ModelConfig & DecoderConfig;
 const llama = (changes: Record<string, unknown>, base = 'llama.config') => {

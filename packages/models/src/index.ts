@@ -3,18 +3,20 @@ export * from './model.js';
 export * from './nn/attention.js';
 export * from './nn/module.js';
 export * from './nn/linear.js';
+export * from './nn/relative-bias.js';
 export * from './nn/layers.js';
 export * from './nn/rope.js';
 export * from './pass/blocks.js';
 export { Derived } from './pass/derived.js';
 export * from './pass/pack.js';
-export type { LayerKeys, Pass, State } from './pass/pass.js';
+export type { Encoded, LayerKeys, Pass, State } from './pass/pass.js';
 export {
   architectureOf,
   buildModel,
   MODEL_TYPES,
   parseModelConfig,
   taskOf,
+  tiesOf,
   type ModelConfig,
   type ModelType,
 } from './registry.js';

@@ -38,7 +38,12 @@ export interface CausalLM extends Model {
 }
 
 /** A decoder that reads what an encoder made of another text. */
-export interface Seq2SeqLM extends CausalLM {
+export interface EncoderDecoder extends Model {
   /** The encoder: packed rows to [T, hidden]; with state it also leaves there what the decoder reads. */
   encode(pass: Pass): Tensor;
 }
+
+/** One that predicts the next token. */
+export interface Seq2SeqLM extends CausalLM, EncoderDecoder {}
+
+export const isEncoderDecoder = <M extends Model>(model: M): model is M & EncoderDecoder => 'encode' in model;

@@ -6,9 +6,10 @@ import { llama } from './llama.js';
 import { mistral } from './mistral.js';
 import { opt } from './opt.js';
 import { qwen2 } from './qwen2.js';
+import { t5 } from './t5.js';
 
 /** Every architecture, one row each; the key is `model_type`. */
-const architectures = { bert, bloom, llama, mistral, opt, qwen2 };
+const architectures = { bert, bloom, llama, mistral, opt, qwen2, t5 };
 
 type Registry = typeof architectures;
 
@@ -45,6 +46,12 @@ export function architectureOf(modelType: string): Architecture {
 
 /** The task that most checkpoints of a config's architecture are for. */
 export const taskOf = ({ modelType }: ModelConfig): Task => architectureOf(modelType).tasks[0];
+
+/** Parameters that share memory in models of a config: target to source. */
+export function tiesOf({ modelType, tieWordEmbeddings }: ModelConfig): Readonly<Record<string, string>> {
+  const { tied, alwaysTied } = architectureOf(modelType);
+  return { ...(tieWordEmbeddings && tied), ...alwaysTied };
+}
 
 /**
  * An empty model of the config's architecture; a loader fills its {@link parameterSlots}.

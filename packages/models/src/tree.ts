@@ -2,7 +2,7 @@ import { dtypeBytes } from '@q/config';
 import { Linear } from './nn/linear.js';
 import type { Module } from './nn/module.js';
 import type { Task } from './architecture.js';
-import { architectureOf, buildModel, taskOf, type ModelConfig } from './registry.js';
+import { architectureOf, buildModel, taskOf, tiesOf, type ModelConfig } from './registry.js';
 
 type TensorEntry = readonly [name: string, shape: readonly number[]];
 type BufferEntry = readonly [name: string, shape: readonly number[], dtype: string, persistent: boolean];
@@ -19,6 +19,7 @@ export interface ModelTree {
   readonly noSplit: readonly string[];
   /** Modules that a quantized model keeps dense unless its config names others. */
   readonly keepDense: readonly string[];
+  readonly keepInFp32: readonly string[];
   /** Target to source of parameters that share memory. */
   readonly tiedWeights: Readonly<Record<string, string>>;
   readonly tied: readonly (readonly string[])[];
@@ -36,19 +37,29 @@ export function moduleTree(model: Module): ModelTree['modules'] {
   });
 }
 
+/** Names that share memory, in groups. */
+function groupsOf(ties: readonly (readonly [target: string, source: string])[]): string[][] {
+  const groups = new Map<string, string[]>();
+  for (const [target, source] of ties) groups.set(source, [...(groups.get(source) ?? [source]), target]);
+  return [...groups.values()].map((names) => names.sort());
+}
+
 /**
  * The tree of a config's model, for planning; nothing is allocated. @throws UnsupportedError for an unknown
  * architecture.
  */
 export function planTree(config: ModelConfig, task: Task = taskOf(config)): ModelTree {
   const architecture = architectureOf(config.modelType);
-  const tiedWeights = config.tieWordEmbeddings ? architecture.tied : {};
+  const modules = moduleTree(buildModel(config, task));
+  const names = new Set(modules.flatMap(([path, , tensors]) => tensors.map(([name]) => `${path}.${name}`)));
+  const ties = Object.entries(tiesOf(config)).filter((tie) => tie.every((name) => names.has(name)));
   return {
-    modules: moduleTree(buildModel(config, task)),
+    modules,
     noSplit: architecture.noSplit,
     keepDense: architecture.keepDense,
-    tiedWeights,
-    tied: Object.entries(tiedWeights),
+    keepInFp32: architecture.keepInFp32 ?? [],
+    tiedWeights: Object.fromEntries(ties),
+    tied: groupsOf(ties),
     outputEmbeddings: architecture.outputEmbeddings,
     tieWordEmbeddings: config.tieWordEmbeddings,
   };

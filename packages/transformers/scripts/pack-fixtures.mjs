@@ -64,7 +64,8 @@ for (const name of names) {
   // The outputs of all variants of a quantized model lie beside their folders.
   const own = join(folder, 'expected.safetensors');
   const { tensors } = readSafetensors(existsSync(own) ? own : join(dirname(folder), 'expected.safetensors'));
-  const variant = name.slice(name.lastIndexOf('/') + 1);
+  const folderName = name.slice(name.lastIndexOf('/') + 1);
+  const variant = folderName === 'fp16' ? 'fp32' : folderName; // what is not quantized was computed in float32
   const wanted = tensors.filter(
     (tensor) => existsSync(own) || !tensor.name.includes('.') || tensor.name.endsWith(`.${variant}`),
   );

@@ -6,6 +6,7 @@ import {
   ConfigError,
   describeValue,
   GenerationConfig,
+  UnsupportedError,
   type QuantizationConfig,
 } from '@q/config';
 import { skipWarnings, type LoadProgress } from '@q/loader';
@@ -14,6 +15,7 @@ import {
   buildModel,
   parameterSlots,
   parseModelConfig,
+  tiesOf,
   type ModelConfig,
   type Task,
   type TaskModels,
@@ -24,6 +26,7 @@ import { tokenizerLimitsWith, type TokenizerLimits } from './limits.js';
 import { activationDType, cacheDType, floatDType, storedDType } from './dtypes.js';
 import { hubOptionNames, modelFolder, readOptional, readRequired, type HubOptions } from './files.js';
 import { CausalModel } from './causal-model.js';
+import { Seq2SeqModel } from './seq2seq-model.js';
 import { PretrainedModel, type ModelParts } from './model.js';
 import { assertModelConfig, placeOnOne, type PlacementOptions } from './placement.js';
 import { quantizationFor, type QuantizationOptions } from './quantization.js';
@@ -140,14 +143,33 @@ function autoClass<T extends Task, M>(kind: Kind<T, M>): AutoModelClass<M> {
           options.onWarning?.(line);
         },
       });
-      return loadModel(kind, await statedConfig(folder, options), folder, options, warnings);
+      const stated = await statedConfig(folder, options);
+      assertTask(kind, stated.config);
+      return loadModel(kind, stated, folder, options, warnings);
     },
     async fromConfig(config, options = {}) {
       checkLoadOptions(`${kind.name}.fromConfig`, options);
       assertModelConfig('fromConfig', config);
+      assertTask(kind, config);
       return loadModel(kind, { config }, undefined, { ...options, loadFormat: 'dummy' });
     },
   };
+}
+
+/** The class that loads the models of a task. */
+const classOf: Readonly<Record<Task, string>> = {
+  base: 'AutoModel',
+  causalLM: 'AutoModelForCausalLM',
+  seq2seqLM: 'AutoModelForSeq2SeqLM',
+};
+
+/** @throws UnsupportedError that names the class to take instead */
+function assertTask({ name, task }: Pick<Kind<Task, unknown>, 'name' | 'task'>, { modelType }: ModelConfig): void {
+  const { tasks } = architectureOf(modelType);
+  if (tasks.includes(task)) return;
+  throw new UnsupportedError(name, `${modelType} is no model of this class`, {
+    fix: `use ${tasks.map((each) => classOf[each]).join(' or ')}`,
+  });
 }
 
 /** Loads causal language models: they continue texts. */
@@ -155,6 +177,13 @@ export const AutoModelForCausalLM = autoClass({
   name: 'AutoModelForCausalLM',
   task: 'causalLM',
   make: (parts) => new CausalModel(parts),
+});
+
+/** Loads encoder-decoders: they write a text that follows from another one. */
+export const AutoModelForSeq2SeqLM = autoClass({
+  name: 'AutoModelForSeq2SeqLM',
+  task: 'seq2seqLM',
+  make: (parts) => new Seq2SeqModel(parts),
 });
 
 /** Loads models without a head: they give hidden states. */
@@ -237,7 +266,7 @@ async function loadModel<T extends Task, M>(
   });
   const model = buildModel(config, task);
   try {
-    const slots = parameterSlots(model, config.tieWordEmbeddings ? architectureOf(config.modelType).tied : {});
+    const slots = parameterSlots(model, tiesOf(config));
     const activations = activationDType(backend.caps.activationDtypes, settings.dtype ?? storedIn);
     // A GPU multiplies in the activation dtype, so dense weights have it too; the CPU takes any.
     const dtype = device === 'cpu' ? settings.dtype : activations;
@@ -303,10 +332,12 @@ async function generationConfigOf(
 ): Promise<GenerationConfig> {
   const text = folder === undefined ? undefined : await readOptional(folder, 'generation_config.json', { signal });
   if (text !== undefined) return GenerationConfig.fromJSON(text);
+  const start = 'decoderStartTokenId' in config ? config.decoderStartTokenId : null;
   const { bos, eos, pad } = config.tokenIds;
   return new GenerationConfig({
     ...(bos.length > 0 && { bosTokenId: bos[0] }),
     ...(eos.length > 0 && { eosTokenId: [...eos] }),
     ...(pad !== null && { padTokenId: pad }),
+    ...(start !== null && { decoderStartTokenId: start }),
   });
 }

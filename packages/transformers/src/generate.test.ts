@@ -40,6 +40,7 @@ const supported = new Set([
   'repetition_penalty',
   'eos_token_id',
   'pad_token_id',
+  'forced_bos_token_id',
 ]);
 const runs = cases.filter(
   ({ generate, input_ids }) => input_ids && Object.keys(generate).every((key) => supported.has(key)),
@@ -397,7 +398,7 @@ describe('errors', () => {
     ['an id outside the vocabulary', { inputIds: [[1, 512]] }, /512 is no token id/],
     ['a negative id', { inputIds: [[-1]] }, /-1 is no token id/],
     ['a fraction', { inputIds: [[1.5]] }, /1.5 is no token id/],
-    ['an empty prompt', { inputIds: [[]] }, /no tokens/],
+    ['an empty prompt', { inputIds: [[]] }, /empty list/],
     [
       'a prompt that leaves no room',
       { inputIds: [Array.from({ length: 120 }, () => 5)], maxNewTokens: 20 },

@@ -2,6 +2,7 @@ export {
   AutoConfig,
   AutoModel,
   AutoModelForCausalLM,
+  AutoModelForSeq2SeqLM,
   type AutoModelClass,
   numericsModes,
   type LoadModelOptions,
@@ -13,11 +14,14 @@ export type { DecodeOptions, EncodeOptions, PadOptions } from './tokenizer/optio
 export type { PaddedBatch } from './tokenizer/padding.js';
 export { tokenizerLimits, type TokenizerLimits } from './limits.js';
 export type { ChatMessage, ChatOptions, ChatTemplateOptions, ContentPart, TemplateLimits } from './chat/options.js';
-export { CausalModel, type LanguageModelOutput } from './causal-model.js';
-export { ModelOutput, type ForwardInput } from './forward.js';
+export { CausalModel } from './causal-model.js';
+export type { LanguageModel, LanguageModelOutput } from './language-model.js';
+export { Seq2SeqModel, type Seq2SeqInput, type Seq2SeqOutput } from './seq2seq-model.js';
+export type { ForwardInput } from './forward-input.js';
+export { ModelOutput } from './model-output.js';
 export { PretrainedModel, type QuantizationSummary, type SaveOptions } from './model.js';
 export { Generation, type GenerationResult } from './generation.js';
-export type { GenerateInput, GenerateOptions } from './generation-options.js';
+export type { GenerateInput, GenerateOptions, Seq2SeqGenerateOptions } from './generation-options.js';
 export {
   cudaCompiler,
   freeMemory,

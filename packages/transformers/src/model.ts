@@ -19,7 +19,9 @@ import {
   type FloatDType,
   type ParameterSlot,
 } from '@q/tensor';
-import { forwardBatch, type ForwardInput, type ModelOutput } from './forward.js';
+import { forwardBatch } from './forward.js';
+import type { ForwardInput } from './forward-input.js';
+import type { ModelOutput } from './model-output.js';
 import { isTokenizerFile, tokenizerFiles } from './saved-files.js';
 import type { Tokenizer } from './tokenizer/tokenizer.js';
 
@@ -122,8 +124,8 @@ export class PretrainedModel<M extends Model = Model> implements AsyncDisposable
     const { returnBuffers = true } = options;
     const { slots, model } = this.parts;
     const parameters = slots.reduce((sum, slot) => {
-      if (slot.kind === 'tensor') return sum + slot.current().bytes;
       if (slot.tiedTo !== undefined) return sum;
+      if (slot.kind === 'tensor') return sum + slot.current().bytes;
       return sum + weightFootprint(slot.current());
     }, 0);
     return parameters + (returnBuffers ? bufferBytes(model) : 0);
@@ -136,9 +138,9 @@ export class PretrainedModel<M extends Model = Model> implements AsyncDisposable
     const bytes: Record<string, number> = {};
     let parameters = 0;
     for (const slot of this.parts.slots) {
-      const shared = slot.kind === 'linear' && slot.tiedTo !== undefined;
+      const shared = slot.tiedTo !== undefined;
       if (!shared) parameters += slot.shape.reduce((a, b) => a * b, 1);
-      if (slot.kind === 'tensor') bytes.other = (bytes.other ?? 0) + slot.current().bytes;
+      if (slot.kind === 'tensor') bytes.other = (bytes.other ?? 0) + (shared ? 0 : slot.current().bytes);
       else {
         const weight = slot.current();
         const format = weightLabel(weight);

@@ -183,9 +183,12 @@ function refusedOr(plan: () => Plan): Plan | PlanRefusedError {
 /** The modules whose state grows with the context, with the numbers of one token. */
 function growingState(model: Model): { path: string; elements: number }[] {
   const paths = new Map([...model.walk()].map(({ path, module }) => [module, path]));
-  return model.state
-    .map((spec) => ({ path: paths.get(spec.owner)!, elements: elementsPerToken(spec) }))
-    .filter(({ elements }) => elements > 0);
+  const elements = new Map<string, number>();
+  for (const spec of model.state) {
+    const path = paths.get(spec.owner)!;
+    elements.set(path, (elements.get(path) ?? 0) + elementsPerToken(spec));
+  }
+  return [...elements].map(([path, count]) => ({ path, elements: count })).filter((each) => each.elements > 0);
 }
 
 /**

@@ -46,7 +46,7 @@ export function matchNames(request: MatchRequest): NameMatch {
   const { slots } = request;
   const { tensors, original } = withPresentNames(request.tensors);
   const tiedTo = new Map(
-    slots.flatMap((slot) => (slot.kind === 'linear' && slot.tiedTo !== undefined ? [[slot.name, slot.tiedTo]] : [])),
+    slots.flatMap(({ name, tiedTo: source }) => (source === undefined ? [] : [[name, source] as const])),
   );
   const { map, prefixWarnings } = choosePrefix(
     tensors,

@@ -16,8 +16,9 @@ export async function storedTensors(
   const tensors: StoredTensor[] = [];
   for (const parameter of slots) {
     const slot = { ...parameter, name: names.get(parameter.name) ?? parameter.name };
+    if (slot.tiedTo !== undefined) continue;
     if (slot.kind === 'tensor') tensors.push(fromDevice(slot.name, slot.current()));
-    else if (slot.tiedTo === undefined) {
+    else {
       const weight = slot.current();
       tensors.push(...(await formatOfWeight(weight).write(slot, weight)));
     }

@@ -17,6 +17,8 @@ export interface SurveyOptions {
   readonly ignored?: readonly RegExp[];
   /** Modules that stay dense when quantization_config names none. */
   readonly keepDense?: readonly string[];
+  /** Modules that stay dense in any case, and in float32 where the others become float16. */
+  readonly keepInFp32?: readonly string[];
   /** What stands before the base model's names in a model with a head. */
   readonly basePrefix?: string;
   readonly signal?: AbortSignal;
@@ -46,7 +48,7 @@ export async function surveyWeights(
   slots: readonly ParameterSlot[],
   options: SurveyOptions = {},
 ): Promise<WeightSurvey> {
-  const { stored: stated, tied, ignored, keepDense, basePrefix, signal } = options;
+  const { stored: stated, tied, ignored, keepDense, keepInFp32, basePrefix, signal } = options;
   const { folder, absent } = checkpoint;
   const match = matchNames({ tensors: infoOf(checkpoint), slots, tied, ignored, absent, folder, basePrefix });
   const { stored, untied, warnings } = await settleTies(checkpoint, match, signal);
@@ -60,7 +62,8 @@ export async function surveyWeights(
     layers.push({ module: slot.module, ...format.layer(weight) });
     if (!stated) dtype ??= await format.originalDType?.(checkpoint, weight, { signal });
   }
-  const quantization = decideQuantization({ layers, stated, keepDense, dtype: dtype && dtypes[dtype].torch });
+  const original = dtype && dtypes[dtype].torch;
+  const quantization = decideQuantization({ layers, stated, keepDense, keepInFp32, dtype: original });
   return {
     stored,
     untied,
@@ -71,7 +74,7 @@ export async function surveyWeights(
 
 /** The slots as the survey found them: those that have values of their own are not tied. */
 export const surveyedSlots = (slots: readonly ParameterSlot[], { untied }: WeightSurvey): ParameterSlot[] =>
-  slots.map((slot) => (slot.kind === 'linear' && untied.has(slot.name) ? { ...slot, tiedTo: undefined } : slot));
+  slots.map((slot) => (untied.has(slot.name) ? { ...slot, tiedTo: undefined } : slot));
 
 function infoOf(checkpoint: Checkpoint): Map<string, StoredTensorInfo> {
   const tensors = new Map<string, StoredTensorInfo>(checkpoint.tensors);

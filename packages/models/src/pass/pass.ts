@@ -16,6 +16,13 @@ export interface State {
   cross(index: number): LayerKeys;
 }
 
+/** What an encoder made, and the pass in which it did. */
+export interface Encoded {
+  readonly pass: Pass;
+  /** [T', hidden] */
+  readonly hidden: Tensor;
+}
+
 /** One run of a model over ragged rows; see {@link packPass}. */
 export interface Pass {
   readonly backend: Backend;
@@ -26,6 +33,8 @@ export interface Pass {
   readonly inputs: Readonly<Partial<Record<InputName, Tensor>>>;
   /** Without it attention stays within the pass: encoders, scoring, training. */
   readonly state?: State;
+  /** For decoders that read an encoder's output, in passes without state: what it made of as many sequences. */
+  readonly source?: Encoded;
   /** Tables that follow from the lengths of the sequences. */
   readonly derived: Derived;
   /** Takes the hidden states before the first layer and behind each one, when they are wanted. */
