@@ -50,7 +50,6 @@ struct Context {
   DeviceError* device_error = nullptr;  // pinned, device-visible; see report_error in device.cuh
   unsigned* counters =
       nullptr;  // kCounters zeros on the device, for "the last block does the rest": users leave them zero
-  const RmsNormArgs* norm = nullptr;  // a linear: still to be done, and writes x; with the product or before it
   bool settled = true;                // no kernel that may still run writes what this command loads early (launch.h)
 };
 

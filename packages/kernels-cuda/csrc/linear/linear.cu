@@ -138,10 +138,9 @@ bool overlap(const Tensor& a, const Tensor& b) {
          static_cast<const uint8_t*>(b.data) < static_cast<const uint8_t*>(a.data) + a.bytes;
 }
 
-/// The norm that context holds back and the product that reads it in one launch; false: nothing was launched. Blocks
-/// read the norm's input while others write, so that neither output may lie in it.
-bool run_with_norm(const LinearArgs& a, Context& context) {
-  const RmsNormArgs& n = *context.norm;
+/// A norm and the product that reads it in one launch; false: nothing was launched. Blocks read the norm's input while
+/// others write, so that neither output may lie in it.
+bool run_with_norm(const RmsNormArgs& n, const LinearArgs& a, Context& context) {
   const LinearTraits traits = traits_of(a, context);
   if (choose_linear(traits) != LinearRoute::stream || a.rows != n.rows || n.x.dtype != a.x.dtype ||
       n.out.dtype != a.x.dtype || n.weight.dtype != a.x.dtype || a.k != n.width || !aligned16(n.x.data) ||
@@ -161,11 +160,13 @@ bool run_with_norm(const LinearArgs& a, Context& context) {
 
 }  // namespace
 
+void run(const RmsNormArgs& norm, const LinearArgs& args, Context& context) {
+  if (run_with_norm(norm, args, context)) return;
+  run(norm, context);
+  run(args, context);
+}
+
 void run(const LinearArgs& args, Context& context) {
-  if (context.norm) {
-    if (run_with_norm(args, context)) return;
-    run(*context.norm, context);
-  }
   int64_t outputs = 0;
   for (int i = 0; i < args.parts_count; ++i) outputs += args.parts[i].n;
   if (args.rows == 0 || outputs == 0) return;
