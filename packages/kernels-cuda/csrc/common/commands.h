@@ -9,7 +9,8 @@ namespace q::cuda {
 Q_EACH_COMMAND(Q_DECLARE)
 #undef Q_DECLARE
 
-// A command that waited, and the one that reads what it makes: in one launch where a kernel can, else one after the other.
+// A command that waited, and the one that reads what it makes: in one launch where a kernel can, else one after the
+// other.
 #define Q_DECLARE(Args, NextArgs) void run(const Args& first, const NextArgs& args, Context& context);
 Q_EACH_JOIN(Q_DECLARE)
 #undef Q_DECLARE
