@@ -45,8 +45,8 @@ int nested_parts(const LinearFacts& f) {
 
 // ---- few rows
 
-/// Whether the streaming kernels can compute this part with x of dtype `act`. (f32 as compute dtype rounds the code, not
-/// the product, to 16 bits: finer than the output is rounded.)
+/// Whether the streaming kernels can compute this part with x of dtype `act`. (f32 as compute dtype rounds the code,
+/// not the product, to 16 bits: finer than the output is rounded.)
 bool fits_stream(const LinearPartFacts& p, DType act) {
   if (p.kind == WeightKind::dense) return p.weight == act;
   if (p.kind != WeightKind::bnb4) return true;
@@ -60,18 +60,24 @@ bool same_kind(const LinearPartFacts& a, const LinearPartFacts& b) {
   return a.kind != WeightKind::int8 || a.threshold == b.threshold;
 }
 
-bool uniform(const LinearFacts& f) {
+/// Why the parts cannot go through one kernel for few rows; null: they can.
+const char* mixture(const LinearFacts& f) {
   for (int i = 0; i < f.parts; ++i) {
-    if (!same_kind(f.part[0], f.part[i]) || !fits_stream(f.part[i], f.act)) return false;
+    if (!same_kind(f.part[0], f.part[i])) return "parts that differ in kind, code book or threshold";
   }
-  return true;
+  for (int i = 0; i < f.parts; ++i) {
+    if (fits_stream(f.part[i], f.act)) continue;
+    return f.part[i].kind == WeightKind::dense ? "weights in another dtype than x"
+                                               : "blocks under 64 values, or another compute dtype than x's";
+  }
+  return nullptr;
 }
 
 /// Why no kernel for few rows but `simple` takes these; null: one may.
 const char* few_rows_refusal(const LinearFacts& f, const Machine& m) {
   if (m.compute_capability < 80) return "compute capability below 8.0";
   if (!sixteen_bits(f.act)) return "activations of 32 bits";
-  if (!uniform(f)) return "parts that differ, or a dtype or block size that x's dtype does not go with";
+  if (const char* mixed = mixture(f)) return mixed;
   if (!f.x_aligned) return "x is not aligned to 16 bytes";
   for (int i = 0; i < f.parts; ++i) {
     if (!f.part[i].aligned) return "a weight is not aligned to 16 bytes";
@@ -191,7 +197,7 @@ LinearChoice choose_few4(const LinearFacts& f, const Machine& m) {
     return {LinearKernel::stream, f.rows > kBatch4Most ? "over 16 rows of 4-bit weights"
                                                        : "4-bit weights whose k, blocks or absmax row4 does not take"};
   if (choose_slice4(f, static_cast<int>(std::min<int64_t>(8, f.rows)), m).kernel != LinearKernel::none)
-    return {LinearKernel::slices4, "over 16 rows of 4-bit weights, and little shared memory"};
+    return {LinearKernel::slices4, "more rows of 4-bit weights than batch4 and stream find shared memory for"};
   return simple("too little shared memory");
 }
 
@@ -440,7 +446,7 @@ LinearChoice choose_linear(const LinearFacts& f, const Machine& m) {
     c.passed = refusal ? refusal : "more rows than the kernels for few take";
     return c;
   }
-  if (!uniform(f) && !f.gated && f.parts > 1)
+  if (mixture(f) && !f.gated && f.parts > 1)
     return {LinearKernel::parts, "parts that differ, and more outputs than a product of many rows can index"};
   return choose_few_rows(f, m);
 }

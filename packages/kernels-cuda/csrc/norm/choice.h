@@ -1,4 +1,5 @@
-// Which kernel computes a norm: a function of shape, alignment and machine, tested without a device (src/choice.test.ts).
+// Which kernel computes a norm: a function of shape, alignment and machine, tested without a device
+// (src/choice.test.ts).
 #pragma once
 #include "machine.h"
 #include "q_ops.h"
