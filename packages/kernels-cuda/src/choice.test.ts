@@ -1,4 +1,5 @@
-// Which kernel computes what (csrc/<family>/choice.h), asked of the C++ itself: compiled without CUDA, run without a GPU.
+// Which kernel computes what (csrc/<family>/choice.h), asked of the C++ itself: compiled without CUDA, run without a
+// GPU.
 import { spawnSync } from 'node:child_process';
 import { mkdtempSync, rmSync } from 'node:fs';
 import { createRequire } from 'node:module';

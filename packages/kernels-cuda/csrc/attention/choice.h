@@ -1,6 +1,6 @@
 // Which kernels compute attention, and rope: functions of shape, dtypes, alignment and machine, tested without a device
-// (src/choice.test.ts). A sequence with one query takes the split-KV kernel, one with more a flash kernel, whatever else
-// is in the batch, so that no row depends on its neighbours.
+// (src/choice.test.ts). A sequence with one query takes the split-KV kernel, one with more a flash kernel, whatever
+// else is in the batch, so that no row depends on its neighbours.
 #pragma once
 #include "machine.h"
 #include "q_ops.h"

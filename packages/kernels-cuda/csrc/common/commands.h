@@ -1,5 +1,5 @@
-// Every command of the native ABI as it is implemented on CUDA, from the lists of q_ops.h: one without a kernel does not
-// link. See context.h for the rules.
+// Every command of the native ABI as it is implemented on CUDA, from the lists of q_ops.h: one without a kernel does
+// not link. See context.h for the rules.
 #pragma once
 #include "context.h"
 

@@ -1,5 +1,6 @@
 // What a kernel is chosen by besides the arguments of its command: facts of the device and of the build. Choices
-// (<family>/choice.h) are functions of values; neither this header nor they need CUDA, so that they are tested anywhere.
+// (<family>/choice.h) are functions of values; neither this header nor they need CUDA, so that they are tested
+// anywhere.
 #pragma once
 #include <cstdint>
 
