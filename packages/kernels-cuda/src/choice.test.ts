@@ -245,7 +245,8 @@ const families: Readonly<Record<string, readonly Case[]>> = {
 describe('which kernel, and why', () => {
   const answers = new Map<string, readonly string[]>();
   beforeAll(() => {
-    const program = compile('choice', ['test/choice.cpp', 'linear/choice.cpp', 'attention/choice.cpp']);
+    const linear = ['linear/choice.cpp', 'linear/choice_few.cpp', 'linear/choice_many.cpp'];
+    const program = compile('choice', ['test/choice.cpp', ...linear, 'attention/choice.cpp']);
     const lines = Object.values(families).flatMap((cases) => cases.map(([facts]) => facts));
     const { stdout, stderr, status } = spawnSync(program, { input: `${lines.join('\n')}\n`, encoding: 'utf8' });
     expect(stderr).toBe('');
