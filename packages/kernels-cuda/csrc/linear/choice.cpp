@@ -33,9 +33,9 @@ LinearFacts facts_of(const LinearArgs& a) {
 }
 
 NormFacts facts_of(const RmsNormArgs& n, const LinearArgs& a) {
-  const auto overlap = [](const Tensor& a, const Tensor& b) {
-    return a.as<const uint8_t>() < b.as<const uint8_t>() + b.bytes &&
-           b.as<const uint8_t>() < a.as<const uint8_t>() + a.bytes;
+  const auto overlap = [](const Tensor& one, const Tensor& other) {
+    return one.as<const uint8_t>() < other.as<const uint8_t>() + other.bytes &&
+           other.as<const uint8_t>() < one.as<const uint8_t>() + one.bytes;
   };
   return {n.rows, n.width, n.x.dtype == a.x.dtype && n.out.dtype == a.x.dtype && n.weight.dtype == a.x.dtype,
           aligned16(n.x.data) && aligned16(n.out.data) && aligned16(n.weight.data),
