@@ -1,5 +1,5 @@
-// Generated from src/driver/schema.ts and rules.ts (pnpm generate); a test compares them. What each field means is said
-// there.
+// Generated from src/driver/schema.ts, rules.ts and marks.ts (pnpm generate); a test compares them. What each field
+// means is said there.
 #pragma once
 #include <cstddef>
 #include <cstdint>
@@ -175,9 +175,7 @@ class Words {
     if (offset % element != 0 || bytes % element != 0)
       refuse(name, "has offset " + std::to_string(offset) + " and " + std::to_string(bytes) +
                        " bytes, which must be multiples of " + std::to_string(element));
-    const Tensor read{static_cast<char*>(memory.data) + offset, DType(dtype), bytes};
-    note(read);
-    return read;
+    return {static_cast<char*>(memory.data) + offset, DType(dtype), bytes};
   }
   void enter(const char* list, int64_t i) { prefix_ = std::string(list) + "[" + std::to_string(i) + "]."; }
   void leave() { prefix_.clear(); }
@@ -187,8 +185,6 @@ class Words {
 
  protected:
   virtual Memory memory(int64_t buffer) = 0;
-  /// Sees every tensor that is read.
-  virtual void note(const Tensor&) {}
 
  private:
   [[noreturn]] void refuse(const char* name, const std::string& what) { throw Refused(prefix_ + name + " " + what); }
@@ -197,9 +193,17 @@ class Words {
   std::string prefix_;
 };
 
+// The arguments of each command, with its marks (marks.ts). each_tensor(f) calls f(tensor, early) for every tensor,
+// present or not; early: kernels may read it before those ahead of them have ended. kMayWait: see Q_EACH_JOIN.
 struct FillArgs {
   Tensor out;
   double value;
+  static constexpr Command kCommand = Command::fill;
+  static constexpr bool kLoadsEarly = false;
+  static constexpr bool kMayWait = false;
+  template <class F> void each_tensor(F&& f) const {
+    f(out, false);
+  }
   static FillArgs read(Words& r) {
     FillArgs a{};
     a.out = r.tensor("out", true);
@@ -213,6 +217,12 @@ struct RandomArgs {
   int64_t kind;
   double scale;
   int64_t seed;
+  static constexpr Command kCommand = Command::random;
+  static constexpr bool kLoadsEarly = false;
+  static constexpr bool kMayWait = false;
+  template <class F> void each_tensor(F&& f) const {
+    f(out, false);
+  }
   static RandomArgs read(Words& r) {
     RandomArgs a{};
     a.out = r.tensor("out", true);
@@ -226,6 +236,13 @@ struct RandomArgs {
 struct CopyArgs {
   Tensor src;
   Tensor out;
+  static constexpr Command kCommand = Command::copy;
+  static constexpr bool kLoadsEarly = false;
+  static constexpr bool kMayWait = false;
+  template <class F> void each_tensor(F&& f) const {
+    f(src, false);
+    f(out, false);
+  }
   static CopyArgs read(Words& r) {
     CopyArgs a{};
     a.src = r.tensor("src", true);
@@ -237,6 +254,13 @@ struct CopyArgs {
 struct CastArgs {
   Tensor x;
   Tensor out;
+  static constexpr Command kCommand = Command::cast;
+  static constexpr bool kLoadsEarly = false;
+  static constexpr bool kMayWait = false;
+  template <class F> void each_tensor(F&& f) const {
+    f(x, false);
+    f(out, false);
+  }
   static CastArgs read(Words& r) {
     CastArgs a{};
     a.x = r.tensor("x", true);
@@ -253,6 +277,14 @@ struct EmbeddingArgs {
   int64_t width;
   int64_t vocab;
   double scale;
+  static constexpr Command kCommand = Command::embedding;
+  static constexpr bool kLoadsEarly = false;
+  static constexpr bool kMayWait = false;
+  template <class F> void each_tensor(F&& f) const {
+    f(table, false);
+    f(ids, false);
+    f(out, false);
+  }
   static EmbeddingArgs read(Words& r) {
     EmbeddingArgs a{};
     a.table = r.tensor("table", true);
@@ -272,6 +304,14 @@ struct SelectRowsArgs {
   Tensor out;
   int64_t rows;
   int64_t width;
+  static constexpr Command kCommand = Command::selectRows;
+  static constexpr bool kLoadsEarly = false;
+  static constexpr bool kMayWait = false;
+  template <class F> void each_tensor(F&& f) const {
+    f(x, false);
+    f(indices, false);
+    f(out, false);
+  }
   static SelectRowsArgs read(Words& r) {
     SelectRowsArgs a{};
     a.x = r.tensor("x", true);
@@ -289,6 +329,14 @@ struct ScatterRowsArgs {
   Tensor out;
   int64_t rows;
   int64_t width;
+  static constexpr Command kCommand = Command::scatterRows;
+  static constexpr bool kLoadsEarly = false;
+  static constexpr bool kMayWait = false;
+  template <class F> void each_tensor(F&& f) const {
+    f(x, false);
+    f(indices, false);
+    f(out, false);
+  }
   static ScatterRowsArgs read(Words& r) {
     ScatterRowsArgs a{};
     a.x = r.tensor("x", true);
@@ -343,6 +391,22 @@ struct LinearArgs {
   int64_t gated;
   int64_t parts_count;
   LinearArgsItem parts[kMaxRepeat];
+  static constexpr Command kCommand = Command::linear;
+  static constexpr bool kLoadsEarly = true;
+  static constexpr bool kMayWait = false;
+  template <class F> void each_tensor(F&& f) const {
+    f(x, false);
+    f(out, false);
+    f(residual, false);
+    for (int64_t i = 0; i < parts_count; ++i) {
+      f(parts[i].weight, true);
+      f(parts[i].bias, true);
+      f(parts[i].absmax, true);
+      f(parts[i].nested_absmax, true);
+      f(parts[i].nested_code, true);
+      f(parts[i].offset, true);
+    }
+  }
   static LinearArgs read(Words& r) {
     LinearArgs a{};
     a.x = r.tensor("x", true);
@@ -372,6 +436,16 @@ struct RmsNormArgs {
   int64_t width;
   double eps;
   double weight_offset;
+  static constexpr Command kCommand = Command::rmsNorm;
+  static constexpr bool kLoadsEarly = false;
+  static constexpr bool kMayWait = true;
+  template <class F> void each_tensor(F&& f) const {
+    f(x, false);
+    f(residual, false);
+    f(sum, false);
+    f(weight, false);
+    f(out, false);
+  }
   static RmsNormArgs read(Words& r) {
     RmsNormArgs a{};
     a.x = r.tensor("x", true);
@@ -397,6 +471,17 @@ struct LayerNormArgs {
   int64_t rows;
   int64_t width;
   double eps;
+  static constexpr Command kCommand = Command::layerNorm;
+  static constexpr bool kLoadsEarly = false;
+  static constexpr bool kMayWait = false;
+  template <class F> void each_tensor(F&& f) const {
+    f(x, false);
+    f(residual, false);
+    f(sum, false);
+    f(weight, false);
+    f(bias, false);
+    f(out, false);
+  }
   static LayerNormArgs read(Words& r) {
     LayerNormArgs a{};
     a.x = r.tensor("x", true);
@@ -436,6 +521,18 @@ struct RopeKvWriteArgs {
   int64_t row_stride;
   int64_t block_size;
   int64_t max_blocks;
+  static constexpr Command kCommand = Command::ropeKvWrite;
+  static constexpr bool kLoadsEarly = true;
+  static constexpr bool kMayWait = false;
+  template <class F> void each_tensor(F&& f) const {
+    f(qkv, false);
+    f(key_cache, false);
+    f(value_cache, false);
+    f(positions, true);
+    f(sequence_of, true);
+    f(block_tables, true);
+    f(inverse_frequencies, true);
+  }
   static RopeKvWriteArgs read(Words& r) {
     RopeKvWriteArgs a{};
     a.qkv = r.tensor("qkv", true);
@@ -493,6 +590,20 @@ struct AttentionArgs {
   int64_t row_stride;
   int64_t block_size;
   int64_t max_blocks;
+  static constexpr Command kCommand = Command::attention;
+  static constexpr bool kLoadsEarly = true;
+  static constexpr bool kMayWait = false;
+  template <class F> void each_tensor(F&& f) const {
+    f(qkv, false);
+    f(key_cache, false);
+    f(value_cache, false);
+    f(out, false);
+    f(sequence_starts, true);
+    f(context_lengths, true);
+    f(block_tables, true);
+    f(alibi_slopes, false);
+    f(distance_bias, false);
+  }
   static AttentionArgs read(Words& r) {
     AttentionArgs a{};
     a.qkv = r.tensor("qkv", true);
@@ -531,6 +642,13 @@ struct ActivationArgs {
   Tensor out;
   int64_t count;
   int64_t kind;
+  static constexpr Command kCommand = Command::activation;
+  static constexpr bool kLoadsEarly = false;
+  static constexpr bool kMayWait = false;
+  template <class F> void each_tensor(F&& f) const {
+    f(x, false);
+    f(out, false);
+  }
   static ActivationArgs read(Words& r) {
     ActivationArgs a{};
     a.x = r.tensor("x", true);
@@ -547,6 +665,13 @@ struct GatedActivationArgs {
   int64_t rows;
   int64_t width;
   int64_t kind;
+  static constexpr Command kCommand = Command::gatedActivation;
+  static constexpr bool kLoadsEarly = false;
+  static constexpr bool kMayWait = false;
+  template <class F> void each_tensor(F&& f) const {
+    f(x, false);
+    f(out, false);
+  }
   static GatedActivationArgs read(Words& r) {
     GatedActivationArgs a{};
     a.x = r.tensor("x", true);
@@ -563,6 +688,14 @@ struct AddArgs {
   Tensor b;
   Tensor out;
   int64_t count;
+  static constexpr Command kCommand = Command::add;
+  static constexpr bool kLoadsEarly = false;
+  static constexpr bool kMayWait = false;
+  template <class F> void each_tensor(F&& f) const {
+    f(a, false);
+    f(b, false);
+    f(out, false);
+  }
   static AddArgs read(Words& r) {
     AddArgs a{};
     a.a = r.tensor("a", true);
@@ -579,6 +712,13 @@ struct ScaleArgs {
   int64_t count;
   double factor;
   double softcap;
+  static constexpr Command kCommand = Command::scale;
+  static constexpr bool kLoadsEarly = false;
+  static constexpr bool kMayWait = false;
+  template <class F> void each_tensor(F&& f) const {
+    f(x, false);
+    f(out, false);
+  }
   static ScaleArgs read(Words& r) {
     ScaleArgs a{};
     a.x = r.tensor("x", true);
@@ -595,6 +735,13 @@ struct SoftmaxArgs {
   Tensor out;
   int64_t rows;
   int64_t width;
+  static constexpr Command kCommand = Command::softmax;
+  static constexpr bool kLoadsEarly = false;
+  static constexpr bool kMayWait = false;
+  template <class F> void each_tensor(F&& f) const {
+    f(x, false);
+    f(out, false);
+  }
   static SoftmaxArgs read(Words& r) {
     SoftmaxArgs a{};
     a.x = r.tensor("x", true);
@@ -611,6 +758,14 @@ struct CrossEntropyArgs {
   Tensor out;
   int64_t rows;
   int64_t width;
+  static constexpr Command kCommand = Command::crossEntropy;
+  static constexpr bool kLoadsEarly = false;
+  static constexpr bool kMayWait = false;
+  template <class F> void each_tensor(F&& f) const {
+    f(logits, false);
+    f(targets, false);
+    f(out, false);
+  }
   static CrossEntropyArgs read(Words& r) {
     CrossEntropyArgs a{};
     a.logits = r.tensor("logits", true);
@@ -627,6 +782,13 @@ struct ArgmaxArgs {
   Tensor out;
   int64_t rows;
   int64_t width;
+  static constexpr Command kCommand = Command::argmax;
+  static constexpr bool kLoadsEarly = false;
+  static constexpr bool kMayWait = false;
+  template <class F> void each_tensor(F&& f) const {
+    f(x, false);
+    f(out, false);
+  }
   static ArgmaxArgs read(Words& r) {
     ArgmaxArgs a{};
     a.x = r.tensor("x", true);
@@ -648,6 +810,18 @@ struct SampleArgs {
   int64_t rows;
   int64_t width;
   int64_t history_capacity;
+  static constexpr Command kCommand = Command::sample;
+  static constexpr bool kLoadsEarly = false;
+  static constexpr bool kMayWait = false;
+  template <class F> void each_tensor(F&& f) const {
+    f(logits, false);
+    f(out, false);
+    f(floats, false);
+    f(ints, false);
+    f(counters, false);
+    f(history, false);
+    f(history_lengths, false);
+  }
   static SampleArgs read(Words& r) {
     SampleArgs a{};
     a.logits = r.tensor("logits", true);
@@ -674,6 +848,18 @@ struct AdvanceArgs {
   Tensor history_lengths;
   int64_t rows;
   int64_t history_capacity;
+  static constexpr Command kCommand = Command::advance;
+  static constexpr bool kLoadsEarly = false;
+  static constexpr bool kMayWait = false;
+  template <class F> void each_tensor(F&& f) const {
+    f(sampled, false);
+    f(token_ids, false);
+    f(positions, false);
+    f(context_lengths, false);
+    f(counters, false);
+    f(history, false);
+    f(history_lengths, false);
+  }
   static AdvanceArgs read(Words& r) {
     AdvanceArgs a{};
     a.sampled = r.tensor("sampled", true);
@@ -696,6 +882,14 @@ struct Quantize4bitArgs {
   int64_t count;
   int64_t block_size;
   int64_t quant_type;
+  static constexpr Command kCommand = Command::quantize4bit;
+  static constexpr bool kLoadsEarly = false;
+  static constexpr bool kMayWait = false;
+  template <class F> void each_tensor(F&& f) const {
+    f(x, false);
+    f(codes, false);
+    f(absmax, false);
+  }
   static Quantize4bitArgs read(Words& r) {
     Quantize4bitArgs a{};
     a.x = r.tensor("x", true);
@@ -719,6 +913,17 @@ struct Dequantize4bitArgs {
   int64_t block_size;
   int64_t nested_block_size;
   int64_t quant_type;
+  static constexpr Command kCommand = Command::dequantize4bit;
+  static constexpr bool kLoadsEarly = false;
+  static constexpr bool kMayWait = false;
+  template <class F> void each_tensor(F&& f) const {
+    f(codes, false);
+    f(absmax, false);
+    f(nested_absmax, false);
+    f(nested_code, false);
+    f(offset, false);
+    f(out, false);
+  }
   static Dequantize4bitArgs read(Words& r) {
     Dequantize4bitArgs a{};
     a.codes = r.tensor("codes", true);
@@ -743,6 +948,16 @@ struct QuantizeAbsmaxArgs {
   Tensor offset;
   int64_t count;
   int64_t block_size;
+  static constexpr Command kCommand = Command::quantizeAbsmax;
+  static constexpr bool kLoadsEarly = false;
+  static constexpr bool kMayWait = false;
+  template <class F> void each_tensor(F&& f) const {
+    f(x, false);
+    f(out, false);
+    f(nested_absmax, false);
+    f(nested_code, false);
+    f(offset, false);
+  }
   static QuantizeAbsmaxArgs read(Words& r) {
     QuantizeAbsmaxArgs a{};
     a.x = r.tensor("x", true);
@@ -762,6 +977,14 @@ struct QuantizeInt8Args {
   Tensor absmax;
   int64_t rows;
   int64_t width;
+  static constexpr Command kCommand = Command::quantizeInt8;
+  static constexpr bool kLoadsEarly = false;
+  static constexpr bool kMayWait = false;
+  template <class F> void each_tensor(F&& f) const {
+    f(x, false);
+    f(codes, false);
+    f(absmax, false);
+  }
   static QuantizeInt8Args read(Words& r) {
     QuantizeInt8Args a{};
     a.x = r.tensor("x", true);
@@ -779,6 +1002,14 @@ struct DequantizeInt8Args {
   Tensor out;
   int64_t rows;
   int64_t width;
+  static constexpr Command kCommand = Command::dequantizeInt8;
+  static constexpr bool kLoadsEarly = false;
+  static constexpr bool kMayWait = false;
+  template <class F> void each_tensor(F&& f) const {
+    f(codes, false);
+    f(absmax, false);
+    f(out, false);
+  }
   static DequantizeInt8Args read(Words& r) {
     DequantizeInt8Args a{};
     a.codes = r.tensor("codes", true);
@@ -798,6 +1029,14 @@ struct MultiplyArgs {
   int64_t width;
   int64_t a_stride;
   int64_t b_stride;
+  static constexpr Command kCommand = Command::multiply;
+  static constexpr bool kLoadsEarly = false;
+  static constexpr bool kMayWait = false;
+  template <class F> void each_tensor(F&& f) const {
+    f(a, false);
+    f(b, false);
+    f(out, false);
+  }
   static MultiplyArgs read(Words& r) {
     MultiplyArgs a{};
     a.a = r.tensor("a", true);
@@ -852,6 +1091,21 @@ struct EagerLinearArgs {
   int64_t dtype;
   int64_t parts_count;
   EagerLinearArgsItem parts[kMaxRepeat];
+  static constexpr Command kCommand = Command::eagerLinear;
+  static constexpr bool kLoadsEarly = false;
+  static constexpr bool kMayWait = false;
+  template <class F> void each_tensor(F&& f) const {
+    f(x, false);
+    f(out, false);
+    for (int64_t i = 0; i < parts_count; ++i) {
+      f(parts[i].weight, false);
+      f(parts[i].bias, false);
+      f(parts[i].absmax, false);
+      f(parts[i].nested_absmax, false);
+      f(parts[i].nested_code, false);
+      f(parts[i].offset, false);
+    }
+  }
   static EagerLinearArgs read(Words& r) {
     EagerLinearArgs a{};
     a.x = r.tensor("x", true);
@@ -888,6 +1142,15 @@ struct EagerRopeArgs {
   int64_t kv_stride;
   int64_t row_stride;
   int64_t dtype;
+  static constexpr Command kCommand = Command::eagerRope;
+  static constexpr bool kLoadsEarly = false;
+  static constexpr bool kMayWait = false;
+  template <class F> void each_tensor(F&& f) const {
+    f(qkv, false);
+    f(positions, false);
+    f(sequence_of, false);
+    f(inverse_frequencies, false);
+  }
   static EagerRopeArgs read(Words& r) {
     EagerRopeArgs a{};
     a.qkv = r.tensor("qkv", true);
@@ -941,6 +1204,20 @@ struct EagerAttentionArgs {
   int64_t block_size;
   int64_t max_blocks;
   int64_t dtype;
+  static constexpr Command kCommand = Command::eagerAttention;
+  static constexpr bool kLoadsEarly = false;
+  static constexpr bool kMayWait = false;
+  template <class F> void each_tensor(F&& f) const {
+    f(qkv, false);
+    f(key_cache, false);
+    f(value_cache, false);
+    f(out, false);
+    f(sequence_starts, false);
+    f(context_lengths, false);
+    f(block_tables, false);
+    f(alibi_slopes, false);
+    f(distance_bias, false);
+  }
   static EagerAttentionArgs read(Words& r) {
     EagerAttentionArgs a{};
     a.qkv = r.tensor("qkv", true);
@@ -974,6 +1251,52 @@ struct EagerAttentionArgs {
     return a;
   }
 };
+
+/// X(command, Args) for every command, in the order of their codes.
+#define Q_EACH_COMMAND(X) \
+  X(fill, FillArgs) \
+  X(random, RandomArgs) \
+  X(copy, CopyArgs) \
+  X(cast, CastArgs) \
+  X(embedding, EmbeddingArgs) \
+  X(selectRows, SelectRowsArgs) \
+  X(scatterRows, ScatterRowsArgs) \
+  X(linear, LinearArgs) \
+  X(rmsNorm, RmsNormArgs) \
+  X(layerNorm, LayerNormArgs) \
+  X(ropeKvWrite, RopeKvWriteArgs) \
+  X(attention, AttentionArgs) \
+  X(activation, ActivationArgs) \
+  X(gatedActivation, GatedActivationArgs) \
+  X(add, AddArgs) \
+  X(scale, ScaleArgs) \
+  X(softmax, SoftmaxArgs) \
+  X(crossEntropy, CrossEntropyArgs) \
+  X(argmax, ArgmaxArgs) \
+  X(sample, SampleArgs) \
+  X(advance, AdvanceArgs) \
+  X(quantize4bit, Quantize4bitArgs) \
+  X(dequantize4bit, Dequantize4bitArgs) \
+  X(quantizeAbsmax, QuantizeAbsmaxArgs) \
+  X(quantizeInt8, QuantizeInt8Args) \
+  X(dequantizeInt8, DequantizeInt8Args) \
+  X(multiply, MultiplyArgs) \
+  X(eagerLinear, EagerLinearArgs) \
+  X(eagerRope, EagerRopeArgs) \
+  X(eagerAttention, EagerAttentionArgs)
+
+/// X(Args, NextArgs) for commands that may wait, where may_wait(args), for the one that reads what they make, which
+/// meets(args, next), to run with it in one launch.
+#define Q_EACH_JOIN(X) \
+  X(RmsNormArgs, LinearArgs)
+template <class Args, class NextArgs> constexpr bool kJoins = false;
+inline bool may_wait(const RmsNormArgs& a) {
+  return a.rows <= 16 && !a.residual && !a.sum;
+}
+template <> inline constexpr bool kJoins<RmsNormArgs, LinearArgs> = true;
+inline bool meets(const RmsNormArgs& a, const LinearArgs& next) {
+  return next.x.data == a.out.data;
+}
 
 /// A number that is not negative and stops at the largest integer instead of wrapping.
 struct Size {

@@ -1,7 +1,4 @@
-// attention over the paged cache: checks, and the choice of kernel per sequence
-//   one query, or few rows (queries * heads of a group): `split`, keys cut at multiples of kSplitKeys, parts added by
-//   `combine` otherwise: `lanes`, blocks of rows side by side
-// The choice depends on the sequence alone, so a row's bits do not depend on the batch or on the number of threads.
+// attention over the paged cache: checks, and the work of each sequence for the kernel that choice.h chose.
 #include <cmath>
 #include "arguments.h"
 #include "attention.h"
@@ -35,7 +32,7 @@ Plan make_plan(const AttentionArgs& a, Context& context) {
     s = Sequence{starts[b], starts[b + 1] - starts[b], a.context_lengths.as<int32_t>()[b]};
     check_sequence(a, b, starts[b], starts[b + 1], s.context);
     s.rows = s.queries * plan.group;
-    s.split = s.queries == 1 || s.rows <= kSplitRows;
+    s.split = choose_attention(s.queries, plan.group).kernel == AttentionKernel::split;
     s.first_item = s.split ? plan.split_items : plan.lane_items;
     if (!s.split) {
       s.row_blocks = (s.rows + plan.kernels.lane_rows - 1) / plan.kernels.lane_rows;

@@ -2,11 +2,10 @@
 #pragma once
 #include <algorithm>
 #include "../common/isa.h"
+#include "choice.h"
 
 namespace q::cpu {
 
-/// Rows that the key-split kernel takes at a time, and keys of one split. Fixed: they decide the order of sums.
-constexpr int64_t kSplitRows = 8, kSplitKeys = 512;
 /// Rows that `lanes` takes at most with any instruction set.
 constexpr int64_t kMostRows = 128;
 /// Keys that both kernels take at a time.

@@ -1,44 +1,10 @@
-// See commands.h. The only list of commands in native code; a missing kernel is a link error.
+// See commands.h. Kernels are declared by the list of q_ops.h: a command without one does not link.
 #include "commands.h"
-
-// clang-format off
-#define Q_COMMANDS(X) \
-  X(fill, FillArgs) \
-  X(random, RandomArgs) \
-  X(copy, CopyArgs) \
-  X(cast, CastArgs) \
-  X(embedding, EmbeddingArgs) \
-  X(selectRows, SelectRowsArgs) \
-  X(scatterRows, ScatterRowsArgs) \
-  X(linear, LinearArgs) \
-  X(rmsNorm, RmsNormArgs) \
-  X(layerNorm, LayerNormArgs) \
-  X(ropeKvWrite, RopeKvWriteArgs) \
-  X(attention, AttentionArgs) \
-  X(activation, ActivationArgs) \
-  X(gatedActivation, GatedActivationArgs) \
-  X(add, AddArgs) \
-  X(scale, ScaleArgs) \
-  X(softmax, SoftmaxArgs) \
-  X(crossEntropy, CrossEntropyArgs) \
-  X(argmax, ArgmaxArgs) \
-  X(sample, SampleArgs) \
-  X(advance, AdvanceArgs) \
-  X(quantize4bit, Quantize4bitArgs) \
-  X(dequantize4bit, Dequantize4bitArgs) \
-  X(quantizeAbsmax, QuantizeAbsmaxArgs) \
-  X(quantizeInt8, QuantizeInt8Args) \
-  X(dequantizeInt8, DequantizeInt8Args) \
-  X(multiply, MultiplyArgs) \
-  X(eagerLinear, EagerLinearArgs) \
-  X(eagerRope, EagerRopeArgs) \
-  X(eagerAttention, EagerAttentionArgs)
-// clang-format on
 
 namespace q::cpu {
 
 #define Q_DECLARE(name, Args) void run(const Args& args, Context& context);
-Q_COMMANDS(Q_DECLARE)
+Q_EACH_COMMAND(Q_DECLARE)
 #undef Q_DECLARE
 
 namespace {
@@ -86,22 +52,10 @@ std::unique_ptr<Recorded> make(int code, WordReader& reader) {
 }
 
 using Maker = std::unique_ptr<Recorded> (*)(int, WordReader&);
-struct Entry {
-  Command command;
-  Maker make;
-};
-#define Q_ENTRY(name, Args) {Command::name, &make<Args>},
-constexpr Entry kEntries[] = {Q_COMMANDS(Q_ENTRY)};
-#undef Q_ENTRY
-
-constexpr bool in_order() {
-  for (int i = 0; i < kCommandCount; ++i) {
-    if (int(kEntries[i].command) != i) return false;
-  }
-  return true;
-}
-static_assert(sizeof kEntries / sizeof kEntries[0] == kCommandCount && in_order(),
-              "Q_COMMANDS lists the commands in the order of q_ops.h");
+#define Q_MAKER(name, Args) &make<Args>,
+constexpr Maker kMakers[] = {Q_EACH_COMMAND(Q_MAKER)};
+#undef Q_MAKER
+static_assert(sizeof kMakers / sizeof kMakers[0] == kCommandCount);
 
 }  // namespace
 
@@ -110,7 +64,7 @@ std::unique_ptr<Recorded> read_command(int64_t code, const double* words, size_t
   if (code < 0 || code >= kCommandCount) throw Failure("command", "there is no command " + std::to_string(code));
   try {
     WordReader reader(words, count, buffers, used);
-    auto recorded = kEntries[code].make(int(code), reader);
+    auto recorded = kMakers[code](int(code), reader);
     reader.finish();
     return recorded;
   } catch (const Refused& refused) {

@@ -25,13 +25,12 @@ const FloatKernels& float_kernels(Isa isa) {
   return scalar::float_kernels;
 }
 
-/// AMX loses below one tile of rows; the sums are exact, so the choice changes no bit.
-const Int8Kernels& int8_kernels(const CpuFeatures& f, int64_t rows) {
+const Int8Kernels& int8_kernels(Int8Kernel kernel) {
 #ifdef Q_X86
-  if (f.isa == Isa::avx512 && f.avx512_vnni)
-    return f.amx_tile && f.amx_int8 && rows > 16 ? avx512_amx::int8_kernels : avx512_vnni::int8_kernels;
-  if (f.isa == Isa::avx512) return avx512::int8_kernels;
-  if (f.isa == Isa::avx2) return avx2::int8_kernels;
+  if (kernel == Int8Kernel::amx) return avx512_amx::int8_kernels;
+  if (kernel == Int8Kernel::vnni) return avx512_vnni::int8_kernels;
+  if (kernel == Int8Kernel::avx512) return avx512::int8_kernels;
+  if (kernel == Int8Kernel::avx2) return avx2::int8_kernels;
 #endif
   return scalar::int8_kernels;
 }
@@ -60,8 +59,6 @@ void resolve_nibble(Part& p, const LinearArgsItem& item) {
     p.absmax = item.absmax.as<float>();
   }
   while (p.shift < 32 && (kChunk << p.shift) < p.block_size) ++p.shift;
-  const bool fast = p.k % kChunk == 0 && kChunk << p.shift == p.block_size;
-  p.format = fast ? Format::nibble : Format::nibble_any;
 }
 
 Part resolve(const LinearArgsItem& item, int64_t k, int64_t column, Scratch& scratch) {
@@ -71,15 +68,10 @@ Part resolve(const LinearArgsItem& item, int64_t k, int64_t column, Scratch& scr
   p.column = column;
   p.weight = item.weight.data;
   if (item.bias) p.bias = as_f32(item.bias, p.n, scratch);
-  if (item.kind == int64_t(WeightKind::bnb4)) {
-    resolve_nibble(p, item);
-  } else if (item.kind == int64_t(WeightKind::int8)) {
-    p.format = Format::int8;
-    p.scb = item.absmax.as<float>();
-  } else {
-    const DType d = item.weight.dtype;
-    p.format = d == DType::f32 ? Format::f32 : d == DType::f16 ? Format::f16 : Format::bf16;
-  }
+  const auto kind = WeightKind(item.kind);
+  p.format = choose_format(kind, item.weight.dtype, k, item.block_size).kernel;
+  if (kind == WeightKind::bnb4) resolve_nibble(p, item);
+  if (kind == WeightKind::int8) p.scb = item.absmax.as<float>();
   return p;
 }
 
@@ -218,7 +210,7 @@ void run(const LinearArgs& args, Context& context) {
   plan.out = args.out.as<float>();
 
   const FloatKernels& floats = float_kernels(context.features.isa);
-  const Int8Kernels& ints = int8_kernels(context.features, args.rows);
+  const Int8Kernels& ints = int8_kernels(choose_int8(context.features, args.rows).kernel);
   prepare_x(plan, args, floats, context);
   int64_t distinct = 0, bytes = 0, chunk_blocks = 0;
   double threshold = -1;
@@ -235,11 +227,7 @@ void run(const LinearArgs& args, Context& context) {
     bytes = std::max(bytes, part_bytes(p) * (plan.gated ? 2 : 1));
   }
 
-  // Few rows: small blocks, for the sums stay close. Many: as many columns as fit the second cache with room for x.
-  const Share share{plan, floats, ints, context.workers,
-                    args.rows <= floats.max_direct_rows ? 256
-                    : args.rows <= 32                   ? 16
-                                                        : 128};
+  const Share share{plan, floats, ints, context.workers, choose_columns(args.rows, floats.max_direct_rows).count};
   const int64_t row_block = std::min(plan.rows, kRowBlock);
   const int threads = context.workers.threads();
   Panel* panels = scratch.take_array<Panel>(size_t(threads));

@@ -2,7 +2,7 @@
 // tensors converted, x in the layouts the parts need, and the kernels of this machine. Read-only while the threads run.
 #pragma once
 #include <cstdint>
-#include "../common/context.h"
+#include "choice.h"
 
 namespace q::cpu::linear {
 
@@ -14,11 +14,6 @@ constexpr int64_t kBlockK = 1024;
 constexpr int64_t kPad = 16, kPanelStride = kBlockK + kPad;
 /// Columns that one thread is given at least; a whole AMX tile.
 constexpr int64_t kUnit = 16;
-/// Values of a 4-bit row that the fast kernels take at a time; absmax must be constant over them.
-constexpr int64_t kChunk = 64;
-
-enum class Format { f32, f16, bf16, nibble, nibble_any, int8 };  // nibble_any: odd k, or blocks that straddle rows
-
 /// x of an int8 part: each row quantized by its own absmax, its outliers taken out.
 struct QuantizedRows {
   int8_t* codes;        // [rows, ld], zero from k to ld and at outliers; or, when the kernels want tiles,

@@ -1,6 +1,5 @@
-// attention: chooses the kernels. A sequence with one query takes the split-KV kernel, one with more the flash kernel,
-// whatever else is in the batch, so that no row depends on its neighbours. attention_any is the simple kernel for what
-// those do not take.
+// attention: launches what choice.h chose. attention_any is the simple kernel for what the others do not take.
+#include "attention/choice.h"
 #include "attention/row.cuh"
 #include "launch.h"
 
@@ -30,10 +29,12 @@ void attention_any(const AttentionParams& p, int64_t tokens, Context& c) {
 void run(const AttentionArgs& a, Context& c) {
   if (a.tokens == 0 || a.sequences == 0) return;
   const AttentionParams p = attention_params(a);
-  if (!attention_fast(p, c.compute_capability)) return attention_any(p, a.tokens, c);
-  if (a.max_query > 1) attention_prefill(p, static_cast<int>(a.max_query), c);
-  // With several sequences some may have one query; with one sequence maxQuery says it.
-  if (a.max_query == 1 || a.sequences > 1) attention_decode(p, static_cast<int>(a.max_context), c);
+  const auto [prefill, decode] = choose_attention(facts_of(a), machine_of(c));
+  if (prefill.kernel == AttentionKernel::any) return attention_any(p, a.tokens, c);
+  const int max_query = static_cast<int>(a.max_query);
+  if (prefill.kernel == AttentionKernel::hopper) attention_prefill_hopper(p, max_query, prefill.width, c);
+  if (prefill.kernel == AttentionKernel::mma) attention_prefill(p, max_query, prefill.width, c);
+  if (decode.kernel == AttentionKernel::split) attention_decode(p, static_cast<int>(a.max_context), decode.width, c);
 }
 
 }  // namespace q::cuda

@@ -422,18 +422,18 @@ void decode(const AttentionParams& p, int max_context, Context& c) {
 }
 
 template <class T>
-void decode(const AttentionParams& p, int max_context, Context& c) {
-  if (p.head_dim <= 64) return decode<T, 64>(p, max_context, c);
-  if (p.head_dim <= 96) return decode<T, 96>(p, max_context, c);
-  if (p.head_dim <= 128) return decode<T, 128>(p, max_context, c);
+void decode(const AttentionParams& p, int max_context, int width, Context& c) {
+  if (width == 64) return decode<T, 64>(p, max_context, c);
+  if (width == 96) return decode<T, 96>(p, max_context, c);
+  if (width == 128) return decode<T, 128>(p, max_context, c);
   decode<T, 256>(p, max_context, c);
 }
 
 }  // namespace
 
-void attention_decode(const AttentionParams& p, int max_context, Context& c) {
-  if (p.act == DType::f16) return decode<half_t>(p, max_context, c);
-  decode<bfloat_t>(p, max_context, c);
+void attention_decode(const AttentionParams& p, int max_context, int width, Context& c) {
+  if (p.act == DType::f16) return decode<half_t>(p, max_context, width, c);
+  decode<bfloat_t>(p, max_context, width, c);
 }
 
 }  // namespace q::cuda

@@ -116,21 +116,14 @@ AttentionParams attention_params(const Args& a) {
   return p;
 }
 
-/// Whether the tensor-core kernels take these dtypes and head size; if not, attention_any does.
-inline bool attention_fast(const AttentionParams& p, int compute_capability) {
-  const bool dtypes = p.act == p.cache && (p.act == DType::f16 || (p.act == DType::bf16 && compute_capability >= 80));
-  return dtypes && compute_capability >= 80 && p.head_dim % 8 == 0 && p.head_dim <= 256 && p.q_offset % 8 == 0 &&
-         p.q_group_stride % 8 == 0 && p.row_stride % 8 == 0 && aligned16(p.qkv) && aligned16(p.keys) &&
-         aligned16(p.values) && aligned16(p.out);
-}
-
 /// Every query of every sequence, any dtypes: one warp a query and head. For f32, mixed dtypes and odd head sizes.
 void attention_any(const AttentionParams& p, int64_t tokens, Context& context);
+// As choose_attention says (choice.h); `width`: head size of the instance.
 /// Sequences with more than one query.
-void attention_prefill(const AttentionParams& p, int max_query, Context& context);
-/// The same with wgmma where the device, the build and the arguments allow it; false: not launched.
-bool attention_prefill_hopper(const AttentionParams& p, int max_query, Context& context);
+void attention_prefill(const AttentionParams& p, int max_query, int width, Context& context);
+/// The same with wgmma.
+void attention_prefill_hopper(const AttentionParams& p, int max_query, int width, Context& context);
 /// Sequences with one query.
-void attention_decode(const AttentionParams& p, int max_context, Context& context);
+void attention_decode(const AttentionParams& p, int max_context, int width, Context& context);
 
 }  // namespace q::cuda

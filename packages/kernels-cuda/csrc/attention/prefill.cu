@@ -250,20 +250,19 @@ void prefill(const AttentionParams& p, int max_query, Context& c) {
 }
 
 template <class T>
-void prefill(const AttentionParams& p, int max_query, Context& c) {
-  if (p.head_dim <= 64) return prefill<T, 64>(p, max_query, c);
-  if (p.head_dim <= 96) return prefill<T, 96>(p, max_query, c);
-  if (p.head_dim <= 128) return prefill<T, 128>(p, max_query, c);
-  if (p.head_dim <= 192) return prefill<T, 192>(p, max_query, c);
+void prefill(const AttentionParams& p, int max_query, int width, Context& c) {
+  if (width == 64) return prefill<T, 64>(p, max_query, c);
+  if (width == 96) return prefill<T, 96>(p, max_query, c);
+  if (width == 128) return prefill<T, 128>(p, max_query, c);
+  if (width == 192) return prefill<T, 192>(p, max_query, c);
   prefill<T, 256>(p, max_query, c);
 }
 
 }  // namespace
 
-void attention_prefill(const AttentionParams& p, int max_query, Context& c) {
-  if (attention_prefill_hopper(p, max_query, c)) return;
-  if (p.act == DType::f16) return prefill<half_t>(p, max_query, c);
-  prefill<bfloat_t>(p, max_query, c);
+void attention_prefill(const AttentionParams& p, int max_query, int width, Context& c) {
+  if (p.act == DType::f16) return prefill<half_t>(p, max_query, width, c);
+  prefill<bfloat_t>(p, max_query, width, c);
 }
 
 }  // namespace q::cuda

@@ -7,7 +7,6 @@
 // launch  grid (heads, tiles of 128 queries, sequences), 3 warpgroups: one copies, two have 64 queries each; 128 keys a
 //         step
 // needs   sm_90a, D % 8 == 0, D <= 128; exact fixed order; ref tensor/src/driver/schema.ts
-#include <cstring>
 #include "attention/row.cuh"
 #include "launch.h"
 #include "mma.cuh"
@@ -332,15 +331,12 @@ void prefill_hopper(const AttentionParams& p, int max_query, Context& c) {
 
 }  // namespace
 
-bool attention_prefill_hopper(const AttentionParams& p, int max_query, Context& c) {
-  const bool built = std::strstr(Q_CUDA_ARCH_LIST, "90a") != nullptr;
-  if (!built || c.compute_capability != 90 || p.head_dim > 128) return false;
+void attention_prefill_hopper(const AttentionParams& p, int max_query, int width, Context& c) {
   const auto go = [&](auto zero) {
     using T = decltype(zero);
-    p.head_dim <= 64 ? prefill_hopper<T, 64>(p, max_query, c) : prefill_hopper<T, 128>(p, max_query, c);
+    width == 64 ? prefill_hopper<T, 64>(p, max_query, c) : prefill_hopper<T, 128>(p, max_query, c);
   };
   p.act == DType::f16 ? go(half_t{}) : go(bfloat_t{});
-  return true;
 }
 
 }  // namespace q::cuda

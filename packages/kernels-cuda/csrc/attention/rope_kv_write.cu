@@ -4,6 +4,7 @@
 // floor   T * (2 H + 4 Hkv) * D * bytes (queries read and written, keys and values read and written)
 // launch  8 warps a block; a warp has one head of a token, or every 8th when there are many tokens; exact f32 inside,
 //         one rounding; ref tensor/src/driver/schema.ts
+#include "attention/choice.h"
 #include "device.cuh"
 #include "launch.h"
 
@@ -150,17 +151,13 @@ void run(const RopeKvWriteArgs& a, Context& c) {
   p.row_stride = a.row_stride;
   p.block_size = static_cast<int>(a.block_size);
   p.max_blocks = static_cast<int>(a.max_blocks);
-  const int64_t units = a.q_offset | a.q_group_stride | a.k_offset | a.v_offset | a.kv_stride | a.row_stride |
-                        a.head_dim | (a.rotary_dim / 2);
-  const bool pairs = units % 2 == 0 && a.head_dim % 4 == 0 && a.rotary_dim % 4 == 0 &&
-                     (!p.interleaved || units % 4 == 0) && aligned16(p.qkv) && aligned16(p.keys) && aligned16(p.values);
-  // Few tokens: a head a warp. Many: four, which share the sines and cosines.
-  const int64_t heads_a_warp = a.tokens * (p.heads + 2 * p.kv_heads) > 128ll * c.multiprocessors ? 4 : 1;
-  const dim3 grid(static_cast<unsigned>(a.tokens), blocks_for(p.heads + 2 * p.kv_heads, 8 * heads_a_warp));
+  const RopeChoice choice = choose_rope(facts_of(a), machine_of(c));
+  const bool pairs = choice.kernel == RopeKernel::pairs;
+  const dim3 grid(static_cast<unsigned>(a.tokens), blocks_for(p.heads + 2 * p.kv_heads, 8 * choice.heads_a_warp));
   with_float(a.qkv.dtype, "ropeKvWrite", [&](auto zero) {
     using T = decltype(zero);
     const auto go = [&](auto kernel) { launch(c, "ropeKvWrite", kernel, grid, 256, 0, p); };
-    if (p.rotary_dim > 128) return pairs ? go(rope_kernel<T, 2, 8>) : go(rope_kernel<T, 1, 8>);
+    if (choice.lane_values == 8) return pairs ? go(rope_kernel<T, 2, 8>) : go(rope_kernel<T, 1, 8>);
     pairs ? go(rope_kernel<T, 2, 2>) : go(rope_kernel<T, 1, 2>);
   });
 }

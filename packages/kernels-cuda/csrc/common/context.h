@@ -8,6 +8,7 @@
 #include <cstdint>
 #include <stdexcept>
 #include <string>
+#include "machine.h"
 #include "q_ops.h"
 
 namespace q::cuda {
@@ -49,10 +50,27 @@ struct Context {
   bool capturing;
   DeviceError* device_error = nullptr;  // pinned, device-visible; see report_error in device.cuh
   unsigned* counters =
-      nullptr;  // kCounters zeros on the device, for "the last block does the rest": users leave them zero
-  const RmsNormArgs* norm = nullptr;  // a linear: still to be done, and writes x; with the product or before it
-  bool settled = true;                // no kernel that may still run writes what this command loads early (launch.h)
+      nullptr;          // kCounters zeros on the device, for "the last block does the rest": users leave them zero
+  bool settled = true;  // no kernel that may still run writes what this command loads early (launch.h)
 };
+
+/// Whether the build holds code for sm_90a: kernels with wgmma. (Q_CUDA_ARCH_LIST: "80,90a".)
+constexpr bool built_for_90a(const char* list = Q_CUDA_ARCH_LIST) {
+  for (; *list; ++list) {
+    if (list[0] == '9' && list[1] == '0' && list[2] == 'a') return true;
+  }
+  return false;
+}
+
+/// What kernels are chosen by.
+inline Machine machine_of(const Context& c) {
+  return {c.compute_capability,
+          c.multiprocessors,
+          static_cast<int64_t>(c.shared_bytes_per_block),
+          c.compute_capability == 90 && built_for_90a(),
+          c.cublaslt != nullptr,
+          c.counters != nullptr};
+}
 
 inline void check(cudaError_t status, const char* what) {
   if (status != cudaSuccess) throw CommandError(std::string(what) + ": " + cudaGetErrorString(status));

@@ -148,8 +148,6 @@ inline void require(bool ok, const char* message) {
   if (!ok) throw CommandError(message);
 }
 
-inline bool aligned16(const void* p) { return (reinterpret_cast<uintptr_t>(p) & 15) == 0; }
-
 /// Calls f with a zero of the C++ type of a float dtype: with_float(t.dtype, "add", [&](auto zero) { using T =
 /// decltype(zero); ... }).
 template <class F>

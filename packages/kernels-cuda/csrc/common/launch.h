@@ -6,12 +6,13 @@
 //   (reads of what earlier kernels wrote AND all writes), and no thread returns before calling it.
 //
 // What may come before pdl_wait(): index arithmetic, shared-memory initialisation, barrier and descriptor set-up,
-// prefetch_l2() (the L2 is coherent), and loads of what the driver knows to be read early: the weights of a linear,
-// positions, lengths and block tables of rope and attention. It knows which memory the kernels that may still run write
-// (runtime/unsettled.h); where such memory is among it, Context::settled is false, the command is an ordinary launch,
-// and nothing of it runs before they have ended. pdl_trigger() says that the next kernel may become resident; call it
-// once, at the top (the next kernel still waits for this one to end in its own pdl_wait()). Without it the next kernel
-// starts when this one's blocks exit. On older architectures both are nothing, and launch() is an ordinary launch.
+// prefetch_l2() (the L2 is coherent), and loads of what the command table marks `early` (driver/marks.ts of @q/tensor):
+// the weights of a linear, positions, lengths and block tables of rope and attention. The driver knows which memory the
+// kernels that may still run write (runtime/unsettled.h); where such memory is among it, Context::settled is false, the
+// command is an ordinary launch, and nothing of it runs before they have ended. pdl_trigger() says that the next kernel
+// may become resident; call it once, at the top (the next kernel still waits for this one to end in its own
+// pdl_wait()). Without it the next kernel starts when this one's blocks exit. On older architectures both are nothing,
+// and launch() is an ordinary launch.
 #pragma once
 #include <cuda_runtime.h>
 #include <type_traits>

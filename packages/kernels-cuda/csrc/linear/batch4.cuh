@@ -19,15 +19,6 @@
 
 namespace q::cuda {
 
-/// Columns: of 8 rows of x, 1 or 2.
-template <int Columns>
-struct BatchShape {
-  static constexpr int kWarps = Columns == 1 ? 8 : 16, kThreads = kWarps * 32;
-  static constexpr int kChunkSteps = 4 / Columns, kLaneBlocks = 2 / Columns;  // whose x takes 64 registers
-  static constexpr int kMostShares = kWarps;                                  // of k
-  static constexpr int kSumsBytes = Columns * 512;  // of a tile and warp: a lane's 4 for each 8 columns
-};
-
 template <class T, bool Nested, int Columns>
 struct BatchKernel : Row4Walk<BatchShape<Columns>::kWarps, Nested, BatchShape<Columns>::kChunkSteps,
                               BatchShape<Columns>::kLaneBlocks> {

@@ -5,11 +5,9 @@
 #include "../quant/codebook.h"
 #include "problem.h"
 #include "ptx.cuh"
+#include "row_shapes.h"
 
 namespace q::cuda {
-
-constexpr int kCodeTableBytes = 65536;
-constexpr int kNestedTableBytes = 1040;  // of nested absmax: 256 values and the offset
 
 /// Fills the table: the high nibble (even k) in the low half of a pair. Threads 256 or a multiple, which share an
 /// entry, rotated so that a quarter warp fills all banks; the block synchronises after it. codes: LinearProblem::codes;

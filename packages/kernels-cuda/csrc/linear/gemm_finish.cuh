@@ -38,10 +38,7 @@ __device__ __forceinline__ float bias_of(const FinishPart& part, int column) {
   return part.bias ? load_float(part.bias, part.bias_dtype, column) : 0.f;
 }
 
-/// Activations cheap enough to inline into a product's epilogue; the others run as a pass of their own (finish_rows).
-__host__ __device__ inline bool fuses(ActivationKind kind) {
-  return kind == ActivationKind::none || kind == ActivationKind::silu || kind == ActivationKind::relu;
-}
+/// Of those that choice.h says are fused.
 __device__ __forceinline__ float activate_fused(ActivationKind kind, float x) {
   if (kind == ActivationKind::silu) return __fdividef(x, 1.f + __expf(-x));
   if (kind == ActivationKind::relu) return fmaxf(x, 0.f);

@@ -1,5 +1,4 @@
-// Host side of gemm_tma and gemm_bnb4: which shapes they take, tensor maps, tile width and split by the fewest whole
-// waves.
+// Host side of gemm_tma and gemm_bnb4: tensor maps, tile width and split by the fewest whole waves.
 #include <cudaTypedefs.h>
 #include <algorithm>
 #include <array>
@@ -11,7 +10,6 @@
 namespace q::cuda {
 namespace {
 
-bool aligned(const void* p) { return (reinterpret_cast<uintptr_t>(p) & 15) == 0; }
 int up(int64_t a, int64_t b) { return static_cast<int>((a + b - 1) / b); }
 
 /// -1 when it is no power of two.
@@ -66,33 +64,6 @@ int column_tiles(Finish& f, int width) {
 int total_columns(const Finish& f) { return f.part[f.parts - 1].column + f.part[f.parts - 1].n; }
 
 }  // namespace
-
-bool hopper_takes(const Product& p, const Context& context) {
-  if (context.compute_capability != 90 || (p.dtype != DType::f16 && p.dtype != DType::bf16) ||
-      !fuses(p.finish.activation))
-    return false;
-  if (p.rows > INT32_MAX / 2 || p.k % (p.kind == WeightKind::int8 ? 16 : 8) != 0) return false;
-  if (p.kind != WeightKind::int8 && !aligned(p.x)) return false;
-  for (int i = 0; i < p.parts; ++i) {
-    if (!aligned(p.weight[i])) return false;
-  }
-  return true;
-}
-
-bool bnb4_takes(const Product& p, const Context& context) {
-  if (context.compute_capability != 90 || (p.dtype != DType::f16 && p.dtype != DType::bf16) ||
-      !fuses(p.finish.activation))
-    return false;
-  if (p.kind != WeightKind::bnb4 || p.rows > INT32_MAX / 2 || p.k % 64 != 0 || !aligned(p.x)) return false;
-  const LinearArgsItem& first = p.args->parts[0];
-  if (first.block_size % 64 != 0 || p.k % first.block_size != 0 || log2_of(first.block_size) < 0) return false;
-  if (first.nested_block_size > 0 && log2_of(first.nested_block_size) < 0) return false;
-  for (int i = 0; i < p.parts; ++i) {
-    if (!aligned(p.args->parts[i].weight.data) || p.args->parts[i].n * (p.k / first.block_size) > INT32_MAX)
-      return false;
-  }
-  return true;
-}
 
 void multiply_tma(Context& context, const Product& p) {
   TmaParams t{};

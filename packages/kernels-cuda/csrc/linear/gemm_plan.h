@@ -19,8 +19,6 @@ struct Product {
 };
 
 /// Tensor maps, widths and launches of the kernels for sm_90a (gemm_hopper.cu).
-bool hopper_takes(const Product& p, const Context& context);
-bool bnb4_takes(const Product& p, const Context& context);
 void multiply_tma(Context& context, const Product& p);
 void multiply_bnb4(Context& context, const Product& p);
 

@@ -26,68 +26,27 @@ void check_args(const LinearArgs& a) {
   }
 }
 
-/// Whether the stream kernel can compute this part with x of dtype `act`.
-bool fits_stream(const LinearArgsItem& p, DType act) {
-  const auto compute = static_cast<DType>(p.compute_dtype);
-  switch (static_cast<WeightKind>(p.kind)) {
-    case WeightKind::dense:
-      return p.weight.dtype == act;
-    // f32 compute rounds the code (not the product) to 16 bits, finer than the output is rounded
-    case WeightKind::bnb4:
-      return (compute == act || compute == DType::f32) && p.block_size >= 64 &&
-             (!p.nested_absmax || p.nested_block_size >= 64);
-    default:
-      return true;
-  }
-}
-
-bool same_kind(const LinearArgsItem& a, const LinearArgsItem& b) {
-  if (a.kind != b.kind) return false;
-  if (static_cast<WeightKind>(a.kind) == WeightKind::bnb4) return a.quant_type == b.quant_type;
-  return static_cast<WeightKind>(a.kind) != WeightKind::int8 || a.threshold == b.threshold;
-}
-
-LinearTraits traits_of(const LinearArgs& a, Context& context) {
-  LinearTraits t{};
-  t.kind = static_cast<WeightKind>(a.parts[0].kind);
-  t.act = a.x.dtype;
-  t.uniform = true;
-  t.aligned = aligned16(a.x.data);
-  for (int i = 0; i < a.parts_count; ++i) {
-    t.uniform = t.uniform && same_kind(a.parts[0], a.parts[i]) && fits_stream(a.parts[i], a.x.dtype);
-    t.aligned = t.aligned && aligned16(a.parts[i].weight.data);
-  }
-  t.rows = a.rows;
-  t.k = a.k;
-  t.capability = context.compute_capability;
-  t.gemm = gemm_supports(a, context);
-  return t;
-}
-
 /// 4-bit weights, 8 rows at a time: for devices with little shared memory.
 template <class T>
-bool launch_slices4(const LinearProblem& p, Context& context) {
+void launch_slices4(const LinearProblem& p, const LinearFacts& facts, Context& context) {
   for (int first = 0; first < p.rows; first += 8) {
     const LinearProblem slice = rows_of<T>(p, first, std::min(8, p.rows - first));
-    if (!launch_row4<T>(slice, context) && !launch_batch4<T>(slice, context))
-      return false;  // for the first slice if at all
+    const LinearChoice choice = choose_slice4(facts, slice.rows, machine_of(context));
+    require(choice.kernel != LinearKernel::none, "linear: a slice of rows fits no kernel");
+    choice.kernel == LinearKernel::row4 ? launch_row4<T>(slice, choice, context)
+                                        : launch_batch4<T>(slice, choice, context);
   }
-  return true;
 }
 
-/// false: no kernel for few rows suits, and out is as it was.
 template <class T>
-bool run_stream(const LinearArgs& a, const LinearProblem& p, Context& context) {
+void launch_stream_of(const LinearArgs& a, const LinearProblem& p, Context& context) {
   switch (static_cast<WeightKind>(a.parts[0].kind)) {
     case WeightKind::dense:
       return launch_stream<WeightKind::dense, T>(p, {}, context);
     case WeightKind::bnb4:
-      if (launch_row4<T>(p, context) || launch_batch4<T>(p, context)) return true;
-      return launch_stream<WeightKind::bnb4, T>(p, {}, context) || launch_slices4<T>(p, context);
+      return launch_stream<WeightKind::bnb4, T>(p, {}, context);
     default: {
-      const float threshold = static_cast<float>(a.parts[0].threshold);
-      if (launch_row8<T>(p, threshold, context)) return true;
-      const QuantizedRows q = quantize_rows<T>(p.x, p.rows, p.k, threshold, context);
+      const QuantizedRows q = quantize_rows<T>(p.x, p.rows, p.k, static_cast<float>(a.parts[0].threshold), context);
       return launch_stream<WeightKind::int8, T>(p, q, context);
     }
   }
@@ -107,14 +66,33 @@ void run_simple(const LinearArgs& a, const LinearProblem& linear, Context& conte
   launch_simple<T>(p, context);
 }
 
-void run_own(LinearRoute route, const LinearArgs& a, const LinearProblem& p, Context& context) {
-  if (route == LinearRoute::stream &&
-      (a.x.dtype == DType::f16 ? run_stream<half_t>(a, p, context) : run_stream<bfloat_t>(a, p, context)))
-    return;
-  with_float(a.x.dtype, "linear", [&](auto zero) { run_simple<decltype(zero)>(a, p, context); });
+/// A kernel for few rows; T: f16 or bf16.
+template <class T>
+void run_few(const LinearChoice& choice, const LinearFacts& facts, const LinearArgs& a, const LinearProblem& p,
+             Context& context) {
+  switch (choice.kernel) {
+    case LinearKernel::row4:
+      return launch_row4<T>(p, choice, context);
+    case LinearKernel::batch4:
+      return launch_batch4<T>(p, choice, context);
+    case LinearKernel::row8:
+      return launch_row8<T>(p, static_cast<float>(a.parts[0].threshold), choice, context);
+    case LinearKernel::slices4:
+      return launch_slices4<T>(p, facts, context);
+    default:
+      return launch_stream_of<T>(a, p, context);
+  }
 }
 
-/// Parts that differ in kind, each by its best few-row kernel into its columns of out.
+void run_own(const LinearChoice& choice, const LinearFacts& facts, const LinearArgs& a, const LinearProblem& p,
+             Context& context) {
+  if (choice.kernel == LinearKernel::simple)
+    return with_float(a.x.dtype, "linear", [&](auto zero) { run_simple<decltype(zero)>(a, p, context); });
+  a.x.dtype == DType::f16 ? run_few<half_t>(choice, facts, a, p, context)
+                          : run_few<bfloat_t>(choice, facts, a, p, context);
+}
+
+/// Parts that differ, each by its best few-row kernel into its columns of out.
 void run_parts(const LinearArgs& all, Context& context) {
   const LinearProblem whole = problem_of(all);
   const int64_t size = all.x.dtype == DType::f32 ? 4 : 2;
@@ -123,58 +101,44 @@ void run_parts(const LinearArgs& all, Context& context) {
     one.parts_count = 1;
     one.parts[0] = all.parts[i];
     if (one.parts[0].n == 0) continue;
-    LinearTraits traits = traits_of(one, context);
-    traits.gemm = false;  // it writes whole outputs only
+    const LinearFacts facts = facts_of(one);
     LinearProblem p = problem_of(one);
     p.columns = whole.columns;
     p.out = static_cast<uint8_t*>(p.out) + whole.part[i].first * size;
     if (p.residual) p.residual = static_cast<const uint8_t*>(p.residual) + whole.part[i].first * size;
-    run_own(choose_linear(traits), one, p, context);
+    run_own(choose_few_rows(facts, machine_of(context)), facts, one, p, context);
   }
 }
 
-bool overlap(const Tensor& a, const Tensor& b) {
-  return static_cast<const uint8_t*>(a.data) < static_cast<const uint8_t*>(b.data) + b.bytes &&
-         static_cast<const uint8_t*>(b.data) < static_cast<const uint8_t*>(a.data) + a.bytes;
-}
-
-/// The norm that context holds back and the product that reads it in one launch; false: nothing was launched. Blocks
-/// read the norm's input while others write, so that neither output may lie in it.
-bool run_with_norm(const LinearArgs& a, Context& context) {
-  const RmsNormArgs& n = *context.norm;
-  const LinearTraits traits = traits_of(a, context);
-  if (choose_linear(traits) != LinearRoute::stream || a.rows != n.rows || n.x.dtype != a.x.dtype ||
-      n.out.dtype != a.x.dtype || n.weight.dtype != a.x.dtype || a.k != n.width || !aligned16(n.x.data) ||
-      !aligned16(n.out.data) || !aligned16(n.weight.data) || overlap(n.out, n.x) || overlap(a.out, n.x))
-    return false;
+/// A norm and the product that reads it in one launch; false: nothing was launched.
+bool run_with_norm(const RmsNormArgs& n, const LinearArgs& a, Context& context) {
+  const LinearFacts facts = facts_of(a);
+  const LinearChoice choice = choose_linear_with_norm(facts, facts_of(n, a), machine_of(context));
+  if (choice.kernel == LinearKernel::none) return false;
   check_args(a);
   LinearProblem p = problem_of(a);
   p.x = n.x.data;
   p.norm = {n.weight.data, n.out.data, static_cast<float>(n.eps), static_cast<float>(n.weight_offset)};
-  const auto launched = [&](auto zero) {
-    using T = decltype(zero);
-    if (traits.kind == WeightKind::int8) return launch_row8<T>(p, static_cast<float>(a.parts[0].threshold), context);
-    return traits.kind == WeightKind::bnb4 && launch_row4<T>(p, context);
-  };
-  return a.x.dtype == DType::f16 ? launched(half_t{}) : launched(bfloat_t{});
+  run_own(choice, facts, a, p, context);
+  return true;
 }
 
 }  // namespace
 
+void run(const RmsNormArgs& norm, const LinearArgs& args, Context& context) {
+  if (run_with_norm(norm, args, context)) return;
+  run(norm, context);
+  run(args, context);
+}
+
 void run(const LinearArgs& args, Context& context) {
-  if (context.norm) {
-    if (run_with_norm(args, context)) return;
-    run(*context.norm, context);
-  }
-  int64_t outputs = 0;
-  for (int i = 0; i < args.parts_count; ++i) outputs += args.parts[i].n;
-  if (args.rows == 0 || outputs == 0) return;
+  const LinearFacts facts = facts_of(args);
+  const LinearChoice choice = choose_linear(facts, machine_of(context));
+  if (choice.kernel == LinearKernel::none) return;
   check_args(args);
-  const LinearTraits traits = traits_of(args, context);
-  const LinearRoute route = choose_linear(traits);
-  if (route == LinearRoute::gemm) return gemm(args, context);
-  if (!traits.uniform && !args.gated && args.parts_count > 1) return run_parts(args, context);
-  run_own(route, args, problem_of(args), context);
+  if (choice.kernel == LinearKernel::parts) return run_parts(args, context);
+  if (choice.kernel >= LinearKernel::bnb4) return gemm(args, choice, context);
+  run_own(choice, facts, args, problem_of(args), context);
 }
 
 }  // namespace q::cuda

@@ -16,26 +16,21 @@
 #include "../quant/rounding.cuh"
 #include "launch.h"
 #include "problem.h"
+#include "row_shapes.h"
 
 namespace q::cuda {
 
 template <class T, int Threads, int Rows>
 struct BlockRows {
-  static constexpr int
-      kWarps = Threads / 32,
-      kKept = 2;  // packs of 8 values that a thread keeps in registers; what a longer row has more is read again
-  static constexpr int kMostNormed = kKept * Threads * 8;
-  static constexpr int kScratchBytes = kWarps * 4 * (2 + kKept);
+  using Shape = BlockRowsShape<Threads, Rows>;
+  static constexpr int kWarps = Shape::kWarps, kKept = Shape::kKept, kScratchBytes = Shape::kScratchBytes,
+                       kDigits = Shape::kDigits, kFlagged = Shape::kFlagged;
   uint8_t* memory;    // shared, or where all blocks can read it
   uint32_t* largest;  // shared scratch
   int k;
 
-  static constexpr int kDigits = 3, kFlagged = 64;
-  static __host__ __device__ int absmax_at(int k) { return (Rows * (k + k / kFlagged) + 15) / 16 * 16; }
-  static __host__ __device__ int digits_at(int k) { return absmax_at(k) + (Rows + 1) / 2 * 16; }
-  static __host__ __device__ int bytes(int k, bool with_digits) {
-    return digits_at(k) + (with_digits ? kDigits * Rows * k : 0);
-  }
+  static __device__ int absmax_at(int k) { return Shape::absmax_at(k); }
+  static __device__ int digits_at(int k) { return Shape::digits_at(k); }
 
   __device__ int8_t* codes(int row) const { return reinterpret_cast<int8_t*>(memory) + row * k; }
   __device__ int8_t* digits(int digit, int row) const {

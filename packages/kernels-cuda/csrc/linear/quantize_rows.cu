@@ -7,6 +7,7 @@
 //         kOutlierSlice
 // exact   codes and scales equal bitsandbytes' int8_vectorwise_quant for one row (rounding.cuh); test
 //         csrc/test/linear.cu
+#include "../quant/choice.h"
 #include "../quant/rounding.cuh"
 #include "launch.h"
 #include "stream.h"
@@ -102,8 +103,9 @@ __global__ void __launch_bounds__(kThreads) quantize_rows_kernel(const T* x, int
 
 template <class T>
 void launch_rows(const void* x, int64_t rows, int64_t k, float threshold, const Lists& lists, Context& context) {
-  const auto kernel = k % 8 == 0 && aligned16(x) && aligned16(lists.codes) ? quantize_rows_kernel < T,
-             sizeof(T) == 4 ? 4 : 8 >                                      : quantize_rows_kernel<T, 1>;
+  const auto choice = choose_quantize_rows(k, aligned16(x) && aligned16(lists.codes));
+  const auto kernel = choice.kernel == QuantizeRowsKernel::packs ? quantize_rows_kernel<T, (sizeof(T) == 4 ? 4 : 8)>
+                                                                 : quantize_rows_kernel<T, 1>;
   launch(context, "quantize rows", kernel, static_cast<unsigned>(rows), kThreads, 0, static_cast<const T*>(x), k,
          threshold, lists);
 }

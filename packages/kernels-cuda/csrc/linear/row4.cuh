@@ -33,11 +33,6 @@
 
 namespace q::cuda {
 
-constexpr int kRowWarps = 8, kRowThreads = kRowWarps * 32;
-constexpr int kChunkSteps = 4;     // whose x takes 8 registers
-constexpr int kMostShares = 8;     // of k
-constexpr int kRowSumsBytes = 64;  // of a tile and warp: f32 [16]
-
 template <class T, bool Nested>
 struct RowKernel : Row4Walk<kRowWarps, Nested, kChunkSteps, 2> {
   using Walk = Row4Walk<kRowWarps, Nested, kChunkSteps, 2>;

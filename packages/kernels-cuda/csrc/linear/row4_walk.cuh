@@ -9,17 +9,15 @@ namespace q::cuda {
 /// The warps' rings lie in the halves of 256 bytes that the code table leaves, those of more than 8 warps behind it two
 /// by two. A row's pieces of 16 bytes change places by row, so that no two lanes meet in a bank.
 template <int Warps>
-struct TableRing {
-  static constexpr int kStepValues = 128;  // two blocks
-  static constexpr int kStages = 4, kStageBytes = 2048,
-                       kWarpBytes =
-                           kStages * kStageBytes;  // from one stage to the next: 8 lines of 128 bytes, every 256
+struct TableRing : TableRingShape<Warps> {
+  using Shape = TableRingShape<Warps>;
+  using Shape::kPairs;
+  using Shape::kStageBytes;
+  using Shape::kTableWarps;
+  using Shape::kWarpBytes;
   /// Steps whose copies start before x is loaded, which would wait behind more of them (11008 x 4096, 1 row: 1 step
   /// 8.65 us, 2 steps 8.89).
   static constexpr int kEarlySteps = 1;
-  static constexpr int kTableWarps = kCodeTableBytes / kWarpBytes, kPairs = (Warps - kTableWarps) / 2,
-                       kBytes = (kTableWarps + kPairs) * kWarpBytes;
-  static_assert(Warps >= kTableWarps);
   /// At multiples of kWarpBytes, plus 128 for the half of a line that is this warp's.
   static __device__ int start(int warp) {
     if (kPairs == 0 || warp < kTableWarps) return warp * kWarpBytes + 128;

@@ -27,9 +27,9 @@
 namespace q::cuda {
 
 template <int Stages>
-struct PlainRing {
-  static constexpr int kStepValues = 64;
-  static constexpr int kStages = Stages, kStageBytes = 1024, kWarpBytes = kStages * kStageBytes;
+struct PlainRing : PlainRingShape<Stages> {
+  using PlainRingShape<Stages>::kStageBytes;
+  using PlainRingShape<Stages>::kWarpBytes;
   static __device__ int start(int warp) { return warp * kWarpBytes; }
   static __device__ __forceinline__ int next(int at, int warp) {
     at += kStageBytes;
@@ -39,20 +39,7 @@ struct PlainRing {
   static __device__ __forceinline__ int piece(int, int i) { return i; }
 };
 
-constexpr int kRow8Most = 16;  // rows of x
-constexpr int kInFlight = 2;   // steps of a warp whose copies are on their way while blocks meet
-/// Columns: of 8 rows of x, 1 or 2. Own: there is one row, and every block quantizes it for itself.
-template <int Columns, bool Own>
-struct Row8Shape {
-  static constexpr int kWarps = 16, kThreads = kWarps * 32;
-  static constexpr int kChunkSteps = 4;                             // whose x takes 16 registers for each 8 rows
-  static constexpr int kTileSums = Columns * 128;                   // a lane's 4 for each 8 columns
-  static constexpr int kSumsBytes = kTileSums * 4 * (Own ? 1 : 4);  // of a tile: of codes, and of outliers' digits
-  static constexpr int kMostTiles = kThreads / 16;                  // of a group: a thread brings absmax of a row of W
-  static constexpr int kTileBytes = kSumsBytes + 64;                // and absmax of W's rows, f32 [16]
-  static constexpr bool kKeepDigits =
-      Columns == 1;  // a visit's sums of digits in registers; beside 16 rows of x there is no room
-};
+constexpr int kInFlight = 2;  // steps of a warp whose copies are on their way while blocks meet
 
 /// How x is quantized.
 struct QuantizeX {
@@ -92,15 +79,9 @@ struct Row8Kernel : RowWalk<Row8Shape<Columns, Own>::kWarps, PlainRing<Stages>, 
   using Rows = BlockRows<T, kThreads, Own ? 1 : kRow8Most>;
   using Operands = uint32_t[Shape::kChunkSteps][Columns][4];
 
-  // Shared memory behind the ring: of all tiles the sums, then absmax of W; then scratch, absmax and units of x's rows,
-  // a row that is the block's own, as the norm gave it and quantized.
-  static constexpr int kRowsAt = Rows::kScratchBytes + kRow8Most * 8;
-  static __host__ __device__ int normed_bytes(const LinearProblem& p) {
-    return Own && p.norm.weight ? static_cast<int>(p.k * sizeof(T)) : 0;
-  }
-  static __host__ __device__ int table_bytes(const LinearProblem& p, float threshold) {
-    return kRowsAt + normed_bytes(p) + (Own ? Rows::bytes(static_cast<int>(p.k), threshold > 0) : 0);
-  }
+  // Shared memory behind the ring: of all tiles the sums, then absmax of W; then what kRow8RowsAt says.
+  static constexpr int kRowsAt = kRow8RowsAt<Own>;
+  static __device__ int normed_bytes(const LinearProblem& p) { return row8_normed_bytes<Own>(p.k, p.norm.weight); }
   /// Of a tile: of the codes (0), or of an outlier's digit (1 to 3).
   __device__ __forceinline__ int* sums(int tile, int digit = 0) const {
     return reinterpret_cast<int*>(shared + plan.sums + tile * Shape::kSumsBytes) + digit * Shape::kTileSums;

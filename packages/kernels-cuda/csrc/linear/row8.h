@@ -1,11 +1,11 @@
-// The product of 1 to 16 rows of x with int8 weights (row8.cuh), as linear.cu calls it.
+// The product of 1 to 16 rows of x with int8 weights (row8.cuh), as linear.cu calls it, for what choice.h chose.
 #pragma once
+#include "choice.h"
 #include "problem.h"
 
 namespace q::cuda {
 
-/// false: there are more rows, k is small, or the device's shared memory does not suffice; nothing was launched.
 template <class T>
-bool launch_row8(const LinearProblem& p, float threshold, Context& context);
+void launch_row8(const LinearProblem& p, float threshold, const LinearChoice& choice, Context& context);
 
 }  // namespace q::cuda

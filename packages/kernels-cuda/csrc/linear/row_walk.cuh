@@ -1,38 +1,19 @@
 // How a block of the kernels for few rows of x (row4.cuh, batch4.cuh, row8.cuh) goes through W: how rows and k are cut,
 // and each warp's copies into its ring.
 #pragma once
-#include <climits>
 #include "launch.h"
 #include "problem.h"
 #include "ptx.cuh"
+#include "row_layout.h"
 
 namespace q::cuda {
 
-constexpr int kStepBytes = 64;  // a step: so much of each of a tile's rows of W
-
-/// Groups of rows. They differ by at most one row (gated: pair of rows), so that their sizes in bytes are no multiples
-/// of a large power of two: blocks that walk in step would otherwise meet in the same channels of memory (12288 x 4096
-/// in groups of 96 rows: 16.9 us instead of 10.6).
-struct RowPart {
-  int begin;         // first group
-  int rows, larger;  // of a group; the first `larger` groups have one more. gated: pairs
-};
-
-struct RowPlan {
-  RowPart part[kMaxRepeat];  // parts that are not there begin at INT_MAX
-  int groups;
-  int tiles, tile_rows;     // of any group; the last tiles may hold fewer rows. gated: pairs
-  int split_shift;          // log2 of the warps that share k; the others are further sides, which share the tiles
-  int steps;                // of a warp along k, at most
-  int sums, tables, total;  // where shared memory's pieces start, in bytes
-  int early;                // steps whose copies start before x is asked for
-  uint32_t zero;            // 0, which the compiler does not know
-  int64_t pitch;            // bytes of a row of W
-  int64_t high;             // bytes from a tile's row r to its row r + 8
-  int64_t next_tile;        // bytes from a warp's tile to its next
-  int64_t group_bytes;      // next_tile times the tiles of a warp
-  int high_blocks, next_blocks, group_blocks;  // 4 bits: the last three in blocks of absmax
-};
+/// The plan of a launch for these weights.
+inline RowPlan plan_of(const LinearProblem& p, const RowLaunch& launch) {
+  RowPlan plan = launch.plan;
+  if (p.gated) plan.high = p.part[1].weight - p.part[0].weight;
+  return plan;
+}
 
 /// Warps: of a block, 8 (two blocks a multiprocessor) or 16. Ring: of kStages steps of kStepValues of a row each, a
 /// warp's own. ChunkSteps: steps whose x is in registers at once, all tiles long.

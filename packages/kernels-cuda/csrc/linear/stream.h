@@ -4,10 +4,9 @@
 
 namespace q::cuda {
 
-/// p.rows may be anything; more than 32 go in several launches. false: shared memory does not suffice (4-bit weights
-/// need 102 KiB), nothing was launched.
+/// p.rows may be anything; more than 32 go in several launches.
 template <WeightKind Kind, class T>
-bool launch_stream(const LinearProblem& p, const QuantizedRows& quantized, Context& context);
+void launch_stream(const LinearProblem& p, const QuantizedRows& quantized, Context& context);
 
 /// x [rows, k] of dtype T to int8, row by row: scale = 127 / absmax over |x| < threshold (threshold 0: over all),
 /// outliers are 0 and go to the lists.

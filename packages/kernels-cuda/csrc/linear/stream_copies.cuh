@@ -1,6 +1,6 @@
 // What brings W into shared memory for the streaming kernel (stream.cuh): the rows of a group, and each warp's copies.
 #pragma once
-#include "stream_shape.cuh"
+#include "stream_group.cuh"
 
 namespace q::cuda {
 

@@ -1,6 +1,7 @@
 // Host side of stream.cuh: how rows are cut into groups and tiles.
 #pragma once
 #include <algorithm>
+#include "choice.h"
 #include "stream.cuh"
 #include "stream.h"
 
@@ -31,50 +32,48 @@ inline StreamPlan plan_stream(const LinearProblem& p, int64_t blocks, int most_t
   return plan;
 }
 
+/// tiles: most of a group.
 template <WeightKind Kind, class T, int ColumnTiles>
-bool try_stream(const LinearProblem& p, const QuantizedRows& quantized, Context& context) {
+void launch_columns(const LinearProblem& p, const QuantizedRows& quantized, int tiles, Context& context) {
   using S = StreamShape<Kind, ColumnTiles>;
-  // 113 KiB: half of what a multiprocessor of sm_90 has. Where there is less, blocks simply run one after the other.
-  const int limit = static_cast<int>(
-      std::min<size_t>(context.shared_bytes_per_block, S::kBlocksPerMultiprocessor == 2 ? 113 * 1024 : SIZE_MAX));
-  int nested_parts = 0;
-  for (int i = 0; i < p.parts; ++i)
-    if (p.part[i].nested_absmax) nested_parts = p.parts;
-  const int outlier_rows = quantized.slices > 0 ? p.rows : 0;
-  int tiles = S::kSumsInGaps ? 4 : kMostTiles;
-  while (tiles > 0 && StreamLayout<S>(tiles, outlier_rows, nested_parts).total > limit) --tiles;
-  if (tiles == 0) return false;
   const int blocks = context.multiprocessors * S::kBlocksPerMultiprocessor;
   const StreamPlan plan = plan_stream(p, blocks, tiles);
+  const StreamLayout<S> layout(plan.tiles, quantized.slices > 0 ? p.rows : 0, plan.nested_parts);
   launch(context, "linear", stream_linear<Kind, T, ColumnTiles>, std::min(plan.groups, blocks), kStreamThreads,
-         StreamLayout<S>(plan.tiles, outlier_rows, nested_parts).total, p, plan, quantized);
-  return true;
+         layout.total, p, plan, quantized);
+}
+
+inline QuantizedRows rows_from(QuantizedRows q, int first, int64_t k) {
+  if (!q.codes) return q;
+  q.codes += first * k;
+  q.scales += first;
+  q.outlier_starts += first * static_cast<int64_t>(q.slices + 1);
+  q.outlier_columns += first * k;
+  q.outlier_values += first * k;
+  return q;
 }
 
 template <WeightKind Kind, class T>
-bool launch_stream(const LinearProblem& problem, const QuantizedRows& quantized, Context& context) {
+void launch_stream(const LinearProblem& problem, const QuantizedRows& quantized, Context& context) {
+  const Machine machine = machine_of(context);
+  int nested_parts = 0;
+  for (int i = 0; i < problem.parts; ++i)
+    if (problem.part[i].nested_absmax) nested_parts = problem.parts;
   int rows = 0;
   for (int first = 0; first < problem.rows; first += rows) {
-    LinearProblem p = rows_of<T>(problem, first, problem.rows - first);
-    QuantizedRows q = quantized;
-    if (q.codes) {
-      q.codes += first * p.k;
-      q.scales += first;
-      q.outlier_starts += first * static_cast<int64_t>(q.slices + 1);
-      q.outlier_columns += first * p.k;
-      q.outlier_values += first * p.k;
-    }
-    const auto attempt = [&](auto tiles) {
-      p.rows = rows = std::min(problem.rows - first, tiles.value * 8);
-      return try_stream<Kind, T, tiles.value>(p, q, context);
-    };
     const int left = problem.rows - first;
-    if (left > 16 && attempt(std::integral_constant<int, 4>{})) continue;
-    if (left > 8 && attempt(std::integral_constant<int, 2>{})) continue;
-    if (attempt(std::integral_constant<int, 1>{})) continue;
-    return false;  // at first == 0 if at all: fewer rows need less
+    const StreamFit fit = fit_stream<Kind>(left, nested_parts, quantized.slices > 0, machine);
+    require(fit.columns > 0, "linear: too little shared memory for the streaming kernel");
+    rows = std::min(left, fit.columns * 8);
+    const LinearProblem p = rows_of<T>(problem, first, rows);
+    const QuantizedRows q = rows_from(quantized, first, p.k);
+    if (fit.columns == 4)
+      launch_columns<Kind, T, 4>(p, q, fit.tiles, context);
+    else if (fit.columns == 2)
+      launch_columns<Kind, T, 2>(p, q, fit.tiles, context);
+    else
+      launch_columns<Kind, T, 1>(p, q, fit.tiles, context);
   }
-  return true;
 }
 
 }  // namespace q::cuda

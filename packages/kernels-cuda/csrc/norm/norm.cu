@@ -6,6 +6,7 @@
 // launch  one block a row, up to 1024 threads; a row stays in registers (width <= 32768, width % 8 == 0, 16-byte
 //         aligned), else it is read again
 // exact   fixed order; a row's bits do not depend on other rows        ref  tensor/src/driver/schema.ts
+#include "norm/choice.h"
 #include "device.cuh"
 #include "launch.h"
 
@@ -141,19 +142,19 @@ __global__ void __launch_bounds__(256) norm_any_kernel(NormParams p) {
 }
 
 template <class T, bool LAYER>
-void norm(const NormParams& p, int64_t rows, const char* what, Context& c) {
+void norm(const NormParams& p, int64_t rows, const NormChoice& choice, const char* what, Context& c) {
   const dim3 grid(static_cast<unsigned>(rows));
-  const bool wide = p.width % 8 == 0 && p.width <= 32768 && aligned16(p.x) && aligned16(p.residual) &&
-                    aligned16(p.sum) && aligned16(p.weight) && aligned16(p.bias) && aligned16(p.out);
-  if (!wide) return launch(c, what, norm_any_kernel<T, LAYER>, grid, 256, 0, p);
-  const int64_t packs = p.width / 8;
-  // Few rows: the most threads a row, for latency. Many rows: two packs a thread, so that more rows fit on a
-  // multiprocessor.
-  const int per_thread = packs > 2048 ? 4 : packs > 1024 || (rows > c.multiprocessors && packs > 256) ? 2 : 1;
-  const unsigned threads = static_cast<unsigned>(((packs + per_thread - 1) / per_thread + 31) / 32 * 32);
-  if (per_thread == 4) return launch(c, what, norm_kernel<T, 4, LAYER>, grid, threads, 0, p);
-  if (per_thread == 2) return launch(c, what, norm_kernel<T, 2, LAYER>, grid, threads, 0, p);
-  launch(c, what, norm_kernel<T, 1, LAYER>, grid, threads, 0, p);
+  const auto go = [&](auto kernel) { launch(c, what, kernel, grid, choice.threads, 0, p); };
+  switch (choice.kernel) {
+    case NormKernel::one_pack:
+      return go(norm_kernel<T, 1, LAYER>);
+    case NormKernel::two_packs:
+      return go(norm_kernel<T, 2, LAYER>);
+    case NormKernel::four_packs:
+      return go(norm_kernel<T, 4, LAYER>);
+    case NormKernel::any:
+      return go(norm_any_kernel<T, LAYER>);
+  }
 }
 
 template <bool LAYER, class Args>
@@ -167,7 +168,8 @@ void norm(const Args& a, NormParams p, const char* what, Context& c) {
   p.out = a.out.data;
   p.width = a.width;
   p.eps = static_cast<float>(a.eps);
-  with_float(a.x.dtype, what, [&](auto zero) { norm<decltype(zero), LAYER>(p, a.rows, what, c); });
+  const NormChoice choice = choose_norm(shape_of(a), machine_of(c));
+  with_float(a.x.dtype, what, [&](auto zero) { norm<decltype(zero), LAYER>(p, a.rows, choice, what, c); });
 }
 
 }  // namespace

@@ -4,6 +4,7 @@
 #include <cerrno>
 #include <cstdlib>
 #include <cstring>
+#include <utility>
 
 namespace q::cuda {
 
@@ -115,43 +116,40 @@ void Device::free_buffer(int64_t id) {
   in_order("release", false, [this, data] { memory_->give(data); });
 }
 
-namespace {
-/// Context::settled for a command, which is then counted.
-template <class Args>
-bool settled(const Args& args, const Reader& reader, Unsettled& unsettled) {
-  if constexpr (std::is_same_v<Args, LinearArgs> || std::is_same_v<Args, RopeKvWriteArgs> ||
-                std::is_same_v<Args, AttentionArgs>)
-    return unsettled.allows(args);
-  for (const Tensor& t : reader.tensors()) unsettled.add(t);
-  return true;
-}
-}  // namespace
-
 template <class Args>
 void Device::record(const Args& args, Context& context) {
-  if constexpr (std::is_same_v<Args, LinearArgs>) {
-    if (deferred_norm_ && args.x.data == deferred_norm_->out.data) {
-      const RmsNormArgs norm = *deferred_norm_;
-      deferred_norm_.reset();
-      context.norm = &norm;
-      return run(args, context);
+  const Waiting waited = std::exchange(waiting_, {});
+  const auto run_first = [&](const auto& first) {
+    using First = std::decay_t<decltype(first)>;
+    if constexpr (kJoins<First, Args>) {
+      if (meets(first, args)) return run(first, args, context), true;
     }
-  }
-  record_deferred(context);
-  if constexpr (std::is_same_v<Args, RmsNormArgs>) {
-    if (args.rows <= kMostDeferred && !args.residual && !args.sum) {
-      deferred_norm_ = args;
-      return;
-    }
+    if constexpr (!std::is_same_v<First, std::monostate>) run(first, context);
+    return false;
+  };
+  if (std::visit(run_first, waited)) return;
+  if constexpr (Args::kMayWait) {
+    if (may_wait(args)) return void(waiting_ = args);
   }
   run(args, context);
 }
 
-void Device::record_deferred(Context& context) {
-  if (!deferred_norm_) return;
-  const RmsNormArgs norm = *deferred_norm_;
-  deferred_norm_.reset();
-  run(norm, context);
+/// At the end of a recording: what still waits.
+void Device::record_waiting() {
+  const Waiting waited = std::exchange(waiting_, {});
+  const auto run_last = [&](const auto& last) {
+    using Last = std::decay_t<decltype(last)>;
+    if constexpr (!std::is_same_v<Last, std::monostate>) {
+      Context recording = context(capture_, *capture_arena_, true);
+      try {
+        run(last, recording);
+      } catch (const std::exception& error) {
+        cudaGetLastError();
+        capture_failure_ = Failure("command", error.what(), kCommandNames[static_cast<int>(Last::kCommand)]);
+      }
+    }
+  };
+  std::visit(run_last, waited);
 }
 
 void Device::submit(int code, const double* words, size_t count) {
@@ -166,10 +164,10 @@ void Device::submit(int code, const double* words, size_t count) {
         if (capture_failure_) return;
         capture_arena_->reset();
         Context recording = context(capture_, *capture_arena_, true);
-        recording.settled = settled(args, reader, unsettled_recorded_);
+        recording.settled = unsettled_recorded_.allows(args);
         return record(args, recording);
       }
-      in_order(name, false, group_, [this, args, early = settled(args, reader, unsettled_)] {
+      in_order(name, false, group_, [this, args, early = unsettled_.allows(args)] {
         arena_->reset();
         Context running = context(compute_, *arena_, false);
         running.settled = early;
@@ -339,7 +337,7 @@ void Device::begin_capture() {
   check_device(cudaStreamBeginCapture(capture_, cudaStreamCaptureModeRelaxed), "cudaStreamBeginCapture");
   capturing_ = true;
   capture_failure_.reset();
-  deferred_norm_.reset();
+  waiting_ = {};
   captured_.clear();
   captured_chunks_.clear();
   unsettled_recorded_.clear();
@@ -349,16 +347,8 @@ void Device::begin_capture() {
 int64_t Device::end_capture() {
   enter();
   if (!capturing_) throw Failure("command", "endCapture without beginCapture");
-  if (!capture_failure_) {
-    try {
-      Context recording = context(capture_, *capture_arena_, true);
-      record_deferred(recording);
-    } catch (const std::exception& error) {
-      cudaGetLastError();
-      capture_failure_ = Failure("command", error.what(), "rmsNorm");
-    }
-  }
-  deferred_norm_.reset();
+  if (!capture_failure_) record_waiting();
+  waiting_ = {};
   capturing_ = false;
   capture_arena_->record(nullptr);
   Program program{nullptr, {captured_.begin(), captured_.end()}, std::move(captured_chunks_)};

@@ -8,6 +8,7 @@
 #include <optional>
 #include <set>
 #include <unordered_map>
+#include <variant>
 #include "runtime/arena.h"
 #include "runtime/dispatch.h"
 #include "runtime/failure.h"
@@ -25,6 +26,11 @@ struct Outcome {
   size_t bytes = 0;
 };
 using Done = std::function<void(Outcome)>;  // called on a thread of the device
+
+/// A recorded command that waits for the one that reads what it makes, if any does.
+#define Q_WAITING(Args, NextArgs) , Args
+using Waiting = std::variant<std::monostate Q_EACH_JOIN(Q_WAITING)>;
+#undef Q_WAITING
 
 /// Stream-ordered device memory from a pool of its own.
 class PoolMemory final : public DeviceMemory {
@@ -102,7 +108,7 @@ class Device final : private Buffers {
   Context context(cudaStream_t stream, Workspace& workspace, bool capturing);
   template <class Args>
   void record(const Args& args, Context& context);
-  void record_deferred(Context& context);
+  void record_waiting();
   template <class F>
   void in_order(std::string name, bool blocks, F task) {
     in_order(std::move(name), blocks, 0, std::move(task));
@@ -137,10 +143,8 @@ class Device final : private Buffers {
   bool capturing_ = false;
   std::set<int64_t> captured_;
   std::vector<ChunkRef> captured_chunks_;
-  Unsettled unsettled_, unsettled_recorded_;    // on the stream; in what is being recorded
-  static constexpr int64_t kMostDeferred = 16;  // rows; no kernel computes a norm with the product of more
-  std::optional<RmsNormArgs>
-      deferred_norm_;  // recorded, and launched with the linear that reads it or before the next command
+  Unsettled unsettled_, unsettled_recorded_;  // on the stream; in what is being recorded
+  Waiting waiting_;  // recorded; launched with the next command where that reads it, else before it
   std::optional<Failure> capture_failure_;
   std::mutex failure_mutex_;
   std::optional<Failure> failure_;

@@ -34,7 +34,7 @@ double limit(WeightKind kind, DType dtype) {
   return dtype == DType::f16 ? 1e-3 : 8e-3;
 }
 
-void check_case(Machine& m, const LinearArgs& a, const Tensor& out, int64_t columns, const std::string& what,
+void check_case(GemmMachine& m, const LinearArgs& a, const Tensor& out, int64_t columns, const std::string& what,
                 bool forced_fallback, bool only_fused = false) {
   const size_t bytes = a.rows * columns * size_of(out.dtype);
   Memory memory;
@@ -99,7 +99,7 @@ void check_case(Machine& m, const LinearArgs& a, const Tensor& out, int64_t colu
   }
 }
 
-void check_random(Machine& hopper, Machine& older, int cases) {
+void check_random(GemmMachine& hopper, GemmMachine& older, int cases) {
   Random random{12345};
   for (int i = 0; i < cases; ++i) {
     Memory memory;
@@ -156,7 +156,7 @@ void check_random(Machine& hopper, Machine& older, int cases) {
 
 /// The fused 4-bit product at sizes that fill the machine: every tile of x, odd rows, outputs that end within a tile,
 /// parts and gating.
-void check_fused(Machine& m) {
+void check_fused(GemmMachine& m) {
   struct Case {
     int64_t n, k;
     int parts, gated;
@@ -200,7 +200,7 @@ void check_fused(Machine& m) {
 }
 
 /// A row's bits must not depend on the other rows.
-void check_neighbours(Machine& m) {
+void check_neighbours(GemmMachine& m) {
   for (int kind = 0; kind < 3; ++kind) {
     for (int64_t rows : {100, 700}) {
       Memory memory;
@@ -221,7 +221,7 @@ void check_neighbours(Machine& m) {
       std::vector<char> one(p.n * 2), two(p.n * 2);
       m.workspace.reset();
       REQUIRE(cudaDeviceSynchronize());
-      gemm(a, m.context);
+      gemm_by(GemmPath::automatic, a, m.context);
       REQUIRE(cudaStreamSynchronize(m.context.stream));
       REQUIRE(cudaMemcpy(one.data(), a.out.as<char>() + 7 * p.n * 2, one.size(), cudaMemcpyDeviceToHost));
       Tensor other = memory.make(DType::f16, rows * a.k, Draw::normal, 2.f, 2);
@@ -230,7 +230,7 @@ void check_neighbours(Machine& m) {
       a.x = other;
       m.workspace.reset();
       REQUIRE(cudaDeviceSynchronize());
-      gemm(a, m.context);
+      gemm_by(GemmPath::automatic, a, m.context);
       REQUIRE(cudaStreamSynchronize(m.context.stream));
       REQUIRE(cudaMemcpy(two.data(), a.out.as<char>() + 7 * p.n * 2, two.size(), cudaMemcpyDeviceToHost));
       ++checks;
@@ -246,7 +246,7 @@ void check_neighbours(Machine& m) {
 
 /// Records written from bitsandbytes' results: 16 int64 of header, then the tensors' bytes, each prefixed by its
 /// length.
-void check_golden(Machine& m, const char* file) {
+void check_golden(GemmMachine& m, const char* file) {
   FILE* f = std::fopen(file, "rb");
   if (!f) {
     std::printf("FAIL no golden file %s\n", file);
@@ -320,7 +320,7 @@ int main(int argc, char** argv) {
   CublasLt* lt = open_cublaslt(0);
   std::printf("cuBLASLt: %s\n", lt ? "yes" : "no");
   {
-    Machine machine(lt), older(nullptr);
+    GemmMachine machine(lt), older(nullptr);
     const bool hopper = machine.context.compute_capability == 90;
     older.context.compute_capability = hopper ? 80 : machine.context.compute_capability;
     if (hopper) check_fused(machine);

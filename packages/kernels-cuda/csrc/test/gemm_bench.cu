@@ -17,7 +17,7 @@ using namespace q::reference;
 namespace {
 
 /// Microseconds of one launch; `call(i)` uses the i-th copy of the weights.
-double time_us(Machine& m, int copies, const std::function<void(int)>& call) {
+double time_us(GemmMachine& m, int copies, const std::function<void(int)>& call) {
   const int launches = std::max(copies, 6);
   m.workspace.reset();
   call(0);
@@ -66,7 +66,7 @@ struct Variant {
   int64_t most_rows;
 };
 
-double bench_one(Machine& m, const Shape& s, const Variant& v, int64_t rows, bool residual) {
+double bench_one(GemmMachine& m, const Shape& s, const Variant& v, int64_t rows, bool residual) {
   Memory memory;
   const int64_t weight_bytes = s.parts * s.n * s.k *
                                (v.kind == WeightKind::dense  ? 4
@@ -112,7 +112,7 @@ double bench_one(Machine& m, const Shape& s, const Variant& v, int64_t rows, boo
   }
 }
 
-void bench(Machine& m) {
+void bench(GemmMachine& m) {
   const Variant variants[] = {
       {"f16 cublas", WeightKind::dense, GemmPath::cublas, false, 0, 1 << 20},
       {"f16 tma", WeightKind::dense, GemmPath::tma, false, 0, 1 << 20},
@@ -182,7 +182,7 @@ void bench(Machine& m) {
 
 /// The 4-bit product beside cuBLAS f16 over the rows, one line each: what decides kFusedRows and the streaming kernel's
 /// limit.
-void bench_rows(Machine& m) {
+void bench_rows(GemmMachine& m) {
   const Shape wide{"11008x4096", 1, 11008, 4096, 0};
   const Variant dense{"f16 cublas", WeightKind::dense, GemmPath::cublas, false, 0, 1 << 20};
   const Variant variants[] = {{"nf4", WeightKind::bnb4, GemmPath::automatic, false, 0, 1 << 20},
@@ -236,7 +236,7 @@ void bench_rows(Machine& m) {
 }
 
 /// A few plain launches, for a profiler.
-void profile(Machine& m) {
+void profile(GemmMachine& m) {
   for (const auto& [kind, path, rows] : {std::tuple<int, GemmPath, int64_t>{1, GemmPath::bnb4, 128},
                                          {1, GemmPath::bnb4, 256},
                                          {0, GemmPath::tma, 2048},
@@ -267,7 +267,7 @@ int main(int argc, char** argv) {
   CublasLt* lt = open_cublaslt(0);
   std::printf("cuBLASLt: %s\n", lt ? "yes" : "no");
   {
-    Machine machine(lt);
+    GemmMachine machine(lt);
     if (mode == "rows") {
       bench_rows(machine);
     } else if (mode == "profile") {

@@ -6,10 +6,10 @@
 
 namespace q::reference {
 
-struct Machine {
+struct GemmMachine {
   TestWorkspace workspace{size_t(3) << 30};
   cuda::Context context;
-  explicit Machine(cuda::CublasLt* lt) : context{nullptr, 0, 0, 0, 0, workspace, lt, false} {
+  explicit GemmMachine(cuda::CublasLt* lt) : context{nullptr, 0, 0, 0, 0, workspace, lt, false} {
     cudaDeviceProp d;
     REQUIRE(cudaGetDeviceProperties(&d, 0));
     REQUIRE(cudaStreamCreateWithFlags(&context.stream, cudaStreamNonBlocking));

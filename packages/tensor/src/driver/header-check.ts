@@ -220,9 +220,7 @@ class Words {
     if (offset % element != 0 || bytes % element != 0)
       refuse(name, "has offset " + std::to_string(offset) + " and " + std::to_string(bytes) +
                        " bytes, which must be multiples of " + std::to_string(element));
-    const Tensor read{static_cast<char*>(memory.data) + offset, DType(dtype), bytes};
-    note(read);
-    return read;
+    return {static_cast<char*>(memory.data) + offset, DType(dtype), bytes};
   }
   void enter(const char* list, int64_t i) { prefix_ = std::string(list) + "[" + std::to_string(i) + "]."; }
   void leave() { prefix_.clear(); }
@@ -232,8 +230,6 @@ class Words {
 
  protected:
   virtual Memory memory(int64_t buffer) = 0;
-  /// Sees every tensor that is read.
-  virtual void note(const Tensor&) {}
 
  private:
   [[noreturn]] void refuse(const char* name, const std::string& what) { throw Refused(prefix_ + name + " " + what); }

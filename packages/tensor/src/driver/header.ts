@@ -10,6 +10,7 @@ import {
 } from './schema.js';
 import { dtypes } from '../dtype.js';
 import { checkFunctions, checkHelpers, checkSupport, pascal, snake } from './header-check.js';
+import { commandLists, traits } from './header-marks.js';
 import { rules } from './rules.js';
 
 const enumeration = (name: string, values: Record<string, number>) =>
@@ -45,11 +46,12 @@ const reads = (fields: Fields): string[] =>
     ].join('\n');
   });
 
-const structure = (name: string, fields: Fields, before: string[]): string => {
+const structure = (name: string, fields: Fields, before: string[], own: readonly string[] = []): string => {
   const body = members(fields, name, before);
   return [
     `struct ${name} {`,
     ...body,
+    ...own,
     `  static ${name} read(Words& r) {`,
     `    ${name} a{};`,
     ...reads(fields),
@@ -72,12 +74,12 @@ export const abiHash: string = (() => {
 export function nativeHeader(): string {
   const structs = commandNames.flatMap((name) => {
     const before: string[] = [];
-    const own = structure(`${pascal(name)}Args`, commands[name], before);
+    const own = structure(`${pascal(name)}Args`, commands[name], before, traits(name));
     return [...before, own];
   });
   const codes = Object.fromEntries(commandNames.map((name, code) => [name, code]));
-  return `// Generated from src/driver/schema.ts and rules.ts (pnpm generate); a test compares them. What each field means is said
-// there.
+  return `// Generated from src/driver/schema.ts, rules.ts and marks.ts (pnpm generate); a test compares them. What each field
+// means is said there.
 #pragma once
 #include <cstddef>
 #include <cstdint>
@@ -121,7 +123,11 @@ struct Tensor {
 
 ${checkSupport}
 
+// The arguments of each command, with its marks (marks.ts). each_tensor(f) calls f(tensor, early) for every tensor,
+// present or not; early: kernels may read it before those ahead of them have ended. kMayWait: see Q_EACH_JOIN.
 ${structs.join('\n\n')}
+
+${commandLists()}
 
 ${checkHelpers}
 

@@ -1,6 +1,7 @@
-// Sizes, shared-memory layout and row tables of the streaming kernel (stream.cuh).
+// Sizes and shared-memory layout of the streaming kernel (stream.cuh).
 #pragma once
-#include "code_table.cuh"
+#include "q_ops.h"
+#include "row_shapes.h"
 
 namespace q::cuda {
 
@@ -46,7 +47,7 @@ struct StreamRow {
 template <class S>
 struct StreamLayout {
   int absmax, sums, outliers, rows, nested, total;
-  __host__ __device__ StreamLayout(int tiles, int outlier_rows, int nested_parts) {
+  Q_HOST_DEVICE StreamLayout(int tiles, int outlier_rows, int nested_parts) {
     absmax = S::kRingBytes;
     sums = absmax + S::kAbsmaxBytes;
     outliers = sums + (S::kSumsInGaps ? 0 : tiles * S::kSumsBytes);
@@ -62,34 +63,6 @@ struct StreamPlan {
   int tiles;         // of a whole group
   int nested_parts;  // number of parts if absmax is nested
   bool direct;       // bnb4: absmax is copied four blocks at a time, as it is stored; otherwise each value is looked up
-};
-
-/// The tiles of one group of virtual rows.
-struct StreamGroup {
-  int begin, rows, tile_rows, tiles;
-  __device__ StreamGroup(const StreamPlan& plan, int group) {
-    begin = group * plan.group_rows;
-    rows = min(plan.group_rows, plan.virtual_rows - begin);
-    tile_rows = plan.tile_rows;
-    tiles = rows == plan.group_rows ? plan.tiles : (rows + tile_rows - 1) / tile_rows;
-  }
-  /// Part and row of slot r (0..15) of a tile; false: the slot is empty.
-  __device__ __forceinline__ bool locate(const LinearProblem& p, int tile, int r, int& part, int& row) const {
-    const int n = min(tile_rows, rows - tile * tile_rows), v = begin + tile * tile_rows;
-    if (p.gated) {
-      part = r >> 3;
-      row = (v >> 1) + (r & 7);
-      return (r & 7) < (n >> 1);
-    }
-    part = 0;
-    row = v + r;
-    if (p.parts > 1) {
-#pragma unroll
-      for (int i = 1; i < kMaxRepeat; ++i) part += i < p.parts && v + r >= p.part[i].first;
-      row -= p.part[part].first;
-    }
-    return r < n;
-  }
 };
 
 }  // namespace q::cuda
