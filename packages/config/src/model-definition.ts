@@ -10,14 +10,10 @@ export interface ReadContext {
 }
 
 /** Reads the config.json of one architecture. */
-export interface ModelDefinition<
-  M extends string = string,
-  C extends object = object,
-  S extends z.ZodRawShape = z.ZodRawShape,
-> {
+export interface ModelDefinition<M extends string = string, C extends object = object> {
   readonly modelType: M;
   /** The keys of config.json that it reads, with their checks and defaults. A key without a default must be there. */
-  readonly shape: S;
+  readonly shape: z.ZodRawShape;
   /** Further keys it reads straight from `raw`. */
   readonly alsoReads?: readonly string[];
   /** Values of keys of other architectures that describe what this one does anyway. */
@@ -32,10 +28,19 @@ export interface ModelDefinition<
    */
   followsTies?(config: C): JsonObject;
   /** From checked keys to the typed config. */
-  read(keys: z.output<z.ZodObject<S>>, raw: JsonObject, context: ReadContext): C;
+  read(keys: Readonly<Record<string, unknown>>, raw: JsonObject, context: ReadContext): C;
 }
 
 /** A definition whose keys are typed by their checks. */
+interface TypedDefinition<M extends string, C extends object, S extends z.ZodRawShape> extends Omit<
+  ModelDefinition<M, C>,
+  'shape' | 'read'
+> {
+  readonly shape: S;
+  read(keys: z.output<z.ZodObject<S>>, raw: JsonObject, context: ReadContext): C;
+}
+
+/** Defines how an architecture's config.json is read; the checks of its keys are their types. */
 export const defineModel = <M extends string, C extends object, S extends z.ZodRawShape>(
-  definition: ModelDefinition<M, C, S>,
+  definition: TypedDefinition<M, C, S>,
 ): ModelDefinition<M, C> => definition;

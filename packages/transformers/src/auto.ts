@@ -278,7 +278,7 @@ async function loadModel<T extends Task, M>(
       backend,
       model,
       slots,
-      storedNames: source?.survey.stored,
+      storedNames: source?.survey.renamed,
       quantizationConfig: stored ?? wanted,
       engine: {
         dtype: activations,

@@ -35,7 +35,7 @@ export interface ModelParts<M extends Model = Model> {
   readonly backend: Backend;
   readonly model: M;
   readonly slots: readonly ParameterSlot[];
-  /** Parameter to its name in the checkpoint; saving keeps these. */
+  /** Parameters with old names in the checkpoint, which saving keeps. */
   readonly storedNames?: ReadonlyMap<string, string>;
   /** Quantization of the weights as they are now. */
   readonly quantizationConfig: QuantizationConfig | undefined;

@@ -31,6 +31,8 @@ export interface NameMatch {
   readonly stored: ReadonlyMap<string, string>;
   /** Parameters that config.json ties although both are stored: tied if their values are equal. Target to source. */
   readonly compare: ReadonlyMap<string, string>;
+  /** Parameters that old checkpoints call otherwise: what they are saved as, as in Python. */
+  readonly renamed: ReadonlyMap<string, string>;
   readonly warnings: readonly string[];
 }
 
@@ -57,10 +59,13 @@ export function matchNames(request: MatchRequest): NameMatch {
   refuseForeign(request, map);
   const stored = new Map<string, string>();
   const compare = new Map<string, string>();
+  const renamed = new Map<string, string>();
   const warnings = [...prefixWarnings];
   for (const { name } of slots) {
     const from = locateWeight(tensors, map(name)) ?? map(name);
-    if (tensors.has(from)) stored.set(name, original.get(from) ?? from);
+    const old = original.get(from);
+    if (old !== undefined) renamed.set(name, lastPart(name, old));
+    if (tensors.has(from)) stored.set(name, old ?? from);
   }
   for (const [target, source] of tiedTo) {
     if (stored.has(target) && stored.has(source)) compare.set(target, source);
@@ -73,8 +78,12 @@ export function matchNames(request: MatchRequest): NameMatch {
   const missing = slots.map(({ name }) => name).filter((name) => !stored.has(name) && !tiedTo.has(name));
   if (missing.length > 0) throw missingError(request, missing, stored, map);
   checkShapes(request, stored);
-  return { stored, compare, warnings: [...warnings, ...surplusWarnings(request, stored)] };
+  return { stored, compare, renamed, warnings: [...warnings, ...surplusWarnings(request, stored)] };
 }
+
+/** A name with the last part of another one. */
+const lastPart = (name: string, from: string): string =>
+  name.slice(0, name.lastIndexOf('.')) + from.slice(from.lastIndexOf('.'));
 
 /** Throws UnsupportedError when the layers are stored in a format of another library. */
 function refuseForeign({ tensors, slots, folder }: MatchRequest, map: NameMap): void {

@@ -7,7 +7,7 @@ export type { StoredTensor } from '../formats/format.js';
 
 /**
  * The tensors of a checkpoint that holds these slots as they are; tied weights are left out.
- * @param names of parameters in the checkpoint that they came from, where they differ; they keep them
+ * @param names of parameters that are saved under another name than the model's
  */
 export async function storedTensors(
   slots: readonly ParameterSlot[],

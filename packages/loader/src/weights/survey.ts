@@ -28,6 +28,8 @@ export interface SurveyOptions {
 export interface WeightSurvey {
   /** Parameter to stored tensor; tied parameters are not in it. */
   readonly stored: ReadonlyMap<string, string>;
+  /** Parameters that the checkpoint calls by old names: what they are saved as. */
+  readonly renamed: ReadonlyMap<string, string>;
   /** Parameters that config.json ties, and that have other values of their own: they are not tied. */
   readonly untied: ReadonlySet<string>;
   /** The quantization that the tensors have; undefined for a dense model. */
@@ -66,6 +68,7 @@ export async function surveyWeights(
   const quantization = decideQuantization({ layers, stated, keepDense, keepInFp32, dtype: original });
   return {
     stored,
+    renamed: match.renamed,
     untied,
     quantization: quantization.config,
     warnings: [...checkpoint.warnings, ...warnings, ...quantization.warnings],
