@@ -77,7 +77,7 @@ export class BlockPool {
   }
 }
 
-/** The paged cache: keys and values of the tokens, and those of the texts that encoders read, in blocks of their own. */
+/** The paged cache: keys and values of tokens, and those of the texts that encoders read, in blocks of their own. */
 export class KvCache extends BlockPool {
   /** What decoders read of encoders. */
   readonly cross: BlockPool;
