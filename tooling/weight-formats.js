@@ -26,7 +26,7 @@ const rules = [
   { selector: `LogicalExpression > ${flag}.left`, message: message('a branch on a quantization') },
 ];
 
-/** ESLint configuration that forbids switching on a weight format where another file would have to know the next one. */
+/** ESLint configuration that forbids switching on a weight format where another file would have to know the next. */
 export const weightFormats = [
   {
     files: ['packages/*/src/**/*.ts', 'apps/*/src/**/*.ts'],

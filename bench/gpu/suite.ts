@@ -15,8 +15,6 @@ import {
   AutoModelForCausalLM,
   BitsAndBytesConfig,
   freeMemory,
-  numericsModes,
-  openCheckpoint,
   openDevice,
   parseModelConfig,
   perplexityOf,
@@ -24,7 +22,6 @@ import {
   type LoadModelOptions,
 } from '@q/transformers';
 import {
-  decodeBytes,
   dequantizeBnb4,
   packedQkv,
   parseDType,
@@ -36,7 +33,8 @@ import {
   type FloatDType,
   type Tensor,
 } from '@q/tensor';
-import { relativeError, runConformance } from '@q/tensor/conformance';
+import { runConformance } from '@q/tensor/conformance';
+import { checkpoints, models, tensorsOf } from './goldens.js';
 import { peer } from './peer.js';
 
 const { values: args } = parseArgs({
@@ -67,15 +65,6 @@ async function section(name: string, possible: unknown, run: () => Promise<unkno
     `${((performance.now() - started) / 1000).toFixed(1)} s`,
     JSON.stringify(report[name]).slice(0, 3000),
   );
-}
-
-/** A safetensors file as a reader of tensors; `await using` closes it. */
-async function tensorsOf(folder: string, baseName: string) {
-  const checkpoint = await openCheckpoint(folder, { baseName });
-  const bytes = (name: string) => checkpoint.read(name);
-  const numbers = async (name: string) =>
-    Array.from(decodeBytes(checkpoint.tensor(name).dtype, await bytes(name)) as ArrayLike<number | bigint>, Number);
-  return { checkpoint, bytes, numbers, [Symbol.asyncDispose]: () => checkpoint.close() };
 }
 
 interface BlockwiseCase {
@@ -131,66 +120,6 @@ async function blockwise(backend: Backend): Promise<unknown> {
 
 const load = (folder: string, options: LoadModelOptions = {}): Promise<CausalModel> =>
   AutoModelForCausalLM.fromPretrained(folder, { deviceMap: device, ...options });
-
-/**
- * Checkpoints that bitsandbytes saved: logits, greedy tokens, footprint, with fused operators and with Python's
- * roundings.
- */
-async function checkpoints(): Promise<unknown> {
-  const folder = join(data!, 'bitsandbytes', 'checkpoints', 'llama');
-  await using expected = await tensorsOf(folder, 'expected');
-  const ids = await expected.numbers('input_ids');
-  const length = expected.checkpoint.tensor('input_ids').shape[1];
-  const rows = [ids.slice(0, length), ids.slice(length)];
-  const results: Record<string, unknown> = {};
-  for (const variant of ['nf4', 'fp4', 'nf4-nested-bf16', 'int8', 'int8-skip']) {
-    const [logitsOf, greedy] = [
-      await expected.numbers(`logits.${variant}`),
-      await expected.numbers(`greedy.${variant}`),
-    ];
-    const [footprint] = await expected.numbers(`footprint.${variant}`);
-    const measured: Record<string, unknown> = {};
-    for (const numerics of numericsModes) {
-      await using model = await load(join(folder, variant), { numerics });
-      using logits = model.forward({ inputIds: rows });
-      const { sequences } = await model.generate({
-        inputIds: [greedy.slice(0, length)],
-        maxNewTokens: greedy.length - length,
-        doSample: false,
-        eosTokenId: null,
-      });
-      measured[numerics] = {
-        logits: relativeError((await logits.data()) as Float32Array, logitsOf),
-        sameTokens: sequences[0].filter((id, i) => id === greedy[i]).length - length,
-        tokens: greedy.length - length,
-        footprint: model.getMemoryFootprint() === footprint,
-      };
-    }
-    results[variant] = measured;
-  }
-  return results;
-}
-
-/** Model goldens in f32 on the GPU: largest absolute error of the logits, alone and padded. */
-async function models(): Promise<unknown> {
-  const results: Record<string, unknown> = {};
-  for (const name of ['llama', 'llama-rope-llama3', 'llama-rope-linear', 'llama-sharded', 'mistral', 'qwen2']) {
-    const folder = join(data!, 'models', name);
-    await using expected = await tensorsOf(folder, 'expected');
-    const width = expected.checkpoint.tensor('input_ids').shape[1];
-    const [ids, mask] = [await expected.numbers('input_ids'), await expected.numbers('attention_mask')];
-    const split = (list: number[]) => [list.slice(0, width), list.slice(width)];
-    await using model = await load(folder, { torchDtype: 'float32' });
-    using alone = model.forward({ inputIds: [split(ids)[0]] });
-    using padded = model.forward({ inputIds: split(ids), attentionMask: split(mask) });
-    const largest = async (actual: Tensor, key: string) => {
-      const [got, wanted] = [(await actual.data()) as Float32Array, await expected.numbers(key)];
-      return wanted.reduce((max, value, i) => Math.max(max, Math.abs(value - got[i])), 0);
-    };
-    results[name] = { logits: await largest(alone, 'logits'), padded: await largest(padded, 'logits_padded') };
-  }
-  return results;
-}
 
 /** Perplexities of nano on the evaluation text. */
 async function perplexity(): Promise<unknown> {
@@ -333,7 +262,7 @@ await section('plant', args.only === 'plant', async () => {
   const [keys, values, qkv] = [cache(), cache(), backend.allocate([1, 24], 'f32')];
   const i32 = (value: number, shape: number[]) => backend.tensor([value], shape, 'i32');
   const batch = {
-    ...{ tokens: 1, sequences: 1, maxQuery: 1, maxContext: 1, tokenIds: i32(0, [1]), positions: i32(0, [1]) },
+    ...{ tokens: 1, sequences: 1, maxQuery: 1, maxContext: 1, positions: i32(0, [1]) },
     ...{ sequenceOf: i32(0, [1]), contextLengths: i32(1, [1]), blockTables: i32(63, [1, 1]) },
     sequenceStarts: backend.tensor([0, 1], [2], 'i32'),
   };
@@ -343,8 +272,8 @@ await section('plant', args.only === 'plant', async () => {
 });
 await backend.close();
 await section('peer', true, () => peer(device));
-await section('checkpoints', data, checkpoints);
-await section('models', data, models);
+await section('checkpoints', data, () => checkpoints(join(data!, 'bitsandbytes/checkpoints'), device));
+await section('models', data, () => models(join(data!, 'models'), device));
 await section('perplexity', data, perplexity);
 await section('cycles', true, cycles);
 await section('load', scratch, loading);

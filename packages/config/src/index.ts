@@ -7,6 +7,8 @@ export { assertKnownKeys, didYouMean, nearest } from './names.js';
 export { DTYPE_NAMES, dtypeBytes, ELEMENT_TYPES, isDTypeName, parseDType, type DTypeName } from './dtype.js';
 export {
   checkJsonBounds,
+  isPlainObject,
+  parseConfigText,
   jsonStringEnd,
   parseJsonText,
   toPythonJson,
@@ -25,7 +27,7 @@ export {
   type PythonJsonOptions,
 } from './python-json.js';
 export { ACCELERATE_SIZES, HUB_SIZES, parseSizeText, type SizeRules } from './size.js';
-export type { ConfigObject, OptionSource } from './fields.js';
+export { show, type ConfigObject, type OptionSource } from './fields.js';
 export { skipRule, unmatchedLine, type SkipRule } from './skip.js';
 export { BitsAndBytesConfig, type BitsAndBytesOptions, type ComputeDType, type QuantStorage } from './bitsandbytes.js';
 export { GPTQConfig, type GPTQOptions } from './gptq.js';
@@ -49,14 +51,14 @@ export {
   type ResolvedGenerationOptions,
 } from './generation-fields.js';
 export { maxContext } from './max-context.js';
-export { ROPE_TYPES, type RopeConfig, type RopeType } from './rope.js';
-export type { Activation, DecoderConfig, LayerType } from './models/definition.js';
+export { readRope, ROPE_KEYS, ROPE_TYPES, type RopeConfig, type RopeType } from './rope.js';
+export { defineModel, type ModelDefinition, type ReadContext } from './model-definition.js';
 export {
-  MODEL_TYPES,
-  parseModelConfig,
+  readModelConfig,
   type ConfigChanges,
-  type ModelConfig,
+  type ConfigOf,
   type ModelConfigBase,
   type ModelConfigOptions,
-  type ModelType,
 } from './model-config.js';
+/** Readers of single keys of a configuration file, with their messages. */
+export * as schema from './schema.js';

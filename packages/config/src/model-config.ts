@@ -16,8 +16,7 @@ import {
   toPythonJson,
 } from './json.js';
 import { checkKeys } from './keys.js';
-import type { ModelDefinition } from './models/definition.js';
-import { models } from './models/registry.js';
+import type { ModelDefinition } from './model-definition.js';
 import { assertKnownKeys } from './names.js';
 import type { QuantizationConfig } from './quantization.js';
 import { parseQuantizationConfig } from './quantization.js';
@@ -53,16 +52,10 @@ export interface ModelConfigBase {
   toText(changes?: ConfigChanges): string;
 }
 
-type Registry = typeof models;
-type ConfigOf<D> = D extends { readonly modelType: infer M; read(...args: never[]): infer C }
+/** The config that a definition reads. */
+export type ConfigOf<D> = D extends { readonly modelType: infer M; read(...args: never[]): infer C }
   ? C & ModelConfigBase & { readonly modelType: M }
   : never;
-
-/** A parsed `config.json`; `modelType` tells which architecture. */
-export type ModelConfig = { [K in keyof Registry]: ConfigOf<Registry[K]> }[keyof Registry];
-/** The `model_type`s that Q reads. */
-export type ModelType = keyof Registry;
-export const MODEL_TYPES: readonly ModelType[] = Object.freeze(Object.keys(models) as ModelType[]);
 
 export interface ModelConfigOptions extends ReadOptions {
   /**
@@ -91,7 +84,7 @@ function readDType(op: string, raw: JsonObject): DTypeName | null {
   return current ?? legacy;
 }
 
-function applyChanges(raw: JsonObject, changes: ConfigChanges): JsonObject {
+function applyChanges(raw: JsonObject, changes: ConfigChanges, followsTies: () => JsonObject): JsonObject {
   assertKnownKeys('ModelConfig.toJSON', changes, ['dtype', 'quantizationConfig', 'architectures', 'tieWordEmbeddings']);
   const out: Record<string, JsonValue> = {};
   for (const [key, value] of Object.entries(raw)) define(out, key, value);
@@ -101,21 +94,22 @@ function applyChanges(raw: JsonObject, changes: ConfigChanges): JsonObject {
   if (quantizationConfig === null) delete out.quantization_config;
   else if (quantizationConfig !== undefined) out.quantization_config = quantizationConfig.toJSON();
   if (architectures !== undefined) out.architectures = architectures;
-  if (tieWordEmbeddings !== undefined) out.tie_word_embeddings = tieWordEmbeddings;
+  if (tieWordEmbeddings !== undefined) Object.assign(out, followsTies(), { tie_word_embeddings: tieWordEmbeddings });
   const keys = Object.keys(raw);
   const sorted = keys.every((key, i) => i === 0 || keys[i - 1] < key);
   return sorted ? Object.fromEntries(Object.entries(out).sort(([a], [b]) => (a < b ? -1 : 1))) : out;
 }
 
-function lookUp(raw: JsonObject): ModelDefinition {
+type Definitions = Readonly<Record<string, ModelDefinition>>;
+
+function lookUp(models: Definitions, raw: JsonObject): ModelDefinition {
+  const known = Object.keys(models).join(', ');
   const type = raw.model_type;
   if (typeof type !== 'string')
-    throw new ConfigError('config.json', 'model_type is missing', { fix: `add one of ${MODEL_TYPES.join(', ')}` });
+    throw new ConfigError('config.json', 'model_type is missing', { fix: `add one of ${known}` });
   if (!Object.hasOwn(models, type))
-    throw new UnsupportedError('config.json', `unknown model_type ${show(type)}`, {
-      fix: `known: ${MODEL_TYPES.join(', ')}`,
-    });
-  return models[type as ModelType] as unknown as ModelDefinition;
+    throw new UnsupportedError('config.json', `unknown model_type ${show(type)}`, { fix: `known: ${known}` });
+  return models[type];
 }
 
 /** `raw` without some keys, and a line for each. A path that leads to nothing gets a line too. */
@@ -179,7 +173,8 @@ function readTokenIds(
 ): ModelConfigBase['tokenIds'] {
   const idsOf = (key: 'bos' | 'eos'): number[] =>
     Object.hasOwn(raw, `${key}_token_id`) ? [common[`${key}_token_id`] ?? []].flat() : [defaults?.[key] ?? []].flat();
-  return { bos: idsOf('bos'), eos: idsOf('eos'), pad: common.pad_token_id };
+  const pad = Object.hasOwn(raw, 'pad_token_id') ? common.pad_token_id : (defaults?.pad ?? null);
+  return { bos: idsOf('bos'), eos: idsOf('eos'), pad };
 }
 
 /** Lines for sizes that are those of the Python class because the file has none. */
@@ -215,14 +210,16 @@ function readSettings(definition: ModelDefinition, op: string, raw: JsonObject, 
  * Reads a model's `config.json`, as an object or (better, since `1.0` and `1` differ on disk) as text. Missing keys
  * have the defaults of the Python class. Unknown keys that may change the maths are errors, others are passed over with
  * a line in `warnings` (the rule is in keys.ts). Both the transformers 5 form and the older one give equal configs.
+ * @param models the architectures that are known, by `model_type`
  * @throws ConfigError for implausible, unknown or contradicting settings; UnsupportedError for an unknown `model_type`
  *   (listing the known ones), for weights that another program quantized, and for settings that Q does not compute;
  *   DTypeError for an unknown dtype
  */
-export function parseModelConfig(
+export function readModelConfig<R extends Definitions>(
+  models: R,
   json: unknown,
   { onWarning, ignoreConfigKeys = [] }: ModelConfigOptions = {},
-): ModelConfig {
+): ConfigOf<R[keyof R]> {
   const parsed: Parsed = typeof json === 'string' ? parseConfigText(json, 'config.json') : { value: json };
   if (!isPlainObject(parsed.value))
     throw new ConfigError('config.json', 'must be a JSON object', { got: show(parsed.value) });
@@ -232,11 +229,12 @@ export function parseModelConfig(
   if (!Array.isArray(ignoreConfigKeys) || !ignoreConfigKeys.every((key) => typeof key === 'string'))
     throw new ConfigError('config.json', 'ignoreConfigKeys must be a list of keys', { got: show(ignoreConfigKeys) });
   const warnings: ConfigWarning[] = [];
-  const definition = lookUp(raw);
+  const definition = lookUp(models, raw);
   const op = `config.json (${definition.modelType})`;
   const config = readSettings(definition, op, without(op, raw, ignoreConfigKeys, warnings), warnings);
+  const followsTies = () => definition.followsTies?.(config) ?? {};
   const toText = (changes: ConfigChanges = {}): string => {
-    const value = applyChanges(raw, changes);
+    const value = applyChanges(raw, changes, followsTies);
     if (typeof json === 'string' && jsonEqual(value, raw)) return json;
     const own = ['llm_int8_threshold', 'damp_percent'].map((key) => `quantization_config/${key}`);
     const floats = parsed.floats && new Set([...parsed.floats, ...own]);
@@ -245,10 +243,10 @@ export function parseModelConfig(
   const hidden = {
     raw,
     warnings: frozenCopy(warnings),
-    toJSON: (changes: ConfigChanges = {}) => applyChanges(raw, changes),
+    toJSON: (changes: ConfigChanges = {}) => applyChanges(raw, changes, followsTies),
     toText,
   };
   for (const [key, value] of Object.entries(hidden)) Object.defineProperty(config, key, { value });
   for (const warning of warnings) onWarning?.(warning);
-  return Object.freeze(config) as unknown as ModelConfig;
+  return Object.freeze(config) as unknown as ConfigOf<R[keyof R]>;
 }

@@ -1,36 +1,28 @@
-import { OutOfMemoryError } from '@q/config';
-import type { CausalLM } from '@q/models';
-import { dtypeBytes, type Backend, type FloatDType, type KvLayer } from '@q/tensor';
-
-/** Tokens per cache block. */
-export const kvBlockSize = 32;
-
-export const blocksFor = (tokens: number): number => Math.ceil(tokens / kvBlockSize);
-
-/** Bytes that the cache of a model needs for each token of context. */
-export const kvBytesPerToken = (model: Pick<CausalLM, 'kvShapes'>, dtype: FloatDType): number =>
-  model.kvShapes.reduce((sum, { numKvHeads, headDim }) => sum + 2 * numKvHeads * headDim * dtypeBytes(dtype), 0);
+import { OutOfMemoryError, UnsupportedError } from '@q/config';
+import { blocksFor, kvBlockSize, type LayerKeys, type Model, type State, type StateSpec } from '@q/models';
+import type { Backend, FloatDType, KvLayer, PagedRows } from '@q/tensor';
 
 /**
- * The paged key/value cache (Kwon et al. 2023): fixed blocks of {@link kvBlockSize} tokens, shared out to sequences and
- * counted by reference, so that sequences can share a prefix.
+ * Fixed blocks of {@link kvBlockSize} tokens in every layer of one kind (Kwon et al. 2023), shared out to sequences and
+ * counted by reference, so that sequences can share them.
  */
-export class KvCache {
+export class BlockPool {
   readonly layers: readonly KvLayer[];
   readonly #free: number[];
   readonly #references: Int32Array;
 
   constructor(
-    model: Pick<CausalLM, 'kvShapes'>,
+    { state }: Pick<Model, 'state'>,
+    kind: Exclude<StateSpec['kind'], 'recurrent'>,
     backend: Backend,
-    readonly options: { blocks: number; dtype: FloatDType },
+    { blocks, dtype }: { blocks: number; dtype: FloatDType },
   ) {
-    const { blocks, dtype } = options;
     // The scope gives back what was made before a refusal.
     this.layers = backend.scope(() =>
-      model.kvShapes.map(({ numKvHeads, headDim }) => {
-        const shape = [blocks, numKvHeads, kvBlockSize, headDim];
-        return { keys: backend.allocate(shape, dtype), values: backend.allocate(shape, dtype) };
+      state.flatMap((spec) => {
+        if (spec.kind !== kind || blocks === 0) return [];
+        const shape = [blocks, spec.numKvHeads, kvBlockSize, spec.headDim];
+        return [{ keys: backend.allocate(shape, dtype), values: backend.allocate(shape, dtype) }];
       }),
     );
     for (const { keys, values } of this.layers) {
@@ -39,6 +31,10 @@ export class KvCache {
     }
     this.#free = Array.from({ length: blocks }, (_, i) => blocks - 1 - i);
     this.#references = new Int32Array(blocks);
+  }
+
+  get blocks(): number {
+    return this.#references.length;
   }
 
   get freeBlocks(): number {
@@ -51,7 +47,7 @@ export class KvCache {
     if (count > this.#free.length) {
       throw new OutOfMemoryError('kvCache', `${tokens} tokens need ${count} blocks`, {
         free: this.#free.length,
-        blocks: this.options.blocks,
+        blocks: this.blocks,
         fix: 'shorten the context or the batch',
       });
     }
@@ -79,4 +75,62 @@ export class KvCache {
       values.dispose();
     }
   }
+}
+
+/** The paged cache: keys and values of tokens, and those of the texts that encoders read, in blocks of their own. */
+export class KvCache extends BlockPool {
+  /** What decoders read of encoders. */
+  readonly cross: BlockPool;
+
+  /** @param options.crossBlocks default 0, for models without an encoder */
+  constructor(
+    model: Pick<Model, 'state'>,
+    backend: Backend,
+    readonly options: { blocks: number; crossBlocks?: number; dtype: FloatDType },
+  ) {
+    super(model, 'kv', backend, options);
+    const { crossBlocks: blocks = 0, dtype } = options;
+    try {
+      this.cross = new BlockPool(model, 'cross', backend, { blocks, dtype });
+    } catch (error) {
+      super.dispose();
+      throw error;
+    }
+  }
+
+  override dispose(): void {
+    super.dispose();
+    this.cross.dispose();
+  }
+}
+
+/** The layers of a cache by kind. */
+export interface CacheLayers {
+  readonly layers: readonly KvLayer[];
+  readonly cross: { readonly layers: readonly KvLayer[] };
+}
+
+/** The state of a pass whose rows have blocks of a cache. */
+export class PagedState implements State {
+  /**
+   * @param cache the layers of `kv` and `cross`
+   * @param rows as the keys of each kind are seen; a kind that the pass has no business with is left out
+   */
+  constructor(
+    private readonly cache: CacheLayers,
+    private readonly rows: { readonly kv?: PagedRows; readonly cross?: PagedRows },
+  ) {}
+
+  kv(index: number): LayerKeys {
+    return keysOf(this.cache.layers[index], this.rows.kv);
+  }
+
+  cross(index: number): LayerKeys {
+    return keysOf(this.cache.cross.layers[index], this.rows.cross);
+  }
+}
+
+function keysOf(layer: KvLayer | undefined, rows: PagedRows | undefined): LayerKeys {
+  if (layer && rows) return { layer, rows };
+  throw new UnsupportedError('kvCache', 'this pass keeps no such keys');
 }

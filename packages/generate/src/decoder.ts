@@ -1,15 +1,15 @@
-import type { CausalLM } from '@q/models';
+import { blocksFor, Derived, type CausalLM, type Pass } from '@q/models';
 import {
   advance,
   sample,
   type Backend,
-  type Batch,
   type FloatDType,
+  type PagedRows,
   type Program,
   type SamplingState,
   type Tensor,
 } from '@q/tensor';
-import type { KvCache } from './cache.js';
+import { PagedState, type KvCache } from './cache.js';
 import type { Sequence } from './sequence.js';
 
 /**
@@ -70,6 +70,13 @@ export function samplingState(
   };
 }
 
+/** Block tables [sequences, width] of lists of blocks. */
+function tablesOf(lists: readonly (readonly number[])[], width: number): Int32Array {
+  const tables = new Int32Array(lists.length * width);
+  lists.forEach((blocks, row) => tables.set(blocks, row * width));
+  return tables;
+}
+
 /** What a decoder is made for; sequences that fit can take turns in it. */
 export interface DecoderShape {
   readonly count: number;
@@ -78,6 +85,8 @@ export interface DecoderShape {
   /** Upper bound of the context lengths. */
   readonly maxContext: number;
   readonly withHistory: boolean;
+  /** Upper bound of the encoder's texts; 0 without encoder. */
+  readonly maxSource: number;
 }
 
 /**
@@ -86,7 +95,11 @@ export interface DecoderShape {
  * program stays.
  */
 export class Decoder {
-  readonly #batch: Batch;
+  readonly #rows: PagedRows;
+  /** The rows as the keys of the encoder see them. */
+  readonly #source: PagedRows | undefined;
+  readonly #tokenIds: Tensor<'i32'>;
+  readonly #pass: Pass;
   readonly #state: SamplingState;
   readonly #sampled: Tensor<'i32'>;
   readonly #owned: readonly Tensor[];
@@ -100,12 +113,12 @@ export class Decoder {
     private readonly backend: Backend,
     private readonly options: DecoderShape & { cache: KvCache; dtype: FloatDType },
   ) {
-    const { count, maxBlocks, maxContext, withHistory } = options;
+    const { count, maxBlocks, maxContext, withHistory, maxSource } = options;
     const i32 = (shape: readonly number[]) => backend.allocate(shape, 'i32') as Tensor<'i32'>;
     // The scope gives back what was made before a refusal.
     const made = backend.scope(() => ({
-      batch: {
-        tokenIds: i32([count]),
+      tokenIds: i32([count]),
+      rows: {
         positions: i32([count]),
         sequenceOf: i32([count]),
         sequenceStarts: i32([count + 1]),
@@ -119,29 +132,44 @@ export class Decoder {
         ...(withHistory && { history: i32([count, maxContext]), historyLengths: i32([count]) }),
       },
       sampled: i32([count]),
+      source:
+        maxSource > 0 ? { contextLengths: i32([count]), blockTables: i32([count, blocksFor(maxSource)]) } : undefined,
     }));
-    this.#owned = [...Object.values(made.batch), ...Object.values(made.state), made.sampled];
+    const { tokenIds, rows, state, sampled, source } = made;
+    this.#owned = [tokenIds, ...[rows, state, source ?? {}].flatMap(Object.values<Tensor>), sampled];
     for (const tensor of this.#owned) tensor.keep();
-    this.#batch = { tokens: count, sequences: count, maxQuery: 1, maxContext, ...made.batch };
-    this.#state = made.state;
-    this.#sampled = made.sampled;
-    backend.assign(this.#batch.sequenceOf, iota(count));
-    backend.assign(this.#batch.sequenceStarts, iota(count + 1));
+    this.#rows = { tokens: count, sequences: count, maxQuery: 1, maxContext, ...rows };
+    this.#source = source && { ...this.#rows, ...source, maxContext: maxSource };
+    this.#tokenIds = tokenIds;
+    this.#state = state;
+    this.#sampled = sampled;
+    this.#pass = {
+      backend,
+      dtype: options.dtype,
+      rows: this.#rows,
+      inputs: { tokenIds },
+      state: new PagedState(options.cache, { kv: this.#rows, cross: this.#source }),
+      derived: new Derived(backend, []),
+    };
+    backend.assign(this.#rows.sequenceOf, iota(count));
+    backend.assign(this.#rows.sequenceStarts, iota(count + 1));
   }
 
   /** Puts sequences in, each with its last token still to be run. */
   start(sequences: readonly Sequence[]): void {
     const { backend } = this;
     const { maxBlocks, maxContext, withHistory } = this.options;
-    const tables = new Int32Array(sequences.length * maxBlocks);
-    sequences.forEach(({ blocks }, row) => tables.set(blocks, row * maxBlocks));
+    const tables = tablesOf(
+      sequences.map(({ blocks }) => blocks),
+      maxBlocks,
+    );
     const values = samplingValues(sequences, withHistory ? maxContext : 0);
-    const { tokenIds, positions, contextLengths, blockTables } = this.#batch;
+    const { positions, contextLengths, blockTables } = this.#rows;
     const { floats, ints, counters, history, historyLengths } = this.#state;
     this.#lengths = sequences.map(({ length }) => length);
     this.#steps = 0;
     backend.assign(
-      tokenIds,
+      this.#tokenIds,
       sequences.map(({ newIds }) => newIds[newIds.length - 1]),
     );
     backend.assign(
@@ -155,16 +183,20 @@ export class Decoder {
     backend.assign(counters, values.counters);
     if (history) backend.assign(history, values.history);
     if (historyLengths) backend.assign(historyLengths, values.historyLengths);
+    this.#startSources(sequences);
+  }
+
+  #startSources(sequences: readonly Sequence[]): void {
+    if (!this.#source) return;
+    const blocks = sequences.map(({ sourceBlocks }) => sourceBlocks);
+    const lengths = sequences.map(({ sourceLength }) => sourceLength);
+    this.backend.assign(this.#source.contextLengths, lengths);
+    this.backend.assign(this.#source.blockTables, tablesOf(blocks, blocksFor(this.options.maxSource)));
   }
 
   /** Queues one step; resolves with the token of each sequence. */
   step(): Promise<Int32Array> {
-    if (this.model.preparesEachStep || this.#steps === 0) {
-      this.model.prepare(
-        this.backend,
-        this.#lengths.map((length) => length + this.#steps),
-      );
-    }
+    this.#pass.derived.refresh(this.#lengths.map((length) => length + this.#steps));
     // The very first step runs directly, so that the pool holds what the recording needs; a check of each layer reads
     // results, which no recording can.
     if (this.#everRan && !this.backend.checksFinite) {
@@ -178,16 +210,16 @@ export class Decoder {
 
   dispose(): void {
     this.#program?.dispose();
+    this.#pass.derived.dispose();
     for (const tensor of this.#owned) tensor.dispose();
   }
 
   #forward(): void {
     this.backend.scope(() => {
-      const { cache, dtype } = this.options;
-      const hidden = this.model.forward({ batch: this.#batch, kv: cache.layers, dtype });
+      const hidden = this.model.forward(this.#pass);
       const tokens = sample(this.model.logits(hidden), this.#state);
       this.backend.submit('copy', { src: tokens.ref(), out: this.#sampled.ref() });
-      advance(tokens, this.#batch, this.#state);
+      advance(tokens, { tokenIds: this.#tokenIds, ...this.#rows }, this.#state);
     });
   }
 }

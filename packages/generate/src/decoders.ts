@@ -1,6 +1,6 @@
-import type { CausalLM } from '@q/models';
+import { kvBlockSize, type CausalLM } from '@q/models';
 import type { Backend, FloatDType } from '@q/tensor';
-import { kvBlockSize, type KvCache } from './cache.js';
+import type { KvCache } from './cache.js';
 import { Decoder, needsHistory } from './decoder.js';
 import type { Sequence } from './sequence.js';
 
@@ -26,10 +26,11 @@ export class Decoders {
   ) {}
 
   /** A decoder with the sequences put in. */
-  start(sequences: readonly Sequence[], cache: KvCache, mostTokens: number): Decoder {
-    const maxContext = roundContext(mostTokens);
+  start(sequences: readonly Sequence[], cache: KvCache, most: { tokens: number; sourceTokens: number }): Decoder {
+    const maxContext = roundContext(most.tokens);
+    const maxSource = most.sourceTokens > 0 ? roundContext(most.sourceTokens) : 0;
     const withHistory = needsHistory(sequences);
-    const key = `${sequences.length} ${maxContext} ${withHistory}`;
+    const key = `${sequences.length} ${maxContext} ${maxSource} ${withHistory}`;
     let decoder = this.#made.get(key);
     if (!decoder) {
       decoder = new Decoder(this.model, this.backend, {
@@ -37,6 +38,7 @@ export class Decoders {
         maxBlocks: maxContext / kvBlockSize,
         maxContext,
         withHistory,
+        maxSource,
         cache,
         dtype: this.dtype,
       });

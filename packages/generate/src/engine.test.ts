@@ -1,9 +1,9 @@
 // The engine on the reference backend, with random weights and every kind of rotary scaling.
 import { ConfigError } from '@q/config';
-import type { CausalLM } from '@q/models';
+import { blocksFor, kvBlockSize, type CausalLM } from '@q/models';
 import type { Backend } from '@q/tensor';
 import { describe, expect, it } from 'vitest';
-import { blocksFor, KvCache, kvBlockSize } from './cache.js';
+import { KvCache } from './cache.js';
 import { Engine, type EngineOptions } from './engine.js';
 import { PastState, perplexityOf, scoreWindows } from './forward.js';
 import type { GenerationRequest } from './options.js';

@@ -1,15 +1,20 @@
 import { assertInteger, ConfigError, describeValue, DisposedError, NumericsError, ShapeError } from '@q/config';
-import type { CausalLM } from '@q/models';
+import { blocksFor, isEncoderDecoder, type CausalLM, type Model } from '@q/models';
 import { crossEntropy, fill, scatterRows, type Backend, type FloatDType, type Tensor } from '@q/tensor';
-import { packBatch, type Slice } from './batch.js';
-import { blocksFor, KvCache } from './cache.js';
+import { BlockPool, KvCache } from './cache.js';
+import { passInto, passOver, passThrough, type CachedSlice, type SourceBlocks } from './pass.js';
 import { assertFits, assertTokenIds } from './requests.js';
 
-/** Keys and values of a batch between calls of {@link PastState.forward}; dispose it when done. */
+/**
+ * Keys and values of a batch between calls of {@link PastState.forward}, and those of what its encoder read; dispose it
+ * when done.
+ */
 export class PastState implements Disposable {
   readonly #cache: KvCache;
   readonly #blocks: readonly (readonly number[])[];
   readonly #lengths: number[];
+  #cross: BlockPool | undefined;
+  #sources: readonly SourceBlocks[] | undefined;
   #disposed = false;
 
   /**
@@ -18,7 +23,7 @@ export class PastState implements Disposable {
    * @throws ConfigError unless both are positive integers and maxLength is within the context; OutOfMemoryError
    */
   constructor(
-    private readonly model: CausalLM,
+    private readonly model: Model,
     private readonly backend: Backend,
     private readonly options: { sequences: number; maxLength: number; dtype: FloatDType; kvDtype?: FloatDType },
   ) {
@@ -36,23 +41,56 @@ export class PastState implements Disposable {
   }
 
   /** Whether it was made for this model. */
-  isOf(model: CausalLM): boolean {
+  isOf(model: Model): boolean {
     return this.model === model;
+  }
+
+  /** Whether the encoder has read the text of each sequence, which decoders with one need. */
+  get isEncoded(): boolean {
+    return this.#sources !== undefined;
+  }
+
+  /**
+   * Runs the encoder over the text of each sequence, once, for all decoder tokens to come.
+   * @param ids of each sequence, at least one
+   * @returns its output for all tokens, packed: [T, hidden]
+   * @throws ConfigError for a model without encoder and when it was done, ShapeError, OutOfMemoryError, DisposedError
+   */
+  encode(ids: readonly (readonly number[])[], { hiddenStates }: { hiddenStates?: Tensor[] } = {}): Tensor {
+    const { backend, model } = this;
+    const { dtype, kvDtype = dtype } = this.options;
+    this.#assertRuns(ids);
+    if (!isEncoderDecoder(model)) throw new ConfigError('forward', `${model.className} has no encoder`);
+    if (this.#sources)
+      throw new ConfigError('forward', 'the encoder has read the texts of this past already', {
+        fix: 'give decoderInputIds without inputIds, or another past',
+      });
+    const blocks = ids.reduce((sum, { length }) => sum + blocksFor(length), 0);
+    this.#cross?.dispose(); // of a call that failed
+    const cross = (this.#cross = new BlockPool(model, 'cross', backend, { blocks, dtype: kvDtype }));
+    const slices = ids.map((list) => ({ ids: list, start: 0, blocks: cross.take(list.length) }));
+    const cache = { layers: this.#cache.layers, cross };
+    const hidden = backend.scope(() =>
+      passInto({ backend, dtype, cache }, slices, (pass) => model.encode(pass), hiddenStates),
+    );
+    this.#sources = slices.map(({ ids: { length }, blocks: own }) => ({ length, blocks: own }));
+    return hidden;
   }
 
   /**
    * Runs the next tokens of each sequence (lists may differ in length, empty ones sit out).
+   * @param more positions of the ids where they are not those that follow; takes the hidden states of the layers
    * @returns hidden states of all tokens, packed: [T, hidden]
    * @throws ShapeError when a sequence outgrows maxLength, DisposedError
    */
-  forward(ids: readonly (readonly number[])[]): Tensor {
-    if (this.#disposed) throw new DisposedError('forward', 'this past was disposed');
-    if (ids.length !== this.options.sequences)
-      throw new ShapeError('forward', 'wrong number of sequences', {
-        got: ids.length,
-        expected: this.options.sequences,
-      });
-    const slices: Slice[] = [];
+  forward(
+    ids: readonly (readonly number[])[],
+    more: { positions?: readonly (readonly number[])[]; hiddenStates?: Tensor[] } = {},
+  ): Tensor {
+    this.#assertRuns(ids);
+    if (isEncoderDecoder(this.model) && !this.#sources)
+      throw new ConfigError('forward', 'the encoder has read nothing yet', { fix: 'give inputIds in the first call' });
+    const slices: CachedSlice[] = [];
     ids.forEach((list, i) => {
       const start = this.#lengths[i];
       if (start + list.length > this.options.maxLength)
@@ -61,18 +99,25 @@ export class PastState implements Disposable {
           length: start + list.length,
           maxLength: this.options.maxLength,
         });
-      if (list.length > 0) slices.push({ ids: list, start, blocks: this.#blocks[i] });
+      if (list.length > 0)
+        slices.push({
+          ids: list,
+          start,
+          positions: more.positions?.[i],
+          blocks: this.#blocks[i],
+          source: this.#sources?.[i],
+        });
     });
-    this.model.prepare(
-      this.backend,
-      slices.map((slice) => slice.start + slice.ids.length),
-    );
-    const hidden = this.backend.scope(() =>
-      this.model.forward({
-        batch: packBatch(this.backend, slices, blocksFor(this.options.maxLength)),
-        kv: this.#cache.layers,
-        dtype: this.options.dtype,
-      }),
+    const { backend, model } = this;
+    const { dtype, maxLength } = this.options;
+    const hidden = backend.scope(() =>
+      passThrough(
+        { backend, dtype, cache: { layers: this.#cache.layers, cross: this.#cross ?? this.#cache.cross } },
+        slices,
+        blocksFor(maxLength),
+        (pass) => model.forward(pass),
+        more.hiddenStates,
+      ),
     );
     ids.forEach((list, i) => (this.#lengths[i] += list.length));
     return hidden;
@@ -81,6 +126,17 @@ export class PastState implements Disposable {
   dispose(): void {
     this.#disposed = true;
     this.#cache.dispose();
+    this.#cross?.dispose();
+  }
+
+  /** @throws DisposedError, ShapeError */
+  #assertRuns(ids: readonly unknown[]): void {
+    if (this.#disposed) throw new DisposedError('forward', 'this past was disposed');
+    if (ids.length === this.options.sequences) return;
+    throw new ShapeError('forward', 'wrong number of sequences', {
+      got: ids.length,
+      expected: this.options.sequences,
+    });
   }
 
   [Symbol.dispose](): void {
@@ -152,8 +208,8 @@ async function scoreWindow(
   window: readonly number[],
   { dtype, signal }: ScoringOptions,
 ): Promise<number> {
-  using past = new PastState(model, backend, { sequences: 1, maxLength: window.length, dtype });
-  using hidden = backend.cancellable(signal, () => past.forward([window]));
+  const pass = () => passOver({ backend, dtype }, [{ ids: window, start: 0 }], (given) => model.forward(given));
+  using hidden = backend.cancellable(signal, () => backend.scope(pass));
   let sum = 0;
   for (let start = 0; start < window.length - 1; start += scoringRows) {
     const end = Math.min(start + scoringRows, window.length - 1);

@@ -67,7 +67,10 @@ export class Job implements Readable {
 
   #stats(peakBytes: number): GenerationStats {
     const { prefillMs, decodeMs } = this.clock;
-    const promptTokens = this.sequences.reduce((sum, { request }) => sum + request.ids.length, 0);
+    const promptTokens = this.sequences.reduce(
+      (sum, { request, sourceLength }) => sum + request.ids.length + sourceLength,
+      0,
+    );
     const newTokens = this.sequences.reduce((sum, { newIds }) => sum + newIds.length, 0);
     const perSecond = (tokens: number, ms: number) => (ms > 0 ? (1000 * tokens) / ms : 0);
     return {

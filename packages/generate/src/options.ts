@@ -17,7 +17,15 @@ export interface SamplingOptions {
 
 /** One prompt to continue. */
 export interface GenerationRequest {
+  /** What is continued; of an encoder-decoder what its decoder begins with. */
   readonly ids: readonly number[];
+  /**
+   * What the encoder of an encoder-decoder reads. Requests of a call that have the same list, not only equal ones,
+   * share what it makes of it.
+   */
+  readonly encoderIds?: readonly number[];
+  /** Taken as first new token whatever the logits say. Default none. */
+  readonly forcedFirstTokenId?: number;
   readonly maxNewTokens: number;
   readonly eosTokenIds: readonly number[];
   /** No empty ones. They may be or hold special tokens. */

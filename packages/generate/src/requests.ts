@@ -1,5 +1,5 @@
 import { assertInteger, ConfigError, describeValue } from '@q/config';
-import type { CausalLM } from '@q/models';
+import { isEncoderDecoder, type CausalLM } from '@q/models';
 import type { GenerationRequest } from './options.js';
 
 /**
@@ -41,7 +41,9 @@ export function assertFits(
 /** @throws ConfigError for what this model cannot run. */
 export function checkRequests(requests: readonly GenerationRequest[], model: CausalLM): void {
   if (requests.length === 0) throw new ConfigError('generate', 'there is no prompt', { fix: 'give at least one' });
-  for (const [index, { ids, maxNewTokens, stopStrings, sampling }] of requests.entries()) {
+  for (const [index, request] of requests.entries()) {
+    const { ids, maxNewTokens, stopStrings, sampling } = request;
+    checkSource(index, request, model);
     assertTokenIds('generate', `prompt ${index}`, ids, model.vocabSize);
     if (ids.length === 0)
       throw new ConfigError('generate', `prompt ${index} has no tokens`, {
@@ -55,6 +57,25 @@ export function checkRequests(requests: readonly GenerationRequest[], model: Cau
       });
     checkContext(ids.length, maxNewTokens, model.maxContext);
   }
+}
+
+/** What only encoder-decoders have, and what they must have. */
+function checkSource(index: number, { encoderIds, forcedFirstTokenId }: GenerationRequest, model: CausalLM): void {
+  if (forcedFirstTokenId !== undefined)
+    assertInteger('generate', 'forcedBosTokenId', forcedFirstTokenId, { min: 0, max: model.vocabSize - 1 });
+  if (!isEncoderDecoder(model)) {
+    if (encoderIds === undefined) return;
+    throw new ConfigError('generate', `prompt ${index} has ids for an encoder`, {
+      why: `${model.className} has none`,
+      fix: 'leave out encoderIds',
+    });
+  }
+  assertTokenIds('generate', `prompt ${index}`, encoderIds, model.vocabSize);
+  if (encoderIds.length === 0)
+    throw new ConfigError('generate', `prompt ${index} has no tokens`, {
+      fix: 'give at least one token, such as the end-of-sequence token',
+    });
+  assertFits('generate', `prompt ${index}`, encoderIds.length, model);
 }
 
 function checkContext(prompt: number, maxNewTokens: number, maxContext: number): void {

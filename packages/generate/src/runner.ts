@@ -1,11 +1,11 @@
 import { OutOfMemoryError } from '@q/config';
-import type { CausalLM } from '@q/models';
+import { blocksFor, isEncoderDecoder, lastRows, type CausalLM } from '@q/models';
 import { sample, selectRows, type Backend, type FloatDType } from '@q/tensor';
-import { lastRows, packBatch, type Slice } from './batch.js';
-import { blocksFor, KvCache } from './cache.js';
+import { KvCache } from './cache.js';
 import { samplingState } from './decoder.js';
 import { Decoders } from './decoders.js';
 import type { Job } from './job.js';
+import { passInto, passThrough, type CachedSlice } from './pass.js';
 import type { Sequence } from './sequence.js';
 
 export interface RunnerOptions {
@@ -15,16 +15,17 @@ export interface RunnerOptions {
   readonly prefillChunk: number;
 }
 
-/** The job under way, the cache that it uses, and the longest context of its sequences. */
+/** The job under way, the cache that it uses, and the longest context and encoder's text of its sequences. */
 interface Run {
   readonly job: Job;
   readonly cache: KvCache;
   readonly maxContext: number;
+  readonly maxSource: number;
 }
 
 interface Part {
   readonly sequence: Sequence;
-  readonly slice: Slice;
+  readonly slice: CachedSlice;
 }
 
 const isComplete = ({ sequence, slice }: Part): boolean =>
@@ -56,7 +57,10 @@ export class Runner {
       if (error instanceof OutOfMemoryError) this.dispose();
       throw error;
     } finally {
-      for (const { blocks } of job.sequences) this.#cache?.give(blocks);
+      for (const { blocks, sourceBlocks } of job.sequences) {
+        this.#cache?.give(blocks);
+        this.#cache?.cross.give(sourceBlocks);
+      }
     }
   }
 
@@ -70,25 +74,51 @@ export class Runner {
   async #schedule(job: Job): Promise<void> {
     const cache = this.#cacheFor(job.sequences);
     const maxContext = job.sequences.reduce((most, { capacity }) => Math.max(most, capacity), 0);
-    const run: Run = { job, cache, maxContext };
+    const maxSource = job.sequences.reduce((most, { sourceLength }) => Math.max(most, sourceLength), 0);
+    const run: Run = { job, cache, maxContext, maxSource };
     const waiting = [...job.sequences];
     let running: Sequence[] = [];
     while (waiting.length > 0 || running.length > 0) {
       const admitted: Sequence[] = [];
+      const unread: Sequence[] = [];
       while (
         waiting.length > 0 &&
         running.length + admitted.length < this.options.maxBatchSize &&
-        blocksFor(waiting[0].capacity) <= cache.freeBlocks
+        blocksFor(waiting[0].capacity) <= cache.freeBlocks &&
+        blocksFor(waiting[0].sourceLength) <= cache.cross.freeBlocks
       ) {
         const next = waiting.shift()!;
         next.blocks = cache.take(next.capacity);
         admitted.push(next);
+        if (takeSource(next, [...running, ...admitted], cache)) unread.push(next);
       }
+      await this.#encode(run, unread);
       if (admitted.length > 0) await this.#prefill(run, admitted);
       running = [...running, ...admitted].filter((sequence) => stays(sequence, cache));
       if (running.length > 0) await this.#decode(run, running);
       running = running.filter((sequence) => stays(sequence, cache));
     }
+  }
+
+  /** Runs the encoder over the texts of sequences, each text whole: later tokens change what earlier ones become. */
+  async #encode(run: Run, sequences: readonly Sequence[]): Promise<void> {
+    const { backend, model, options } = this;
+    if (sequences.length === 0 || !isEncoderDecoder(model)) return;
+    const started = performance.now();
+    for (const group of groupsOf(sequences, options.prefillChunk)) {
+      run.job.throwIfStopped();
+      const slices = group.map(({ request, sourceBlocks }) => ({
+        ids: request.encoderIds!,
+        start: 0,
+        blocks: sourceBlocks,
+      }));
+      const pass = () =>
+        passInto({ backend, dtype: options.dtype, cache: run.cache }, slices, (given) => void model.encode(given));
+      backend.cancellable(run.job.signal, () => backend.scope(pass));
+      await backend.flush();
+    }
+    run.job.throwIfStopped();
+    run.job.clock.prefillMs += performance.now() - started;
   }
 
   /** Runs the prompts chunk by chunk; each gives its first token. */
@@ -105,7 +135,7 @@ export class Runner {
       for (const { sequence, slice } of chunk) sequence.prefilled = slice.start + slice.ids.length;
       waiting.splice(0, complete.length);
       job.clock.prefillMs += performance.now() - started;
-      for (const [i, sequence] of complete.entries()) this.#accept(job, sequence, tokens[i]);
+      for (const [i, sequence] of complete.entries()) this.#accept(job, sequence, firstToken(sequence, tokens[i]));
     }
   }
 
@@ -117,7 +147,10 @@ export class Runner {
       if (room === 0) break;
       const { ids } = sequence.request;
       const part = ids.slice(sequence.prefilled, sequence.prefilled + room);
-      chunk.push({ sequence, slice: { ids: part, start: sequence.prefilled, blocks: sequence.blocks } });
+      // Rotary scalings that depend on the length go by the whole prompt, however it is cut.
+      const { prefilled: start, blocks, source } = sequence;
+      const slice = { ids: part, start, blocks, source, wholeLength: ids.length };
+      chunk.push({ sequence, slice });
       room -= part.length;
     }
     return chunk;
@@ -126,18 +159,13 @@ export class Runner {
   async #prefillPass(run: Run, chunk: readonly Part[], complete: readonly Sequence[]): Promise<Int32Array> {
     const { backend, model, options } = this;
     const slices = chunk.map(({ slice }) => slice);
-    // Rotary scalings that depend on the length go by the whole prompt, however it is cut.
-    model.prepare(
-      backend,
-      chunk.map(({ sequence }) => sequence.request.ids.length),
-    );
-    const pass = () => {
-      const batch = packBatch(backend, slices, blocksFor(run.maxContext));
-      const hidden = model.forward({ batch, kv: run.cache.layers, dtype: options.dtype });
-      if (complete.length === 0) return undefined;
-      const rows = backend.tensor(lastRows(slices).slice(0, complete.length), [complete.length], 'i32');
-      return sample(model.logits(selectRows(hidden, rows)), samplingState(backend, complete, run.maxContext));
-    };
+    const pass = () =>
+      passThrough({ backend, dtype: options.dtype, cache: run.cache }, slices, blocksFor(run.maxContext), (given) => {
+        const hidden = model.forward(given);
+        if (complete.length === 0) return undefined;
+        const rows = backend.tensor(lastRows(slices).slice(0, complete.length), [complete.length], 'i32');
+        return sample(model.logits(selectRows(hidden, rows)), samplingState(backend, complete, run.maxContext));
+      });
     const sampled = backend.cancellable(run.job.signal, () => backend.scope(pass));
     if (!sampled) {
       await backend.flush();
@@ -151,9 +179,9 @@ export class Runner {
   }
 
   /** Decodes until a sequence ends. The device is always one step ahead of the host. */
-  async #decode({ job, cache, maxContext }: Run, sequences: readonly Sequence[]): Promise<void> {
+  async #decode({ job, cache, ...most }: Run, sequences: readonly Sequence[]): Promise<void> {
     let mark = performance.now();
-    const decoder = this.#decoders.start(sequences, cache, maxContext);
+    const decoder = this.#decoders.start(sequences, cache, { tokens: most.maxContext, sourceTokens: most.maxSource });
     const step = () => this.backend.cancellable(job.signal, () => decoder.step());
     let ahead: Promise<Int32Array> | undefined;
     try {
@@ -184,18 +212,62 @@ export class Runner {
 
   /** The cache, made larger when these sequences need more than it has. */
   #cacheFor(sequences: readonly Sequence[]): KvCache {
-    const needs = sequences.map(({ capacity }) => blocksFor(capacity)).sort((a, b) => b - a);
-    const blocks = needs.slice(0, this.options.maxBatchSize).reduce((a, b) => a + b, 0);
-    if (this.#cache && this.#cache.options.blocks >= blocks) return this.#cache;
+    const most = (tokens: readonly number[]): number =>
+      tokens
+        .map(blocksFor)
+        .sort((a, b) => b - a)
+        .slice(0, this.options.maxBatchSize)
+        .reduce((a, b) => a + b, 0);
+    const blocks = most(sequences.map(({ capacity }) => capacity));
+    const crossBlocks = most(sequences.map(({ sourceLength }) => sourceLength));
+    if (this.#cache && this.#cache.blocks >= blocks && this.#cache.cross.blocks >= crossBlocks) return this.#cache;
     this.dispose();
-    return (this.#cache = new KvCache(this.model, this.backend, { blocks, dtype: this.options.kvDtype }));
+    return (this.#cache = new KvCache(this.model, this.backend, { blocks, crossBlocks, dtype: this.options.kvDtype }));
   }
 }
+
+/**
+ * Gives a sequence the blocks of its encoder's text: those of another one that has the same, or new ones.
+ * @returns whether the encoder must fill them
+ */
+function takeSource(sequence: Sequence, others: readonly Sequence[], { cross }: KvCache): boolean {
+  const { encoderIds } = sequence.request;
+  if (!encoderIds) return false;
+  const same = others.find(({ request, sourceBlocks }) => request.encoderIds === encoderIds && sourceBlocks.length > 0);
+  if (!same) {
+    sequence.sourceBlocks = cross.take(encoderIds.length);
+    return true;
+  }
+  sequence.sourceBlocks = [...same.sourceBlocks];
+  cross.share(sequence.sourceBlocks);
+  return false;
+}
+
+/** Groups of texts with at most so many tokens, or of one text that has more. */
+function groupsOf(sequences: readonly Sequence[], tokens: number): Sequence[][] {
+  const groups: Sequence[][] = [];
+  let room = 0;
+  for (const sequence of sequences) {
+    if (groups.length === 0 || sequence.sourceLength > room) {
+      groups.push([]);
+      room = tokens;
+    }
+    groups[groups.length - 1].push(sequence);
+    room -= sequence.sourceLength;
+  }
+  return groups;
+}
+
+/** The first new token: what the logits gave, unless the request forces another. Damage shows in either case. */
+const firstToken = ({ request }: Sequence, tokenId: number): number =>
+  tokenId < 0 ? tokenId : (request.forcedFirstTokenId ?? tokenId);
 
 /** Gives the blocks of a finished sequence back. */
 function stays(sequence: Sequence, cache: KvCache): boolean {
   if (!sequence.finishReason) return true;
   cache.give(sequence.blocks);
+  cache.cross.give(sequence.sourceBlocks);
   sequence.blocks = [];
+  sequence.sourceBlocks = [];
   return false;
 }

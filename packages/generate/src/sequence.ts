@@ -1,11 +1,14 @@
 import { NumericsError } from '@q/config';
 import type { FinishReason, GenerationRequest, GenerationStep, TokenDecoder } from './options.js';
+import type { SourceBlocks } from './pass.js';
 import { specialText, StopStrings, TextStream } from './text.js';
 
 /** A request on its way: its tokens, its cache blocks and its text. */
 export class Sequence {
   readonly newIds: number[] = [];
   blocks: number[] = [];
+  /** Blocks of what its decoder reads of the encoder. */
+  sourceBlocks: number[] = [];
   /** Prompt tokens already in the cache. */
   prefilled = 0;
   finishReason: FinishReason | undefined;
@@ -17,13 +20,24 @@ export class Sequence {
     readonly request: GenerationRequest,
     private readonly decoder: TokenDecoder | undefined,
   ) {
-    this.#text = decoder && new TextStream(decoder, request.ids);
+    // The token with which a decoder starts is no text.
+    this.#text = decoder && new TextStream(decoder, request.encoderIds ? request.ids.slice(1) : request.ids);
     this.#stops = new StopStrings(request.stopStrings);
   }
 
   /** Most tokens that the cache must hold; the last new token is never run. */
   get capacity(): number {
     return this.request.ids.length + this.request.maxNewTokens;
+  }
+
+  /** Tokens that the encoder reads; 0 without one. */
+  get sourceLength(): number {
+    return this.request.encoderIds?.length ?? 0;
+  }
+
+  /** What its decoder reads of the encoder; undefined without one. */
+  get source(): SourceBlocks | undefined {
+    return this.request.encoderIds && { blocks: this.sourceBlocks, length: this.sourceLength };
   }
 
   /** Tokens in the cache after the last new token has been run. */

@@ -1,6 +1,5 @@
 // Helpers of this package's tests: small models with random weights on the reference backend.
-import { parseModelConfig } from '@q/config';
-import { buildModel, parameterSlots, type CausalLM } from '@q/models';
+import { buildModel, parameterSlots, parseModelConfig, type CausalLM, type Model, type Seq2SeqLM } from '@q/models';
 import {
   denseWeight,
   Backend,
@@ -34,6 +33,19 @@ export const llamaText = (rope: Record<string, unknown> = {}, other: Record<stri
     ...other,
   });
 
+const t5Text = JSON.stringify({
+  model_type: 't5',
+  d_model: 16,
+  d_kv: 6,
+  d_ff: 24,
+  num_layers: 2,
+  num_heads: 2,
+  vocab_size: 50,
+  relative_attention_num_buckets: 8,
+  relative_attention_max_distance: 12,
+  feed_forward_proj: 'gated-gelu',
+});
+
 const opened: Backend[] = [];
 afterEach(async () => {
   for (const backend of opened.splice(0)) await backend.close();
@@ -52,7 +64,18 @@ export function randomModel(
   text = llamaText(),
   change: (name: string, values: Tensor) => void = () => undefined,
 ): CausalLM {
-  const model = buildModel(parseModelConfig(text));
+  return filled(buildModel(parseModelConfig(text), 'causalLM'), backend, change);
+}
+
+/** A T5 with random weights: 50 tokens, 2 layers in each stack. */
+export const randomT5 = (backend: Backend): Seq2SeqLM =>
+  filled(buildModel(parseModelConfig(t5Text), 'seq2seqLM'), backend);
+
+function filled<M extends Model>(
+  model: M,
+  backend: Backend,
+  change: (name: string, values: Tensor) => void = () => undefined,
+): M {
   parameterSlots(model).forEach((slot, seed) => {
     const values = backend.allocate(slot.shape, 'f32').keep();
     fillRandom(values, { kind: 'normal', seed, scale: slot.shape.length === 1 ? 1 : 0.5 });
@@ -71,6 +94,19 @@ export const request = (
   change: Partial<GenerationRequest> = {},
 ): GenerationRequest => ({ ids, maxNewTokens, eosTokenIds: [], stopStrings: [], sampling: greedy, ...change });
 
+/** Greedy tokens of an encoder-decoder, as {@link stepByStep}. */
+export async function translateStepByStep(
+  model: Seq2SeqLM,
+  backend: Backend,
+  encoderIds: readonly number[],
+  ids: readonly number[],
+  count: number,
+): Promise<number[]> {
+  using past = new PastState(model, backend, { sequences: 1, maxLength: ids.length + count, dtype: 'f32' });
+  past.encode([encoderIds]).dispose();
+  return await continued(model, backend, past, ids, count); // the past lives until then
+}
+
 /** Greedy tokens one by one, without batches, captured programs or sampling on the device. */
 export async function stepByStep(
   model: CausalLM,
@@ -80,6 +116,16 @@ export async function stepByStep(
   dtype: FloatDType = 'f32',
 ): Promise<number[]> {
   using past = new PastState(model, backend, { sequences: 1, maxLength: ids.length + count, dtype });
+  return await continued(model, backend, past, ids, count); // the past lives until then
+}
+
+async function continued(
+  model: CausalLM,
+  backend: Backend,
+  past: PastState,
+  ids: readonly number[],
+  count: number,
+): Promise<number[]> {
   const tokens: number[] = [];
   for (let next = [...ids]; tokens.length < count; next = [tokens[tokens.length - 1]]) {
     const logits = backend.scope(() => model.logits(past.forward([next])));

@@ -1,9 +1,27 @@
+export * from './architecture.js';
 export * from './model.js';
-export { LlamaForCausalLM, llama, mistral, qwen2 } from './llama.js';
+export * from './nn/attention.js';
 export * from './nn/module.js';
 export * from './nn/linear.js';
+export * from './nn/relative-bias.js';
 export * from './nn/layers.js';
 export * from './nn/rope.js';
-export { architectureOf, buildModel } from './registry.js';
+export * from './pass/blocks.js';
+export { Derived } from './pass/derived.js';
+export * from './pass/pack.js';
+export type { Encoded, LayerKeys, Pass, State } from './pass/pass.js';
+export {
+  architectureOf,
+  buildModel,
+  MODEL_TYPES,
+  parseModelConfig,
+  taskOf,
+  tiesOf,
+  type ModelConfig,
+  type ModelType,
+} from './registry.js';
+export type { Activation } from './shared/activation.js';
+export type { DecoderConfig, LayerType } from './shared/decoder-config.js';
 export { parameterSlots } from './slots.js';
+export { elementsPerToken, stateBytesPerToken } from './state.js';
 export { bufferBytes, moduleTree, planTree, type ModelTree } from './tree.js';

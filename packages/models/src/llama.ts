@@ -1,24 +1,50 @@
-// Llama (Touvron et al. 2023, arXiv 2302.13971; transformers models/llama): pre-norm decoder, RMS norm, rotary
-// positions, grouped queries, gated SiLU. Mistral adds a sliding window, Qwen 2 biases on q, k and v: both are this
-// file with other settings.
-import { maxContext, type DecoderConfig } from '@q/config';
-import {
-  attention,
-  checkFinite,
-  packedQkv,
-  ropeKvWrite,
-  type ActivationKind,
-  type Backend,
-  type KvLayer,
-  type QkvLayout,
-  type Tensor,
-} from '@q/tensor';
-import type { Architecture, CausalLM, ForwardContext, KvShape } from './model.js';
-import { ActivationFunction, Embedding, RmsNorm } from './nn/layers.js';
+// Llama 1 to 3 (Touvron et al. 2023, arXiv 2302.13971; transformers models/llama): pre-norm decoder, RMS norm, rotary
+// positions, grouped queries, gated SiLU. Files before grouped-query attention have no num_key_value_heads. Mistral
+// adds a sliding window, Qwen 2 biases on q, k and v: both are these modules with other settings.
+import { defineModel, maxContext, schema, type ModelDefinition } from '@q/config';
+import { checkFinite, packedQkv, type ActivationKind, type QkvLayout, type Tensor } from '@q/tensor';
+import { architecture, type Architecture } from './architecture.js';
+import type { InputName, Model, StateSpec } from './model.js';
+import { attend } from './nn/attention.js';
+import { activationPlace, Embedding, RmsNorm } from './nn/layers.js';
 import { forwardTogether, Linear } from './nn/linear.js';
 import { Module, ModuleList } from './nn/module.js';
 import { Rope } from './nn/rope.js';
 import { runLayers } from './nn/run-layers.js';
+import type { Pass } from './pass/pass.js';
+import { CausalHead } from './shared/causal-head.js';
+import {
+  decoderKeys,
+  decoderShape,
+  expectedKeys,
+  heads,
+  readDecoder,
+  type DecoderConfig,
+} from './shared/decoder-config.js';
+
+const { flag, nullable } = schema;
+
+const config = defineModel({
+  modelType: 'llama',
+  shape: {
+    ...decoderShape({ vocab_size: 32000, intermediate_size: 11008, max_position_embeddings: 2048 }),
+    num_key_value_heads: nullable(heads),
+    attention_bias: flag(false),
+    mlp_bias: flag(false),
+  },
+  alsoReads: decoderKeys,
+  expected: expectedKeys,
+  tokenIds: { bos: 1, eos: 2 },
+  read: (keys, raw, context) =>
+    readDecoder(keys, raw, context, {
+      numKvHeads: keys.num_key_value_heads ?? keys.num_attention_heads,
+      attentionBias: keys.attention_bias,
+      attentionOutputBias: keys.attention_bias,
+      mlpBias: keys.mlp_bias,
+      slidingWindow: null,
+      layerTypes: Array.from({ length: keys.num_hidden_layers }, () => 'full_attention' as const),
+    }),
+});
 
 /** Config of the family and the prefix of its Python class names. */
 type LlamaSettings = DecoderConfig & { readonly family: string };
@@ -47,10 +73,9 @@ class LlamaAttention extends Module {
   }
 
   // x, residual [T, C] → residual + attention(x)
-  forward(x: Tensor, residual: Tensor, kv: KvLayer, { batch }: ForwardContext): Tensor {
+  forward(x: Tensor, residual: Tensor, index: number, pass: Pass): Tensor {
     const qkv = forwardTogether([this.q, this.k, this.v], x); // [T, (H + 2 Hkv) D]
-    ropeKvWrite(qkv, kv, batch, this.layout, this.rope.for(batch));
-    const mixed = attention(qkv, kv, batch, this.layout, { window: this.window }); // [T, H D]
+    const mixed = attend(qkv, index, pass, this.layout, { window: this.window, rope: this.rope.in(pass) }); // [T, H D]
     return this.o.forward(mixed, { residual });
   }
 }
@@ -69,7 +94,7 @@ class LlamaMlp extends Module {
     this.gate = this.child('gate_proj', new Linear(hiddenSize, intermediateSize, { bias }));
     this.up = this.child('up_proj', new Linear(hiddenSize, intermediateSize, { bias }));
     this.down = this.child('down_proj', new Linear(intermediateSize, hiddenSize, { bias }));
-    this.child('act_fn', new ActivationFunction(hiddenAct));
+    this.child('act_fn', activationPlace(hiddenAct));
   }
 
   // x, residual [T, C] → residual + down(act(gate x) · up x)
@@ -97,90 +122,70 @@ class LlamaDecoderLayer extends Module {
   }
 
   // x [T, C] → same
-  forward(x: Tensor, kv: KvLayer, context: ForwardContext): Tensor {
-    const h = this.attention.forward(this.attentionNorm.forward(x), x, kv, context);
+  forward(x: Tensor, index: number, pass: Pass): Tensor {
+    const h = this.attention.forward(this.attentionNorm.forward(x), x, index, pass);
     return this.mlp.forward(this.mlpNorm.forward(h), h);
   }
 }
 
-class LlamaModel extends Module {
+/** The decoder without a head. */
+export class LlamaModel extends Module implements Model {
   readonly className: string;
   readonly embedding: Embedding;
   readonly layers: readonly LlamaDecoderLayer[];
   readonly norm: RmsNorm;
+  readonly vocabSize: number;
+  readonly maxContext: number;
+  readonly state: readonly StateSpec[];
+  readonly inputs: readonly InputName[] = ['tokenIds', 'positionIds'];
 
-  constructor(settings: LlamaSettings, rope: Rope) {
+  constructor(settings: LlamaSettings) {
     super();
-    this.className = `${settings.family}Model`;
-    this.embedding = this.child('embed_tokens', new Embedding(settings.vocabSize, settings.hiddenSize));
-    this.layers = this.child(
-      'layers',
-      new ModuleList(
-        settings.layerTypes.map(
-          (type) => new LlamaDecoderLayer(settings, rope, type === 'sliding_attention' ? settings.slidingWindow! : 0),
-        ),
-      ),
-    ).items;
-    this.norm = this.child('norm', new RmsNorm(`${settings.family}RMSNorm`, settings.hiddenSize, settings.rmsNormEps));
+    const { family, vocabSize, hiddenSize, numKvHeads, headDim, maxPositionEmbeddings, rmsNormEps } = settings;
+    const rotaryDim = Math.floor(headDim * settings.rope.partialRotaryFactor);
+    const rope = new Rope(`${family}RotaryEmbedding`, settings.rope, { rotaryDim, maxPositionEmbeddings });
+    const windowOf = (type: string) => (type === 'sliding_attention' ? settings.slidingWindow! : 0);
+    this.className = `${family}Model`;
+    this.vocabSize = vocabSize;
+    this.maxContext = maxContext(settings);
+    this.embedding = this.child('embed_tokens', new Embedding(vocabSize, hiddenSize));
+    const layers = settings.layerTypes.map((type) => new LlamaDecoderLayer(settings, rope, windowOf(type)));
+    this.layers = this.child('layers', new ModuleList(layers)).items;
+    this.norm = this.child('norm', new RmsNorm(`${family}RMSNorm`, hiddenSize, rmsNormEps));
     this.child('rotary_emb', rope);
+    this.state = this.layers.map((owner) => ({ kind: 'kv', owner, numKvHeads, headDim }));
   }
 
-  forward(context: ForwardContext): Tensor {
-    const { batch, kv, dtype } = context;
-    const embedded = checkFinite(this.embedding.forward(batch.tokenIds, dtype), 'model.embed_tokens');
-    const x = runLayers(this.layers, embedded, 'model.layers', (layer, h, i) => layer.forward(h, kv[i], context));
+  forward(pass: Pass): Tensor {
+    const embedded = checkFinite(this.embedding.forward(pass.inputs.tokenIds!, pass.dtype), 'model.embed_tokens');
+    const x = runLayers(this.layers, embedded, pass, 'model.layers', (layer, h, i) => layer.forward(h, i, pass));
     return checkFinite(this.norm.forward(x), 'model.norm');
   }
 }
 
-/** The decoder with its language modelling head. */
-export class LlamaForCausalLM extends Module implements CausalLM {
-  readonly className: string;
-  readonly model: LlamaModel;
-  readonly head: Linear;
-  readonly vocabSize: number;
-  readonly maxContext: number;
-  readonly kvShapes: readonly KvShape[];
-  readonly preparesEachStep: boolean;
-  readonly #rope: Rope;
+/** An architecture of Llama's modules. @param name begins the names of its Python classes */
+export const llamaFamily = <D extends ModelDefinition<string, DecoderConfig>>(
+  definition: D,
+  name: string,
+): Architecture<D> =>
+  architecture({
+    config: definition,
+    heads: {
+      causalLM: (settings) =>
+        new CausalHead(
+          `${name}ForCausalLM`,
+          'model',
+          new LlamaModel({ ...settings, family: name }),
+          settings.hiddenSize,
+        ),
+      base: (settings) => new LlamaModel({ ...settings, family: name }),
+    },
+    noSplit: [`${name}DecoderLayer`],
+    keepDense: ['lm_head'],
+    outputEmbeddings: 'lm_head',
+    basePrefix: 'model',
+    ignoredTensors: [/\.rotary_emb\.inv_freq$/],
+    tied: { 'lm_head.weight': 'model.embed_tokens.weight' },
+  });
 
-  constructor(settings: LlamaSettings) {
-    super();
-    const { vocabSize, hiddenSize, numKvHeads, headDim, maxPositionEmbeddings } = settings;
-    const rotaryDim = Math.floor(headDim * settings.rope.partialRotaryFactor);
-    this.className = `${settings.family}ForCausalLM`;
-    this.vocabSize = vocabSize;
-    this.maxContext = maxContext(settings);
-    this.kvShapes = settings.layerTypes.map(() => ({ numKvHeads, headDim }));
-    this.#rope = new Rope(`${settings.family}RotaryEmbedding`, settings.rope, { rotaryDim, maxPositionEmbeddings });
-    this.preparesEachStep = this.#rope.dependsOnLength;
-    this.model = this.child('model', new LlamaModel(settings, this.#rope));
-    this.head = this.child('lm_head', new Linear(hiddenSize, vocabSize));
-  }
-
-  prepare(backend: Backend, lengths: readonly number[]): void {
-    this.#rope.prepare(backend, lengths);
-  }
-
-  forward(context: ForwardContext): Tensor {
-    return this.model.forward(context);
-  }
-
-  logits(hidden: Tensor): Tensor {
-    return checkFinite(this.head.forward(hidden), 'lm_head');
-  }
-}
-
-const family = (modelType: string, name: string): Architecture<DecoderConfig> => ({
-  modelType,
-  build: (config) => new LlamaForCausalLM({ ...config, family: name }),
-  noSplit: [`${name}DecoderLayer`],
-  keepDense: ['lm_head'],
-  outputEmbeddings: 'lm_head',
-  ignoredTensors: [/\.rotary_emb\.inv_freq$/],
-  tied: { 'lm_head.weight': 'model.embed_tokens.weight' },
-});
-
-export const llama = family('llama', 'Llama');
-export const mistral = family('mistral', 'Mistral');
-export const qwen2 = family('qwen2', 'Qwen2');
+export const llama = llamaFamily(config, 'Llama');

@@ -1,52 +1,49 @@
-import type { Backend, Batch, FloatDType, KvLayer, Tensor } from '@q/tensor';
+import type { Shape, Tensor } from '@q/tensor';
 import type { Module } from './nn/module.js';
+import type { Pass } from './pass/pass.js';
 
-/** What a forward pass needs beside the weights. */
-export interface ForwardContext {
-  readonly batch: Batch;
-  /** One entry per layer. */
-  readonly kv: readonly KvLayer[];
-  /** Dtype of activations. */
-  readonly dtype: FloatDType;
-}
+/** What a sequence leaves behind for its next tokens, one entry for each place that keeps it. */
+export type StateSpec =
+  /** Keys and values of every token: [blocks, numKvHeads, blockSize, headDim] each, in a paged cache. */
+  | { readonly kind: 'kv'; readonly owner: Module; readonly numKvHeads: number; readonly headDim: number }
+  /** Keys and values of an encoder's output, written once for each sequence. */
+  | { readonly kind: 'cross'; readonly owner: Module; readonly numKvHeads: number; readonly headDim: number }
+  /** Numbers of a fixed shape. */
+  | { readonly kind: 'recurrent'; readonly owner: Module; readonly shape: Shape };
 
-/** Shape of one layer's cache: [blocks, numKvHeads, blockSize, headDim] for keys and for values. */
-export interface KvShape {
-  readonly numKvHeads: number;
-  readonly headDim: number;
-}
+/** What a forward pass may be given for each row; positions are part of the rows, for models that read them. */
+export type InputName = 'tokenIds' | 'tokenTypeIds' | 'positionIds';
 
-/** A decoder that predicts the next token. */
-export interface CausalLM extends Module {
+/** Runs passes. */
+export interface Model extends Module {
   readonly vocabSize: number;
   /** Most tokens of a sequence, with what the rotary scaling adds to the trained length. */
   readonly maxContext: number;
-  readonly kvShapes: readonly KvShape[];
-  /**
-   * Host work before a pass or a replay. `lengths`: for each sequence the context length that decides its rotary
-   * scaling, which is the one after the pass; for a part of a prompt that of the whole prompt.
-   */
-  prepare(backend: Backend, lengths: readonly number[]): void;
-  /** Whether {@link prepare} has work at every step. */
-  readonly preparesEachStep: boolean;
-  /** Packed tokens through all layers and the final norm: [T, hidden]. */
-  forward(context: ForwardContext): Tensor;
+  /** In order of the layers; empty when nothing is kept from token to token. */
+  readonly state: readonly StateSpec[];
+  /** The inputs it reads; others are none of its. */
+  readonly inputs: readonly InputName[];
+  /** Kinds of `tokenTypeIds`, where it reads them. */
+  readonly tokenTypes?: number;
+  /** Packed rows through all layers and the final norm: [T, hidden]. */
+  forward(pass: Pass): Tensor;
+  /** The pooling layer of models that have one: what {@link forward} gives to [B, hidden]. */
+  pooled?(hidden: Tensor, pass: Pass): Tensor;
+}
+
+/** A decoder that predicts the next token. */
+export interface CausalLM extends Model {
   /** Rows of hidden states to logits [rows, vocab]. */
   logits(hidden: Tensor): Tensor;
 }
 
-/** An architecture: how to build a model from its config, and what planners and loaders must know of it. */
-export interface Architecture<C = unknown> {
-  readonly modelType: string;
-  readonly build: (config: C) => CausalLM;
-  /** Classes whose instances stay on one device. */
-  readonly noSplit: readonly string[];
-  /** Modules kept in full precision by 8-bit and 4-bit loading unless the config names others. */
-  readonly keepDense: readonly string[];
-  /** Path of the output embeddings. */
-  readonly outputEmbeddings: string;
-  /** Entries of old checkpoints that hold no weights. */
-  readonly ignoredTensors: readonly RegExp[];
-  /** Parameters that share memory when `tie_word_embeddings` is set: target to source. */
-  readonly tied: Readonly<Record<string, string>>;
+/** A decoder that reads what an encoder made of another text. */
+export interface EncoderDecoder extends Model {
+  /** The encoder: packed rows to [T, hidden]; with state it also leaves there what the decoder reads. */
+  encode(pass: Pass): Tensor;
 }
+
+/** One that predicts the next token. */
+export interface Seq2SeqLM extends CausalLM, EncoderDecoder {}
+
+export const isEncoderDecoder = <M extends Model>(model: M): model is M & EncoderDecoder => 'encode' in model;

@@ -1,16 +1,61 @@
-import { UnsupportedError, type ModelConfig } from '@q/config';
-import { llama, mistral, qwen2 } from './llama.js';
-import type { Architecture, CausalLM } from './model.js';
+import { readModelConfig, UnsupportedError, type ConfigOf, type ModelConfigOptions } from '@q/config';
+import type { Architecture, Task, TaskModels } from './architecture.js';
+import { bert } from './bert.js';
+import { bloom } from './bloom.js';
+import { llama } from './llama.js';
+import { mistral } from './mistral.js';
+import { opt } from './opt.js';
+import { qwen2 } from './qwen2.js';
+import { t5 } from './t5.js';
 
-const architectures: Readonly<Record<string, Architecture<never>>> = { llama, mistral, qwen2 };
+/** Every architecture, one row each; the key is `model_type`. */
+const architectures = { bert, bloom, llama, mistral, opt, qwen2, t5 };
+
+type Registry = typeof architectures;
+
+/** The `model_type`s that Q reads. */
+export type ModelType = keyof Registry;
+
+/** A parsed `config.json`; `modelType` tells which architecture. */
+export type ModelConfig = { [K in ModelType]: ConfigOf<Registry[K]['config']> }[ModelType];
+
+export const MODEL_TYPES: readonly ModelType[] = Object.freeze(Object.keys(architectures) as ModelType[]);
+
+const definitions = Object.fromEntries(Object.entries(architectures).map(([type, { config }]) => [type, config])) as {
+  [K in ModelType]: Registry[K]['config'];
+};
+
+/**
+ * Reads a model's `config.json`, as an object or (better, since `1.0` and `1` differ on disk) as text. Missing keys
+ * have the defaults of the Python class. Unknown keys that may change the maths are errors, others are passed over with
+ * a line in `warnings`. Both the transformers 5 form and the older one give equal configs.
+ * @throws ConfigError for implausible, unknown or contradicting settings; UnsupportedError for an unknown `model_type`
+ *   (listing the known ones), for weights that another program quantized, and for settings that Q does not compute;
+ *   DTypeError for an unknown dtype
+ */
+export const parseModelConfig = (json: unknown, options: ModelConfigOptions = {}): ModelConfig =>
+  readModelConfig(definitions, json, options);
 
 /** The architecture of a `model_type`. @throws UnsupportedError that lists the known ones. */
-export function architectureOf(modelType: string): Architecture<never> {
-  if (Object.hasOwn(architectures, modelType)) return architectures[modelType];
+export function architectureOf(modelType: string): Architecture {
+  if (Object.hasOwn(architectures, modelType)) return architectures[modelType as ModelType];
   throw new UnsupportedError('model', `architecture "${modelType}" is not known`, {
-    fix: `known: ${Object.keys(architectures).join(', ')}`,
+    fix: `known: ${MODEL_TYPES.join(', ')}`,
   });
 }
 
-/** An empty model of the config's architecture; a loader fills its {@link parameterSlots}. */
-export const buildModel = (config: ModelConfig): CausalLM => architectureOf(config.modelType).build(config as never);
+/** The task that most checkpoints of a config's architecture are for. */
+export const taskOf = ({ modelType }: ModelConfig): Task => architectureOf(modelType).tasks[0];
+
+/** Parameters that share memory in models of a config: target to source. */
+export function tiesOf({ modelType, tieWordEmbeddings }: ModelConfig): Readonly<Record<string, string>> {
+  const { tied, alwaysTied } = architectureOf(modelType);
+  return { ...(tieWordEmbeddings && tied), ...alwaysTied };
+}
+
+/**
+ * An empty model of the config's architecture; a loader fills its {@link parameterSlots}.
+ * @throws UnsupportedError for a task that the architecture has no model for
+ */
+export const buildModel = <T extends Task>(config: ModelConfig, task: T): TaskModels[T] =>
+  architectureOf(config.modelType).build(task, config);

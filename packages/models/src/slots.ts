@@ -28,7 +28,8 @@ export function parameterSlots(model: Module, tied: Readonly<Record<string, stri
         kind: 'tensor',
         name,
         shape: parameter.shape,
-        load: (tensor) => void (parameter.tensor = tensor),
+        tiedTo: tied[name],
+        load: (tensor, options) => parameter.load(tensor, options),
         current: () => parameter.tensor,
       });
     }

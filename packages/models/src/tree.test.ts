@@ -1,5 +1,6 @@
-import { parseModelConfig } from '@q/config';
+import { readFileSync } from 'node:fs';
 import { describe, expect, it } from 'vitest';
+import { parseModelConfig } from './registry.js';
 import { planTree } from './tree.js';
 
 const config = (modelType: string, more: object) =>
@@ -65,4 +66,19 @@ describe('planTree', () => {
       .reduce((a, b) => a + b, 0);
     expect(total).toBe(494_032_768);
   });
+});
+
+// [path, class, parameters, buffers] of every module as transformers 5.17 registers them, by named_modules().
+const read = (name: string): string => readFileSync(new URL(`../fixtures/${name}.json`, import.meta.url), 'utf8');
+const trees = JSON.parse(read('trees')) as Record<string, [string, string, unknown, [string, number[], string][]][]>;
+
+it.each(Object.keys(trees))('%s: modules, parameters and buffers are those of Python, in its order', (name) => {
+  const { modules } = planTree(parseModelConfig(read(`configs/${name}.config`)));
+  const plain = modules.map(([path, className, parameters, buffers]) => [
+    path,
+    className,
+    parameters,
+    buffers.map(([key, shape, dtype]) => [key, shape, dtype]),
+  ]);
+  expect(plain).toEqual(trees[name]);
 });

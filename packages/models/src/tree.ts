@@ -1,7 +1,8 @@
-import type { ModelConfig } from '@q/config';
+import { dtypeBytes } from '@q/config';
 import { Linear } from './nn/linear.js';
 import type { Module } from './nn/module.js';
-import { architectureOf, buildModel } from './registry.js';
+import type { Task } from './architecture.js';
+import { architectureOf, buildModel, taskOf, tiesOf, type ModelConfig } from './registry.js';
 
 type TensorEntry = readonly [name: string, shape: readonly number[]];
 type BufferEntry = readonly [name: string, shape: readonly number[], dtype: string, persistent: boolean];
@@ -18,6 +19,7 @@ export interface ModelTree {
   readonly noSplit: readonly string[];
   /** Modules that a quantized model keeps dense unless its config names others. */
   readonly keepDense: readonly string[];
+  readonly keepInFp32: readonly string[];
   /** Target to source of parameters that share memory. */
   readonly tiedWeights: Readonly<Record<string, string>>;
   readonly tied: readonly (readonly string[])[];
@@ -35,19 +37,29 @@ export function moduleTree(model: Module): ModelTree['modules'] {
   });
 }
 
+/** Names that share memory, in groups. */
+function groupsOf(ties: readonly (readonly [target: string, source: string])[]): string[][] {
+  const groups = new Map<string, string[]>();
+  for (const [target, source] of ties) groups.set(source, [...(groups.get(source) ?? [source]), target]);
+  return [...groups.values()].map((names) => names.sort());
+}
+
 /**
  * The tree of a config's model, for planning; nothing is allocated. @throws UnsupportedError for an unknown
  * architecture.
  */
-export function planTree(config: ModelConfig): ModelTree {
+export function planTree(config: ModelConfig, task: Task = taskOf(config)): ModelTree {
   const architecture = architectureOf(config.modelType);
-  const tiedWeights = config.tieWordEmbeddings ? architecture.tied : {};
+  const modules = moduleTree(buildModel(config, task));
+  const names = new Set(modules.flatMap(([path, , tensors]) => tensors.map(([name]) => `${path}.${name}`)));
+  const ties = Object.entries(tiesOf(config)).filter((tie) => tie.every((name) => names.has(name)));
   return {
-    modules: moduleTree(buildModel(config)),
+    modules,
     noSplit: architecture.noSplit,
     keepDense: architecture.keepDense,
-    tiedWeights,
-    tied: Object.entries(tiedWeights),
+    keepInFp32: architecture.keepInFp32 ?? [],
+    tiedWeights: Object.fromEntries(ties),
+    tied: groupsOf(ties),
     outputEmbeddings: architecture.outputEmbeddings,
     tieWordEmbeddings: config.tieWordEmbeddings,
   };
@@ -57,6 +69,10 @@ export function planTree(config: ModelConfig): ModelTree {
 export const bufferBytes = (model: Module): number =>
   [...model.walk()].reduce(
     (sum, { module }) =>
-      sum + [...module.buffers.values()].reduce((bytes, { shape }) => bytes + 4 * shape.reduce((a, b) => a * b, 1), 0),
+      sum +
+      [...module.buffers.values()].reduce(
+        (bytes, { shape, dtype }) => bytes + dtypeBytes(dtype) * shape.reduce((a, b) => a * b, 1),
+        0,
+      ),
     0,
   );

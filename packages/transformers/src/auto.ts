@@ -6,18 +6,28 @@ import {
   ConfigError,
   describeValue,
   GenerationConfig,
-  parseModelConfig,
-  type ModelConfig,
+  UnsupportedError,
   type QuantizationConfig,
 } from '@q/config';
 import { skipWarnings, type LoadProgress } from '@q/loader';
-import { architectureOf, buildModel, parameterSlots } from '@q/models';
+import {
+  architectureOf,
+  buildModel,
+  parameterSlots,
+  parseModelConfig,
+  tiesOf,
+  type ModelConfig,
+  type Task,
+  type TaskModels,
+} from '@q/models';
 import type { FloatDType, ParameterSlot } from '@q/tensor';
 import { openDevice } from './device.js';
 import { tokenizerLimitsWith, type TokenizerLimits } from './limits.js';
 import { activationDType, cacheDType, floatDType, storedDType } from './dtypes.js';
 import { hubOptionNames, modelFolder, readOptional, readRequired, type HubOptions } from './files.js';
-import { CausalModel, type ModelParts } from './model.js';
+import { CausalModel } from './causal-model.js';
+import { Seq2SeqModel } from './seq2seq-model.js';
+import { PretrainedModel, type ModelParts } from './model.js';
 import { assertModelConfig, placeOnOne, type PlacementOptions } from './placement.js';
 import { quantizationFor, type QuantizationOptions } from './quantization.js';
 import { tokenizerOfModel } from './tokenizer/load.js';
@@ -100,35 +110,88 @@ async function configOf(
   return parseModelConfig(await readRequired(folder, 'config.json', { signal }), { ignoreConfigKeys });
 }
 
-/** Loads causal language models. */
-export const AutoModelForCausalLM = {
+/** Loads the models of one task. */
+export interface AutoModelClass<M> {
   /**
    * Loads a model, quantizing it on the way when asked.
    * @param idOrPath folder, Hub id, or `@q/nano`
    * @throws CheckpointError for damaged or incomplete files, ConfigError for options, UnsupportedError for
-   *   architectures, OutOfMemoryError; the signal's reason on abort. Nothing stays allocated then.
+   *   architectures and tasks, OutOfMemoryError; the signal's reason on abort. Nothing stays allocated then.
    */
-  async fromPretrained(idOrPath: string, options: LoadModelOptions = {}): Promise<CausalModel> {
-    checkLoadOptions('AutoModelForCausalLM.fromPretrained', options);
-    const warnings: string[] = [];
-    const folder = await modelFolder(idOrPath, {
-      ...options,
-      files: options.loadFormat === 'dummy' ? 'settings' : 'model',
-      onWarning: (line) => {
-        warnings.push(line);
-        options.onWarning?.(line);
-      },
-    });
-    return loadModel(await statedConfig(folder, options), folder, options, warnings);
-  },
-
+  fromPretrained(idOrPath: string, options?: LoadModelOptions): Promise<M>;
   /** A model of a config with random weights (`loadFormat: 'dummy'`), for measuring. */
-  async fromConfig(config: ModelConfig, options: Omit<LoadModelOptions, 'loadFormat'> = {}): Promise<CausalModel> {
-    checkLoadOptions('AutoModelForCausalLM.fromConfig', options);
-    assertModelConfig('fromConfig', config);
-    return loadModel({ config }, undefined, { ...options, loadFormat: 'dummy' });
-  },
+  fromConfig(config: ModelConfig, options?: Omit<LoadModelOptions, 'loadFormat'>): Promise<M>;
+}
+
+/** What a class loads, and what it makes of it. */
+interface Kind<T extends Task, M> {
+  readonly name: string;
+  readonly task: T;
+  readonly make: (parts: ModelParts<TaskModels[T]>) => M;
+}
+
+function autoClass<T extends Task, M>(kind: Kind<T, M>): AutoModelClass<M> {
+  return {
+    async fromPretrained(idOrPath, options = {}) {
+      checkLoadOptions(`${kind.name}.fromPretrained`, options);
+      const warnings: string[] = [];
+      const folder = await modelFolder(idOrPath, {
+        ...options,
+        files: options.loadFormat === 'dummy' ? 'settings' : 'model',
+        onWarning: (line) => {
+          warnings.push(line);
+          options.onWarning?.(line);
+        },
+      });
+      const stated = await statedConfig(folder, options);
+      assertTask(kind, stated.config);
+      return loadModel(kind, stated, folder, options, warnings);
+    },
+    async fromConfig(config, options = {}) {
+      checkLoadOptions(`${kind.name}.fromConfig`, options);
+      assertModelConfig('fromConfig', config);
+      assertTask(kind, config);
+      return loadModel(kind, { config }, undefined, { ...options, loadFormat: 'dummy' });
+    },
+  };
+}
+
+/** The class that loads the models of a task. */
+const classOf: Readonly<Record<Task, string>> = {
+  base: 'AutoModel',
+  causalLM: 'AutoModelForCausalLM',
+  seq2seqLM: 'AutoModelForSeq2SeqLM',
 };
+
+/** @throws UnsupportedError that names the class to take instead */
+function assertTask({ name, task }: Pick<Kind<Task, unknown>, 'name' | 'task'>, { modelType }: ModelConfig): void {
+  const { tasks } = architectureOf(modelType);
+  if (tasks.includes(task)) return;
+  throw new UnsupportedError(name, `${modelType} is no model of this class`, {
+    fix: `use ${tasks.map((each) => classOf[each]).join(' or ')}`,
+  });
+}
+
+/** Loads causal language models: they continue texts. */
+export const AutoModelForCausalLM = autoClass({
+  name: 'AutoModelForCausalLM',
+  task: 'causalLM',
+  make: (parts) => new CausalModel(parts),
+});
+
+/** Loads encoder-decoders: they write a text that follows from another one. */
+export const AutoModelForSeq2SeqLM = autoClass({
+  name: 'AutoModelForSeq2SeqLM',
+  task: 'seq2seqLM',
+  make: (parts) => new Seq2SeqModel(parts),
+});
+
+/** Loads models without a head: they give hidden states. */
+export const AutoModel = autoClass({
+  name: 'AutoModel',
+  task: 'base',
+  make: (parts) => new PretrainedModel(parts),
+});
 
 /** What can be told before anything is read. @throws ConfigError */
 function checkLoadOptions(op: string, options: LoadModelOptions): void {
@@ -175,45 +238,47 @@ function checkSettings({ loadFormat = 'auto', numerics = 'fused', ...options }: 
 }
 
 /** config → survey of the weights → plan → backend → model → weights. */
-async function loadModel(
+async function loadModel<T extends Task, M>(
+  { task, make }: Kind<T, M>,
   { config: stated, unread }: StatedConfig,
   folder: string | undefined,
   options: LoadModelOptions,
   warningsOfHub: readonly string[] = [],
-): Promise<CausalModel> {
+): Promise<M> {
   const settings = checkSettings(options);
   const warnings = [...warningsOfHub, ...stated.warnings.map(({ message }) => message)];
   const settingsOfModel = await readSettings(folder, stated, warnings, options);
   if (unread && settings.dummy) throw unread;
   await using source = settings.dummy
     ? undefined
-    : await openWeights({ config: stated, unread }, folder!, options, warnings);
+    : await openWeights({ config: stated, unread }, task, folder!, options, warnings);
   const config = source?.config ?? stated;
   const storedIn = source?.dtype ?? storedDType(config);
   const { stored, wanted, ...quantization } = quantizationFor(config, options);
   for (const line of quantization.warnings) warnings.push(line);
   const { deviceMap, maxMemory, torchDtype, loadIn8bit, loadIn4bit, quantizationConfig } = options;
   const placement = { deviceMap, maxMemory, torchDtype, loadIn8bit, loadIn4bit, quantizationConfig };
-  const device = await placeOnOne(config, placement, storedIn);
+  const device = await placeOnOne(config, placement, { storedIn, task });
   const backend = openDevice(device, {
     threads: options.threads,
     eager: settings.eager ? (settings.dtype ?? storedIn) : undefined,
     checkFinite: options.checkFinite,
   });
-  const model = buildModel(config);
+  const model = buildModel(config, task);
   try {
-    const slots = parameterSlots(model, config.tieWordEmbeddings ? architectureOf(config.modelType).tied : {});
+    const slots = parameterSlots(model, tiesOf(config));
     const activations = activationDType(backend.caps.activationDtypes, settings.dtype ?? storedIn);
     // A GPU multiplies in the activation dtype, so dense weights have it too; the CPU takes any.
     const dtype = device === 'cpu' ? settings.dtype : activations;
     for (const line of withoutEffect(wanted, slots)) warnings.push(line);
     await fillWeights(slots, config, source, { ...options, backend, dtype, stored, wanted });
-    return new CausalModel({
+    return make({
       ...settingsOfModel,
       config,
       backend,
       model,
       slots,
+      storedNames: source?.survey.renamed,
       quantizationConfig: stored ?? wanted,
       engine: {
         dtype: activations,
@@ -267,10 +332,12 @@ async function generationConfigOf(
 ): Promise<GenerationConfig> {
   const text = folder === undefined ? undefined : await readOptional(folder, 'generation_config.json', { signal });
   if (text !== undefined) return GenerationConfig.fromJSON(text);
+  const start = 'decoderStartTokenId' in config ? config.decoderStartTokenId : null;
   const { bos, eos, pad } = config.tokenIds;
   return new GenerationConfig({
     ...(bos.length > 0 && { bosTokenId: bos[0] }),
     ...(eos.length > 0 && { eosTokenId: [...eos] }),
     ...(pad !== null && { padTokenId: pad }),
+    ...(start !== null && { decoderStartTokenId: start }),
   });
 }

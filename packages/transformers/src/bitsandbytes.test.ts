@@ -27,8 +27,8 @@ async function load(variant: string, options: LoadModelOptions = {}): Promise<Ca
 }
 
 async function logitsOf(model: CausalModel): Promise<Float32Array> {
-  using logits = model.forward({ inputIds });
-  return (await logits.data()) as Float32Array;
+  using output = model.forward({ inputIds });
+  return (await output.logits.data()) as Float32Array;
 }
 
 // nf4 and fp4 were computed in float32, the others in 16 bits, and Q's fused operators compute in float32 on the CPU.
@@ -104,8 +104,8 @@ describe.each(variants)('$variant', ({ variant, bound }) => {
       });
       expect(sequences).toEqual([expected]);
     }
-    using logits = model.forward({ inputIds: [expected] });
-    const values = (await logits.data()) as Float32Array;
+    using output = model.forward({ inputIds: [expected] });
+    const values = (await output.logits.data()) as Float32Array;
     const vocab = values.length / expected.length;
     for (let position = prompt.length; position < expected.length; position++) {
       const row = values.subarray((position - 1) * vocab, position * vocab);
@@ -256,4 +256,42 @@ it('gives the logits of the unquantized model', async () => {
   const { largest, relative } = compareLogits(await logitsOf(model), expectedLogits('bnb', 'logits.fp32'));
   expect(relative).toBeLessThan(1e-3);
   expect(largest).toBeLessThan(1e-2);
+});
+
+// Other architectures; bounds as above, for the same reasons.
+const others = ['bloom', 'opt'].flatMap((name) => [
+  { name, variant: 'nf4-nested-bf16', bound: 2e-2 },
+  { name, variant: 'int8', bound: 3.5e-2 },
+]);
+
+describe.each(others)('$name, $variant', ({ name, variant, bound }) => {
+  const pack = `${name}.${variant}`;
+  const rows = expectedRows(pack, 'input_ids');
+  const loadIt = async () =>
+    AutoModelForCausalLM.fromPretrained(await unpackCheckpoint(pack, await temporary(pack)), { threads: 1 });
+
+  it('gives the logits and the greedy tokens that Python gives', async () => {
+    await using model = await loadIt();
+    using output = model.forward({ inputIds: rows });
+    const logits = (await output.logits.data()) as Float32Array;
+    expect(compareLogits(logits, expectedLogits(pack, `logits.${variant}`)).relative).toBeLessThan(bound);
+    const [expected] = expectedRows(pack, `greedy.${variant}`);
+    const maxNewTokens = expected.length - rows[0].length;
+    const { sequences } = await model.generate({
+      inputIds: [rows[0]],
+      maxNewTokens,
+      doSample: false,
+      eosTokenId: null,
+    });
+    expect(sequences).toEqual([expected]);
+  });
+
+  it('has the footprint that Python reports, and saves back what it was loaded from', async () => {
+    await using model = await loadIt();
+    expect(model.getMemoryFootprint()).toBe(expectedNumber(pack, `footprint.${variant}`));
+    const folder = await temporary('saved');
+    await model.savePretrained(folder);
+    for (const [file, bytes] of Object.entries(checkpointFiles(pack)))
+      expect((await readFile(join(folder, file))).equals(bytes), file).toBe(true);
+  });
 });

@@ -25,8 +25,8 @@ afterAll(() => rm(folder, { recursive: true, force: true }));
 const program = `
 export async function scoped(): Promise<readonly string[]> {
   await using model = await q.AutoModelForCausalLM.fromPretrained('@q/nano', { loadIn8bit: true });
-  using logits = model.forward({ inputIds: [[1, 2]] });
-  return [...model.warnings, String(logits.shape)];
+  using output = model.forward({ inputIds: [[1, 2]] });
+  return [...model.warnings, String(output.logits.shape)];
 }
 export async function main(signal: AbortSignal): Promise<string> {
   const quantizationConfig = new q.BitsAndBytesConfig({ loadIn4bit: true, bnb4bitQuantType: 'nf4' });
@@ -37,7 +37,7 @@ export async function main(signal: AbortSignal): Promise<string> {
     const { stats } = await model.generate({ prompt: 'x', doSample: true, temperature: 0.5 });
     const tokenizer: q.Tokenizer = await q.AutoTokenizer.fromPretrained('@q/nano');
     const ids: readonly number[] = tokenizer.encode(text);
-    const logits: q.Tensor = model.forward({ inputIds: [[...ids]] });
+    const { logits }: { logits: q.Tensor } = model.forward({ inputIds: [[...ids]] });
     logits[Symbol.dispose]();
     // @ts-expect-error options have types
     await model.generate({ prompt: 'x', maxNewTokens: 'two' });

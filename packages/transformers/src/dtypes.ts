@@ -1,5 +1,6 @@
 // Which dtypes a model has on a device: the loader and the planner ask the same functions.
-import { ConfigError, type ModelConfig } from '@q/config';
+import { ConfigError } from '@q/config';
+import type { ModelConfig } from '@q/models';
 import { isFloat, parseDType, type FloatDType } from '@q/tensor';
 
 /** The dtype that an option names; undefined for `auto`. @throws ConfigError for what is no float */

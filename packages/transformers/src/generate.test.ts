@@ -40,6 +40,7 @@ const supported = new Set([
   'repetition_penalty',
   'eos_token_id',
   'pad_token_id',
+  'forced_bos_token_id',
 ]);
 const runs = cases.filter(
   ({ generate, input_ids }) => input_ids && Object.keys(generate).every((key) => supported.has(key)),
@@ -130,9 +131,9 @@ describe('batches', () => {
     const results = [];
     for (const threads of [1, 2]) {
       await using model = await AutoModelForCausalLM.fromPretrained(folder, { threads });
-      using logits = model.forward({ inputIds: [Array.from({ length: 90 }, (_, i) => (i * 13) % 500)] });
+      using output = model.forward({ inputIds: [Array.from({ length: 90 }, (_, i) => (i * 13) % 500)] });
       const { newTokens } = await model.generate({ inputIds: prompts, maxNewTokens: 50, eosTokenId: null });
-      results.push({ logits: await logits.data(), newTokens });
+      results.push({ logits: await output.logits.data(), newTokens });
     }
     expect(results[1]).toEqual(results[0]);
   });
@@ -397,7 +398,7 @@ describe('errors', () => {
     ['an id outside the vocabulary', { inputIds: [[1, 512]] }, /512 is no token id/],
     ['a negative id', { inputIds: [[-1]] }, /-1 is no token id/],
     ['a fraction', { inputIds: [[1.5]] }, /1.5 is no token id/],
-    ['an empty prompt', { inputIds: [[]] }, /no tokens/],
+    ['an empty prompt', { inputIds: [[]] }, /empty list/],
     [
       'a prompt that leaves no room',
       { inputIds: [Array.from({ length: 120 }, () => 5)], maxNewTokens: 20 },
@@ -428,11 +429,11 @@ describe('errors', () => {
   it('refuses a forward pass of ids outside the vocabulary', async () => {
     await using model = await load();
     await expect(async () => {
-      using logits = model.forward({ inputIds: [[1, 9999]] });
-      await logits.data();
+      using output = model.forward({ inputIds: [[1, 9999]] });
+      await output.logits.data();
     }).rejects.toThrow(/9999/);
     const row = expectedRows('llama', 'input_ids')[0];
-    using logits = model.forward({ inputIds: [row] });
-    expect((await logits.data()).length).toBe(row.length * 512);
+    using output = model.forward({ inputIds: [row] });
+    expect((await output.logits.data()).length).toBe(row.length * 512);
   });
 });

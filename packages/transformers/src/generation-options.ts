@@ -14,8 +14,8 @@ import {
   type GenerationOptions,
   type ResolvedGenerationOptions,
 } from '@q/config';
-import type { GenerationRequest } from '@q/generate';
-import { promptIds, promptInputNames, type PromptInput } from './inputs.js';
+import { assertTokenIds, type GenerationRequest } from '@q/generate';
+import { assertIdLists, promptIds, promptInputNames, type PromptInput } from './inputs.js';
 import type { Tokenizer } from './tokenizer/tokenizer.js';
 
 export interface GenerateInput extends PromptInput {
@@ -35,6 +35,17 @@ export type GenerateOptions = GenerateInput & Partial<GenerationOptions>;
 
 export const generateInputNames = [...promptInputNames, 'seed', 'signal'] as const;
 
+/** Options of a call on an encoder-decoder, whose prompts are what the encoder reads. */
+export type Seq2SeqGenerateOptions = GenerateOptions & {
+  /**
+   * What the decoder begins with, a list for each prompt. As in Python the start token is put in front of all lists
+   * unless one of them begins with it. Default: the start token alone.
+   */
+  readonly decoderInputIds?: readonly (readonly number[])[];
+};
+
+export const decoderInputNames = ['decoderInputIds'] as const;
+
 /** What the requests depend on beside the options. */
 export interface GenerationContext {
   readonly base: GenerationConfig;
@@ -42,6 +53,10 @@ export interface GenerationContext {
   readonly vocabSize: number;
   /** Most tokens of a sequence. */
   readonly maxContext: number;
+  /** Whether prompts go to an encoder. Default false. */
+  readonly encodes?: boolean;
+  /** What a decoder starts with where the generation config does not say. */
+  readonly startTokenId?: number | null;
 }
 
 /** Options that the engine applies. */
@@ -59,6 +74,8 @@ const applied: ReadonlySet<string> = new Set<GenerationOptionName>([
   'bosTokenId',
   'eosTokenId',
   'numReturnSequences',
+  'forcedBosTokenId',
+  'decoderStartTokenId',
 ]);
 
 /** Values at which an option that is not applied changes nothing; for any option so do null and an empty list. */
@@ -128,6 +145,15 @@ function refuseUnsupported(merged: GenerationConfig, options: ResolvedGeneration
   }
 }
 
+/** An option of encoder-decoders; in a file it says nothing to other models. */
+function refuseDecoderStart({ decoderStartTokenId }: Overrides, { encodes }: GenerationContext): void {
+  if (encodes || (decoderStartTokenId ?? null) === null) return;
+  throw new ConfigError('generate', `decoderStartTokenId is ${describeValue(decoderStartTokenId)}`, {
+    why: 'this model has no encoder',
+    fix: 'leave it out',
+  });
+}
+
 const randomSeed = (): number => Math.floor(Math.random() * 2 ** 48);
 
 /** The seed of each prompt. */
@@ -163,18 +189,50 @@ function stopStringsFor(
   return tokenizer ? stops.filter((stop) => stop !== '') : [];
 }
 
+/** What the decoder begins with, for each prompt. @throws ConfigError */
+function decoderIdsFor(
+  prompts: number,
+  given: Seq2SeqGenerateOptions['decoderInputIds'],
+  { decoderStartTokenId, bosTokenId }: ResolvedGenerationOptions,
+  { startTokenId, vocabSize }: GenerationContext,
+): readonly (readonly number[])[] {
+  const stated = decoderStartTokenId ?? startTokenId ?? bosTokenId;
+  const starts = Array.isArray(stated) ? stated : Array.from({ length: prompts }, () => stated);
+  if (starts.length !== prompts)
+    throw new ConfigError('generate', `decoderStartTokenId is a list of ${starts.length}`, {
+      prompts,
+      fix: 'give one for each prompt, or one number for all',
+    });
+  if (given === undefined) {
+    if (starts.includes(null))
+      throw new ConfigError('generate', 'the model does not say with which token its decoder starts', {
+        fix: 'give decoderStartTokenId or decoderInputIds',
+      });
+    assertTokenIds('generate', 'decoderStartTokenId', starts, vocabSize);
+    return starts.map((start) => [start as number]);
+  }
+  assertIdLists('generate', given, vocabSize, 'decoderInputIds');
+  if (given.length !== prompts)
+    throw new ConfigError('generate', `decoderInputIds has ${given.length} lists`, {
+      prompts,
+      fix: 'give one for each prompt',
+    });
+  const prepends = given.every(([first], i) => starts[i] !== null && first !== starts[i]);
+  return prepends ? given.map((ids, i) => [starts[i] as number, ...ids]) : given.map((ids) => [...ids]);
+}
+
 /** What to continue apart from how. */
-function splitOptions({ seed, signal, ...options }: GenerateOptions) {
+function splitOptions({ seed, signal, decoderInputIds, ...options }: Seq2SeqGenerateOptions) {
   const input: Record<string, unknown> = {};
   const given: Record<string, unknown> = {};
   for (const [name, value] of Object.entries(options))
     ((promptInputNames as readonly string[]).includes(name) ? input : given)[name] = value;
-  return { input: input as PromptInput, given: given as Overrides, seed, signal };
+  return { input: input as PromptInput, given: given as Overrides, seed, signal, decoderInputIds };
 }
 
 /** Prompts and options of one call as requests for the engine. @throws ConfigError, UnsupportedError */
-export function requestsFor(options: GenerateOptions, context: GenerationContext): GenerationRequest[] {
-  const { input, seed, signal, given } = splitOptions(options);
+export function requestsFor(options: Seq2SeqGenerateOptions, context: GenerationContext): GenerationRequest[] {
+  const { input, seed, signal, given, decoderInputIds } = splitOptions(options);
   const { base, tokenizer, vocabSize, maxContext } = context;
   assertSignal('generate', signal);
   checkNumbers(given);
@@ -182,17 +240,22 @@ export function requestsFor(options: GenerateOptions, context: GenerationContext
   const config = mergeGenerationConfig(base, overrides);
   const merged = config.resolve();
   refuseUnsupported(config, merged);
+  refuseDecoderStart(overrides, context);
   const stopStrings = stopStringsFor(merged, overrides, tokenizer);
   const eosTokenIds = [merged.eosTokenId ?? []].flat();
   const sequences = merged.numReturnSequences;
-  const lists = promptIds(input, tokenizer, vocabSize);
+  const prompts = promptIds(input, tokenizer, vocabSize);
+  const lists = context.encodes ? decoderIdsFor(prompts.length, decoderInputIds, merged, context) : prompts;
   const seeds = seedsFor(lists.length, sequences, seed);
   const { doSample, temperature, topK, topP, minP, repetitionPenalty } = merged;
   const sampling = { doSample, temperature, topK, topP, minP: minP ?? 0, repetitionPenalty };
   return lists.flatMap((ids, row) => {
     const maxNewTokens = newTokensFor(config.lengthLimit(), ids.length, maxContext);
+    const forced = ids.length === 1 ? merged.forcedBosTokenId : null;
     return Array.from({ length: sequences }, (_, i) => ({
       ids,
+      ...(context.encodes && { encoderIds: prompts[row] }),
+      ...(forced !== null && { forcedFirstTokenId: forced }),
       eosTokenIds,
       stopStrings,
       maxNewTokens,

@@ -1,13 +1,27 @@
-export { AutoConfig, AutoModelForCausalLM, numericsModes, type LoadModelOptions, type Numerics } from './auto.js';
+export {
+  AutoConfig,
+  AutoModel,
+  AutoModelForCausalLM,
+  AutoModelForSeq2SeqLM,
+  type AutoModelClass,
+  numericsModes,
+  type LoadModelOptions,
+  type Numerics,
+} from './auto.js';
 export { AutoTokenizer, type TokenizerLoadOptions } from './tokenizer/load.js';
 export { Tokenizer } from './tokenizer/tokenizer.js';
 export type { DecodeOptions, EncodeOptions, PadOptions } from './tokenizer/options.js';
 export type { PaddedBatch } from './tokenizer/padding.js';
 export { tokenizerLimits, type TokenizerLimits } from './limits.js';
 export type { ChatMessage, ChatOptions, ChatTemplateOptions, ContentPart, TemplateLimits } from './chat/options.js';
-export { CausalModel, type ForwardInput, type QuantizationSummary, type SaveOptions } from './model.js';
+export { CausalModel } from './causal-model.js';
+export type { LanguageModel, LanguageModelOutput } from './language-model.js';
+export { Seq2SeqModel, type Seq2SeqInput, type Seq2SeqOutput } from './seq2seq-model.js';
+export type { ForwardInput } from './forward-input.js';
+export { ModelOutput } from './model-output.js';
+export { PretrainedModel, type QuantizationSummary, type SaveOptions } from './model.js';
 export { Generation, type GenerationResult } from './generation.js';
-export type { GenerateInput, GenerateOptions } from './generation-options.js';
+export type { GenerateInput, GenerateOptions, Seq2SeqGenerateOptions } from './generation-options.js';
 export {
   cudaCompiler,
   freeMemory,

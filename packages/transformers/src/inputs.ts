@@ -94,22 +94,26 @@ function textsOf(prompts: unknown): string[] {
   return Array.from(prompts, (text: unknown, i) => textOf(`prompts[${i}]`, text));
 }
 
-/** @throws ConfigError unless inputIds is a list of lists of token ids */
+/**
+ * @param name of the ids, as the caller wrote it
+ * @throws ConfigError unless inputIds is a list of lists of token ids
+ */
 export function assertIdLists(
   op: string,
   inputIds: unknown,
   vocabSize: number,
+  name = 'inputIds',
 ): asserts inputIds is readonly (readonly number[])[] {
   if (!Array.isArray(inputIds) || inputIds.length === 0)
-    throw new ConfigError(op, `inputIds is ${describeValue(inputIds)}`, {
+    throw new ConfigError(op, `${name} is ${describeValue(inputIds)}`, {
       why: 'it must be a list of lists of token ids, one list for each sequence',
     });
   if (inputIds.every((id) => ['number', 'bigint'].includes(typeof id)))
-    throw new ConfigError(op, 'inputIds is a flat list', {
+    throw new ConfigError(op, `${name} is a flat list`, {
       why: 'it must hold a list of token ids for each sequence',
-      fix: 'give inputIds: [ids]',
+      fix: `give ${name}: [ids]`,
     });
-  for (let i = 0; i < inputIds.length; i++) assertTokenIds(op, `inputIds[${i}]`, inputIds[i], vocabSize);
+  for (let i = 0; i < inputIds.length; i++) assertTokenIds(op, `${name}[${i}]`, inputIds[i], vocabSize);
 }
 
 const isMaskRow = (row: unknown, length: number): boolean =>
@@ -118,11 +122,20 @@ const isMaskRow = (row: unknown, length: number): boolean =>
 const lengthsOf = (rows: unknown): unknown =>
   Array.isArray(rows) ? rows.map((row) => (Array.isArray(row) ? row.length : describeValue(row))) : describeValue(rows);
 
+/** Names of ids and of their mask, as the caller wrote them. */
+export interface IdNames {
+  readonly ids: string;
+  readonly mask: string;
+}
+
+const encoderNames: IdNames = { ids: 'inputIds', mask: 'attentionMask' };
+
 /** The ids where the mask is 1; all of them without a mask. @throws ConfigError when shapes differ. */
 export function withoutPadding(
   op: string,
   inputIds: readonly (readonly number[])[],
   attentionMask?: readonly (readonly number[])[],
+  names = encoderNames,
 ): (readonly number[])[] {
   if (attentionMask === undefined) return inputIds.map((row) => [...row]);
   const fits =
@@ -130,9 +143,34 @@ export function withoutPadding(
     attentionMask.length === inputIds.length &&
     inputIds.every((row, i) => isMaskRow(attentionMask[i], row.length));
   if (!fits)
-    throw new ConfigError(op, 'attentionMask must hold a 0 or 1 for each of the inputIds', {
-      inputIds: lengthsOf(inputIds),
-      attentionMask: lengthsOf(attentionMask),
+    throw new ConfigError(op, `${names.mask} must hold a 0 or 1 for each of the ${names.ids}`, {
+      [names.ids]: lengthsOf(inputIds),
+      [names.mask]: lengthsOf(attentionMask),
     });
   return inputIds.map((row, i) => row.filter((_, j) => attentionMask[i][j] === 1));
+}
+
+/** @throws ConfigError unless `rows` has the shape of `inputIds` and integers from 0 to `limit` - 1 */
+export function assertMatrix(
+  op: string,
+  name: string,
+  rows: unknown,
+  inputIds: readonly (readonly number[])[],
+  limit: number,
+): void {
+  const fits =
+    Array.isArray(rows) &&
+    rows.length === inputIds.length &&
+    inputIds.every((row, i) => Array.isArray(rows[i]) && (rows[i] as unknown[]).length === row.length);
+  if (!fits)
+    throw new ConfigError(op, `${name} must have the shape of inputIds`, {
+      inputIds: lengthsOf(inputIds),
+      [name]: lengthsOf(rows),
+    });
+  for (const [i, row] of (rows as unknown[][]).entries())
+    for (const [j, value] of row.entries())
+      if (!Number.isInteger(value) || (value as number) < 0 || (value as number) >= limit)
+        throw new ConfigError(op, `${name}[${i}][${j}] is ${describeValue(value)}`, {
+          why: `it must be an integer from 0 to ${limit - 1}`,
+        });
 }

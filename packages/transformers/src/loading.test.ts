@@ -2,7 +2,7 @@
 import { readdir, readFile, rm, truncate, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
-import { parseModelConfig } from '@q/config';
+import { parseModelConfig } from '@q/models';
 import { buildModel, parameterSlots } from '@q/models';
 import {
   AutoConfig,
@@ -79,7 +79,7 @@ describe('damaged folders', () => {
       await truncate(weights(folder), 100_000);
       const config = parseModelConfig(await readFile(join(folder, 'config.json'), 'utf8'));
       const backend = openDevice('cpu', { threads: 1 });
-      const model = buildModel(config);
+      const model = buildModel(config, 'causalLM');
       const error = await loadParameters(checkpoint, parameterSlots(model), {
         backend,
         stored: config.quantizationConfig ?? undefined,

@@ -5,55 +5,44 @@ import {
   ConfigError,
   describeValue,
   DisposedError,
-  GENERATION_OPTION_NAMES,
   type GenerationConfig,
-  type ModelConfig,
   type QuantizationConfig,
 } from '@q/config';
-import { assertFits, Engine, PastState, scoreWindows, unpack, type EngineOptions } from '@q/generate';
+import type { EngineOptions } from '@q/generate';
 import { SafetensorsWriter, storedTensors, type WriteProgress } from '@q/loader';
-import { bufferBytes, type CausalLM } from '@q/models';
+import { bufferBytes, stateBytesPerToken, type Model, type ModelConfig } from '@q/models';
 import {
-  dtypeBytes,
   weightBytes,
   weightFootprint,
   weightLabel,
   type Backend,
   type FloatDType,
   type ParameterSlot,
-  type Tensor,
 } from '@q/tensor';
-import { Generation } from './generation.js';
-import { generateInputNames, requestsFor, type GenerateOptions } from './generation-options.js';
-import { assertIdLists, withoutPadding } from './inputs.js';
+import { forwardBatch } from './forward.js';
+import type { ForwardInput } from './forward-input.js';
+import type { ModelOutput } from './model-output.js';
 import { isTokenizerFile, tokenizerFiles } from './saved-files.js';
 import type { Tokenizer } from './tokenizer/tokenizer.js';
 
 /** What a loaded model is made of; `fromPretrained` puts it together. */
-export interface ModelParts {
+export interface ModelParts<M extends Model = Model> {
   readonly config: ModelConfig;
   readonly generationConfig: GenerationConfig;
   readonly tokenizer: Tokenizer | undefined;
   /** Why there is no tokenizer although the folder has files for one; thrown when one is needed. */
   readonly tokenizerProblem?: Error;
   readonly backend: Backend;
-  readonly model: CausalLM;
+  readonly model: M;
   readonly slots: readonly ParameterSlot[];
+  /** Parameters with old names in the checkpoint, which saving keeps. */
+  readonly storedNames?: ReadonlyMap<string, string>;
   /** Quantization of the weights as they are now. */
   readonly quantizationConfig: QuantizationConfig | undefined;
   readonly engine: EngineOptions;
   /** Folder of the checkpoint, for the files that saving copies; undefined for dummy weights. */
   readonly folder: string | undefined;
   readonly warnings: readonly string[];
-}
-
-export interface ForwardInput {
-  /** [batch, length] */
-  readonly inputIds: readonly (readonly number[])[];
-  /** [batch, length], 1 for tokens and 0 for padding. */
-  readonly attentionMask?: readonly (readonly number[])[];
-  /** Keys and values of earlier calls, from {@link CausalModel.createPast}; this call adds to them. */
-  readonly past?: PastState;
 }
 
 export interface SaveOptions {
@@ -72,33 +61,28 @@ export interface QuantizationSummary {
   readonly parameters: number;
 }
 
-/** A causal language model on its device. Dispose it (`await using`, or `dispose()`) to free its memory. */
-export class CausalModel implements AsyncDisposable {
-  readonly #parts: ModelParts;
-  readonly #engine: Engine;
+/** A model on its device. Dispose it (`await using`, or `dispose()`) to free its memory. */
+export class PretrainedModel<M extends Model = Model> implements AsyncDisposable {
   /** Aborts, with a DisposedError, when the model is disposed. */
-  readonly #closing = new AbortController();
+  protected readonly closing = new AbortController();
   #disposing: Promise<void> | undefined;
 
-  constructor(parts: ModelParts) {
-    this.#parts = parts;
-    this.#engine = new Engine(parts.model, parts.backend, parts.engine);
-  }
+  constructor(protected readonly parts: ModelParts<M>) {}
 
   get config(): ModelConfig {
-    return this.#parts.config;
+    return this.parts.config;
   }
 
   get generationConfig(): GenerationConfig {
-    return this.#parts.generationConfig;
+    return this.parts.generationConfig;
   }
 
   get tokenizer(): Tokenizer | undefined {
-    return this.#parts.tokenizer;
+    return this.parts.tokenizer;
   }
 
   get quantizationConfig(): QuantizationConfig | undefined {
-    return this.#parts.quantizationConfig;
+    return this.parts.quantizationConfig;
   }
 
   /**
@@ -106,12 +90,12 @@ export class CausalModel implements AsyncDisposable {
    * model does not have, a quantization_config that the weights contradict.
    */
   get warnings(): readonly string[] {
-    return this.#parts.warnings;
+    return this.parts.warnings;
   }
 
   /** The device it computes on. */
   get backend(): Backend {
-    return this.#parts.backend;
+    return this.parts.backend;
   }
 
   /** Where the modules are: `{ '': 'cpu' }` when all are in one place. */
@@ -120,96 +104,14 @@ export class CausalModel implements AsyncDisposable {
   }
 
   /**
-   * Logits of a padded batch in one pass.
-   * @returns f32 or the activation dtype, [batch, length, vocab]; zero where the mask is 0. The caller disposes it.
-   * @throws ConfigError for ids that are none, that do not fit together with the mask, or are more than the context;
-   *   ShapeError when they outgrow `past`; DisposedError
+   * One pass over a padded batch.
+   * @returns what the model has of hidden states and logits; zero where the mask is 0. The caller disposes it.
+   * @throws ConfigError for ids that are none, that do not fit together with the mask, or are more than the context,
+   *   and for inputs that the model does not read; DisposedError
    */
-  forward(input: ForwardInput): Tensor {
-    this.#assertLive('forward');
-    assertKnownKeys('forward', input, ['inputIds', 'attentionMask', 'past']);
-    const { inputIds, attentionMask, past } = input;
-    const { model, backend, engine } = this.#parts;
-    const length = rectangleLength(inputIds, model.vocabSize);
-    const lists = withoutPadding('forward', inputIds, attentionMask);
-    if (lists.every((list) => list.length === 0))
-      throw new ConfigError('forward', 'attentionMask leaves no token', { fix: 'give a 1 for each token' });
-    if (past !== undefined && !(past instanceof PastState))
-      throw new ConfigError('forward', `past is ${describeValue(past)}`, { fix: 'give what createPast() returns' });
-    if (past && !past.isOf(model))
-      throw new ConfigError('forward', 'past is of another model', {
-        fix: "give what this model's createPast() returns",
-      });
-    lists.forEach((list, i) => assertFits('forward', `inputIds[${i}]`, list.length, model));
-    const state = past ?? new PastState(model, backend, { sequences: lists.length, maxLength: length, ...engine });
-    try {
-      return backend.scope(() => {
-        const packed = model.logits(state.forward(lists));
-        const places = inputIds.flatMap((row, i) =>
-          row.flatMap((_, j) => (attentionMask && attentionMask[i][j] === 0 ? [] : [i * length + j])),
-        );
-        return unpack(backend, packed, places, inputIds.length, length);
-      });
-    } finally {
-      if (!past) state.dispose();
-    }
-  }
-
-  /**
-   * Room for the keys and values of a batch, for {@link forward} in steps; dispose it when done.
-   * @throws ConfigError for options, OutOfMemoryError, DisposedError
-   */
-  createPast(options: { sequences: number; maxLength: number }): PastState {
-    this.#assertLive('createPast');
-    assertKnownKeys('createPast', options, ['sequences', 'maxLength']);
-    return new PastState(this.#parts.model, this.backend, { ...options, ...this.#parts.engine });
-  }
-
-  /**
-   * Continues prompts. Iterate the result for tokens as they come, or await it for all. Calls are served one after the
-   * other.
-   * @returns a promise that rejects (and whose iteration throws) ConfigError and UnsupportedError for options,
-   *   NumericsError when logits are not finite, OutOfMemoryError, DisposedError, and the signal's reason on abort
-   */
-  generate(options: GenerateOptions): Generation {
-    const plan = outcomeOf(() => {
-      this.#assertLive('generate');
-      assertKnownKeys('generate', options, [...generateInputNames, ...GENERATION_OPTION_NAMES]);
-      const { vocabSize, maxContext } = this.#parts.model;
-      const { generationConfig: base, tokenizer: decoder } = this;
-      const tokenizer = this.#tokenizerFor(options);
-      const requests = requestsFor(options, { base, tokenizer, vocabSize, maxContext });
-      const { signal } = options;
-      return { requests, run: () => this.#engine.run(requests, { decoder, signal }) };
-    });
-    return new Generation(plan);
-  }
-
-  /** @throws what was wrong with the tokenizer's files, when the prompt needs one. */
-  #tokenizerFor({ inputIds }: GenerateOptions): Tokenizer | undefined {
-    const { tokenizer, tokenizerProblem } = this.#parts;
-    if (tokenizerProblem && inputIds === undefined) throw tokenizerProblem;
-    return tokenizer;
-  }
-
-  /**
-   * Mean negative log likelihood of tokens 1.. of each window; exp of their mean is the perplexity.
-   * @param windows lists of at least 2 ids that fit into the context
-   * @throws ConfigError for windows and options, NumericsError for a mean that is not finite, DisposedError; the
-   *   signal's reason on abort
-   */
-  async score(
-    windows: readonly (readonly number[])[],
-    options: { signal?: AbortSignal; onWindow?: (index: number, mean: number) => void } = {},
-  ): Promise<number[]> {
-    this.#assertLive('score');
-    assertKnownKeys('score', options, ['signal', 'onWindow']);
-    const { signal, onWindow } = options;
-    assertSignal('score', signal);
-    assertCallback('score', 'onWindow', onWindow);
-    const { model, engine } = this.#parts;
-    const ended = AbortSignal.any([this.#closing.signal, ...(signal ? [signal] : [])]);
-    return scoreWindows(model, this.backend, windows, { dtype: engine.dtype, signal: ended, onWindow });
+  forward(input: ForwardInput): ModelOutput {
+    this.assertLive('forward');
+    return forwardBatch(this.parts, input);
   }
 
   /**
@@ -217,13 +119,13 @@ export class CausalModel implements AsyncDisposable {
    * not their scales. {@link weightBytes} is what they really take.
    */
   getMemoryFootprint(options: { returnBuffers?: boolean } = {}): number {
-    this.#assertLive('getMemoryFootprint');
+    this.assertLive('getMemoryFootprint');
     assertKnownKeys('getMemoryFootprint', options, ['returnBuffers']);
     const { returnBuffers = true } = options;
-    const { slots, model } = this.#parts;
+    const { slots, model } = this.parts;
     const parameters = slots.reduce((sum, slot) => {
-      if (slot.kind === 'tensor') return sum + slot.current().bytes;
       if (slot.tiedTo !== undefined) return sum;
+      if (slot.kind === 'tensor') return sum + slot.current().bytes;
       return sum + weightFootprint(slot.current());
     }, 0);
     return parameters + (returnBuffers ? bufferBytes(model) : 0);
@@ -231,14 +133,14 @@ export class CausalModel implements AsyncDisposable {
 
   /** What was quantized, and to what. */
   summary(): QuantizationSummary {
-    this.#assertLive('summary');
+    this.assertLive('summary');
     const linears: Record<string, number> = {};
     const bytes: Record<string, number> = {};
     let parameters = 0;
-    for (const slot of this.#parts.slots) {
-      const shared = slot.kind === 'linear' && slot.tiedTo !== undefined;
+    for (const slot of this.parts.slots) {
+      const shared = slot.tiedTo !== undefined;
       if (!shared) parameters += slot.shape.reduce((a, b) => a * b, 1);
-      if (slot.kind === 'tensor') bytes.other = (bytes.other ?? 0) + slot.current().bytes;
+      if (slot.kind === 'tensor') bytes.other = (bytes.other ?? 0) + (shared ? 0 : slot.current().bytes);
       else {
         const weight = slot.current();
         const format = weightLabel(weight);
@@ -251,8 +153,8 @@ export class CausalModel implements AsyncDisposable {
 
   /** Dtype of the weights that are not quantized. */
   get dtype(): FloatDType {
-    this.#assertLive('dtype');
-    return this.#parts.slots.find((slot) => slot.kind === 'tensor')!.current().dtype as FloatDType;
+    this.assertLive('dtype');
+    return this.parts.slots.find((slot) => slot.kind === 'tensor')!.current().dtype as FloatDType;
   }
 
   /**
@@ -260,8 +162,8 @@ export class CausalModel implements AsyncDisposable {
    * sequence.
    */
   get decodeWeightBytes(): number {
-    this.#assertLive('decodeWeightBytes');
-    return this.#parts.slots.reduce((sum, slot) => {
+    this.assertLive('decodeWeightBytes');
+    return this.parts.slots.reduce((sum, slot) => {
       if (slot.kind === 'linear') return sum + weightBytes(slot.current());
       return slot.shape.length === 1 ? sum + slot.current().bytes : sum;
     }, 0);
@@ -274,12 +176,9 @@ export class CausalModel implements AsyncDisposable {
 
   /** Bytes of cache for each token of context and sequence. */
   get cacheBytesPerToken(): number {
-    this.#assertLive('cacheBytesPerToken');
-    const { model, engine } = this.#parts;
-    return model.kvShapes.reduce(
-      (sum, { numKvHeads, headDim }) => sum + 2 * numKvHeads * headDim * dtypeBytes(engine.kvDtype ?? engine.dtype),
-      0,
-    );
+    this.assertLive('cacheBytesPerToken');
+    const { model, engine } = this.parts;
+    return stateBytesPerToken(model, engine.kvDtype ?? engine.dtype);
   }
 
   /**
@@ -291,16 +190,20 @@ export class CausalModel implements AsyncDisposable {
    * @throws ConfigError for a folder that is no path and for options; DisposedError; the signal's reason on abort
    */
   async savePretrained(folder: string, options: SaveOptions = {}): Promise<string[]> {
-    this.#assertLive('savePretrained');
+    this.assertLive('savePretrained');
     assertKnownKeys('savePretrained', options, ['maxShardSize', 'signal', 'onProgress']);
     checkSaveArguments(folder, options);
-    const { config, slots, quantizationConfig, generationConfig, folder: source } = this.#parts;
-    const tensors = new Map((await storedTensors(slots)).map((tensor) => [tensor.name, tensor]));
+    const { config, slots, storedNames, quantizationConfig, generationConfig, folder: source } = this.parts;
+    const tensors = new Map((await storedTensors(slots, storedNames)).map((tensor) => [tensor.name, tensor]));
     const writer = new SafetensorsWriter(folder, options);
     for (const { name, dtype, shape } of tensors.values()) writer.declare({ name, dtype, shape });
     writer.addFile(
       'config.json',
-      config.toText({ quantizationConfig: quantizationConfig ?? null, ...this.#savedDtype() }),
+      config.toText({
+        quantizationConfig: quantizationConfig ?? null,
+        ...this.#savedDtype(),
+        ...this.#savedClass(),
+      }),
     );
     writer.addFile('generation_config.json', generationConfig.toText());
     const copied = source === undefined ? new Map<string, Uint8Array>() : await tokenizerFiles(source, options.signal);
@@ -320,6 +223,12 @@ export class CausalModel implements AsyncDisposable {
     return dtype !== this.config.dtype ? { dtype } : {};
   }
 
+  /** The Python class, when it is none that the config names. */
+  #savedClass(): { architectures?: string[] } {
+    const { className } = this.parts.model;
+    return this.config.architectures.includes(className) ? {} : { architectures: [className] };
+  }
+
   /**
    * Frees weights, cache and device. What runs or waits ends with a DisposedError, as does every later call; disposing
    * again only waits.
@@ -329,17 +238,23 @@ export class CausalModel implements AsyncDisposable {
   }
 
   async #free(): Promise<void> {
-    this.#closing.abort(new DisposedError('model', 'the model was disposed'));
-    await this.#engine.dispose();
-    this.#parts.model.dispose();
+    this.closing.abort(new DisposedError('model', 'the model was disposed'));
+    await this.stop();
+    this.parts.model.dispose();
     await this.backend.close();
+  }
+
+  /** Ends what runs; called once, before the weights go. */
+  protected stop(): Promise<void> {
+    return Promise.resolve();
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
     await this.dispose();
   }
 
-  #assertLive(op: string): void {
+  /** @throws DisposedError */
+  protected assertLive(op: string): void {
     if (this.#disposing) throw new DisposedError(op, 'the model was disposed', { fix: 'load it again' });
   }
 }
@@ -352,27 +267,4 @@ function checkSaveArguments(folder: unknown, { signal, onProgress }: SaveOptions
     });
   assertSignal('savePretrained', signal);
   assertCallback('savePretrained', 'onProgress', onProgress);
-}
-
-/** What `fn` gives or throws, for later. */
-function outcomeOf<T>(fn: () => T): () => T {
-  try {
-    const value = fn();
-    return () => value;
-  } catch (error) {
-    return () => {
-      throw error;
-    };
-  }
-}
-
-/** Length of the rows. @throws ConfigError unless inputIds is a rectangle of token ids with something in it */
-function rectangleLength(inputIds: readonly (readonly number[])[], vocabSize: number): number {
-  assertIdLists('forward', inputIds, vocabSize);
-  const { length } = inputIds[0];
-  if (length > 0 && inputIds.every((row) => row.length === length)) return length;
-  throw new ConfigError('forward', 'inputIds must be a rectangle [batch, length]', {
-    got: inputIds.map((row) => row.length),
-    fix: 'pad them, with an attentionMask',
-  });
 }

@@ -14,6 +14,9 @@ const models = [
   'llama-sharded',
   'mistral',
   'qwen2',
+  'bloom',
+  'opt',
+  'opt-postnorm',
 ];
 
 const load = async (name: string, options: { legacy?: boolean } = {}): Promise<CausalModel> =>
@@ -23,8 +26,8 @@ const load = async (name: string, options: { legacy?: boolean } = {}): Promise<C
   });
 
 async function logitsOf(model: CausalModel, input: Parameters<CausalModel['forward']>[0]): Promise<Float32Array> {
-  using logits = model.forward(input);
-  return (await logits.data()) as Float32Array;
+  using output = model.forward(input);
+  return (await output.logits.data()) as Float32Array;
 }
 
 describe.each(models)('%s', (name) => {
@@ -109,4 +112,33 @@ it('is the same model from shards and from one file', async () => {
   const logits = await logitsOf(sharded, input);
   expect(await logitsOf(single, input)).toEqual(logits);
   expect(await logitsOf(resharded, input)).toEqual(logits);
+});
+
+describe.each(['llama', 'opt'])('positionIds of %s', (name) => {
+  const [row] = expectedRows(name, 'input_ids');
+  const positions = row.map((_, i) => i);
+
+  it('are the places of the tokens where they are not given', async () => {
+    await using model = await load(name);
+    const plain = await logitsOf(model, { inputIds: [row] });
+    const given = await logitsOf(model, { inputIds: [row], positionIds: [positions] });
+    expect(Math.max(...given.map((value, i) => Math.abs(value - plain[i])))).toBeLessThan(1e-5);
+  });
+
+  it('move what the model computes, not where keys are kept', async () => {
+    await using model = await load(name);
+    const shifted = [positions.map((position) => position + 20)];
+    const plain = await logitsOf(model, { inputIds: [row] });
+    const moved = await logitsOf(model, { inputIds: [row], positionIds: shifted });
+    const difference = Math.max(...moved.map((value, i) => Math.abs(value - plain[i])));
+    // Rotary attention knows distances only; learned positions are part of the input.
+    if (name === 'llama') expect(difference).toBeLessThan(1e-4);
+    else expect(difference).toBeGreaterThan(0.1);
+    using past = model.createPast({ sequences: 1, maxLength: row.length });
+    const [first, rest] = [row.slice(0, 5), row.slice(5)];
+    model.forward({ inputIds: [first], positionIds: [shifted[0].slice(0, 5)], past }).dispose();
+    const behind = await logitsOf(model, { inputIds: [rest], positionIds: [shifted[0].slice(5)], past });
+    const wanted = moved.slice(-behind.length);
+    expect(Math.max(...behind.map((value, i) => Math.abs(value - wanted[i])))).toBeLessThan(1e-5);
+  });
 });

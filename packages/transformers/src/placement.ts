@@ -1,11 +1,4 @@
-import {
-  assertInteger,
-  ConfigError,
-  describeValue,
-  maxContext,
-  UnsupportedError,
-  type ModelConfig,
-} from '@q/config';
+import { assertInteger, ConfigError, describeValue, UnsupportedError } from '@q/config';
 import {
   deviceFinder,
   isStrategy,
@@ -20,9 +13,17 @@ import {
   type PlanRequest,
   type Wiring,
 } from '@q/device-map';
-import { kvBlockSize } from '@q/generate';
 import { plannedQuantization } from '@q/loader';
-import { buildModel, planTree } from '@q/models';
+import {
+  buildModel,
+  elementsPerToken,
+  kvBlockSize,
+  planTree,
+  taskOf,
+  type Model,
+  type ModelConfig,
+  type Task,
+} from '@q/models';
 import { dtypeBytes, type FloatDType } from '@q/tensor';
 import { freeMemory, listDevices } from './device.js';
 import { activationDType, cacheDType, computeDTypes, floatDType, storedDType } from './dtypes.js';
@@ -79,35 +80,42 @@ export function assertModelConfig(op: string, config: unknown): asserts config i
   });
 }
 
+/** What is planned. */
+export interface Planned {
+  /** Dtype of the weights where `torchDtype` does not say. Default: what the config says. */
+  readonly storedIn?: FloatDType;
+  /** What the model is loaded for. Default: what most checkpoints of its architecture are for. */
+  readonly task?: Task;
+}
+
 /** What can be told of the options before planning. */
-function checkPlanOptions(config: ModelConfig, options: PlanOptions): void {
+function checkPlanOptions({ maxContext }: Model, options: PlanOptions): void {
   const { context, batch, kvDtype } = options;
   if (batch !== undefined) assertInteger('planFor', 'batch', batch);
   if (kvDtype !== undefined && !computeDTypes.gpu.includes(kvDtype))
     throw new ConfigError('planFor', `kvDtype is ${describeValue(kvDtype)}`, { fix: 'use "f32", "f16" or "bf16"' });
   if (context === undefined) return;
   assertInteger('planFor', 'context', context);
-  const most = maxContext(config);
-  if (context > most)
-    throw new ConfigError('planFor', `context is ${context}`, { why: `the model reaches ${most} tokens` });
+  if (context > maxContext)
+    throw new ConfigError('planFor', `context is ${context}`, { why: `the model reaches ${maxContext} tokens` });
 }
 
 /**
  * Where the modules of a config's model go; loading and `planFor` both ask.
- * @param storedIn dtype of the weights where `torchDtype` does not say. Default: what the config says
  * @throws as planFor
  */
 export async function planConfig(
   config: ModelConfig,
   options: PlanOptions,
-  storedIn: FloatDType = storedDType(config),
+  { storedIn = storedDType(config), task = taskOf(config) }: Planned = {},
 ): Promise<Plan> {
-  checkPlanOptions(config, options);
+  const model = buildModel(config, task);
+  checkPlanOptions(model, options);
   const { deviceMap = 'auto', maxMemory, wiring, devices, quantizedOffload } = options;
   const dense = floatDType('torchDtype', options.torchDtype ?? 'auto', 'planFor') ?? storedIn;
   const { stored, wanted } = quantizationFor(config, options, 'planFor');
   const request = {
-    tree: planTree(config),
+    tree: planTree(config, task),
     dtype: names[dense],
     maxMemory,
     wiring,
@@ -116,7 +124,7 @@ export async function planConfig(
     devices: maxMemory || devices ? devices : await devicesHere(),
     quantization: plannedQuantization(stored ?? wanted),
   };
-  return options.context === undefined ? planPlacement(request) : planWithCache(config, request, options, dense);
+  return options.context === undefined ? planPlacement(request) : planWithCache(model, request, options, dense);
 }
 
 const names = { f32: 'float32', f16: 'float16', bf16: 'bfloat16' } as const satisfies Record<FloatDType, string>;
@@ -137,12 +145,12 @@ async function devicesHere(): Promise<DeviceReport> {
  * Plans with room for the cache. Its dtype follows from the device, and the device from the plan: layers that turn out
  * to live on the host are given the host's dtype, until no more of them do.
  */
-function planWithCache(config: ModelConfig, request: PlanRequest, options: PlanOptions, dense: FloatDType): Plan {
+function planWithCache(model: Model, request: PlanRequest, options: PlanOptions, dense: FloatDType): Plan {
   const { context, batch = 1 } = options;
   const given = options.kvDtype;
   const bytesOn = (device: 'cpu' | 'gpu') =>
     dtypeBytes(cacheDType(given, activationDType(computeDTypes[device], dense)));
-  const layers = cachedLayers(config, request.tree);
+  const layers = growingState(model);
   const onHost = new Set<string>();
   const planOnce = (): Plan => {
     const bytesPerToken = layers.map(({ path, elements }) => elements * bytesOn(onHost.has(path) ? 'cpu' : 'gpu'));
@@ -172,12 +180,15 @@ function refusedOr(plan: () => Plan): Plan | PlanRefusedError {
   }
 }
 
-/** The layers that keep keys and values, with the elements of one token. */
-function cachedLayers(config: ModelConfig, { noSplit }: PlanRequest['tree']): { path: string; elements: number }[] {
-  const model = buildModel(config);
-  const whole = new Set(noSplit);
-  const paths = [...model.walk()].filter(({ module }) => whole.has(module.className)).map(({ path }) => path);
-  return model.kvShapes.map(({ numKvHeads, headDim }, i) => ({ path: paths[i], elements: 2 * numKvHeads * headDim }));
+/** The modules whose state grows with the context, with the numbers of one token. */
+function growingState(model: Model): { path: string; elements: number }[] {
+  const paths = new Map([...model.walk()].map(({ path, module }) => [module, path]));
+  const elements = new Map<string, number>();
+  for (const spec of model.state) {
+    const path = paths.get(spec.owner)!;
+    elements.set(path, (elements.get(path) ?? 0) + elementsPerToken(spec));
+  }
+  return [...elements].map(([path, count]) => ({ path, elements: count })).filter((each) => each.elements > 0);
 }
 
 /**
@@ -187,7 +198,7 @@ function cachedLayers(config: ModelConfig, { noSplit }: PlanRequest['tree']): { 
 export async function placeOnOne(
   config: ModelConfig,
   options: PlacementOptions & QuantizationOptions & Pick<PlanOptions, 'torchDtype'>,
-  storedIn?: FloatDType,
+  planned?: Planned,
 ): Promise<string> {
   const target = normalizeDeviceMap(options.deviceMap) ?? { '': 'cpu' };
   const devices = isStrategy(target) && !options.maxMemory ? await devicesHere() : undefined;
@@ -195,7 +206,7 @@ export async function placeOnOne(
   const simple = !isStrategy(target) && Object.keys(target).join() === '';
   const deviceMap = simple
     ? target
-    : (await planConfig(config, { ...options, deviceMap: target, devices, quantizedOffload: !hasGpu }, storedIn))
+    : (await planConfig(config, { ...options, deviceMap: target, devices, quantizedOffload: !hasGpu }, planned))
         .deviceMap;
   const used = [...new Set(Object.values(deviceMap).map(planDevice))];
   if (used.length === 1 && used[0] !== 'disk') return typeof used[0] === 'number' ? `cuda:${used[0]}` : String(used[0]);

@@ -1,7 +1,7 @@
-import { BitsAndBytesConfig, parseModelConfig, UnsupportedError, ConfigError, type ModelConfig } from '@q/config';
+import { BitsAndBytesConfig, ConfigError, UnsupportedError } from '@q/config';
 import { planQuantization } from '@q/device-map';
 import { plannedQuantization, quantizerFor } from '@q/loader';
-import { architectureOf, buildModel, parameterSlots, planTree } from '@q/models';
+import { architectureOf, buildModel, parameterSlots, parseModelConfig, planTree, type ModelConfig } from '@q/models';
 import { describe, expect, test, vi } from 'vitest';
 import type * as device from './device.js';
 import { planFor } from './planning.js';
@@ -150,7 +150,7 @@ describe('planner and loader', () => {
     const bnb = new BitsAndBytesConfig(options);
     const { tied, keepDense } = architectureOf(config.modelType);
     const quantizer = quantizerFor(bnb, keepDense);
-    const slots = parameterSlots(buildModel(config), config.tieWordEmbeddings ? tied : {});
+    const slots = parameterSlots(buildModel(config, 'causalLM'), config.tieWordEmbeddings ? tied : {});
     const quantized = slots.filter((slot) => slot.kind === 'linear' && slot.tiedTo === undefined && quantizer(slot));
     const { converted } = planQuantization(planTree(config), plannedQuantization(bnb)!);
     expect(converted).toEqual(quantized.map(({ name }) => name.replace(/\.weight$/, '')));

@@ -1,12 +1,6 @@
-import {
-  BitsAndBytesConfig,
-  ConfigError,
-  describeValue,
-  methodNotLoadable,
-  type ModelConfig,
-  type QuantizationConfig,
-} from '@q/config';
+import { BitsAndBytesConfig, ConfigError, describeValue, methodNotLoadable, type QuantizationConfig } from '@q/config';
 import { formatAsked, plannedQuantization } from '@q/loader';
+import type { ModelConfig } from '@q/models';
 
 export interface QuantizationOptions {
   /** LLM.int8 with default settings. */

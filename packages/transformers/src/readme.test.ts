@@ -61,7 +61,7 @@ async function runSnippets(path: string): Promise<{ snippets: number; printed: s
 
 it.each([
   ['README.md', 3],
-  ['packages/transformers/README.md', 2],
+  ['packages/transformers/README.md', 3],
   ['packages/models/README.md', 1],
   ['packages/tensor/README.md', 1],
   ['packages/nano/README.md', 1],

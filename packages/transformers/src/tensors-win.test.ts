@@ -71,11 +71,11 @@ interface Loaded {
 
 async function load(folder: string, more: LoadModelOptions = {}): Promise<Loaded> {
   await using model = await AutoModelForCausalLM.fromPretrained(folder, { ...options, ...more });
-  using logits = model.forward({ inputIds: ids });
+  using output = model.forward({ inputIds: ids });
   const out = join(await temporary('saved'), 'out');
   await model.savePretrained(out);
   return {
-    logits: [...((await logits.data()) as Float32Array)],
+    logits: [...((await output.logits.data()) as Float32Array)],
     warnings: model.warnings,
     linears: model.summary().linears,
     method: model.quantizationConfig?.quantizationMethod() ?? null,

@@ -25,6 +25,57 @@ const read = (name: string): Buffer =>
 export const fixture = <T>(name: string): T => JSON.parse(read(`${name}.json.br`).toString()) as T;
 
 const index = fixture<Index>('index');
+
+interface PackedTensor {
+  readonly name: string;
+  readonly dtype: string;
+  readonly shape: readonly number[];
+  readonly width: number;
+  readonly bytes: number;
+}
+
+interface Pack {
+  readonly files: Readonly<Record<string, Buffer>>;
+  readonly expected: ReadonlyMap<string, { readonly shape: number[]; readonly values: Float32Array | number[] }>;
+}
+
+const packs = new Map<string, Pack>();
+
+/** Bytes whose planes lie one behind the other, as elements. */
+function joinPlanes(split: Buffer, width: number): Buffer {
+  const count = split.length / width;
+  return Buffer.from(Uint8Array.from(split, (_, i) => split[(i % width) * count + Math.floor(i / width)]));
+}
+
+/** A checkpoint and its outputs from `fixtures/models`; see scripts/pack-fixtures.mjs for the format. */
+function packOf(name: string): Pack {
+  const known = packs.get(name);
+  if (known) return known;
+  const raw = read(`models/${name}.br`);
+  let at = 4 + raw.readUInt32LE(0);
+  const header = JSON.parse(raw.subarray(4, at).toString()) as {
+    files: Record<string, { text: string } | { header: string; tensors: PackedTensor[] }>;
+    expected: PackedTensor[];
+  };
+  const bytesOf = ({ width, bytes }: PackedTensor): Buffer => joinPlanes(raw.subarray(at, (at += bytes)), width);
+  const files = Object.entries(header.files).map(([file, stored]): [string, Buffer] => {
+    if ('text' in stored) return [file, Buffer.from(stored.text)];
+    const length = Buffer.alloc(8);
+    length.writeBigUInt64LE(BigInt(Buffer.byteLength(stored.header)));
+    return [file, Buffer.concat([length, Buffer.from(stored.header), ...stored.tensors.map(bytesOf)])];
+  });
+  const expected = header.expected.map((tensor): [string, { shape: number[]; values: Float32Array | number[] }] => {
+    const { buffer } = new Uint8Array(bytesOf(tensor));
+    const values = tensor.dtype === 'I64' ? Array.from(new BigInt64Array(buffer), Number) : new Float32Array(buffer);
+    return [tensor.name, { shape: [...tensor.shape], values }];
+  });
+  const pack = { files: Object.fromEntries(files), expected: new Map(expected) };
+  packs.set(name, pack);
+  return pack;
+}
+
+/** An expected tensor of a pack. */
+export const expectedTensor = (model: string, tensor: string) => packOf(model).expected.get(tensor)!;
 const planes = new Map<number, Buffer>();
 
 function tensorBytes([width, offset, bytes]: Place): Buffer {
@@ -58,7 +109,9 @@ export function temporaryFolders(): (name?: string) => Promise<string> {
 
 /** The files of a checkpoint by name, byte for byte. */
 export const checkpointFiles = (name: string): Record<string, Buffer> =>
-  Object.fromEntries(Object.entries(index.folders[name]).map(([file, stored]) => [file, fileBytes(stored)]));
+  name in index.folders
+    ? Object.fromEntries(Object.entries(index.folders[name]).map(([file, stored]) => [file, fileBytes(stored)]))
+    : { ...packOf(name).files };
 
 /** Writes a checkpoint into the folder and returns the folder; `legacy` uses config.legacy.json as config.json. */
 export async function unpackCheckpoint(name: string, folder: string, { legacy = false } = {}): Promise<string> {
@@ -68,7 +121,11 @@ export async function unpackCheckpoint(name: string, folder: string, { legacy = 
   return folder;
 }
 
-const entry = (model: string, tensor: string) => index.expected[model][tensor];
+function entry(model: string, tensor: string): { shape: number[]; values?: number[]; argmax?: number[]; at?: Place } {
+  if (model in index.expected) return index.expected[model][tensor];
+  const { shape, values } = expectedTensor(model, tensor);
+  return { shape, values: values as number[] };
+}
 
 /** An expected integer tensor as rows. */
 export function expectedRows(model: string, tensor: string): number[][] {
@@ -87,8 +144,20 @@ export interface ExpectedLogits {
 }
 
 export function expectedLogits(model: string, tensor: string): ExpectedLogits {
+  if (!(model in index.expected)) return fullLogits(expectedTensor(model, tensor));
   const { shape, argmax, at } = entry(model, tensor);
   return { shape, argmax: argmax!, columns: new Float32Array(new Uint8Array(tensorBytes(at!)).buffer) };
+}
+
+/** The form of {@link ExpectedLogits} of logits that are there in full. */
+function fullLogits({ shape, values }: { shape: number[]; values: Float32Array | number[] }): ExpectedLogits {
+  const vocab = shape[shape.length - 1];
+  const rows = Array.from({ length: values.length / vocab }, (_, row) =>
+    Float32Array.from(values.slice(row * vocab, (row + 1) * vocab)),
+  );
+  const columns = rows.flatMap((row) => [...row.filter((_, column) => column % index.step === 0)]);
+  const argmax = rows.map((row) => row.indexOf(row.reduce((max, value) => Math.max(max, value), -Infinity)));
+  return { shape, columns: Float32Array.from(columns), argmax };
 }
 
 export interface LogitsComparison {

@@ -1,13 +1,5 @@
 // config.json beside the tensors: what the tensors say wins.
-import {
-  checkJsonBounds,
-  parseModelConfig,
-  pythonJson,
-  QError,
-  WEIGHT_FORMAT_KEYS,
-  type ModelConfig,
-  type QuantizationConfig,
-} from '@q/config';
+import { checkJsonBounds, pythonJson, QError, WEIGHT_FORMAT_KEYS, type QuantizationConfig } from '@q/config';
 import {
   loadDummy,
   loadParameters,
@@ -18,7 +10,15 @@ import {
   type Checkpoint,
   type WeightSurvey,
 } from '@q/loader';
-import { architectureOf, buildModel, parameterSlots } from '@q/models';
+import {
+  architectureOf,
+  buildModel,
+  parameterSlots,
+  parseModelConfig,
+  tiesOf,
+  type ModelConfig,
+  type Task,
+} from '@q/models';
 import { isFloat, type Backend, type FloatDType, type ParameterSlot } from '@q/tensor';
 import type { LoadModelOptions } from './auto.js';
 import { storedDType } from './dtypes.js';
@@ -72,19 +72,22 @@ interface WeightSource extends AsyncDisposable {
  */
 export async function openWeights(
   { config: stated, unread }: StatedConfig,
+  task: Task,
   folder: string,
   { signal, ignoreConfigKeys }: ConfigOptions,
   warnings: string[],
 ): Promise<WeightSource> {
-  const { tied, ignoredTensors, keepDense } = architectureOf(stated.modelType);
+  const { tied, alwaysTied, ignoredTensors, keepDense, keepInFp32, basePrefix } = architectureOf(stated.modelType);
   const checkpoint = await openCheckpoint(folder, { signal });
   try {
-    const slots = parameterSlots(buildModel(stated), stated.tieWordEmbeddings ? tied : {});
+    const slots = parameterSlots(buildModel(stated, task), tiesOf(stated));
     const survey = await surveyWeights(checkpoint, slots, {
       stored: stated.quantizationConfig ?? undefined,
-      tied,
+      tied: { ...tied, ...alwaysTied },
       ignored: ignoredTensors,
       keepDense,
+      keepInFp32,
+      basePrefix,
       signal,
     }).catch((error: unknown) => {
       throw unread ?? error;
@@ -122,10 +125,12 @@ function configOfWeights(
   ignoreConfigKeys: readonly string[] = [],
 ): ModelConfig {
   const requantized = (quantization ?? null) !== stated.quantizationConfig;
-  if (!requantized && untied.size === 0) return stated;
+  const { tied } = architectureOf(stated.modelType);
+  const isUntied = [...untied].some((name) => Object.hasOwn(tied, name));
+  if (!requantized && !isUntied) return stated;
   const text = stated.toText({
     ...(requantized && { quantizationConfig: quantization ?? null }),
-    ...(untied.size > 0 && { tieWordEmbeddings: false }),
+    ...(isUntied && { tieWordEmbeddings: false }),
   });
   return parseModelConfig(text, { ignoreConfigKeys });
 }
@@ -144,7 +149,8 @@ export async function fillWeights(
   source: WeightSource | undefined,
   { wanted, ...options }: FillOptions,
 ): Promise<void> {
-  const quantizer = wanted && quantizerFor(wanted, architectureOf(config.modelType).keepDense);
+  const { keepDense, keepInFp32 } = architectureOf(config.modelType);
+  const quantizer = wanted && quantizerFor(wanted, keepDense, keepInFp32);
   const { backend, dtype, stored, signal, onProgress, checkFinite } = options;
   if (!source) return loadDummy(slots, { backend, dtype: dtype ?? storedDType(config), quantizer, signal });
   const { checkpoint, survey } = source;
@@ -155,6 +161,8 @@ export async function fillWeights(
     stored,
     survey,
     checkFinite,
+    // A GPU multiplies in the dtype of the activations.
+    keepInFp32: backend.device.type === 'cpu' ? keepInFp32 : undefined,
     signal,
     onProgress,
   });

@@ -178,9 +178,11 @@ function arithmeticOf(model: CausalModel, { opsPerSecond }: Peaks): string {
  * on average.
  */
 function flopsPerPromptToken(model: CausalModel, promptTokens: number): number {
-  const { hiddenSize, vocabSize, numLayers, tieWordEmbeddings, numHeads, headDim } = model.config;
+  const { config } = model;
+  const { hiddenSize, vocabSize, numLayers, tieWordEmbeddings } = config;
+  const attentionWidth = 'headDim' in config ? config.numHeads * config.headDim : hiddenSize;
   const layers = model.summary().parameters - vocabSize * hiddenSize * (tieWordEmbeddings ? 1 : 2);
-  return 2 * layers + 2 * promptTokens * numHeads * headDim * numLayers;
+  return 2 * layers + 2 * promptTokens * attentionWidth * numLayers;
 }
 
 interface BenchResult extends ReturnType<typeof figures> {

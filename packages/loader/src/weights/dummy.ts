@@ -32,7 +32,8 @@ export async function loadDummy(slots: readonly ParameterSlot[], options: DummyO
     for (const slot of slots) {
       signal?.throwIfAborted();
       const quantize = slot.kind === 'linear' ? quantizer(slot) : undefined;
-      if (slot.kind === 'tensor') {
+      if (slot.kind === 'tensor' && slot.tiedTo !== undefined) slot.load(loaded.get(slot.tiedTo)!, { shared: true });
+      else if (slot.kind === 'tensor') {
         const tensor = patterns.copyOf(slot.shape);
         slot.load(tensor);
         loaded.set(slot.name, tensor);

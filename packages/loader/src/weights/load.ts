@@ -1,4 +1,4 @@
-import { CheckpointError, NativeError, type QuantizationConfig } from '@q/config';
+import { CheckpointError, NativeError, skipRule, type QuantizationConfig, type SkipRule } from '@q/config';
 import {
   denseWeight,
   type Backend,
@@ -75,7 +75,7 @@ export async function loadParameters(
       options.signal?.throwIfAborted();
       try {
         if (slot.kind === 'linear') await loading.linear(slot, loaded);
-        else loaded.set(slot.name, await loading.tensor(slot));
+        else loaded.set(slot.name, await loading.tensor(slot, loaded));
       } catch (error) {
         throw namingFile(error, checkpoint.tensors.get(survey.stored.get(slot.name) ?? ''));
       }
@@ -92,6 +92,7 @@ class Loading {
   readonly #reader: FileReader;
   #bytes = 0;
   #inFlight: Promise<void> = Promise.resolve();
+  readonly #inFp32: SkipRule;
 
   constructor(
     private readonly checkpoint: Checkpoint,
@@ -99,9 +100,15 @@ class Loading {
     private readonly survey: WeightSurvey,
   ) {
     this.#reader = new FileReader(checkpoint, options);
+    this.#inFp32 = skipRule(options.keepInFp32 ?? []);
   }
 
-  async tensor(slot: TensorSlot): Promise<Tensor> {
+  async tensor(slot: TensorSlot, loaded: ReadonlyMap<string, Tensor>): Promise<Tensor> {
+    if (slot.tiedTo !== undefined) {
+      const tensor = loaded.get(slot.tiedTo)!;
+      slot.load(tensor, { shared: true });
+      return tensor;
+    }
     const entry = this.checkpoint.tensor(this.survey.stored.get(slot.name)!);
     checkShape(entry, slot.shape);
     const tensor = await this.#reader.dense(entry);
@@ -121,8 +128,16 @@ class Loading {
     if (quantize) {
       checkShape(stored.weight, slot.shape);
       slot.load(await this.#reader.quantized(stored.weight, quantize));
+    } else if (!format.config && this.#staysInFp32(slot)) {
+      checkShape(stored.weight, slot.shape);
+      slot.load(denseWeight((await this.#reader.dense(stored.weight, 'f32')).keep()));
     } else slot.load(await format.read(stored, slot, this.#reader, this.#settings(format)));
     await this.#progress(stored.weight);
+  }
+
+  /** Where the others become float16 there are layers that do not bear it. */
+  #staysInFp32({ module }: LinearSlot): boolean {
+    return this.options.dtype === 'f16' && this.#inFp32.skips(module);
   }
 
   async finish(): Promise<void> {

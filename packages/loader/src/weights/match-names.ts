@@ -5,6 +5,7 @@ import type { ParameterSlot } from '@q/tensor';
 import { helperOwner, isPacked, locateWeight } from '../formats/registry.js';
 import { countOf, listNames } from '../list-names.js';
 import { foreignFormat, type StoredTensorInfo } from './foreign-formats.js';
+import { withPresentNames } from './legacy-names.js';
 import { choosePrefix, type NameMap } from './prefixes.js';
 
 export type { StoredTensorInfo } from './foreign-formats.js';
@@ -21,6 +22,8 @@ export interface MatchRequest {
   /** Tensors that an index promises and no shard has, with the shard that should. */
   readonly absent?: ReadonlyMap<string, string>;
   readonly folder: string;
+  /** What stands before the base model's names in a model with a head. */
+  readonly basePrefix?: string;
 }
 
 export interface NameMatch {
@@ -28,6 +31,8 @@ export interface NameMatch {
   readonly stored: ReadonlyMap<string, string>;
   /** Parameters that config.json ties although both are stored: tied if their values are equal. Target to source. */
   readonly compare: ReadonlyMap<string, string>;
+  /** Parameters that old checkpoints call otherwise: what they are saved as, as in Python. */
+  readonly renamed: ReadonlyMap<string, string>;
   readonly warnings: readonly string[];
 }
 
@@ -40,22 +45,27 @@ const op = 'load';
  *   read.
  */
 export function matchNames(request: MatchRequest): NameMatch {
-  const { tensors, slots } = request;
+  const { slots } = request;
+  const { tensors, original } = withPresentNames(request.tensors);
   const tiedTo = new Map(
-    slots.flatMap((slot) => (slot.kind === 'linear' && slot.tiedTo !== undefined ? [[slot.name, slot.tiedTo]] : [])),
+    slots.flatMap(({ name, tiedTo: source }) => (source === undefined ? [] : [[name, source] as const])),
   );
   const { map, prefixWarnings } = choosePrefix(
     tensors,
     slots.map(({ name }) => name),
     new Set([...tiedTo.keys(), ...Object.keys(request.tied ?? {})]),
+    request.basePrefix,
   );
   refuseForeign(request, map);
   const stored = new Map<string, string>();
   const compare = new Map<string, string>();
+  const renamed = new Map<string, string>();
   const warnings = [...prefixWarnings];
   for (const { name } of slots) {
     const from = locateWeight(tensors, map(name)) ?? map(name);
-    if (tensors.has(from)) stored.set(name, from);
+    const old = original.get(from);
+    if (old !== undefined) renamed.set(name, lastPart(name, old));
+    if (tensors.has(from)) stored.set(name, old ?? from);
   }
   for (const [target, source] of tiedTo) {
     if (stored.has(target) && stored.has(source)) compare.set(target, source);
@@ -68,8 +78,12 @@ export function matchNames(request: MatchRequest): NameMatch {
   const missing = slots.map(({ name }) => name).filter((name) => !stored.has(name) && !tiedTo.has(name));
   if (missing.length > 0) throw missingError(request, missing, stored, map);
   checkShapes(request, stored);
-  return { stored, compare, warnings: [...warnings, ...surplusWarnings(request, stored)] };
+  return { stored, compare, renamed, warnings: [...warnings, ...surplusWarnings(request, stored)] };
 }
+
+/** A name with the last part of another one. */
+const lastPart = (name: string, from: string): string =>
+  name.slice(0, name.lastIndexOf('.')) + from.slice(from.lastIndexOf('.'));
 
 /** Throws UnsupportedError when the layers are stored in a format of another library. */
 function refuseForeign({ tensors, slots, folder }: MatchRequest, map: NameMap): void {

@@ -53,12 +53,14 @@ function mapUnder(stored: ReadonlyMap<string, unknown>, base: string, prefix: st
 /**
  * Chooses how parameters are named in a checkpoint: as they are, or under one prefix that makes all of them present.
  * @param optional parameters that may be missing (heads that share the embedding)
+ * @param expected what stands before the names in a model with a head
  * @throws CheckpointError when the names as they are do not fit and two prefixes do.
  */
 export function choosePrefix(
   stored: ReadonlyMap<string, unknown>,
   names: readonly string[],
   optional: ReadonlySet<string>,
+  expected = '',
 ): { map: NameMap; prefixWarnings: string[] } {
   const base = basePrefix(names);
   const needed = names.filter((name) => !optional.has(name));
@@ -81,6 +83,8 @@ export function choosePrefix(
   const best = whole[0] ?? others.sort((a, b) => a.missing - b.missing)[0];
   // A part of the model under another name than the rest is no reason to believe in that name.
   if (!best || (best.missing > 0 && plain.missing < needed.length)) return { map: plain.map, prefixWarnings: [] };
+  // A bare model in the checkpoint of one with a head is named as its head has it.
+  if (expected !== '' && best.prefix === `${expected}.${base}`) return { map: best.map, prefixWarnings: [] };
   const named =
     best.prefix === '' ? `without "${base}" in front` : `with "${best.prefix}" instead of "${base}" in front`;
   return {

@@ -19,9 +19,14 @@ export function skipWarnings(config: QuantizationConfig | undefined, slots: read
 /**
  * Quantize-on-load as a config asks for it.
  * @param keep modules kept dense unless the config names others (the output head)
+ * @param keepInFp32 modules kept dense in any case
  * @throws ConfigError when the config quantizes nothing; UnsupportedError for a method that loading does not do.
  */
-export function quantizerFor(config: QuantizationConfig, keep: readonly string[]): Quantizer {
+export function quantizerFor(
+  config: QuantizationConfig,
+  keep: readonly string[],
+  keepInFp32?: readonly string[],
+): Quantizer {
   if (!config.isQuantizable)
     throw new ConfigError('load', 'the quantization config asks for neither 4 nor 8 bits', {
       fix: 'set loadIn4bit or loadIn8bit',
@@ -31,14 +36,17 @@ export function quantizerFor(config: QuantizationConfig, keep: readonly string[]
     throw new UnsupportedError('load', `quantizing with ${config.quantMethod} while loading is not supported`, {
       fix: 'use a BitsAndBytesConfig, or load a checkpoint that is already quantized',
     });
-  const rule = skipRule(keptDense(config, keep));
+  const rule = skipRule(keptDense(config, keep, keepInFp32));
   const quantize = format.quantizer(config);
   return (slot) => (rule.skips(slot.module) ? undefined : quantize);
 }
 
-/** The patterns of modules that a config keeps dense: those that it names, else those of the model. */
-export const keptDense = (config: QuantizationConfig, keep: readonly string[]): readonly string[] =>
-  formatAsked(config)?.skipped(config) ?? keep;
+/** The patterns of modules that a config keeps dense: those that it names, else those of the model; and `always`. */
+export const keptDense = (
+  config: QuantizationConfig,
+  keep: readonly string[],
+  always: readonly string[] = [],
+): readonly string[] => [...(formatAsked(config)?.skipped(config) ?? keep), ...always];
 
 /** What a planner has to know of a quantization: bits of a value, and the modules that stay dense. */
 export interface PlannedQuantization {

@@ -42,8 +42,8 @@ export class FileReader implements WeightReader {
   }
 
   /** A dense tensor that stays: the file's own pages where the device can use them, else a copy. */
-  async dense(entry: TensorEntry): Promise<Tensor> {
-    const { backend, dtype, signal } = this.options;
+  async dense(entry: TensorEntry, dtype = this.options.dtype): Promise<Tensor> {
+    const { backend, signal } = this.options;
     if (this.options.checkFinite) await checkFinite(this.checkpoint, entry, { signal });
     const aligned = entry.elements === 0 || entry.offset % (entry.bytes / entry.elements) === 0;
     if (!isFloat(entry.dtype))

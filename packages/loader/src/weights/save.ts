@@ -5,12 +5,20 @@ import { fromDevice } from '../formats/stored-tensor.js';
 
 export type { StoredTensor } from '../formats/format.js';
 
-/** The tensors of a checkpoint that holds these slots as they are; tied weights are left out. */
-export async function storedTensors(slots: readonly ParameterSlot[]): Promise<StoredTensor[]> {
+/**
+ * The tensors of a checkpoint that holds these slots as they are; tied weights are left out.
+ * @param names of parameters that are saved under another name than the model's
+ */
+export async function storedTensors(
+  slots: readonly ParameterSlot[],
+  names: ReadonlyMap<string, string> = new Map(),
+): Promise<StoredTensor[]> {
   const tensors: StoredTensor[] = [];
-  for (const slot of slots) {
+  for (const parameter of slots) {
+    const slot = { ...parameter, name: names.get(parameter.name) ?? parameter.name };
+    if (slot.tiedTo !== undefined) continue;
     if (slot.kind === 'tensor') tensors.push(fromDevice(slot.name, slot.current()));
-    else if (slot.tiedTo === undefined) {
+    else {
       const weight = slot.current();
       tensors.push(...(await formatOfWeight(weight).write(slot, weight)));
     }

@@ -12,6 +12,8 @@ export interface QuantizationRequest {
   readonly stated?: QuantizationConfig;
   /** Modules that stay dense when the config names none. */
   readonly keepDense?: readonly string[];
+  /** Modules that stay dense in any case. */
+  readonly keepInFp32?: readonly string[];
   /** Element type that the 4-bit weights had before they were quantized, for a checkpoint that states nothing. */
   readonly dtype?: 'float32' | 'float16' | 'bfloat16';
 }
@@ -45,10 +47,10 @@ function formatFound(layers: readonly StoredLayer[]): Found | undefined {
 function withSkippedModules(
   config: QuantizationConfig,
   format: FormatConfig,
-  { layers, keepDense = [] }: QuantizationRequest,
+  { layers, keepDense = [], keepInFp32 }: QuantizationRequest,
   warnings: string[],
 ): QuantizationConfig {
-  const rule = skipRule(keptDense(config, keepDense));
+  const rule = skipRule(keptDense(config, keepDense, keepInFp32));
   const wrong = layers.filter((layer) => rule.skips(layer.module) === isQuantized(layer));
   if (wrong.length === 0) return config;
   const dense = layers.filter((layer) => !isQuantized(layer)).map(({ module }) => module);

@@ -17,6 +17,10 @@ export interface SurveyOptions {
   readonly ignored?: readonly RegExp[];
   /** Modules that stay dense when quantization_config names none. */
   readonly keepDense?: readonly string[];
+  /** Modules that stay dense in any case, and in float32 where the others become float16. */
+  readonly keepInFp32?: readonly string[];
+  /** What stands before the base model's names in a model with a head. */
+  readonly basePrefix?: string;
   readonly signal?: AbortSignal;
 }
 
@@ -24,6 +28,8 @@ export interface SurveyOptions {
 export interface WeightSurvey {
   /** Parameter to stored tensor; tied parameters are not in it. */
   readonly stored: ReadonlyMap<string, string>;
+  /** Parameters that the checkpoint calls by old names: what they are saved as. */
+  readonly renamed: ReadonlyMap<string, string>;
   /** Parameters that config.json ties, and that have other values of their own: they are not tied. */
   readonly untied: ReadonlySet<string>;
   /** The quantization that the tensors have; undefined for a dense model. */
@@ -44,9 +50,9 @@ export async function surveyWeights(
   slots: readonly ParameterSlot[],
   options: SurveyOptions = {},
 ): Promise<WeightSurvey> {
-  const { stored: stated, tied, ignored, keepDense, signal } = options;
+  const { stored: stated, tied, ignored, keepDense, keepInFp32, basePrefix, signal } = options;
   const { folder, absent } = checkpoint;
-  const match = matchNames({ tensors: infoOf(checkpoint), slots, tied, ignored, absent, folder });
+  const match = matchNames({ tensors: infoOf(checkpoint), slots, tied, ignored, absent, folder, basePrefix });
   const { stored, untied, warnings } = await settleTies(checkpoint, match, signal);
   const layers: StoredLayer[] = [];
   let dtype: FloatDType | undefined;
@@ -58,9 +64,11 @@ export async function surveyWeights(
     layers.push({ module: slot.module, ...format.layer(weight) });
     if (!stated) dtype ??= await format.originalDType?.(checkpoint, weight, { signal });
   }
-  const quantization = decideQuantization({ layers, stated, keepDense, dtype: dtype && dtypes[dtype].torch });
+  const original = dtype && dtypes[dtype].torch;
+  const quantization = decideQuantization({ layers, stated, keepDense, keepInFp32, dtype: original });
   return {
     stored,
+    renamed: match.renamed,
     untied,
     quantization: quantization.config,
     warnings: [...checkpoint.warnings, ...warnings, ...quantization.warnings],
@@ -69,7 +77,7 @@ export async function surveyWeights(
 
 /** The slots as the survey found them: those that have values of their own are not tied. */
 export const surveyedSlots = (slots: readonly ParameterSlot[], { untied }: WeightSurvey): ParameterSlot[] =>
-  slots.map((slot) => (slot.kind === 'linear' && untied.has(slot.name) ? { ...slot, tiedTo: undefined } : slot));
+  slots.map((slot) => (untied.has(slot.name) ? { ...slot, tiedTo: undefined } : slot));
 
 function infoOf(checkpoint: Checkpoint): Map<string, StoredTensorInfo> {
   const tensors = new Map<string, StoredTensorInfo>(checkpoint.tensors);

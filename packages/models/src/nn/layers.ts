@@ -1,5 +1,5 @@
-import type { Activation } from '@q/config';
 import { embedding, layerNorm, rmsNorm, type FloatDType, type Tensor } from '@q/tensor';
+import type { Activation } from '../shared/activation.js';
 import { Module, type Parameter } from './module.js';
 
 /** A table of token vectors [vocab, hidden]. */
@@ -40,23 +40,46 @@ export class RmsNorm extends Module {
   }
 }
 
-/** Layer norm with learned scale and shift. */
+/** Layer norm, with learned scale and shift unless `affine` is false. */
 export class LayerNorm extends Module {
   readonly className = 'LayerNorm';
-  readonly weight: Parameter;
-  readonly bias: Parameter;
+  readonly weight: Parameter | undefined;
+  readonly bias: Parameter | undefined;
 
   constructor(
     width: number,
     private readonly eps: number,
+    { affine = true }: { affine?: boolean } = {},
   ) {
     super();
+    if (!affine) return;
     this.weight = this.parameter('weight', [width]);
     this.bias = this.parameter('bias', [width]);
   }
 
   forward(x: Tensor): Tensor {
-    return layerNorm(x, { weight: this.weight.tensor, bias: this.bias.tensor, eps: this.eps });
+    return layerNorm(x, { weight: this.weight?.tensor, bias: this.bias?.tensor, eps: this.eps });
+  }
+}
+
+/** A table of vectors for positions [count + offset, hidden]; position p is row p + offset. */
+export class LearnedPositions extends Module {
+  readonly weight: Parameter;
+
+  constructor(
+    count: number,
+    hiddenSize: number,
+    private readonly offset = 0,
+    readonly className = 'Embedding',
+  ) {
+    super();
+    this.weight = this.parameter('weight', [count + offset, hiddenSize]);
+  }
+
+  /** positions i32 [T] to [T, hidden] in the activation dtype. */
+  forward(positions: Tensor, dtype: FloatDType): Tensor {
+    const { tensor } = this.weight;
+    return embedding(tensor.slice(this.offset, tensor.rows), positions, { dtype });
   }
 }
 
@@ -68,12 +91,12 @@ const activationClasses: Readonly<Record<Activation, string>> = {
   relu: 'ReLU',
 };
 
-/** The place of an activation function in the tree; what computes it is the linear layer before it. */
-export class ActivationFunction extends Module {
-  readonly className: string;
-
-  constructor(name: Activation) {
+/** The place in the tree of a module without parameters, which computes nothing here. */
+export class Place extends Module {
+  constructor(readonly className: string) {
     super();
-    this.className = activationClasses[name];
   }
 }
+
+/** The place of an activation function in the tree; what computes it is the linear layer before it. */
+export const activationPlace = (name: Activation): Place => new Place(activationClasses[name]);

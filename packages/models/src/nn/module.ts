@@ -10,6 +10,7 @@ export const unavailable = (what: string, disposed: boolean): CheckpointError | 
 /** A tensor that a module needs; the loader fills it. */
 export class Parameter {
   #tensor: Tensor | undefined;
+  #shared = false;
   #disposed = false;
 
   constructor(readonly shape: Shape) {}
@@ -24,13 +25,15 @@ export class Parameter {
     return this.#tensor;
   }
 
-  set tensor(value: Tensor) {
-    this.#tensor = value.keep();
+  /** Gives the parameter its tensor; `shared`: another one owns it (tied embeddings). */
+  load(value: Tensor, { shared = false } = {}): void {
+    this.#tensor = shared ? value : value.keep();
+    this.#shared = shared;
     this.#disposed = false;
   }
 
   dispose(): void {
-    this.#tensor?.dispose();
+    if (!this.#shared) this.#tensor?.dispose();
     this.#tensor = undefined;
     this.#disposed = true;
   }
@@ -42,7 +45,7 @@ export class Parameter {
  */
 export interface ModuleBuffer {
   readonly shape: Shape;
-  readonly dtype: 'float32';
+  readonly dtype: 'float32' | 'int64';
 }
 
 /**

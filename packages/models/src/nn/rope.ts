@@ -1,5 +1,7 @@
 import type { RopeConfig } from '@q/config';
-import type { Backend, Batch, RopeOptions, Tensor } from '@q/tensor';
+import type { RopeOptions } from '@q/tensor';
+import type { Pass } from '../pass/pass.js';
+import { constantOf, type Constant } from './constant.js';
 import { Module } from './module.js';
 
 export interface RopeShape {
@@ -109,9 +111,9 @@ export function rotationFor(config: RopeConfig, shape: RopeShape, length: number
 
 /** The rotary embedding of a model: one table on the device, or one row per sequence where the length decides. */
 export class Rope extends Module {
-  readonly dependsOnLength: boolean;
-  #tables = new Map<number, Tensor>();
-  #scale: number;
+  readonly #dependsOnLength: boolean;
+  readonly #scale: number;
+  readonly #table: Constant;
 
   constructor(
     readonly className: string,
@@ -119,32 +121,30 @@ export class Rope extends Module {
     private readonly shape: RopeShape,
   ) {
     super();
-    for (const name of ['inv_freq', 'original_inv_freq'])
-      this.buffers.set(name, { shape: [shape.rotaryDim / 2], dtype: 'float32' });
-    this.dependsOnLength = config.type === 'dynamic' || config.type === 'longrope';
-    this.#scale = rotationFor(config, shape, 0).scale;
+    const half = shape.rotaryDim / 2;
+    for (const name of ['inv_freq', 'original_inv_freq']) this.buffers.set(name, { shape: [half], dtype: 'float32' });
+    this.#dependsOnLength = config.type === 'dynamic' || config.type === 'longrope';
+    const { frequencies, scale } = rotationFor(config, shape, 0);
+    this.#scale = scale;
+    this.#table = constantOf(frequencies, [half]);
   }
 
-  /** Writes the frequencies that the batch needs; `lengths` as in {@link CausalLM.prepare}. */
-  prepare(backend: Backend, lengths: readonly number[]): void {
-    const rows = this.dependsOnLength ? lengths.length : 0;
-    const known = this.#tables.get(rows);
-    if (known && !this.dependsOnLength) return;
+  /** How the queries and keys of a pass are rotated. */
+  in({ backend, derived }: Pass): RopeOptions {
+    const inverseFrequencies = this.#dependsOnLength
+      ? derived.get(this, (lengths) => this.#rows(lengths))
+      : this.#table.on(backend);
+    return { inverseFrequencies, scale: this.#scale };
+  }
+
+  #rows(lengths: readonly number[]): Float32Array {
     const half = this.shape.rotaryDim / 2;
-    const table = known ?? backend.allocate(rows === 0 ? [half] : [rows, half], 'f32').keep();
-    this.#tables.set(rows, table);
-    const values = new Float32Array(table.count);
-    for (let row = 0; row < Math.max(rows, 1); row++)
-      values.set(rotationFor(this.config, this.shape, lengths[row] ?? 0).frequencies, row * half);
-    backend.assign(table, values);
-  }
-
-  for(batch: Batch): RopeOptions {
-    return { inverseFrequencies: this.#tables.get(this.dependsOnLength ? batch.sequences : 0)!, scale: this.#scale };
+    const values = new Float32Array(lengths.length * half);
+    lengths.forEach((length, row) => values.set(rotationFor(this.config, this.shape, length).frequencies, row * half));
+    return values;
   }
 
   override dispose(): void {
-    for (const table of this.#tables.values()) table.dispose();
-    this.#tables.clear();
+    this.#table.dispose();
   }
 }

@@ -6,7 +6,7 @@ import {
   packedQkv,
   ropeKvWrite,
   type AttentionOptions,
-  type Batch,
+  type PagedRows,
   type KvLayer,
   type QkvLayout,
 } from '../ops/attention.js';
@@ -246,7 +246,7 @@ export function batchOf(
   backend: Backend,
   sequences: Setting['sequences'],
   blockSize: number,
-): { batch: Batch; blocks: number } {
+): { batch: PagedRows; blocks: number } {
   const maxContext = Math.max(...sequences.map(([context]) => context));
   const maxBlocks = Math.ceil(maxContext / blockSize);
   const blocks = sequences.length * maxBlocks;
@@ -257,12 +257,11 @@ export function batchOf(
   );
   const tables = Array.from({ length: blocks }, (_, i) => (i * 7 + 3) % blocks);
   const unique = new Set(tables).size === blocks ? tables : tables.map((_, i) => blocks - 1 - i);
-  const batch: Batch = {
+  const batch: PagedRows = {
     tokens: perToken.length,
     sequences: sequences.length,
     maxQuery: Math.max(...sequences.map(([, query]) => query)),
     maxContext,
-    tokenIds: i32(perToken.map(() => 0)),
     positions: i32(perToken.map(({ position }) => position)),
     sequenceOf: i32(perToken.map(({ sequence }) => sequence)),
     sequenceStarts: i32(prefix(sequences.map(([, query]) => query))),
@@ -347,12 +346,11 @@ const justWritten: ConformanceCase = {
         const [positions, lengths, tables] = Array.from({ length: 3 }, () => backend.empty([long], 'i32'));
         const last = (tensor: Tensor, count: number) => tensor.slice(long - count, long);
         const constant = (values: number[]) => backend.tensor(Int32Array.from(values), [values.length], 'i32');
-        const batch: Batch = {
+        const batch: PagedRows = {
           tokens: 1,
           sequences: 1,
           maxQuery: 1,
           maxContext: maxBlocks * blockSize,
-          tokenIds: constant([0]),
           sequenceOf: constant([0]),
           sequenceStarts: constant([0, 1]),
           positions: last(positions, 1),

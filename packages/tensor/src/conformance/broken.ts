@@ -6,7 +6,7 @@ import type { FloatDType } from '../dtype.js';
 import { eager } from '../lowering/eager.js';
 import { fused } from '../lowering/fused.js';
 import type { Lowering } from '../lowering/lowering.js';
-import { attention, packedQkv, type AttentionOptions, type Batch, type KvLayer } from '../ops/attention.js';
+import { attention, packedQkv, type AttentionOptions, type PagedRows, type KvLayer } from '../ops/attention.js';
 import { activation, argmax, crossEntropy, softmax } from '../ops/elementwise.js';
 import { rmsNorm } from '../ops/norm.js';
 import { embedding } from '../ops/rows.js';
@@ -61,7 +61,7 @@ function placesOf({ heads, kvHeads, headDim, sequences, options }: Setting): Pla
   });
 }
 
-function batchOf(backend: Backend, sequences: Setting['sequences']): Batch {
+function batchOf(backend: Backend, sequences: Setting['sequences']): PagedRows {
   const i32 = (list: readonly number[], shape = [list.length]) => backend.tensor(Int32Array.from(list), shape, 'i32');
   const maxContext = Math.max(...sequences.map(([context]) => context));
   const maxBlocks = Math.ceil(maxContext / blockSize);
@@ -74,7 +74,6 @@ function batchOf(backend: Backend, sequences: Setting['sequences']): Batch {
     sequences: sequences.length,
     maxQuery: Math.max(...sequences.map(([, query]) => query)),
     maxContext,
-    tokenIds: i32(rows.map(() => 0)),
     positions: i32(rows.map(([, position]) => position)),
     sequenceOf: i32(rows.map(([sequence]) => sequence)),
     sequenceStarts: i32(starts),

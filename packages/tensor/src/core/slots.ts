@@ -7,7 +7,9 @@ export interface TensorSlot {
   /** Full name, such as `model.norm.weight`. */
   readonly name: string;
   readonly shape: Shape;
-  load(tensor: Tensor): void;
+  /** The tensor whose memory it shares when embeddings are tied. */
+  readonly tiedTo?: string;
+  load(tensor: Tensor, options?: { shared?: boolean }): void;
   /** The tensor that was loaded. */
   current(): Tensor;
 }

@@ -1,4 +1,5 @@
 // The arguments of the commands of attention, fused and eager; defaults of their options are here.
+import { dtypes, type FloatDType } from '../dtype.js';
 import type { CommandArgs } from '../driver/schema.js';
 import type { Tensor } from '../core/tensor.js';
 import type { AttentionOptions, AttentionRows, KvLayer, QkvLayout, RopeOptions, WriteRows } from '../ops/attention.js';
@@ -35,6 +36,7 @@ export function ropeArgs(
 ): CommandArgs<'ropeKvWrite'> {
   return {
     ...rotationArgs(qkv, rows, layout, rope),
+    positions: (rope ? rows.positions : (rows.slots ?? rows.positions)).ref(),
     keyCache: kv.keys.ref(),
     valueCache: kv.values.ref(),
     blockTables: rows.blockTables.ref(),
@@ -84,4 +86,13 @@ export function attentionArgs(
     blockSize: kv.keys.dim(2),
     maxBlocks: rows.blockTables.dim(1),
   };
+}
+
+/** Rotates queries and keys in place, as their positions say; every step of it rounds to `dtype`. */
+export function rotate(qkv: Tensor, rows: WriteRows, layout: QkvLayout, rope: RopeOptions, dtype: FloatDType): void {
+  qkv.backend.submit('eagerRope', {
+    ...rotationArgs(qkv, rows, layout, rope),
+    inverseFrequencies: rope.inverseFrequencies.ref(),
+    dtype: dtypes[dtype].code,
+  });
 }

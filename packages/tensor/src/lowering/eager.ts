@@ -5,7 +5,7 @@ import type { Tensor } from '../core/tensor.js';
 import type { AttentionOptions, AttentionRows, KvLayer, QkvLayout, RopeOptions, WriteRows } from '../ops/attention.js';
 import type { LinearFusion, LinearPart } from '../ops/linear-command.js';
 import type { LayerNormOptions, RmsNormOptions } from '../ops/norm.js';
-import { attentionArgs, rotationArgs } from './attention-args.js';
+import { attentionArgs, rotate } from './attention-args.js';
 import { eagerLinear } from './eager-linear.js';
 import { fused } from './fused.js';
 import type { Lowering } from './lowering.js';
@@ -55,13 +55,7 @@ class Eager implements Lowering {
   }
 
   ropeKvWrite(qkv: Tensor, kv: KvLayer, rows: WriteRows, layout: QkvLayout, rope: RopeOptions | undefined): void {
-    if (rope) {
-      qkv.backend.submit('eagerRope', {
-        ...rotationArgs(qkv, rows, layout, rope),
-        inverseFrequencies: rope.inverseFrequencies.ref(),
-        dtype: dtypes[this.dtype].code,
-      });
-    }
+    if (rope) rotate(qkv, rows, layout, rope, this.dtype);
     fused.ropeKvWrite(qkv, kv, rows, layout, undefined);
   }
 

@@ -1,7 +1,7 @@
 import { activationKinds } from '../driver/schema.js';
 import type { Tensor } from '../core/tensor.js';
 import { fusedLinear } from '../ops/linear-command.js';
-import { attentionArgs, ropeArgs } from './attention-args.js';
+import { attentionArgs, ropeArgs, rotate } from './attention-args.js';
 import type { Lowering } from './lowering.js';
 
 /** A result in the shape and dtype of x. */
@@ -68,7 +68,9 @@ export const fused: Lowering = {
   },
 
   ropeKvWrite(qkv, kv, rows, layout, rope) {
-    qkv.backend.submit('ropeKvWrite', ropeArgs(qkv, kv, rows, layout, rope));
+    if (!rope || !rows.slots) return qkv.backend.submit('ropeKvWrite', ropeArgs(qkv, kv, rows, layout, rope));
+    rotate(qkv, rows, layout, rope, 'f32');
+    qkv.backend.submit('ropeKvWrite', ropeArgs(qkv, kv, rows, layout, undefined));
   },
 
   attention(qkv, kv, rows, layout, options) {

@@ -4,7 +4,7 @@ import { openBackend, type Backend } from '../core/backend.js';
 import type { Tensor } from '../core/tensor.js';
 import { dtypeFromCode, type DType } from '../dtype.js';
 import type { TensorRef } from '../driver/schema.js';
-import { attention, packedQkv, ropeKvWrite, type Batch } from '../ops/attention.js';
+import { attention, packedQkv, ropeKvWrite, type PagedRows } from '../ops/attention.js';
 import { activation, add, gatedActivation, multiply, scaleInPlace, softmax } from '../ops/elementwise.js';
 import { linear, type LinearPart } from '../ops/linear.js';
 import { layerNorm, rmsNorm } from '../ops/norm.js';
@@ -54,12 +54,12 @@ function layer(backend: Backend): void {
   const cache = () => t([2, kvHeads, 8, headDim]);
   const kv = { keys: cache(), values: cache() };
   const i32 = (...shape: number[]) => t(shape, 'i32');
-  const batch: Batch = {
+  const tokenIds = i32(tokens);
+  const batch: PagedRows = {
     tokens,
     sequences: 1,
     maxQuery: tokens,
     maxContext: 10,
-    tokenIds: i32(tokens),
     positions: i32(tokens),
     sequenceOf: i32(tokens),
     sequenceStarts: i32(2),
@@ -69,8 +69,8 @@ function layer(backend: Backend): void {
   const queries = heads * headDim;
   const keys = kvHeads * headDim;
 
-  let x: Tensor = embedding(t([10, width], 'bf16'), batch.tokenIds, { dtype: 'f32', scale: 8 });
-  embedding(t([10, width]), batch.tokenIds, { dtype: 'f32' });
+  let x: Tensor = embedding(t([10, width], 'bf16'), tokenIds, { dtype: 'f32', scale: 8 });
+  embedding(t([10, width]), tokenIds, { dtype: 'f32' });
   let y: Tensor = rmsNorm(x, norms[0], { eps: 1e-5 });
   y = linear(y, [dense(queries, width, true), dense(keys, width), int8(keys, width)]);
   ropeKvWrite(y, kv, batch, layout, { inverseFrequencies: t([headDim / 2]), scale: 1.1 });

@@ -3,10 +3,10 @@ import type { Tensor } from '../core/tensor.js';
 import { checkActivation, checkDType, checkIndices, checkShape } from './check.js';
 
 /**
- * The sequences of one forward pass, packed: all tokens of sequence 0, then of sequence 1, and so on. Made by the
- * engine; the index tensors live on the device.
+ * The rows of one forward pass, packed: all tokens of sequence 0, then of sequence 1, and so on. The index tensors live
+ * on the device.
  */
-export interface Batch {
+export interface Rows {
   /** Packed tokens T. */
   readonly tokens: number;
   /** Sequences B. */
@@ -15,26 +15,33 @@ export interface Batch {
   readonly maxQuery: number;
   /** Upper bound of the context lengths. */
   readonly maxContext: number;
-  /** i32 [T]: token ids. */
-  readonly tokenIds: Tensor;
   /** i32 [T]: position of each token in its sequence. */
   readonly positions: Tensor;
+  /** i32 [T]: place of each token among the keys of its sequence. Default: its position. */
+  readonly slots?: Tensor;
   /** i32 [T]: sequence of each token. */
   readonly sequenceOf: Tensor;
   /** i32 [B + 1]: first packed row of each sequence. */
   readonly sequenceStarts: Tensor;
   /** i32 [B]: keys of each sequence, this pass's included. */
   readonly contextLengths: Tensor;
-  /** i32 [B, maxBlocks]: cache blocks of each sequence. */
+}
+
+/** Rows whose sequences have keys and values in blocks. */
+export interface PagedRows extends Rows {
+  /** i32 [B, maxBlocks]: blocks of each sequence, in order. */
   readonly blockTables: Tensor;
 }
 
-/** What {@link ropeKvWrite} needs of a batch. */
-export type WriteRows = Pick<Batch, 'tokens' | 'sequences' | 'maxContext' | 'positions' | 'sequenceOf' | 'blockTables'>;
+/** What {@link ropeKvWrite} needs of them. */
+export type WriteRows = Pick<
+  PagedRows,
+  'tokens' | 'sequences' | 'maxContext' | 'positions' | 'slots' | 'sequenceOf' | 'blockTables'
+>;
 
-/** What {@link attention} needs of a batch. */
+/** What {@link attention} needs of them. */
 export type AttentionRows = Pick<
-  Batch,
+  PagedRows,
   'tokens' | 'sequences' | 'maxQuery' | 'maxContext' | 'sequenceStarts' | 'contextLengths' | 'blockTables'
 >;
 
@@ -108,6 +115,7 @@ export function ropeKvWrite(qkv: Tensor, kv: KvLayer, batch: WriteRows, layout: 
   if (Math.max(layout.kOffset, layout.vOffset) + layout.headDim > layout.rowStride)
     throw new ShapeError('ropeKvWrite', 'the rows hold no keys and values', { layout });
   checkIndices('ropeKvWrite', 'positions', batch.positions, [batch.tokens]);
+  if (batch.slots) checkIndices('ropeKvWrite', 'slots', batch.slots, [batch.tokens]);
   checkIndices('ropeKvWrite', 'sequenceOf', batch.sequenceOf, [batch.tokens]);
   if (rope) checkFrequencies(rope.inverseFrequencies, batch, layout);
   qkv.backend.lowering.ropeKvWrite(qkv, kv, batch, layout, rope);
@@ -190,7 +198,7 @@ function checkPaged(
   op: string,
   qkv: Tensor,
   kv: KvLayer,
-  batch: Pick<Batch, 'tokens' | 'sequences' | 'maxContext' | 'blockTables'>,
+  batch: Pick<PagedRows, 'tokens' | 'sequences' | 'maxContext' | 'blockTables'>,
   layout: QkvLayout,
 ): void {
   checkActivation(op, 'qkv', qkv);

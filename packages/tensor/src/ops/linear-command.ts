@@ -20,25 +20,25 @@ export interface LinearFusion {
 
 type PartArgs = CommandArgs<'linear'>['parts'][number];
 
-const noQuantization = {
-  absmax: undefined,
-  nestedAbsmax: undefined,
-  nestedCode: undefined,
-  offset: undefined,
-  blockSize: 0,
-  nestedBlockSize: 0,
-  quantType: 0,
-  computeDtype: 0,
-  threshold: 0,
-};
-
-export const partArgs = ({ weight, bias }: LinearPart): PartArgs => ({
-  ...noQuantization,
-  ...formatOf(weight).fields(weight),
-  kind: weightKinds[weight.kind],
-  n: weight.shape[0],
-  bias: bias?.ref(),
-});
+/** One literal of one shape, whatever the format: it is made for every product of every step. */
+export function partArgs({ weight, bias }: LinearPart): PartArgs {
+  const fields = formatOf(weight).fields(weight);
+  return {
+    kind: weightKinds[weight.kind],
+    n: weight.shape[0],
+    weight: fields.weight,
+    bias: bias?.ref(),
+    absmax: fields.absmax,
+    nestedAbsmax: fields.nestedAbsmax,
+    nestedCode: fields.nestedCode,
+    offset: fields.offset,
+    blockSize: fields.blockSize ?? 0,
+    nestedBlockSize: fields.nestedBlockSize ?? 0,
+    quantType: fields.quantType ?? 0,
+    computeDtype: fields.computeDtype ?? 0,
+    threshold: fields.threshold ?? 0,
+  };
+}
 
 /** Columns of the result. */
 export const outputWidth = (parts: readonly LinearPart[], gated: boolean): number =>

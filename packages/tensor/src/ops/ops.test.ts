@@ -7,7 +7,7 @@ import { openBackend, type Backend } from '../core/backend.js';
 import { quantizeBnb4 } from '../formats/bnb4/bnb4.js';
 import { quantizeInt8 } from '../formats/int8/int8.js';
 import type { Weight } from '../formats/registry.js';
-import { attention, keyValueLayout, packedQkv, queryLayout, ropeKvWrite, type Batch } from './attention.js';
+import { attention, keyValueLayout, packedQkv, queryLayout, ropeKvWrite, type PagedRows } from './attention.js';
 import {
   activation,
   add,
@@ -47,12 +47,11 @@ const kv = (blocks = 2, dtype: DType = 'f32') => ({
   values: t([blocks, 2, 4, 8], dtype),
 });
 const i32 = (...shape: number[]) => t(shape, 'i32');
-const batch = (change: Partial<Batch> = {}): Batch => ({
+const batch = (change: Partial<PagedRows> = {}): PagedRows => ({
   tokens: 3,
   sequences: 1,
   maxQuery: 3,
   maxContext: 3,
-  tokenIds: i32(3),
   positions: i32(3),
   sequenceOf: i32(3),
   sequenceStarts: i32(2),

@@ -191,6 +191,6 @@ describe('wrong inputs', () => {
     const ids = whole.encode('hello', { addSpecialTokens: false });
     expect(whole.decode(Int32Array.from(ids) as never)).toBe('hello');
     expect(whole.decode([...ids, 99_999])).toBe('hello');
-    expect(whole.batchEncode([])).toEqual({ inputIds: [], attentionMask: [] });
+    expect(() => whole.batchEncode([])).toThrow(ConfigError);
   });
 });

@@ -1,4 +1,5 @@
-// Checks of the tensors that make up a quantized weight of bitsandbytes. Bytes are little-endian, as read from the file.
+// Checks of the tensors that make up a quantized weight of bitsandbytes. Bytes are little-endian, as read from the
+// file.
 import { CheckpointError } from '@q/config';
 import type { TensorEntry } from '../../safetensors/header.js';
 

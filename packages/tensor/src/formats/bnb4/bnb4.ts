@@ -170,13 +170,20 @@ export const bnb4: WeightFormat<Bnb4Weight> = {
   }),
   scales: ({ absmax }) => ('codebook' in absmax ? [absmax.absmax, absmax.offset] : [absmax]),
   footprint: ({ codes }) => codes.bytes,
-  fields: ({ codes, absmax, blockSize, quantType, computeDtype }) => ({
-    ...absmaxRefs(absmax),
-    weight: codes.ref(),
-    blockSize,
-    quantType: quantTypes[quantType],
-    computeDtype: dtypes[computeDtype].code,
-  }),
+  fields: ({ codes, absmax, blockSize, quantType, computeDtype }) => {
+    const scales = absmaxRefs(absmax);
+    return {
+      weight: codes.ref(),
+      absmax: scales.absmax,
+      nestedAbsmax: scales.nestedAbsmax,
+      nestedCode: scales.nestedCode,
+      offset: scales.offset,
+      nestedBlockSize: scales.nestedBlockSize,
+      blockSize,
+      quantType: quantTypes[quantType],
+      computeDtype: dtypes[computeDtype].code,
+    };
+  },
   values: dequantizeBnb4,
   eagerDType: ({ shape, blockSize, computeDtype }, rows) =>
     rows > fewRows || shape[1] % blockSize !== 0 ? (computeDtype as FloatDType) : undefined,

@@ -1,8 +1,8 @@
 // Qwen 1.5, 2 and 2.5. Source followed: transformers' Qwen2Config. Against Llama: biases on q, k, v only; with
 // use_sliding_window the layers from max_window_layers on slide.
+import { ConfigError, defineModel, schema } from '@q/config';
 import { z } from 'zod';
-import { ConfigError } from '../errors.js';
-import { flag, integer, orElse } from '../schema.js';
+import { llamaFamily } from './llama.js';
 import {
   decoderKeys,
   decoderShape,
@@ -12,10 +12,11 @@ import {
   readDecoder,
   readWindow,
   window,
-} from './decoder.js';
-import { defineModel } from './definition.js';
+} from './shared/decoder-config.js';
 
-export const qwen2 = defineModel({
+const { flag, integer, orElse } = schema;
+
+const config = defineModel({
   modelType: 'qwen2',
   shape: {
     ...decoderShape({ vocab_size: 151936, intermediate_size: 22016, max_position_embeddings: 32768 }),
@@ -47,3 +48,5 @@ export const qwen2 = defineModel({
     });
   },
 });
+
+export const qwen2 = llamaFamily(config, 'Qwen2');

@@ -2,18 +2,24 @@ import { readFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
-import { ConfigError, QError, UnsupportedError } from './errors.js';
-import { parseConfigText } from './json.js';
-import { MAX_JSON_DEPTH, MAX_POSITIONS } from './limits.js';
-import { parseModelConfig } from './model-config.js';
-import { maxContext } from './max-context.js';
+import {
+  ConfigError,
+  maxContext,
+  MAX_JSON_DEPTH,
+  MAX_POSITIONS,
+  parseConfigText,
+  QError,
+  UnsupportedError,
+} from '@q/config';
+import { parseModelConfig, type ModelConfig } from './registry.js';
+import type { DecoderConfig } from './shared/decoder-config.js';
 
 const root = fileURLToPath(new URL('../fixtures/', import.meta.url));
 const base = (name: string): Record<string, unknown> =>
-  JSON.parse(readFileSync(`${root}models/${name}.config.legacy.json`, 'utf8')) as Record<string, unknown>;
+  JSON.parse(readFileSync(`${root}configs/${name}.config.legacy.json`, 'utf8')) as Record<string, unknown>;
 const read = (changes: object, name = 'llama', ignoreConfigKeys: string[] = []) => {
   const merged = Object.entries({ ...base(name), ...changes }).filter(([, value]) => value !== undefined);
-  return parseModelConfig(Object.fromEntries(merged), { ignoreConfigKeys });
+  return parseModelConfig(Object.fromEntries(merged), { ignoreConfigKeys }) as ModelConfig & DecoderConfig;
 };
 const fields = (changes: object, name = 'llama') => read(changes, name).warnings.map(({ field }) => field);
 

@@ -1,6 +1,8 @@
 // Mistral 7B. Source followed: transformers' MistralConfig. Against Llama: no biases, and every layer slides unless
 // sliding_window is null; a file without the key means 4096.
+import { defineModel } from '@q/config';
 import { z } from 'zod';
+import { llamaFamily } from './llama.js';
 import {
   decoderKeys,
   decoderShape,
@@ -10,10 +12,9 @@ import {
   readDecoder,
   readWindow,
   window,
-} from './decoder.js';
-import { defineModel } from './definition.js';
+} from './shared/decoder-config.js';
 
-export const mistral = defineModel({
+const config = defineModel({
   modelType: 'mistral',
   shape: {
     ...decoderShape({ vocab_size: 32000, intermediate_size: 14336, max_position_embeddings: 131072 }),
@@ -40,3 +41,5 @@ export const mistral = defineModel({
       ),
     }),
 });
+
+export const mistral = llamaFamily(config, 'Mistral');

@@ -1,35 +1,54 @@
-import { z } from 'zod';
-import { ConfigError } from '../errors.js';
-import type { JsonObject } from '../json.js';
+// What the Llama family's config files share: their keys with checks and defaults, and the rules between sizes.
 import {
+  ConfigError,
   MAX_HEAD_DIM,
   MAX_HEADS,
   MAX_HIDDEN,
   MAX_INTERMEDIATE,
   MAX_LAYERS,
-  MAX_PARAMETERS,
   MAX_POSITIONS,
   MAX_VOCAB,
   NORM_EPS,
-} from '../limits.js';
-import { ROPE_KEYS, readRope } from '../rope.js';
-import { flag, listOf, nullable, orElse, realIn, sizeUpTo } from '../schema.js';
-import type { Activation, DecoderConfig, LayerType, ReadContext } from './definition.js';
+  readRope,
+  ROPE_KEYS,
+  schema,
+  type JsonObject,
+  type ReadContext,
+  type RopeConfig,
+} from '@q/config';
+import { z } from 'zod';
+import { activation, type Activation } from './activation.js';
+import { assertDivides, assertPlausible, headDimOf } from './sizes.js';
 
-const ACTIVATIONS: Readonly<Record<string, Activation>> = {
-  silu: 'silu',
-  swish: 'silu',
-  gelu: 'gelu',
-  gelu_new: 'gelu_tanh',
-  gelu_pytorch_tanh: 'gelu_tanh',
-  gelu_fast: 'gelu_tanh',
-  quick_gelu: 'quick_gelu',
-  relu: 'relu',
-};
+const { flag, listOf, nullable, orElse, realIn, sizeUpTo } = schema;
 
-export const activation = z
-  .enum(Object.keys(ACTIVATIONS), { error: `must be one of ${Object.keys(ACTIVATIONS).join(', ')}` })
-  .transform((name) => ACTIVATIONS[name]);
+export type LayerType = 'full_attention' | 'sliding_attention';
+
+/** What the decoder-only architectures share. Sizes are in elements. */
+export interface DecoderConfig {
+  readonly vocabSize: number;
+  readonly hiddenSize: number;
+  readonly intermediateSize: number;
+  readonly numLayers: number;
+  readonly numHeads: number;
+  readonly numKvHeads: number;
+  readonly headDim: number;
+  readonly maxPositionEmbeddings: number;
+  readonly rmsNormEps: number;
+  readonly hiddenAct: Activation;
+  /** Bias of the query, key and value projections. */
+  readonly attentionBias: boolean;
+  /** Bias of the attention output projection. */
+  readonly attentionOutputBias: boolean;
+  readonly mlpBias: boolean;
+  /** The head uses the embedding matrix. */
+  readonly tieWordEmbeddings: boolean;
+  readonly rope: RopeConfig;
+  /** Keys a query of a sliding layer sees, itself included; null when no layer slides. */
+  readonly slidingWindow: number | null;
+  /** One entry per layer. */
+  readonly layerTypes: readonly LayerType[];
+}
 
 export const layerTypes = nullable(
   listOf(
@@ -83,43 +102,28 @@ type Rest = Pick<
   'numKvHeads' | 'attentionBias' | 'attentionOutputBias' | 'mlpBias' | 'slidingWindow' | 'layerTypes'
 >;
 
-const divides = (op: string, what: string, whole: string, a: number, b: number): void => {
-  if (b % a !== 0) throw new ConfigError(op, `${what} is ${a}`, { why: `must divide ${whole} (${b})` });
-};
-
-/** Sizes that are fine one by one and not together. */
-function checkProduct(op: string, keys: Keys, headDim: number, numKvHeads: number): void {
+/** Parameters that the sizes lead to, about. */
+function parametersOf(keys: Keys, headDim: number, numKvHeads: number): number {
   const { vocab_size, hidden_size, intermediate_size, num_hidden_layers, num_attention_heads } = keys;
   const attention = 2 * hidden_size * headDim * (num_attention_heads + numKvHeads);
   const layer = attention + 3 * hidden_size * intermediate_size;
-  const parameters = 2 * vocab_size * hidden_size + num_hidden_layers * layer;
-  if (parameters <= MAX_PARAMETERS) return;
-  throw new ConfigError(op, `the sizes make ${parameters.toExponential(1)} parameters`, {
-    hidden_size,
-    num_hidden_layers,
-    head_dim: headDim,
-    why: `at most ${MAX_PARAMETERS.toExponential(0)} are plausible`,
-  });
+  return 2 * vocab_size * hidden_size + num_hidden_layers * layer;
 }
 
 /** The shared part of a Llama-like config, with the rules between sizes checked. @throws ConfigError */
 export function readDecoder(keys: Keys, raw: JsonObject, context: ReadContext, rest: Rest): DecoderConfig {
   const { op } = context;
-  if (keys.head_dim === null)
-    divides(op, 'num_attention_heads', 'hidden_size', keys.num_attention_heads, keys.hidden_size);
-  divides(op, 'num_key_value_heads', 'num_attention_heads', rest.numKvHeads, keys.num_attention_heads);
-  const headDim = keys.head_dim ?? keys.hidden_size / keys.num_attention_heads;
-  if (headDim > MAX_HEAD_DIM)
-    throw new ConfigError(
-      op,
-      `hidden_size is ${keys.hidden_size} and num_attention_heads ${keys.num_attention_heads}`,
-      {
-        why: `a head must have at most ${MAX_HEAD_DIM} elements`,
-      },
-    );
+  const { hidden_size, num_attention_heads, num_hidden_layers } = keys;
+  const heads = ['num_attention_heads', num_attention_heads] as const;
+  const headDim = keys.head_dim ?? headDimOf(op, heads, ['hidden_size', hidden_size]);
+  assertDivides(op, ['num_key_value_heads', rest.numKvHeads], heads);
   if (headDim % 2 !== 0)
     throw new ConfigError(op, `head_dim is ${headDim}`, { why: 'must be even for rotary positions' });
-  checkProduct(op, keys, headDim, rest.numKvHeads);
+  assertPlausible(op, parametersOf(keys, headDim, rest.numKvHeads), {
+    hidden_size,
+    num_hidden_layers,
+    head_dim: headDim,
+  });
   return {
     vocabSize: keys.vocab_size,
     hiddenSize: keys.hidden_size,

@@ -1,6 +1,6 @@
 import { expect, test } from 'vitest';
-import { parseModelConfig } from './model-config.js';
-import { maxContext } from './max-context.js';
+import { maxContext } from '@q/config';
+import { parseModelConfig } from './registry.js';
 
 const base = {
   architectures: ['LlamaForCausalLM'],
@@ -31,5 +31,6 @@ test.each([
   ],
 ])('%j reaches %i', (rope_scaling, tokens) => {
   const config = parseModelConfig({ ...base, ...(rope_scaling && { rope_scaling }) });
+  if (config.modelType !== 'llama') throw new Error('not the llama of the test');
   expect(maxContext(config)).toBe(tokens);
 });

@@ -1,0 +1,73 @@
+import { UnsupportedError, type ModelConfigBase, type ModelDefinition } from '@q/config';
+import type { Model, Seq2SeqLM, CausalLM } from './model.js';
+
+/** What each task gives. */
+export interface TaskModels {
+  /** Hidden states. */
+  readonly base: Model;
+  /** The next token. */
+  readonly causalLM: CausalLM;
+  /** The next token of a text that follows from another one. */
+  readonly seq2seqLM: Seq2SeqLM;
+}
+
+export type Task = keyof TaskModels;
+
+/** Facts that planners and loaders need of an architecture. */
+export interface ArchitectureFacts {
+  /** Classes whose instances stay on one device. */
+  readonly noSplit: readonly string[];
+  /** Modules kept in full precision by 8-bit and 4-bit loading unless the config names others. */
+  readonly keepDense: readonly string[];
+  /** Linear layers that stay unquantized, and in float32 where the others become float16. Default none. */
+  readonly keepInFp32?: readonly string[];
+  /** Path of the output embeddings; `` when there are none. */
+  readonly outputEmbeddings: string;
+  /** Where the base model is in a model with a head, and so in most checkpoints: `model`. */
+  readonly basePrefix: string;
+  /** Entries of checkpoints that hold no weights of any model here. */
+  readonly ignoredTensors: readonly RegExp[];
+  /** Parameters that share memory when the config ties them: target to source. */
+  readonly tied: Readonly<Record<string, string>>;
+  /** Parameters that share memory whatever the config says: target to source. Default none. */
+  readonly alwaysTied?: Readonly<Record<string, string>>;
+}
+
+/** One file of this package: how its config is read, its models by task, and what is to know of its tensors. */
+interface ArchitectureParts<D extends ModelDefinition, C> extends ArchitectureFacts {
+  readonly config: D;
+  readonly heads: { readonly [T in Task]?: (config: C) => TaskModels[T] };
+}
+
+type ReadBy<D extends ModelDefinition> = ReturnType<D['read']>;
+type AnyConfig = ModelConfigBase & { readonly modelType: string };
+
+/** An architecture: a row of the registry. */
+export interface Architecture<D extends ModelDefinition = ModelDefinition> extends ArchitectureFacts {
+  readonly modelType: string;
+  /** Reads its config.json. */
+  readonly config: D;
+  /** What it can be built for; the first is what its published checkpoints are. */
+  readonly tasks: readonly Task[];
+  /** An empty model. @throws UnsupportedError for a task that it has no head for */
+  build<T extends Task>(task: T, config: AnyConfig): TaskModels[T];
+}
+
+/** Makes a row of the registry; `heads` in the order of what most checkpoints are. */
+export function architecture<D extends ModelDefinition>(parts: ArchitectureParts<D, ReadBy<D>>): Architecture<D> {
+  const { config: definition, heads, ...facts } = parts;
+  const { modelType } = definition;
+  const tasks = Object.keys(heads) as Task[];
+  const isOwn = (settings: object): settings is ReadBy<D> => (settings as AnyConfig).modelType === modelType;
+  return {
+    ...facts,
+    modelType,
+    config: definition,
+    tasks,
+    build(task, config) {
+      const head = heads[task];
+      if (head && isOwn(config)) return head(config);
+      throw new UnsupportedError('model', `${modelType} has no ${task} model`, { why: `it has ${tasks.join(', ')}` });
+    },
+  };
+}
