@@ -117,7 +117,7 @@ interface RotaryKeys {
   readonly partial_rotary_factor: number | null;
 }
 
-/** The file with base and share of the rotation under the names that others have. @throws ConfigError where two differ */
+/** The file with base and share of the rotation under their usual names. @throws ConfigError where two differ */
 function usualSpelling(op: string, keys: RotaryKeys, raw: JsonObject): JsonObject {
   const current = isPlainObject(raw.rope_parameters) ? raw.rope_parameters : {};
   const inside = (key: string): number | null => (typeof current[key] === 'number' ? current[key] : null);

@@ -18,8 +18,7 @@ const layerNorms: Renaming = {
     const [, owner, last] = /^(.*LayerNorm)\.(gamma|beta)$/.exec(stored) ?? [];
     return owner === undefined ? undefined : `${owner}.${legacy[last]}`;
   },
-  saved: (parameter, stored) =>
-    parameter.slice(0, parameter.lastIndexOf('.')) + stored.slice(stored.lastIndexOf('.')),
+  saved: (parameter, stored) => parameter.slice(0, parameter.lastIndexOf('.')) + stored.slice(stored.lastIndexOf('.')),
 };
 
 /** `from` replaced by `to` where it stands between points in a name; undefined where it does not. */
@@ -43,10 +42,7 @@ export interface PresentNames<T> {
 }
 
 /** The tensors with their present names as well. A tensor that has its present name already wins over an old one. */
-export function withPresentNames<T>(
-  tensors: ReadonlyMap<string, T>,
-  namesOnDisk: NamesOnDisk = {},
-): PresentNames<T> {
+export function withPresentNames<T>(tensors: ReadonlyMap<string, T>, namesOnDisk: NamesOnDisk = {}): PresentNames<T> {
   const renamings = [layerNorms, ...Object.entries(namesOnDisk).map(moduleNamed)];
   const original = new Map<string, string>();
   const by = new Map<string, Renaming>();
