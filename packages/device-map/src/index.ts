@@ -13,7 +13,7 @@ export { type MaxMemory, type MaxMemoryOptions, getMaxMemory } from './max-memor
 export { formatSize, parseSize } from './parse-size.js';
 export { type Plan, PlanRefusedError, planPlacement } from './plan.js';
 export type { PlanRequest } from './request.js';
-export { type KvCacheReserve, type Reserve, kvBytesPerToken } from './reserve.js';
+export type { KvCacheReserve, Reserve } from './reserve.js';
 export { type SizeOptions, computeBufferSize, computeModuleSizes } from './measure.js';
 export { getMaxLayerSize } from './sizes.js';
 export { findTiedParameters, getModuleSizeWithTies } from './ties.js';

@@ -1,5 +1,4 @@
 import { ConfigError } from '@q/config';
-import { dtypeBytes } from './dtypes.js';
 import { parseSize } from './parse-size.js';
 import type { Sizes } from './sizes.js';
 import type { Tree } from './tree.js';
@@ -18,7 +17,7 @@ export interface Reserve {
 export interface KvCacheReserve {
   /** Paths of the modules that keep a cache, most often the decoder blocks. They are not split. */
   layers: readonly string[];
-  /** Bytes of one token in one layer (see `kvBytesPerToken`), or in each layer. */
+  /** Bytes of one token in one layer (models know it: `stateBytesPerToken` of `@q/models`), or in each layer. */
   bytesPerToken: number | readonly number[];
   /** Tokens per sequence. */
   context: number;
@@ -27,10 +26,6 @@ export interface KvCacheReserve {
   /** Tokens are kept in pages of this size. Default 1. */
   pageTokens?: number;
 }
-
-/** Bytes that one token takes in one layer: keys and values of all KV heads. Default dtype `float16`. */
-export const kvBytesPerToken = (shape: { numKvHeads: number; headDim: number; dtype?: string }): number =>
-  2 * shape.numKvHeads * shape.headDim * dtypeBytes(shape.dtype ?? 'float16');
 
 const count = (value: number, name: string): number => {
   if (Number.isInteger(value) && value > 0) return value;

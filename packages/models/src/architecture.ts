@@ -25,6 +25,8 @@ export interface ArchitectureFacts {
   readonly outputEmbeddings: string;
   /** Where the base model is in a model with a head, and so in most checkpoints: `model`. */
   readonly basePrefix: string;
+  /** Modules that checkpoints call otherwise, read and saved: from the name here to the one there. Default none. */
+  readonly namesOnDisk?: Readonly<Record<string, string>>;
   /** Entries of checkpoints that hold no weights of any model here. */
   readonly ignoredTensors: readonly RegExp[];
   /** Parameters that share memory when the config ties them: target to source. */

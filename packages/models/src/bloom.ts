@@ -24,6 +24,7 @@ import { Module, ModuleList } from './nn/module.js';
 import { runLayers } from './nn/run-layers.js';
 import type { Pass } from './pass/pass.js';
 import { CausalHead } from './shared/causal-head.js';
+import { interleavedQkv } from './shared/interleaved-qkv.js';
 import { assertPlausible, headDimOf, oneOf } from './shared/sizes.js';
 
 export interface BloomConfig {
@@ -83,19 +84,6 @@ const config = defineModel({
       tieWordEmbeddings: keys.tie_word_embeddings,
     };
   },
-});
-
-/** Rows of [heads, (q, k, v), headDim]. */
-const interleavedQkv = (numHeads: number, headDim: number): QkvLayout => ({
-  numHeads,
-  numKvHeads: numHeads,
-  headDim,
-  qOffset: 0,
-  qGroupStride: 3 * headDim,
-  kOffset: headDim,
-  vOffset: 2 * headDim,
-  kvStride: 3 * headDim,
-  rowStride: 3 * numHeads * headDim,
 });
 
 class BloomAttention extends Module {

@@ -14,6 +14,7 @@ const names = [
   'bert-legacy-names',
   'bloom',
   'bloom-heads6',
+  'gpt_neox',
   'llama',
   'llama-bf16',
   'llama-bin',
@@ -322,5 +323,54 @@ describe('rope', () => {
     ],
   ])('%j is refused', (changes, message) => {
     expect(() => llama(changes)).toThrow(message);
+  });
+});
+
+describe('gpt_neox', () => {
+  const neox = (changes: Record<string, unknown>, base = 'gpt_neox.config') =>
+    parseModelConfig(
+      Object.fromEntries(
+        Object.entries({ ...json(`configs/${base}`), ...changes }).filter(([, value]) => value !== undefined),
+      ),
+    );
+  const legacy = (changes: Record<string, unknown>) => neox(changes, 'gpt_neox.config.legacy');
+
+  test('its spellings of the rotation, and what stands beside them in later files', () => {
+    const rope = { type: 'default', theta: 25000, partialRotaryFactor: 0.5 };
+    expect(legacy({ rotary_emb_base: 25000, rotary_pct: 0.5 })).toMatchObject({ rope });
+    const both = { rotary_emb_base: 25000, rope_theta: 25000, rotary_pct: 0.5, partial_rotary_factor: 0.5 };
+    expect(legacy(both)).toMatchObject({ rope });
+    expect(legacy({ rotary_emb_base: undefined, rotary_pct: undefined })).toMatchObject({
+      rope: { theta: 10000, partialRotaryFactor: 0.25 },
+    });
+    expect(legacy({ rope_scaling: { type: 'linear', factor: 4 } })).toMatchObject({
+      rope: { type: 'linear', factor: 4, theta: 10000, partialRotaryFactor: 0.25 },
+    });
+    expect(neox({ rope_parameters: { rope_type: 'default' } })).toMatchObject({ rope: { partialRotaryFactor: 0.25 } });
+  });
+
+  test.each([
+    [{ rotary_emb_base: 10000, rope_theta: 5000 }, /rotary_emb_base is 10000 and rope_theta is 5000/],
+    [{ rotary_pct: 0.5, partial_rotary_factor: 0.25 }, /rotary_pct is 0.5 and partial_rotary_factor is 0.25/],
+    [{ rotary_pct: 0 }, /rotary_pct is 0; must be in \(0, 1\]/],
+    [{ rotary_emb_base: 'x' }, /rotary_emb_base/],
+    [{ num_attention_heads: 5 }, /must divide hidden_size/],
+    [{ use_parallel_residul: false }, /did you mean use_parallel_residual/],
+    [{ use_parallel_residual: 'no' }, /must be true or false/],
+    [{ num_key_value_heads: 2, multi_query: true }, /multi_query/],
+  ])('%j is refused', (changes, message) => {
+    expect(() => legacy(changes)).toThrow(ConfigError);
+    expect(() => legacy(changes)).toThrow(message);
+  });
+
+  test('a base in rope_parameters that differs from the older key is refused', () => {
+    expect(() => neox({ rotary_emb_base: 5000 })).toThrow(
+      /rotary_emb_base is 5000 and rope_parameters.rope_theta is 10000/,
+    );
+  });
+
+  test('what its published files have beside is passed over', () => {
+    const notes = { attention_probs_dropout_prob: 0, hidden_dropout_prob: 0, gradient_checkpointing: false };
+    expect(legacy({ ...notes, hidden_act: 'gelu_fast' })).toMatchObject({ hiddenAct: 'gelu_tanh' });
   });
 });

@@ -1,4 +1,6 @@
 // Forward passes against transformers' outputs: 1e-4 absolute, and the same argmax at every position.
+import { readFile } from 'node:fs/promises';
+import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
 import { AutoModelForCausalLM, type CausalModel } from './index.js';
 import { compareLogits, expectedLogits, expectedRows, temporaryFolders, unpackCheckpoint } from './testing.js';
@@ -17,6 +19,7 @@ const models = [
   'bloom',
   'opt',
   'opt-postnorm',
+  'gpt_neox',
 ];
 
 const load = async (name: string, options: { legacy?: boolean } = {}): Promise<CausalModel> =>
@@ -140,5 +143,32 @@ describe.each(['llama', 'opt'])('positionIds of %s', (name) => {
     const behind = await logitsOf(model, { inputIds: [rest], positionIds: [shifted[0].slice(5)], past });
     const wanted = moved.slice(-behind.length);
     expect(Math.max(...behind.map((value, i) => Math.abs(value - wanted[i])))).toBeLessThan(1e-5);
+  });
+});
+
+describe('the head of gpt_neox, which files call embed_out', () => {
+  const input = { inputIds: expectedRows('gpt_neox', 'input_ids') };
+  const tensorsOf = async (folder: string) => {
+    const bytes = await readFile(join(folder, 'model.safetensors'));
+    return JSON.parse(bytes.subarray(8, 8 + Number(bytes.readBigUInt64LE(0))).toString()) as object;
+  };
+
+  it('is saved under that name, byte for byte, and quantized as well', async () => {
+    await using model = await load('gpt_neox');
+    const logits = await logitsOf(model, input);
+    const folder = await temporary('saved');
+    await model.savePretrained(folder);
+    const source = await unpackCheckpoint('gpt_neox', await temporary('source'));
+    expect(await readFile(join(folder, 'model.safetensors'))).toEqual(
+      await readFile(join(source, 'model.safetensors')),
+    );
+    await using quantized = await AutoModelForCausalLM.fromPretrained(folder, { threads: 1, loadIn4bit: true });
+    const again = await temporary('nf4');
+    await quantized.savePretrained(again);
+    expect(Object.keys(await tensorsOf(again))).toEqual(expect.arrayContaining(['embed_out.weight']));
+    await using back = await AutoModelForCausalLM.fromPretrained(again, { threads: 1 });
+    expect(await logitsOf(back, input)).toEqual(await logitsOf(quantized, input));
+    expect(model.warnings).toEqual([]);
+    expect(logits.length).toBeGreaterThan(0);
   });
 });

@@ -77,17 +77,18 @@ export async function openWeights(
   { signal, ignoreConfigKeys }: ConfigOptions,
   warnings: string[],
 ): Promise<WeightSource> {
-  const { tied, alwaysTied, ignoredTensors, keepDense, keepInFp32, basePrefix } = architectureOf(stated.modelType);
+  const facts = architectureOf(stated.modelType);
   const checkpoint = await openCheckpoint(folder, { signal });
   try {
     const slots = parameterSlots(buildModel(stated, task), tiesOf(stated));
     const survey = await surveyWeights(checkpoint, slots, {
       stored: stated.quantizationConfig ?? undefined,
-      tied: { ...tied, ...alwaysTied },
-      ignored: ignoredTensors,
-      keepDense,
-      keepInFp32,
-      basePrefix,
+      tied: { ...facts.tied, ...facts.alwaysTied },
+      ignored: facts.ignoredTensors,
+      keepDense: facts.keepDense,
+      keepInFp32: facts.keepInFp32,
+      basePrefix: facts.basePrefix,
+      namesOnDisk: facts.namesOnDisk,
       signal,
     }).catch((error: unknown) => {
       throw unread ?? error;

@@ -52,6 +52,41 @@ const errorOf = (run: () => unknown): CheckpointError => {
 };
 
 describe('names', () => {
+  describe('of a module that files call otherwise', () => {
+    const namesOnDisk = { head: 'embed_out' };
+    const older = (name: string) => name.replace(/^head\./, 'embed_out.');
+
+    it('are found, and kept for saving', () => {
+      const { stored, renamed: saved, warnings } = match(renamed(older), { namesOnDisk });
+      expect(stored.get(head)).toBe('embed_out.weight');
+      expect([...saved]).toEqual([[head, 'embed_out.weight']]);
+      expect(warnings).toEqual([]);
+    });
+
+    it('are found under a wrapper, with the helpers of a quantized weight', () => {
+      const tensors = renamed((name) => `module.${older(name)}`);
+      tensors.set('module.embed_out.weight', info([20, 1], 'u8'));
+      tensors.set('module.embed_out.weight.absmax', info([1]));
+      tensors.set('module.embed_out.weight.quant_map', info([16]));
+      const { stored, renamed: saved } = match(tensors, { namesOnDisk });
+      expect(stored.get(head)).toBe('module.embed_out.weight');
+      expect(saved.get(head)).toBe('embed_out.weight');
+    });
+
+    it('give way to the present ones', () => {
+      const both = new Map([...whole(), ['embed_out.weight', info([10, 4])]]);
+      const { stored, renamed: saved, warnings } = match(both, { namesOnDisk });
+      expect(stored.get(head)).toBe(head);
+      expect(saved.size).toBe(0);
+      expect(warnings.join()).toContain('embed_out.weight');
+    });
+
+    it('are those of a shard that is absent', () => {
+      const absent = new Map([['embed_out.weight', 'b.safetensors']]);
+      expect(String(errorOf(() => match(without(head), { namesOnDisk, absent })))).toContain('b.safetensors');
+    });
+  });
+
   it('are taken as they are', () => {
     const { stored, compare, warnings } = match(whole());
     expect([...stored]).toEqual([...whole().keys()].map((name) => [name, name]));

@@ -5,7 +5,7 @@ import type { ParameterSlot } from '@q/tensor';
 import { helperOwner, isPacked, locateWeight } from '../formats/registry.js';
 import { countOf, listNames } from '../list-names.js';
 import { foreignFormat, type StoredTensorInfo } from './foreign-formats.js';
-import { withPresentNames } from './legacy-names.js';
+import { withPresentNames, type NamesOnDisk } from './legacy-names.js';
 import { choosePrefix, type NameMap } from './prefixes.js';
 
 export type { StoredTensorInfo } from './foreign-formats.js';
@@ -24,6 +24,8 @@ export interface MatchRequest {
   readonly folder: string;
   /** What stands before the base model's names in a model with a head. */
   readonly basePrefix?: string;
+  /** Modules that checkpoints call otherwise: from the name in the model to that on disk. */
+  readonly namesOnDisk?: NamesOnDisk;
 }
 
 export interface NameMatch {
@@ -45,8 +47,8 @@ const op = 'load';
  *   read.
  */
 export function matchNames(request: MatchRequest): NameMatch {
-  const { slots } = request;
-  const { tensors, original } = withPresentNames(request.tensors);
+  const { slots, namesOnDisk } = request;
+  const { tensors, original, savedAs } = withPresentNames(request.tensors, namesOnDisk);
   const tiedTo = new Map(
     slots.flatMap(({ name, tiedTo: source }) => (source === undefined ? [] : [[name, source] as const])),
   );
@@ -63,9 +65,9 @@ export function matchNames(request: MatchRequest): NameMatch {
   const warnings = [...prefixWarnings];
   for (const { name } of slots) {
     const from = locateWeight(tensors, map(name)) ?? map(name);
-    const old = original.get(from);
-    if (old !== undefined) renamed.set(name, lastPart(name, old));
-    if (tensors.has(from)) stored.set(name, old ?? from);
+    const saved = savedAs(name, from);
+    if (saved !== undefined) renamed.set(name, saved);
+    if (tensors.has(from)) stored.set(name, original.get(from) ?? from);
   }
   for (const [target, source] of tiedTo) {
     if (stored.has(target) && stored.has(source)) compare.set(target, source);
@@ -80,10 +82,6 @@ export function matchNames(request: MatchRequest): NameMatch {
   checkShapes(request, stored);
   return { stored, compare, renamed, warnings: [...warnings, ...surplusWarnings(request, stored)] };
 }
-
-/** A name with the last part of another one. */
-const lastPart = (name: string, from: string): string =>
-  name.slice(0, name.lastIndexOf('.')) + from.slice(from.lastIndexOf('.'));
 
 /** Throws UnsupportedError when the layers are stored in a format of another library. */
 function refuseForeign({ tensors, slots, folder }: MatchRequest, map: NameMap): void {
@@ -101,19 +99,20 @@ function refuseForeign({ tensors, slots, folder }: MatchRequest, map: NameMap): 
 }
 
 function missingError(
-  { slots, tied = {}, absent, folder, tensors }: MatchRequest,
+  { slots, tied = {}, absent = new Map(), folder, tensors, namesOnDisk }: MatchRequest,
   missing: readonly string[],
   stored: ReadonlyMap<string, string>,
   map: NameMap,
 ): CheckpointError {
+  const shards = withPresentNames(absent, namesOnDisk).tensors;
+  const promised = missing.map((name) => [name, shards.get(map(name))] as const).find(([, shard]) => shard);
   const head = missing.find((name) => Object.hasOwn(tied, name) && stored.has(tied[name]));
-  if (head !== undefined && missing.length === 1)
+  if (head !== undefined && missing.length === 1 && !promised)
     return new CheckpointError(op, `${head} is not stored, and config.json does not tie it to ${tied[head]}`, {
       folder,
       why: 'Python would fill it with random numbers, and so would every text be',
       fix: `if the model shares ${tied[head]}, set tie_word_embeddings to true in config.json; else fetch the whole checkpoint`,
     });
-  const promised = missing.map((name) => [name, absent?.get(map(name))] as const).find(([, shard]) => shard);
   return new CheckpointError(
     op,
     `the checkpoint lacks ${missing.length} of ${slots.length} tensors: ${listNames(missing)}`,

@@ -21,6 +21,8 @@ export interface SurveyOptions {
   readonly keepInFp32?: readonly string[];
   /** What stands before the base model's names in a model with a head. */
   readonly basePrefix?: string;
+  /** Modules that checkpoints call otherwise: from the name in the model to that on disk. */
+  readonly namesOnDisk?: Readonly<Record<string, string>>;
   readonly signal?: AbortSignal;
 }
 
@@ -50,9 +52,10 @@ export async function surveyWeights(
   slots: readonly ParameterSlot[],
   options: SurveyOptions = {},
 ): Promise<WeightSurvey> {
-  const { stored: stated, tied, ignored, keepDense, keepInFp32, basePrefix, signal } = options;
+  const { stored: stated, tied, ignored, keepDense, keepInFp32, basePrefix, namesOnDisk, signal } = options;
   const { folder, absent } = checkpoint;
-  const match = matchNames({ tensors: infoOf(checkpoint), slots, tied, ignored, absent, folder, basePrefix });
+  const tensors = infoOf(checkpoint);
+  const match = matchNames({ tensors, slots, tied, ignored, absent, folder, basePrefix, namesOnDisk });
   const { stored, untied, warnings } = await settleTies(checkpoint, match, signal);
   const layers: StoredLayer[] = [];
   let dtype: FloatDType | undefined;
