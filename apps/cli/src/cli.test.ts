@@ -68,6 +68,14 @@ describe('run', () => {
     expect(other.text).not.toBe(first.text);
   });
 
+  it('takes temperature 0 for greedy decoding, and none below', async () => {
+    const run = (...flags: string[]) => qJson<Run>('run', '-p', prompt, '-n', '8', ...flags);
+    expect((await run('--temperature', '0')).newTokens).toEqual((await run()).newTokens);
+    const { code, stderr } = await q(['run', '-p', prompt, '--temperature', '-0.5']);
+    expect(code).toBe(1);
+    expect(stderr).toContain('It must be a number of 0 or more.');
+  });
+
   it('ends at a stop text', async () => {
     const { text, finishReason } = await qJson<Run>(
       'run',

@@ -15,6 +15,7 @@ export const positiveInteger = number(
 );
 export const wholeNumber = number((value) => Number.isSafeInteger(value) && value >= 0, 'a whole number of 0 or more');
 export const positiveNumber = number((value) => Number.isFinite(value) && value > 0, 'a number above 0');
+export const numberFromZero = number((value) => Number.isFinite(value) && value >= 0, 'a number of 0 or more');
 export const probability = number((value) => value >= 0 && value <= 1, 'a number from 0 to 1');
 
 /** Adds up the values of an option that may be given several times. */

@@ -218,8 +218,10 @@ function readSettings(definition: ModelDefinition, op: string, raw: JsonObject, 
 export function readModelConfig<R extends Definitions>(
   models: R,
   json: unknown,
-  { onWarning, ignoreConfigKeys = [] }: ModelConfigOptions = {},
+  options: ModelConfigOptions = {},
 ): ConfigOf<R[keyof R]> {
+  assertKnownKeys('parseModelConfig', options, ['onWarning', 'ignoreConfigKeys']);
+  const { onWarning, ignoreConfigKeys = [] } = options;
   const parsed: Parsed = typeof json === 'string' ? parseConfigText(json, 'config.json') : { value: json };
   if (!isPlainObject(parsed.value))
     throw new ConfigError('config.json', 'must be a JSON object', { got: show(parsed.value) });

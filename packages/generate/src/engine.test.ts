@@ -196,6 +196,15 @@ describe('cached forward', () => {
     }
     expect(perplexityOf(means)).toBeCloseTo(Math.exp((means[0] + means[1]) / 2), 12);
   });
+
+  it.each([
+    ['nothing', [], /means is an empty list/],
+    ['a promise', Promise.resolve([1]), /means is/],
+    ['texts', [1, '2'], /means\[1\] is "2", not a number/],
+  ])('perplexityOf refuses %s', (_, means, message) => {
+    expect(() => perplexityOf(means as number[])).toThrow(ConfigError);
+    expect(() => perplexityOf(means as number[])).toThrow(message);
+  });
 });
 
 describe('cache', () => {

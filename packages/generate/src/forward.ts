@@ -242,6 +242,14 @@ function checkWindows(windows: unknown, model: CausalLM): void {
   }
 }
 
-/** exp of the mean of the windows' means. */
-export const perplexityOf = (means: readonly number[]): number =>
-  Math.exp(means.reduce((a, b) => a + b, 0) / means.length);
+/** exp of the mean of the windows' means. @throws ConfigError unless they are numbers, one at least */
+export function perplexityOf(means: readonly number[]): number {
+  if (!Array.isArray(means) || means.length === 0)
+    throw new ConfigError('perplexityOf', `means is ${describeValue(means)}`, { fix: 'give what score() returns' });
+  const odd = means.findIndex((mean) => typeof mean !== 'number');
+  if (odd >= 0)
+    throw new ConfigError('perplexityOf', `means[${odd}] is ${describeValue(means[odd])}, not a number`, {
+      fix: 'give what score() returns, awaited',
+    });
+  return Math.exp(means.reduce((a, b) => a + b, 0) / means.length);
+}

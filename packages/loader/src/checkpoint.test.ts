@@ -2,8 +2,9 @@ import { mkdir, truncate, writeFile, readFile, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import { CheckpointError, DisposedError, UnsupportedError } from '@q/config';
-import { openCheckpoint } from './checkpoint.js';
+import { CheckpointError, ConfigError, DisposedError, UnsupportedError } from '@q/config';
+import { openCheckpoint, type OpenCheckpointOptions } from './checkpoint.js';
+import { inspectCheckpoint } from './inspect.js';
 import { fileOf, temporary, unpack } from './testing.js';
 
 const temp = temporary();
@@ -24,6 +25,22 @@ async function sharded(index: unknown): Promise<string> {
 const goodMap = { a: A, b: B, c: B };
 
 describe('openCheckpoint', () => {
+  it.each([
+    ['no folder', undefined, {}, /the folder is undefined; give the folder/],
+    ['an empty one', ' ', {}, /the folder is " "/],
+    ['a number', 5, {}, /the folder is 5/],
+    ['an unknown option', 'x', { base_name: 'a' }, /unknown option base_name; did you mean baseName/],
+    ['no options', 'x', null, /options must be an object/],
+    ['a variant that is no text', 'x', { variant: 16 }, /variant is 16, not a text/],
+    ['no signal', 'x', { signal: 1 }, /signal is 1/],
+  ])('refuses %s in the words of the caller', async (_, folder, options, message) => {
+    for (const open of [openCheckpoint, inspectCheckpoint]) {
+      const opened = open(folder as string, options as OpenCheckpointOptions);
+      await expect(opened).rejects.toThrow(ConfigError);
+      await expect(opened).rejects.toThrow(message);
+    }
+  });
+
   it('shows all shards as one', async () => {
     await using checkpoint = await openCheckpoint(await unpack('llama-sharded', await temp.sub('llama')));
     expect(checkpoint.files).toHaveLength(5);

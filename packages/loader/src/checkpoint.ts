@@ -1,6 +1,14 @@
 import type { FileHandle } from 'node:fs/promises';
 import { join } from 'node:path';
-import { CheckpointError, DisposedError, UnsupportedError } from '@q/config';
+import {
+  assertKnownKeys,
+  assertSignal,
+  CheckpointError,
+  ConfigError,
+  describeValue,
+  DisposedError,
+  UnsupportedError,
+} from '@q/config';
 import { locate } from './locate.js';
 import { openSafetensors, type SafetensorsFile } from './safetensors/file.js';
 import type { TensorEntry, UnsupportedTensorEntry } from './safetensors/header.js';
@@ -196,11 +204,12 @@ function checkFormat(file: SafetensorsFile): SafetensorsFile {
 /**
  * Opens the checkpoint in a folder (or one named file): `model.safetensors`, else `model.safetensors.index.json` with
  * its shards. Reads headers only.
- * @throws CheckpointError naming file and tensor for damaged or missing files, for a tensor that two shards have, and
+ * @throws ConfigError for a folder that is no text and for options; CheckpointError naming file and tensor for damaged or missing files, for a tensor that two shards have, and
  *   for a folder whose last save did not end; UnsupportedError naming what is there instead (`pytorch_model.bin`,
  *   GGUF ...); `signal.reason` when aborted. Where index and shards differ otherwise the shards count: see `warnings`.
  */
 export async function openCheckpoint(folder: string, options: OpenCheckpointOptions = {}): Promise<Checkpoint> {
+  checkArguments(folder, options);
   const { signal } = options;
   signal?.throwIfAborted();
   const found = await locate(folder, options);
@@ -211,4 +220,16 @@ export async function openCheckpoint(folder: string, options: OpenCheckpointOpti
   for (const shard of index.shards)
     files.push(checkFormat(await openSafetensors(join(found.folder, shard), { signal })));
   return new Checkpoint(found.folder, files, index);
+}
+
+function checkArguments(folder: string, options: OpenCheckpointOptions): void {
+  if (typeof folder !== 'string' || folder.trim() === '')
+    throw new ConfigError('openCheckpoint', `the folder is ${describeValue(folder)}`, {
+      fix: 'give the folder of a model, or one of its .safetensors files',
+    });
+  assertKnownKeys('openCheckpoint', options, ['baseName', 'variant', 'signal']);
+  assertSignal('openCheckpoint', options.signal);
+  for (const name of ['baseName', 'variant'] as const)
+    if (options[name] !== undefined && typeof options[name] !== 'string')
+      throw new ConfigError('openCheckpoint', `${name} is ${describeValue(options[name])}, not a text`);
 }

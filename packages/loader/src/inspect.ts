@@ -187,8 +187,8 @@ export async function inspectCheckpoint(
   folder: string,
   options: OpenCheckpointOptions = {},
 ): Promise<CheckpointReport> {
-  const { signal } = options;
   await using checkpoint = await openCheckpoint(folder, options);
+  const { signal } = options;
   const config = await optionalJson(checkpoint.folder, 'config.json', signal);
   const autoGptq = await optionalJson(checkpoint.folder, 'quantize_config.json', signal);
   const quantization = readQuantization(config, autoGptq);

@@ -23,6 +23,14 @@ const read = (changes: object, name = 'llama', ignoreConfigKeys: string[] = []) 
 };
 const fields = (changes: object, name = 'llama') => read(changes, name).warnings.map(({ field }) => field);
 
+test.each([
+  ['an unknown option', { ignoreConfigKey: ['a'] }, /unknown option ignoreConfigKey; did you mean ignoreConfigKeys/],
+  ['options that are none', null, /options must be an object/],
+])('%s', (_, options, message) => {
+  expect(() => parseModelConfig(base('llama'), options as never)).toThrow(ConfigError);
+  expect(() => parseModelConfig(base('llama'), options as never)).toThrow(message);
+});
+
 describe('unknown keys', () => {
   test.each([
     { attention_dropout: 0.1, embd_pdrop: 0, ffn_dropout_rate: 0.2, drop_path: 0 },

@@ -37,6 +37,7 @@ describe.each(['bert', 'bert-legacy-names'])('%s', (name) => {
           key,
         ).toBeLessThanOrEqual(tolerance);
       await compare(padded.lastHiddenState, 'last_hidden_state_padded', attentionMask.flat());
+      expect(await padded.data()).toEqual(await padded.lastHiddenState.data());
       await compare(padded.poolerOutput, 'pooler_output_padded', ones(2));
       await compare(alone.lastHiddenState, 'last_hidden_state', ones(inputIds[0].length));
       await compare(alone.poolerOutput, 'pooler_output', ones(1));

@@ -17,9 +17,14 @@ export class ModelOutput implements Disposable {
   /** As `hiddenStates`, of an encoder-decoder's decoder. */
   readonly decoderHiddenStates?: readonly Tensor[];
 
-  constructor(tensors: Omit<ModelOutput, 'dispose' | typeof Symbol.dispose>) {
+  constructor(tensors: Omit<ModelOutput, 'data' | 'dispose' | typeof Symbol.dispose>) {
     this.lastHiddenState = tensors.lastHiddenState;
     Object.assign(this, tensors);
+  }
+
+  /** The numbers of the logits, or of `lastHiddenState` where the model has no head. */
+  data(): ReturnType<Tensor['data']> {
+    return (this.logits ?? this.lastHiddenState).data();
   }
 
   dispose(): void {

@@ -5,7 +5,7 @@ import type { Command } from 'commander';
 import { addModelFlags, defaultModel, modelArgument, numericsOption, type ModelFlags } from '../flags.js';
 import { loadModel, quantizationName } from '../load.js';
 import { count, note, paint, print, printJson, rate, seconds, writeModelText } from '../output.js';
-import { collect, positiveInteger, positiveNumber, probability, wholeNumber } from '../parse.js';
+import { collect, numberFromZero, positiveInteger, positiveNumber, probability, wholeNumber } from '../parse.js';
 import type { Context } from '../program.js';
 
 interface RunFlags extends ModelFlags {
@@ -32,7 +32,7 @@ export function addRun(program: Command, { signal }: Context): void {
       .option('--chat', 'put the text into the chat template of the model, as the user')
       .option('-n, --max-new-tokens <n>', 'most tokens to add', positiveInteger, 128)
       .option('--do-sample', 'draw tokens at random instead of taking the likeliest')
-      .option('--temperature <t>', 'divides the logits; implies --do-sample', positiveNumber)
+      .option('--temperature <t>', 'divides the logits, 0 for the likeliest token; implies --do-sample', numberFromZero)
       .option('--top-k <k>', 'keep the k likeliest tokens, 0 for all; implies --do-sample', wholeNumber)
       .option('--top-p <p>', 'keep the likeliest tokens up to this probability; implies --do-sample', probability)
       .option('--min-p <p>', 'drop tokens less likely than p times the likeliest; implies --do-sample', probability)
@@ -67,10 +67,9 @@ function generateOptions({
   stop,
   seed,
 }: RunFlags): GenerateOptions {
-  const sampling = [temperature, topK, topP, minP].some((value) => value !== undefined);
   return {
     maxNewTokens,
-    ...((doSample || sampling) && { doSample: true }),
+    ...(doSample && { doSample: true }), // which sampling options imply in generate()
     ...(temperature !== undefined && { temperature }),
     ...(topK !== undefined && { topK }),
     ...(topP !== undefined && { topP }),
