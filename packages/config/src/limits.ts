@@ -65,6 +65,15 @@ export const MAX_PATTERN_DEPTH = 50;
 /** Steps of a match with look-around or back references, which may go back: milliseconds. Names take hundreds. */
 export const MAX_PATTERN_STEPS = 100_000;
 
+/** Steps of parsing all regular expressions of a list: characters, times what their repeats multiply to. About a second. */
+export const MAX_PATTERNS_SIZE = 300_000;
+
+/**
+ * Work of one list of patterns on all names: one for a comparison with a path, more for an expression. Seconds. The
+ * longest lists name each of 2,000 layers, which takes 4 million.
+ */
+export const MAX_PATTERNS_WORK = 20_000_000;
+
 /** Letters of a name that may be a misspelling: names are a few words, and comparing costs the length squared. */
 export const MAX_NAME = 100;
 

@@ -56,8 +56,10 @@ const addWidths = (a: number | undefined, b: number | undefined): number | undef
 const sequence = (nodes: readonly Node[]): Node => ({
   width: nodes.reduce<number | undefined>((sum, { width }) => addWidths(sum, width), 0),
   match: (run, at, next) => {
-    const from = (i: number, place: number): boolean =>
-      i === nodes.length ? next(place) : nodes[i].match(run, place, (end) => from(i + 1, end));
+    const from = (i: number, place: number): boolean => {
+      step(run); // parts that take no character count too: their ways multiply like any others
+      return i === nodes.length ? next(place) : nodes[i].match(run, place, (end) => from(i + 1, end));
+    };
     return from(0, at);
   },
 });
@@ -370,11 +372,14 @@ class Parser {
  * Whether a text matches at its start, as `re.match` has it.
  * @throws PatternError for a pattern that is none; the function it gives, when a text takes more steps than the limit
  */
-export function pythonMatch(pattern: string): (text: string) => boolean {
+export function pythonMatch(pattern: string): (text: string, spent: (steps: number) => void) => boolean {
   const node = new Parser(pattern).parse();
-  return (text) => {
+  return (text, spent) => {
+    const run: Run = { text, groups: [], steps: 0 };
     try {
-      return node.match({ text, groups: [], steps: 0 }, 0, () => true);
+      const matches = node.match(run, 0, () => true);
+      spent(run.steps);
+      return matches;
     } catch (cause) {
       if (cause instanceof RangeError) throw new PatternError('it goes too deep');
       throw cause;

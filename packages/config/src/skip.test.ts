@@ -105,3 +105,41 @@ test('patterns of exponential time or size are harmless', () => {
   ])
     expect(() => skipRule([pattern])).toThrow(/too large/);
 });
+
+test.each([
+  ['alternatives', '(?:||)', '$'],
+  ['groups', '(|)', String.raw`\Z`],
+  ['looks', '(?:(?=)|(?=))', '$'],
+  ['starts', '(?:^|^|^)', '$'],
+  ['edges', String.raw`(?:\b|\b)`, String.raw`\B`],
+  ['conditionals', '(?:(?(1)|)|(?(1)|))', '$'],
+])('%s that take no character count as steps', (_, part, end) => {
+  const pattern = `(?!zz)(x)?${part.repeat(40)}${end}`;
+  const started = performance.now();
+  expect(() => skipRule([pattern]).skips(paths[0])).toThrow(/takes too long on/);
+  expect(performance.now() - started).toBeLessThan(5000);
+});
+
+test('lists of patterns are bounded together', () => {
+  const modules = Array.from({ length: 70_000 }, (_, i) => `model.layers.${i}.self_attn.q_proj`);
+  const named = (count: number, name: (i: number) => string) => Array.from({ length: count }, (_, i) => name(i));
+  const started = performance.now();
+  for (const patterns of [
+    named(1000, (i) => `model.layers.x${i}`),
+    named(1000, (i) => `(model|encoder).*x${i}`),
+    ['(?=m)(?:.*.*.*)$zz'],
+  ]) {
+    const rule = skipRule(patterns);
+    expect(() => modules.filter((path) => rule.skips(path)), patterns[0]).toThrow(/too long on all modules together/);
+  }
+  expect(() => skipRule(named(1000, (i) => `model.x${i}`)).unmatched(modules)).toThrow(ConfigError);
+  expect(() => skipRule(named(1000, (i) => `((model|x).*){20}x${i}`))).toThrow(/too large together/);
+  expect(performance.now() - started).toBeLessThan(60_000);
+}, 90_000);
+
+test('naming every layer of a large model stays within the limits, however often it is asked', () => {
+  const modules = Array.from({ length: 2000 }, (_, i) => `model.layers.${i}.mlp.up_proj`);
+  const rule = skipRule([...modules, String.raw`(?!lm)model\.layers\.\d+\.mlp\.(up|down)_proj`]);
+  for (let i = 0; i < 20; i++) expect(modules.every((path) => rule.skips(path))).toBe(true);
+  expect(rule.unmatched(modules)).toEqual([]);
+});

@@ -6,7 +6,13 @@ import { RE2JS, RE2JSException } from 're2js';
 import { ConfigError } from './errors.js';
 import { show } from './fields.js';
 import { PatternError, pythonMatch } from './python-regex.js';
-import { MAX_PATTERN_CHARS, MAX_PATTERN_DEPTH, MAX_PATTERN_REPEATS } from './limits.js';
+import {
+  MAX_PATTERN_CHARS,
+  MAX_PATTERN_DEPTH,
+  MAX_PATTERN_REPEATS,
+  MAX_PATTERNS_SIZE,
+  MAX_PATTERNS_WORK,
+} from './limits.js';
 
 /** Decides which modules stay as they are; planner and loader ask the same object. */
 export interface SkipRule {
@@ -17,21 +23,45 @@ export interface SkipRule {
   unmatched(paths: Iterable<string>): readonly string[];
 }
 
-type Matcher = (path: string) => boolean;
+/** Counts what matching takes. @throws ConfigError past the limit */
+type Spend = (work: number) => void;
+type Matcher = (path: string, spend: Spend) => boolean;
+
+function budget(): Spend {
+  let left = MAX_PATTERNS_WORK;
+  return (work) => {
+    left -= work;
+    if (left >= 0) return;
+    throw new ConfigError('skipModules', 'the patterns take too long on all modules together', {
+      why: `at most ${MAX_PATTERNS_WORK} comparisons are made`,
+      fix: 'use fewer or plainer patterns',
+    });
+  };
+}
 
 /**
  * The rule of a list of patterns, as `llmInt8SkipModules` has it.
- * @throws ConfigError for what is no regular expression or an implausibly large one; its functions, for a path on
- *   which a pattern that looks around or back takes too long
+ * @throws ConfigError for what is no regular expression, an implausibly large one or too many; its functions, for
+ *   paths on which the patterns take too long
  */
 export function skipRule(patterns: readonly string[]): SkipRule {
-  const matchers = new Map(patterns.map((pattern) => [pattern, matcher(pattern)]));
+  const known = [...new Set(patterns)];
+  checkSizes(known.filter((pattern) => !isLiteral(pattern)));
+  const matchers = known.map(matcher);
+  const answers = new Map<string, boolean>();
+  const spend = budget();
   return {
     patterns,
-    skips: (path) => [...matchers.values()].some((matches) => matches(path)),
+    skips: (path) => {
+      const answer = answers.get(path) ?? matchers.some((matches) => matches(path, spend));
+      answers.set(path, answer);
+      return answer;
+    },
     unmatched: (paths) => {
-      const left = new Map(matchers);
-      for (const path of paths) for (const [pattern, matches] of left) if (matches(path)) left.delete(pattern);
+      const spendHere = budget();
+      const left = new Map(known.map((pattern, index) => [pattern, matchers[index]]));
+      for (const path of paths)
+        for (const [pattern, matches] of left) if (matches(path, spendHere)) left.delete(pattern);
       return [...left.keys()];
     },
   };
@@ -43,25 +73,35 @@ export const unmatchedLine = (patterns: readonly string[]): string | undefined =
     ? undefined
     : `llmInt8SkipModules: ${patterns.join(', ')} matches no linear layer, so it keeps nothing unquantized (patterns match at the start of a path such as model.layers.0.mlp.up_proj, or as text at its end)`;
 
+const isLiteral = (pattern: string): boolean => /^[\w.-]*$/.test(pattern);
+
 function matcher(pattern: string): Matcher {
-  const start = /^[\w.-]*$/.test(pattern) ? literalStart(pattern) : expressionStart(pattern);
-  return (path) => start(path) || path.endsWith(pattern);
+  const start = isLiteral(pattern) ? literalStart(pattern) : expressionStart(pattern);
+  return (path, spend) => start(path, spend) || path.endsWith(pattern);
 }
 
 /** The usual pattern, a path: only its dots are special. */
 const literalStart =
   (pattern: string): Matcher =>
-  (path) => {
+  (path, spend) => {
+    spend(1);
     if (path.length < pattern.length) return false;
     for (let i = 0; i < pattern.length; i++) if (pattern[i] !== '.' && pattern[i] !== path[i]) return false;
     return true;
   };
 
+/** What starting an expression takes, in comparisons of texts, and how many of its characters take as much as one. */
+const EXPRESSION_WORK = 60;
+const CHARS_OF_WORK = 10;
+
 function expressionStart(pattern: string): Matcher {
-  checkSize(pattern);
   try {
     const compiled = RE2JS.compile(translate(pattern));
-    return (path) => compiled.matcher(path).lookingAt();
+    const work = EXPRESSION_WORK + sizeOf(pattern) / CHARS_OF_WORK;
+    return (path, spend) => {
+      spend(work);
+      return compiled.matcher(path).lookingAt();
+    };
   } catch (cause) {
     if (!(cause instanceof RE2JSException)) throw cause;
     return steppedStart(pattern);
@@ -72,9 +112,10 @@ function expressionStart(pattern: string): Matcher {
 function steppedStart(pattern: string): Matcher {
   try {
     const matches = pythonMatch(pattern);
-    return (path) => {
+    return (path, spend) => {
+      spend(EXPRESSION_WORK);
       try {
-        return matches(path);
+        return matches(path, spend);
       } catch (cause) {
         if (!(cause instanceof PatternError)) throw cause;
         throw new ConfigError('skipModules', `the pattern ${show(pattern)} takes too long on ${show(path)}`, {
@@ -94,7 +135,20 @@ function steppedStart(pattern: string): Matcher {
   }
 }
 
-/** Bounds on what a pattern may compile to. */
+/** Bounds on what expressions may compile to, each and together. */
+function checkSizes(expressions: readonly string[]): void {
+  let size = 0;
+  for (const pattern of expressions) {
+    checkSize(pattern);
+    size += sizeOf(pattern);
+    if (size <= MAX_PATTERNS_SIZE) continue;
+    throw new ConfigError('skipModules', `the ${expressions.length} regular expressions are too large together`, {
+      why: `their characters times their repeats may make ${MAX_PATTERNS_SIZE}`,
+      fix: 'use fewer or plainer ones',
+    });
+  }
+}
+
 function checkSize(pattern: string): void {
   const tooLarge = (why: string): ConfigError =>
     new ConfigError('skipModules', `the pattern ${show(pattern)} is too large`, { why, fix: 'use a plainer one' });
@@ -105,11 +159,18 @@ function checkSize(pattern: string): void {
     else if (char === ')') depth--;
     if (depth > MAX_PATTERN_DEPTH) throw tooLarge(`at most ${MAX_PATTERN_DEPTH} parentheses may be open`);
   }
+  if (repeatsOf(pattern) > MAX_PATTERN_REPEATS) throw tooLarge(`repeats may multiply to ${MAX_PATTERN_REPEATS}`);
+}
+
+function repeatsOf(pattern: string): number {
   let repeats = 1;
   for (const [, least, most] of pattern.matchAll(/\{(\d*),?(\d*)\}/g))
     repeats *= Math.max(1, Number(least), Number(most));
-  if (repeats > MAX_PATTERN_REPEATS) throw tooLarge(`repeats may multiply to ${MAX_PATTERN_REPEATS}`);
+  return repeats;
 }
+
+/** What it may compile to. */
+const sizeOf = (pattern: string): number => pattern.length * repeatsOf(pattern);
 
 /** Where Python writes it differently: `\Z` is the end of the text, and `{,n}` starts at 0. */
 const translate = (pattern: string): string =>

@@ -73,7 +73,8 @@ export const MAX_TEMPLATE_SIZE = 2 ** 18;
 
 /**
  * Steps of one rendering: an expression or statement evaluated, an item looped over, 16 characters read or 8 written.
- * A conversation of 2,000 messages with 100 tools needs about 200,000; this many take one to two seconds.
+ * A conversation of 2,000 messages with 100 tools needs about 200,000; this many take two to six seconds
+ * of a busy machine.
  */
 export const MAX_TEMPLATE_STEPS = 10_000_000;
 

@@ -70,9 +70,9 @@ function changedData(random, bytes, name) {
 async function forward(folder) {
   const model = await AutoModelForCausalLM.fromPretrained(folder, { threads: 1 });
   try {
-    const logits = model.forward({ inputIds: [[1, 5, 6]] });
-    await logits.data();
-    logits[Symbol.dispose]();
+    const output = model.forward({ inputIds: [[1, 5, 6]] });
+    await output.logits.data();
+    output.dispose();
   } finally {
     await model.dispose();
   }

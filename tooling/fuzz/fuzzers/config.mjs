@@ -6,6 +6,7 @@ import {
   MODEL_TYPES,
   parseModelConfig,
   planFor,
+  taskOf,
 } from '../../../packages/transformers/dist/index.js';
 import { llamaConfig, writeFiles } from '../files.mjs';
 import { enlargeJson, jsonText, mutateJsonFile } from '../mutate.mjs';
@@ -28,7 +29,19 @@ const ropes = [
     original_max_position_embeddings: 32,
   },
 ];
+const sizes = { vocab_size: 97, hidden_size: 64, num_hidden_layers: 2, num_attention_heads: 8 };
+const others = [
+  { model_type: 'bloom', vocab_size: 97, hidden_size: 64, n_layer: 2, n_head: 8, layer_norm_epsilon: 1e-5 },
+  { model_type: 'opt', ...sizes, ffn_dim: 128, max_position_embeddings: 64, word_embed_proj_dim: 32 },
+  { model_type: 'bert', ...sizes, intermediate_size: 128, max_position_embeddings: 64, type_vocab_size: 2 },
+  {
+    ...{ model_type: 't5', vocab_size: 97, d_model: 64, d_kv: 8, d_ff: 128, num_layers: 2, num_heads: 8 },
+    ...{ num_decoder_layers: 3, relative_attention_num_buckets: 32, relative_attention_max_distance: 128 },
+    feed_forward_proj: 'gated-gelu',
+  },
+];
 const seeds = [
+  ...others,
   ...MODEL_TYPES.map((model_type) => ({ ...llamaConfig, model_type, rope_scaling: null })),
   ...ropes.map((rope_scaling) => ({ ...llamaConfig, rope_scaling })),
   { ...llamaConfig, quantization_config: bnb },
@@ -37,7 +50,7 @@ const plan = { maxMemory: { 0: '1GiB', cpu: '1GiB' }, context: 16, batch: 2, qua
 
 export default {
   deadlineMs: 20_000,
-  good: () => [{ 'config.json': Buffer.from(JSON.stringify(llamaConfig)) }],
+  good: () => [llamaConfig, ...others].map((config) => ({ 'config.json': Buffer.from(JSON.stringify(config)) })),
 
   make: (random) => ({
     'config.json': random.chance(0.8)
@@ -49,7 +62,7 @@ export default {
     writeFiles(folder, files);
     parseModelConfig(readFileSync(`${folder}/config.json`, 'utf8')).toJSON?.();
     const config = await AutoConfig.fromPretrained(folder);
-    buildModel?.(config);
+    buildModel(config, taskOf(config));
     await planFor(config, plan);
   },
 };

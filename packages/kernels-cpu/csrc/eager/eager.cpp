@@ -90,15 +90,20 @@ void run_bnb4(const Problem& problem, const Part& p, int64_t first, Context& con
 }
 
 /// Codes and absmax of one row; elements of outlier columns get code 0, elements at or above the limit do not count for
-/// the absmax.
+/// the absmax. A NaN has no code: the absmax is NaN then, and with it every sum of the row.
 float quantize_row(const float* x, const uint8_t* outlier, int64_t k, float limit, int16_t* codes) {
   float absmax = 0;
-  for (int64_t i = 0; i < k; ++i) absmax = std::max(absmax, std::fabs(x[i]) < limit ? std::fabs(x[i]) : 0.f);
+  bool nan = false;
+  for (int64_t i = 0; i < k; ++i) {
+    absmax = std::max(absmax, std::fabs(x[i]) < limit ? std::fabs(x[i]) : 0.f);
+    nan |= std::isnan(x[i]);
+  }
   const float scale = absmax > 0 ? 127.f * (1.f / absmax) : 0.f;
   for (int64_t i = 0; i < k; ++i)
-    codes[i] = outlier[i] ? int16_t(0)
-                          : int16_t(int32_t(x[i] * scale + 12582912.f - 12582912.f));  // 1.5 * 2^23: rounds to even
-  return absmax;
+    codes[i] = outlier[i] || std::isnan(x[i])
+                   ? int16_t(0)
+                   : int16_t(int32_t(x[i] * scale + 12582912.f - 12582912.f));  // 1.5 * 2^23: rounds to even
+  return nan ? NAN : absmax;
 }
 
 void run_int8(const Problem& problem, const Part& p, int64_t first, Context& context) {

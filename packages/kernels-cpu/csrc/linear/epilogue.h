@@ -31,8 +31,8 @@ inline float activate(float x) {
   if constexpr (kind == ActivationKind::silu) return x * sigmoid(x);
   if constexpr (kind == ActivationKind::gelu) return 0.5f * x * (1.0f + std::erf(x * 0.707106781f));
   if constexpr (kind == ActivationKind::gelu_tanh)
-    return x * sigmoid(1.59576912f * (x + 0.044715f * x * x * x));  // (1 + tanh z) / 2 = sigmoid(2 z)
-  if constexpr (kind == ActivationKind::relu) return x > 0 ? x : 0;
+    return x * sigmoid(1.59576912f * (x + 0.044715f * x * x * x));    // (1 + tanh z) / 2 = sigmoid(2 z)
+  if constexpr (kind == ActivationKind::relu) return x <= 0 ? 0 : x;  // NaN stays
   if constexpr (kind == ActivationKind::quick_gelu) return x * sigmoid(1.702f * x);
   if constexpr (kind == ActivationKind::sigmoid) return sigmoid(x);
   if constexpr (kind == ActivationKind::tanh) return std::tanh(x);

@@ -21,15 +21,18 @@ void measure(const linear::Plan& plan, const linear::QuantizedRows& q, float thr
   for (int64_t r = row0; r < row1; ++r) {
     const float* x = plan.x + r * plan.ldx;
     float absmax = 0;
-    int32_t outliers = 0;
+    int32_t outliers = 0, within = 0;
     for (int64_t k = 0; k < q.k; ++k) {
       const float magnitude = std::fabs(x[k]);
-      const bool out = magnitude >= limit;
-      outliers += out;
-      absmax = std::max(absmax, out ? 0.0f : magnitude);
+      const bool in = magnitude < limit;
+      within += in;
+      outliers += magnitude >= limit;
+      absmax = std::max(absmax, in ? magnitude : 0.0f);
     }
-    q.absmax[r] = absmax;
-    q.first[r + 1] = threshold > 0 ? outliers : 0;
+    if (threshold <= 0) outliers = 0;
+    // What has no code (NaN, and infinity where nothing is an outlier) must not vanish: it makes the row NaN.
+    q.absmax[r] = within + outliers < q.k ? NAN : absmax;
+    q.first[r + 1] = outliers;
   }
 }
 
@@ -44,7 +47,7 @@ void quantize(const linear::Plan& plan, const linear::QuantizedRows& q, float th
     int8_t* tile = q.codes + r / 16 * 16 * q.ld + r % 16 * 4;
     int32_t sum = 0;
     const auto code = [&](int64_t k) {
-      const float v = std::fabs(x[k]) >= limit ? 0.0f : x[k];
+      const float v = std::fabs(x[k]) < limit ? x[k] : 0.0f;
       return int32_t((v * scale + 12582912.0f) - 12582912.0f);  // 1.5 * 2^23: rounds to even
     };
     if (kTiles) {

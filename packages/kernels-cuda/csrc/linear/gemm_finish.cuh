@@ -41,7 +41,7 @@ __device__ __forceinline__ float bias_of(const FinishPart& part, int column) {
 /// Of those that choice.h says are fused.
 __device__ __forceinline__ float activate_fused(ActivationKind kind, float x) {
   if (kind == ActivationKind::silu) return __fdividef(x, 1.f + __expf(-x));
-  if (kind == ActivationKind::relu) return fmaxf(x, 0.f);
+  if (kind == ActivationKind::relu) return x < 0.f ? 0.f : x;  // NaN stays
   return x;
 }
 

@@ -43,7 +43,7 @@ static __device__ __noinline__ float activate(ActivationKind kind, float x) {
     case ActivationKind::gelu_tanh:
       return 0.5f * x * (1.f + tanhf(0.79788456080286536f * (x + 0.044715f * x * x * x)));
     case ActivationKind::relu:
-      return fmaxf(x, 0.f);
+      return x < 0.f ? 0.f : x;  // NaN stays
     case ActivationKind::quick_gelu:
       return x / (1.f + expf(-1.702f * x));
     case ActivationKind::sigmoid:

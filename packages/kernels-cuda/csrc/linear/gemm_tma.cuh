@@ -77,7 +77,7 @@ __device__ __forceinline__ void finish_eight(const float* from, const Finish& f,
       for (int i = 0; i < 8; ++i) v[i] = activate_fused(ActivationKind::silu, v[i]);
     } else if (f.activation == ActivationKind::relu) {
 #pragma unroll
-      for (int i = 0; i < 8; ++i) v[i] = fmaxf(v[i], 0.f);
+      for (int i = 0; i < 8; ++i) v[i] = activate_fused(ActivationKind::relu, v[i]);
     }
     if (Gated) {
       float up[8];
