@@ -65,7 +65,7 @@ export const MAX_PATTERN_DEPTH = 50;
 /** Steps of a match with look-around or back references, which may go back: milliseconds. Names take hundreds. */
 export const MAX_PATTERN_STEPS = 100_000;
 
-/** Steps of parsing all regular expressions of a list: characters, times what their repeats multiply to. About a second. */
+/** Steps of parsing all patterns of a list: characters, times what their repeats multiply to. About a second. */
 export const MAX_PATTERNS_SIZE = 300_000;
 
 /**

@@ -204,9 +204,10 @@ function checkFormat(file: SafetensorsFile): SafetensorsFile {
 /**
  * Opens the checkpoint in a folder (or one named file): `model.safetensors`, else `model.safetensors.index.json` with
  * its shards. Reads headers only.
- * @throws ConfigError for a folder that is no text and for options; CheckpointError naming file and tensor for damaged or
- *   missing files, for a tensor that two shards have, and for a folder whose last save did not end; UnsupportedError naming what is there instead (`pytorch_model.bin`,
- *   GGUF ...); `signal.reason` when aborted. Where index and shards differ otherwise the shards count: see `warnings`.
+ * @throws ConfigError for a folder that is no text and for options; CheckpointError naming file and tensor for damaged
+ *   or missing files, for a tensor that two shards have, and for a folder whose last save did not end; UnsupportedError
+ *   naming what is there instead (`pytorch_model.bin`, GGUF ...); `signal.reason` when aborted. Where index and shards
+ *   differ otherwise the shards count: see `warnings`.
  */
 export async function openCheckpoint(folder: string, options: OpenCheckpointOptions = {}): Promise<Checkpoint> {
   checkArguments(folder, options);
