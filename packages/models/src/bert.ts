@@ -1,18 +1,7 @@
 // BERT (Devlin et al. 2018, arXiv 1810.04805; transformers models/bert): an encoder. Tokens, positions and the text of
 // a pair are embedded and added; attention sees both sides; layer norms stand behind each part; the first token is
 // pooled.
-import {
-  defineModel,
-  MAX_HEADS,
-  MAX_HIDDEN,
-  MAX_INTERMEDIATE,
-  MAX_LAYERS,
-  MAX_POSITIONS,
-  MAX_VOCAB,
-  NORM_EPS,
-  schema,
-  type JsonObject,
-} from '@q/config';
+import { defineModel, schema, type JsonObject } from '@q/config';
 import { add, checkFinite, packedQkv, selectRows, type QkvLayout, type Tensor } from '@q/tensor';
 import { architecture } from './architecture.js';
 import type { InputName, Model, StateSpec } from './model.js';
@@ -23,7 +12,7 @@ import { Module, ModuleList } from './nn/module.js';
 import { runLayers } from './nn/run-layers.js';
 import type { Pass } from './pass/pass.js';
 import { activation, type Activation } from './shared/activation.js';
-import { assertPlausible, headDimOf } from './shared/sizes.js';
+import { assertPlausible, headDimOf, size } from './shared/sizes.js';
 
 export interface BertConfig {
   readonly vocabSize: number;
@@ -39,20 +28,20 @@ export interface BertConfig {
   readonly tieWordEmbeddings: boolean;
 }
 
-const { flag, orElse, realIn, sizeUpTo } = schema;
+const { flag, orElse } = schema;
 
 const config = defineModel({
   modelType: 'bert',
   shape: {
-    vocab_size: orElse(sizeUpTo(MAX_VOCAB), 30522),
-    hidden_size: orElse(sizeUpTo(MAX_HIDDEN), 768),
-    num_hidden_layers: orElse(sizeUpTo(MAX_LAYERS), 12),
-    num_attention_heads: orElse(sizeUpTo(MAX_HEADS), 12),
-    intermediate_size: orElse(sizeUpTo(MAX_INTERMEDIATE), 3072),
+    vocab_size: orElse(size.vocab, 30522),
+    hidden_size: orElse(size.hidden, 768),
+    num_hidden_layers: orElse(size.layers, 12),
+    num_attention_heads: orElse(size.heads, 12),
+    intermediate_size: orElse(size.intermediate, 3072),
     hidden_act: orElse(activation, 'gelu'),
-    max_position_embeddings: orElse(sizeUpTo(MAX_POSITIONS), 512),
-    type_vocab_size: orElse(sizeUpTo(MAX_VOCAB), 2),
-    layer_norm_eps: orElse(realIn(NORM_EPS), 1e-12),
+    max_position_embeddings: orElse(size.positions, 512),
+    type_vocab_size: orElse(size.vocab, 2),
+    layer_norm_eps: orElse(size.normEps, 1e-12),
     tie_word_embeddings: flag(true),
   },
   expected: ['vocab_size', 'hidden_size', 'num_hidden_layers', 'num_attention_heads', 'intermediate_size'],

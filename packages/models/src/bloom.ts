@@ -1,17 +1,7 @@
 // BLOOM (BigScience 2022, arXiv 2211.05100; transformers models/bloom): pre-norm decoder with layer norms, one behind
 // the embedding too; no positions but a bias that falls with the distance (ALiBi); q, k and v of a head lie together;
 // GELU.
-import {
-  defineModel,
-  MAX_HEADS,
-  MAX_HIDDEN,
-  MAX_LAYERS,
-  MAX_POSITIONS,
-  MAX_VOCAB,
-  NORM_EPS,
-  schema,
-  type JsonObject,
-} from '@q/config';
+import { defineModel, MAX_POSITIONS, schema, type JsonObject } from '@q/config';
 import { checkFinite, type QkvLayout, type Tensor } from '@q/tensor';
 import { architecture } from './architecture.js';
 import type { InputName, Model, StateSpec } from './model.js';
@@ -25,7 +15,7 @@ import { runLayers } from './nn/run-layers.js';
 import type { Pass } from './pass/pass.js';
 import { CausalHead } from './shared/causal-head.js';
 import { interleavedQkv } from './shared/interleaved-qkv.js';
-import { assertPlausible, headDimOf, oneOf } from './shared/sizes.js';
+import { assertPlausible, headDimOf, oneOf, size } from './shared/sizes.js';
 
 export interface BloomConfig {
   readonly vocabSize: number;
@@ -38,19 +28,19 @@ export interface BloomConfig {
   readonly tieWordEmbeddings: boolean;
 }
 
-const { flag, nullable, orElse, realIn, sizeUpTo } = schema;
+const { flag, nullable, orElse } = schema;
 
 const config = defineModel({
   modelType: 'bloom',
   shape: {
-    vocab_size: orElse(sizeUpTo(MAX_VOCAB), 250880),
-    hidden_size: nullable(sizeUpTo(MAX_HIDDEN)),
-    n_embed: nullable(sizeUpTo(MAX_HIDDEN)),
-    n_layer: nullable(sizeUpTo(MAX_LAYERS)),
-    num_hidden_layers: nullable(sizeUpTo(MAX_LAYERS)),
-    n_head: nullable(sizeUpTo(MAX_HEADS)),
-    num_attention_heads: nullable(sizeUpTo(MAX_HEADS)),
-    layer_norm_epsilon: orElse(realIn(NORM_EPS), 1e-5),
+    vocab_size: orElse(size.vocab, 250880),
+    hidden_size: nullable(size.hidden),
+    n_embed: nullable(size.hidden),
+    n_layer: nullable(size.layers),
+    num_hidden_layers: nullable(size.layers),
+    n_head: nullable(size.heads),
+    num_attention_heads: nullable(size.heads),
+    layer_norm_epsilon: orElse(size.normEps, 1e-5),
     apply_residual_connection_post_layernorm: flag(false),
     tie_word_embeddings: flag(true),
   },

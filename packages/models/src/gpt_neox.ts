@@ -3,14 +3,7 @@
 import {
   defineModel,
   isPlainObject,
-  MAX_HEADS,
-  MAX_HIDDEN,
-  MAX_INTERMEDIATE,
-  MAX_LAYERS,
-  MAX_POSITIONS,
-  MAX_VOCAB,
   maxContext,
-  NORM_EPS,
   readRope,
   ROPE_KEYS,
   ROPE_THETA,
@@ -31,7 +24,7 @@ import type { Pass } from './pass/pass.js';
 import { activation, type Activation } from './shared/activation.js';
 import { CausalHead } from './shared/causal-head.js';
 import { interleavedQkv } from './shared/interleaved-qkv.js';
-import { assertPlausible, headDimOf, oneOf } from './shared/sizes.js';
+import { assertPlausible, headDimOf, oneOf, size } from './shared/sizes.js';
 
 export interface GptNeoxConfig {
   readonly vocabSize: number;
@@ -51,21 +44,21 @@ export interface GptNeoxConfig {
   readonly rope: RopeConfig;
 }
 
-const { flag, nullable, orElse, real, realIn, sizeUpTo } = schema;
+const { flag, nullable, orElse, realIn, real } = schema;
 
 const share = nullable(real.gt(0, { error: 'must be in (0, 1]' }).max(1, { error: 'must be in (0, 1]' }));
 
 const config = defineModel({
   modelType: 'gpt_neox',
   shape: {
-    vocab_size: orElse(sizeUpTo(MAX_VOCAB), 50432),
-    hidden_size: orElse(sizeUpTo(MAX_HIDDEN), 6144),
-    num_hidden_layers: orElse(sizeUpTo(MAX_LAYERS), 44),
-    num_attention_heads: orElse(sizeUpTo(MAX_HEADS), 64),
-    intermediate_size: orElse(sizeUpTo(MAX_INTERMEDIATE), 24576),
+    vocab_size: orElse(size.vocab, 50432),
+    hidden_size: orElse(size.hidden, 6144),
+    num_hidden_layers: orElse(size.layers, 44),
+    num_attention_heads: orElse(size.heads, 64),
+    intermediate_size: orElse(size.intermediate, 24576),
     hidden_act: orElse(activation, 'gelu'),
-    max_position_embeddings: orElse(sizeUpTo(MAX_POSITIONS), 2048),
-    layer_norm_eps: orElse(realIn(NORM_EPS), 1e-5),
+    max_position_embeddings: orElse(size.positions, 2048),
+    layer_norm_eps: orElse(size.normEps, 1e-5),
     tie_word_embeddings: flag(false),
     use_parallel_residual: flag(true),
     attention_bias: flag(true),

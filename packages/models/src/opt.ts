@@ -1,16 +1,6 @@
 // OPT (Zhang et al. 2022, arXiv 2205.01068; transformers models/opt): decoder with learned positions that begin at row
 // 2, layer norms before or (350m) behind each part, biases everywhere, ReLU; narrower token vectors in the 350m.
-import {
-  defineModel,
-  MAX_HEADS,
-  MAX_HIDDEN,
-  MAX_INTERMEDIATE,
-  MAX_LAYERS,
-  MAX_POSITIONS,
-  MAX_VOCAB,
-  schema,
-  type JsonObject,
-} from '@q/config';
+import { defineModel, schema, type JsonObject } from '@q/config';
 import { add, checkFinite, packedQkv, type QkvLayout, type Tensor } from '@q/tensor';
 import { architecture } from './architecture.js';
 import type { InputName, Model, StateSpec } from './model.js';
@@ -22,7 +12,7 @@ import { runLayers } from './nn/run-layers.js';
 import type { Pass } from './pass/pass.js';
 import { activation, type Activation } from './shared/activation.js';
 import { CausalHead } from './shared/causal-head.js';
-import { assertPlausible, headDimOf } from './shared/sizes.js';
+import { assertPlausible, headDimOf, size } from './shared/sizes.js';
 
 export interface OptConfig {
   readonly vocabSize: number;
@@ -43,20 +33,20 @@ export interface OptConfig {
   readonly tieWordEmbeddings: boolean;
 }
 
-const { flag, nullable, orElse, sizeUpTo } = schema;
+const { flag, nullable, orElse } = schema;
 
 const config = defineModel({
   modelType: 'opt',
   shape: {
-    vocab_size: orElse(sizeUpTo(MAX_VOCAB), 50272),
-    hidden_size: orElse(sizeUpTo(MAX_HIDDEN), 768),
-    num_hidden_layers: orElse(sizeUpTo(MAX_LAYERS), 12),
-    ffn_dim: orElse(sizeUpTo(MAX_INTERMEDIATE), 3072),
-    max_position_embeddings: orElse(sizeUpTo(MAX_POSITIONS), 2048),
-    num_attention_heads: orElse(sizeUpTo(MAX_HEADS), 12),
+    vocab_size: orElse(size.vocab, 50272),
+    hidden_size: orElse(size.hidden, 768),
+    num_hidden_layers: orElse(size.layers, 12),
+    ffn_dim: orElse(size.intermediate, 3072),
+    max_position_embeddings: orElse(size.positions, 2048),
+    num_attention_heads: orElse(size.heads, 12),
     do_layer_norm_before: flag(true),
     _remove_final_layer_norm: flag(false),
-    word_embed_proj_dim: nullable(sizeUpTo(MAX_HIDDEN)),
+    word_embed_proj_dim: nullable(size.hidden),
     activation_function: orElse(activation, 'relu'),
     enable_bias: flag(true),
     layer_norm_elementwise_affine: flag(true),

@@ -1,20 +1,8 @@
 // T5 (Raffel et al. 2020, arXiv 1910.10683; transformers models/t5), v1.1 and Flan-T5 with gated GELU: encoder and
 // decoder of pre-norm blocks. Against Llama: scores are not scaled and have a learned bias by distance, the same in all
 // layers of a stack; the width of the heads is free; one table is the embedding of both stacks and, in v1.0, the head.
-import {
-  ConfigError,
-  defineModel,
-  MAX_HEAD_DIM,
-  MAX_HEADS,
-  MAX_HIDDEN,
-  MAX_INTERMEDIATE,
-  MAX_LAYERS,
-  MAX_POSITIONS,
-  MAX_VOCAB,
-  NORM_EPS,
-  schema,
-} from '@q/config';
-import { checkFinite, multiply, packedQkv, type DistanceBias, type Tensor } from '@q/tensor';
+import { ConfigError, defineModel, MAX_POSITIONS, schema } from '@q/config';
+import { checkFinite, multiply, packedQkv, type DistanceBias, type QkvLayout, type Tensor } from '@q/tensor';
 import { architecture } from './architecture.js';
 import type { EncoderDecoder, InputName, Model, Seq2SeqLM, StateSpec } from './model.js';
 import { attend, attendTo, attendWithin, keepForCross, type CrossHeads } from './nn/attention.js';
@@ -26,9 +14,9 @@ import { RelativeBias } from './nn/relative-bias.js';
 import { runLayers } from './nn/run-layers.js';
 import type { Pass } from './pass/pass.js';
 import { activation, type Activation } from './shared/activation.js';
-import { assertPlausible } from './shared/sizes.js';
+import { assertPlausible, size } from './shared/sizes.js';
 
-const { flag, nullable, orElse, realIn, sizeUpTo, text } = schema;
+const { flag, nullable, orElse, sizeUpTo, text } = schema;
 
 /** Config of a T5. Sizes are in elements. */
 export interface T5Settings {
@@ -60,16 +48,16 @@ const MAX_DISTANCE = 2 ** 15;
 const config = defineModel({
   modelType: 't5',
   shape: {
-    vocab_size: orElse(sizeUpTo(MAX_VOCAB), 32128),
-    d_model: orElse(sizeUpTo(MAX_HIDDEN), 512),
-    d_kv: orElse(sizeUpTo(MAX_HEAD_DIM), 64),
-    d_ff: orElse(sizeUpTo(MAX_INTERMEDIATE), 2048),
-    num_layers: orElse(sizeUpTo(MAX_LAYERS), 6),
-    num_decoder_layers: nullable(sizeUpTo(MAX_LAYERS)),
-    num_heads: orElse(sizeUpTo(MAX_HEADS), 8),
+    vocab_size: orElse(size.vocab, 32128),
+    d_model: orElse(size.hidden, 512),
+    d_kv: orElse(size.headDim, 64),
+    d_ff: orElse(size.intermediate, 2048),
+    num_layers: orElse(size.layers, 6),
+    num_decoder_layers: nullable(size.layers),
+    num_heads: orElse(size.heads, 8),
     relative_attention_num_buckets: orElse(sizeUpTo(MAX_DISTANCE), 32),
     relative_attention_max_distance: orElse(sizeUpTo(MAX_DISTANCE), 128),
-    layer_norm_epsilon: orElse(realIn(NORM_EPS), 1e-6),
+    layer_norm_epsilon: orElse(size.normEps, 1e-6),
     feed_forward_proj: orElse(text, 'relu'),
     dense_act_fn: nullable(text),
     is_gated_act: nullable(schema.flag(false)),
@@ -167,13 +155,15 @@ class T5LayerSelfAttention extends Module {
   readonly className = 'T5LayerSelfAttention';
   readonly attention: T5Attention;
   readonly norm: RmsNorm;
+  readonly layout: QkvLayout;
 
   constructor(
-    private readonly settings: T5Settings,
+    settings: T5Settings,
     private readonly decodes: boolean,
     isFirst: boolean,
   ) {
     super();
+    this.layout = packedQkv(settings.numHeads, settings.numHeads, settings.headDim);
     this.attention = this.child('SelfAttention', new T5Attention(settings, isFirst ? !decodes : undefined));
     this.norm = this.child('layer_norm', normOf(settings));
     this.child('dropout', new Place('Dropout'));
@@ -182,8 +172,7 @@ class T5LayerSelfAttention extends Module {
   // x [T, C] → x + attention(norm(x))
   forward(x: Tensor, index: number, pass: Pass, distanceBias: DistanceBias): Tensor {
     const { q, k, v, o } = this.attention;
-    const { numHeads, headDim } = this.settings;
-    const layout = packedQkv(numHeads, numHeads, headDim);
+    const { layout } = this;
     const qkv = forwardTogether([q, k, v], this.norm.forward(x)); // [T, 3 H D]
     const mixed = this.decodes
       ? attend(qkv, index, pass, layout, { scale: 1, distanceBias })

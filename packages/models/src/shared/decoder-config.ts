@@ -1,14 +1,7 @@
 // What the Llama family's config files share: their keys with checks and defaults, and the rules between sizes.
 import {
   ConfigError,
-  MAX_HEAD_DIM,
-  MAX_HEADS,
-  MAX_HIDDEN,
-  MAX_INTERMEDIATE,
   MAX_LAYERS,
-  MAX_POSITIONS,
-  MAX_VOCAB,
-  NORM_EPS,
   readRope,
   ROPE_KEYS,
   schema,
@@ -18,9 +11,9 @@ import {
 } from '@q/config';
 import { z } from 'zod';
 import { activation, type Activation } from './activation.js';
-import { assertDivides, assertPlausible, headDimOf } from './sizes.js';
+import { assertDivides, assertPlausible, headDimOf, size } from './sizes.js';
 
-const { flag, listOf, nullable, orElse, realIn, sizeUpTo } = schema;
+const { flag, listOf, nullable, orElse } = schema;
 
 export type LayerType = 'full_attention' | 'sliding_attention';
 
@@ -65,20 +58,20 @@ export interface DecoderDefaults {
   readonly max_position_embeddings: number;
 }
 
-export const heads = sizeUpTo(MAX_HEADS);
-export const window = sizeUpTo(MAX_POSITIONS);
+export const heads = size.heads;
+export const window = size.positions;
 
 /** Keys of the Llama family with the defaults of a class; where the classes agree they stand here. */
 export const decoderShape = (defaults: DecoderDefaults) => ({
-  vocab_size: orElse(sizeUpTo(MAX_VOCAB), defaults.vocab_size),
-  hidden_size: orElse(sizeUpTo(MAX_HIDDEN), 4096),
-  intermediate_size: orElse(sizeUpTo(MAX_INTERMEDIATE), defaults.intermediate_size),
-  num_hidden_layers: orElse(sizeUpTo(MAX_LAYERS), 32),
+  vocab_size: orElse(size.vocab, defaults.vocab_size),
+  hidden_size: orElse(size.hidden, 4096),
+  intermediate_size: orElse(size.intermediate, defaults.intermediate_size),
+  num_hidden_layers: orElse(size.layers, 32),
   num_attention_heads: orElse(heads, 32),
-  head_dim: nullable(sizeUpTo(MAX_HEAD_DIM)),
+  head_dim: nullable(size.headDim),
   hidden_act: orElse(activation, 'silu'),
-  max_position_embeddings: orElse(sizeUpTo(MAX_POSITIONS), defaults.max_position_embeddings),
-  rms_norm_eps: orElse(realIn(NORM_EPS), 1e-6),
+  max_position_embeddings: orElse(size.positions, defaults.max_position_embeddings),
+  rms_norm_eps: orElse(size.normEps, 1e-6),
   tie_word_embeddings: flag(false),
 });
 

@@ -1,5 +1,30 @@
-// Rules between the sizes of a config that every architecture has.
-import { ConfigError, MAX_HEAD_DIM, MAX_PARAMETERS, show } from '@q/config';
+// Sizes of a config that every architecture has: readers of single ones, and rules between them.
+import {
+  ConfigError,
+  MAX_HEAD_DIM,
+  MAX_HEADS,
+  MAX_HIDDEN,
+  MAX_INTERMEDIATE,
+  MAX_LAYERS,
+  MAX_PARAMETERS,
+  MAX_POSITIONS,
+  MAX_VOCAB,
+  NORM_EPS,
+  schema,
+  show,
+} from '@q/config';
+
+/** Readers of sizes that nearly every config has, each within its bound of `@q/config`'s limits. */
+export const size = {
+  vocab: schema.sizeUpTo(MAX_VOCAB),
+  hidden: schema.sizeUpTo(MAX_HIDDEN),
+  intermediate: schema.sizeUpTo(MAX_INTERMEDIATE),
+  layers: schema.sizeUpTo(MAX_LAYERS),
+  heads: schema.sizeUpTo(MAX_HEADS),
+  headDim: schema.sizeUpTo(MAX_HEAD_DIM),
+  positions: schema.sizeUpTo(MAX_POSITIONS),
+  normEps: schema.realIn(NORM_EPS),
+} as const;
 
 /** @throws ConfigError for sizes that are fine one by one and not together */
 export function assertPlausible(op: string, parameters: number, sizes: Readonly<Record<string, number>>): void {
