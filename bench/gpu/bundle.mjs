@@ -12,7 +12,11 @@ if (!folder) throw new Error('usage: node bench/gpu/bundle.mjs FOLDER');
 const { build } = createRequire(createRequire(join(root, 'package.json')).resolve('tsup'))('esbuild');
 const source = (name) => join(root, 'packages', name, 'src');
 await build({
-  entryPoints: { suite: join(root, 'bench/gpu/suite.ts'), q: join(root, 'apps/cli/src/main.ts') },
+  entryPoints: {
+    suite: join(root, 'bench/gpu/suite.ts'),
+    shapes: join(root, 'bench/gpu/shapes.ts'),
+    q: join(root, 'apps/cli/src/main.ts'),
+  },
   outdir: join(folder, 'dist'),
   outExtension: { '.js': '.mjs' },
   bundle: true,
@@ -48,5 +52,6 @@ for (const name of ['kernels-cpu/build/Release/q_cpu.node', 'kernels-cuda/build/
   cpSync(from, join(folder, 'build/Release', name.split('/').pop()));
 }
 cpSync(join(root, 'bench/gpu/sanitize.mjs'), join(folder, 'dist/sanitize.mjs'));
+cpSync(join(root, 'bench/gpu/shapes.json'), join(folder, 'dist/shapes.json'));
 cpSync(join(root, 'apps/cli/package.json'), join(folder, 'package.json'));
 cpSync(join(root, 'packages/nano/model'), join(folder, 'model'), { recursive: true });
