@@ -9,7 +9,7 @@
 
 namespace q {
 
-constexpr const char* kAbi = "235c8070";
+constexpr const char* kAbi = "68f954d3";
 constexpr int kMaxRepeat = 4;
 
 enum class DType : int {
@@ -1850,7 +1850,7 @@ inline void check(const RopeKvWriteArgs& a, Check& c) {
   c.integer("rotaryOffset", a.rotary_offset, 0, 2147483647);
   c.integer("interleaved", a.interleaved, 0, 2147483647);
   c.integer("perSequence", a.per_sequence, 0, 2147483647);
-  c.integer("scalingLength", a.scaling_length, 0, 2147483647);
+  c.integer("scalingLength", a.scaling_length, 1, 2147483647);
   c.integer("qOffset", a.q_offset, 0, 2147483647);
   c.integer("qGroupStride", a.q_group_stride, 0, 2147483647);
   c.integer("kOffset", a.k_offset, 0, 2147483647);
@@ -1872,7 +1872,6 @@ inline void check(const RopeKvWriteArgs& a, Check& c) {
   c.where((Size{a.v_offset} + strided(Size{a.num_kv_heads}, Size{a.kv_stride}, Size{a.value_dim})).value <= Size{a.row_stride}.value, "vOffset and kvStride lead the values past their row");
   c.where(((Size{int64_t(a.key_cache.dtype)}.value == Size{int64_t(a.value_cache.dtype)}.value) && ((Size{a.key_cache.bytes} / Size{a.head_dim}).value == (Size{a.value_cache.bytes} / Size{a.value_dim}).value)) && ((Size{a.value_cache.bytes} % Size{a.value_dim}).value == Size{0}.value), "valueCache must be of the dtype of keyCache, with as many rows, of valueDim each");
   c.where(((Size{a.rotary_dim} % Size{2}).value == Size{0}.value) && ((Size{a.rotary_offset} + Size{a.rotary_dim}).value <= Size{a.head_dim}.value), "rotaryDim must be even, and at most headDim with rotaryOffset");
-  c.where((Size{a.scaling_length}.value > Size{0}.value) || (Size{a.scaling_beta}.value == Size{0}.value), "scalingLength must be positive where scalingBeta is not 0");
   c.apart("qkv", a.qkv, "keyCache", a.key_cache, false);
   c.apart("qkv", a.qkv, "valueCache", a.value_cache, false);
   c.apart("qkv", a.qkv, "positions", a.positions, false);
@@ -2169,7 +2168,6 @@ inline void check(const EagerLinearArgs& a, Check& c) {
   c.integer("rows", a.rows, 0, 2147483647);
   c.integer("k", a.k, 1, 2147483647);
   c.integer("dtype", a.dtype, 0, 2);
-  c.not_negative("limit", a.limit);
   c.tensor("x", a.x, Kind::act, (Size{a.rows} * Size{a.k}), false);
   c.tensor("out", a.out, Kind::act, (Size{a.rows} * sum_of(a.parts, a.parts_count, [](const auto& item) { return item.n; })), false);
   c.where(Size{a.parts_count}.value > Size{0}.value, "parts must not be empty");
@@ -2230,7 +2228,7 @@ inline void check(const EagerRopeArgs& a, Check& c) {
   c.integer("rotaryOffset", a.rotary_offset, 0, 2147483647);
   c.integer("interleaved", a.interleaved, 0, 2147483647);
   c.integer("perSequence", a.per_sequence, 0, 2147483647);
-  c.integer("scalingLength", a.scaling_length, 0, 2147483647);
+  c.integer("scalingLength", a.scaling_length, 1, 2147483647);
   c.integer("qOffset", a.q_offset, 0, 2147483647);
   c.integer("qGroupStride", a.q_group_stride, 0, 2147483647);
   c.integer("kOffset", a.k_offset, 0, 2147483647);
@@ -2245,7 +2243,6 @@ inline void check(const EagerRopeArgs& a, Check& c) {
   c.where((Size{a.q_offset} + strided(Size{a.num_kv_heads}, Size{a.q_group_stride}, ((Size{a.num_heads} / Size{a.num_kv_heads}) * Size{a.head_dim}))).value <= Size{a.row_stride}.value, "qOffset and qGroupStride lead the queries past their row");
   c.where((Size{a.k_offset} + strided(Size{a.num_kv_heads}, Size{a.kv_stride}, Size{a.head_dim})).value <= Size{a.row_stride}.value, "kOffset and kvStride lead the keys past their row");
   c.where(((Size{a.rotary_dim} % Size{2}).value == Size{0}.value) && ((Size{a.rotary_offset} + Size{a.rotary_dim}).value <= Size{a.head_dim}.value), "rotaryDim must be even, and at most headDim with rotaryOffset");
-  c.where((Size{a.scaling_length}.value > Size{0}.value) || (Size{a.scaling_beta}.value == Size{0}.value), "scalingLength must be positive where scalingBeta is not 0");
   c.apart("qkv", a.qkv, "positions", a.positions, false);
   c.apart("qkv", a.qkv, "sequenceOf", a.sequence_of, false);
   c.apart("qkv", a.qkv, "inverseFrequencies", a.inverse_frequencies, false);

@@ -131,10 +131,6 @@ const rotaryFits = [
   'rotaryDim % 2 == 0 && rotaryOffset + rotaryDim <= headDim',
   'rotaryDim must be even, and at most headDim with rotaryOffset',
 ] as const;
-const scalingFits = [
-  'scalingLength > 0 || scalingBeta == 0',
-  'scalingLength must be positive where scalingBeta is not 0',
-] as const;
 const headSizes: Rules['integers'] = {
   numHeads: [1, largestSize],
   numKvHeads: [1, largestSize],
@@ -197,7 +193,6 @@ const headNorm: Rules = {
 
 const linear: Rules = {
   integers: { k: [1, largestSize], dtype: floatCode, activation: activationKind, gated: [0, 1] },
-  notNegative: ['limit'],
   tensors: { x: ['act', 'rows * k'] },
   where: [
     ['length(parts) > 0', 'parts must not be empty'],
@@ -280,6 +275,7 @@ export const rules: Readonly<Record<CommandName, Rules>> = {
 
   linear: {
     ...linear,
+    notNegative: ['limit'],
     cases: [
       {
         when: 'gated',
@@ -303,7 +299,7 @@ export const rules: Readonly<Record<CommandName, Rules>> = {
   headNorm,
 
   ropeKvWrite: {
-    integers: { ...paged, numHeads: [0, largestSize] },
+    integers: { ...paged, numHeads: [0, largestSize], scalingLength: [1, largestSize] },
     tensors: {
       qkv: ['act', 'tokens * rowStride'],
       keyCache: ['float', 'numKvHeads * blockSize * headDim'],
@@ -313,7 +309,7 @@ export const rules: Readonly<Record<CommandName, Rules>> = {
       blockTables: ['i32'],
       inverseFrequencies: ['f32', 'rotaryDim / 2'],
     },
-    where: [wholeGroups, queriesFit, keysFit, valuesFit, sameCaches, rotaryFits, scalingFits],
+    where: [wholeGroups, queriesFit, keysFit, valuesFit, sameCaches, rotaryFits],
     writes: ['qkv', 'keyCache', 'valueCache'],
   },
   attention,
@@ -413,14 +409,20 @@ export const rules: Readonly<Record<CommandName, Rules>> = {
   },
   eagerLinear: { ...linear, tensors: { ...linear.tensors, out: ['act', 'rows * sum(parts.n)'] } },
   eagerRope: {
-    integers: { ...headSizes, numHeads: [0, largestSize], rotaryDim: [2, largestSize], dtype: floatCode },
+    integers: {
+      ...headSizes,
+      numHeads: [0, largestSize],
+      rotaryDim: [2, largestSize],
+      scalingLength: [1, largestSize],
+      dtype: floatCode,
+    },
     tensors: {
       qkv: ['act', 'tokens * rowStride'],
       positions: ['i32', 'tokens'],
       sequenceOf: ['i32', 'tokens'],
       inverseFrequencies: ['f32', 'rotaryDim / 2'],
     },
-    where: [wholeGroups, queriesFit, keysFit, rotaryFits, scalingFits],
+    where: [wholeGroups, queriesFit, keysFit, rotaryFits],
     writes: ['qkv'],
   },
   eagerHeadNorm: headNorm,

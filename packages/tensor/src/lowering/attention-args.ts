@@ -22,7 +22,7 @@ export function rotationArgs(qkv: Tensor, rows: WriteRows, layout: QkvLayout, ro
     perSequence: Number(frequencies?.shape.length === 2),
     ropeScale: rope?.scale ?? 1,
     scalingBeta: rope?.queryScaling?.beta ?? 0,
-    scalingLength: rope?.queryScaling?.length ?? 0,
+    scalingLength: rope?.queryScaling?.length ?? 1,
     qOffset: layout.qOffset,
     qGroupStride: layout.qGroupStride,
     kOffset: layout.kOffset,
