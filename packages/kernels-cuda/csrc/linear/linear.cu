@@ -1,5 +1,6 @@
 // linear: checks the arguments, chooses a kernel (choice.h) and lays out the problem for it.
 #include <algorithm>
+#include "elementwise/bounded_gate.h"
 #include "arguments.h"
 #include "choice.h"
 #include "commands.h"
