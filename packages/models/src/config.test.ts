@@ -15,6 +15,7 @@ const names = [
   'bloom',
   'bloom-heads6',
   'gpt_neox',
+  'gptj',
   'llama',
   'llama-bf16',
   'llama-bin',

@@ -3,6 +3,7 @@ import type { Architecture, Task, TaskModels } from './architecture.js';
 import { bert } from './bert.js';
 import { bloom } from './bloom.js';
 import { gptNeox } from './gpt_neox.js';
+import { gptj } from './gptj.js';
 import { llama } from './llama.js';
 import { mistral } from './mistral.js';
 import { opt } from './opt.js';
@@ -10,7 +11,17 @@ import { qwen2 } from './qwen2.js';
 import { t5 } from './t5.js';
 
 /** Every architecture, one row each; the key is `model_type`. */
-const architectures = { bert, bloom, gpt_neox: gptNeox, llama, mistral, opt, qwen2, t5 };
+const architectures = {
+  bert,
+  bloom,
+  gpt_neox: gptNeox,
+  gptj,
+  llama,
+  mistral,
+  opt,
+  qwen2,
+  t5,
+};
 
 type Registry = typeof architectures;
 

@@ -40,21 +40,22 @@ export class RmsNorm extends Module {
   }
 }
 
-/** Layer norm, with learned scale and shift unless `affine` is false. */
+/** Layer norm, with learned scale and shift unless `affine` is false; `bias: false`: without the shift. */
 export class LayerNorm extends Module {
-  readonly className = 'LayerNorm';
+  readonly className: string;
   readonly weight: Parameter | undefined;
   readonly bias: Parameter | undefined;
 
   constructor(
     width: number,
     private readonly eps: number,
-    { affine = true }: { affine?: boolean } = {},
+    options: { affine?: boolean; bias?: boolean; className?: string } = {},
   ) {
     super();
-    if (!affine) return;
-    this.weight = this.parameter('weight', [width]);
-    this.bias = this.parameter('bias', [width]);
+    const { affine = true, bias = affine, className = 'LayerNorm' } = options;
+    this.className = className;
+    if (affine) this.weight = this.parameter('weight', [width]);
+    if (bias) this.bias = this.parameter('bias', [width]);
   }
 
   forward(x: Tensor): Tensor {

@@ -64,6 +64,11 @@ export abstract class Module {
     return module;
   }
 
+  /** Several children, in the order of the object. */
+  protected childrenNamed(modules: Readonly<Record<string, Module>>): void {
+    for (const [name, module] of Object.entries(modules)) this.child(name, module);
+  }
+
   protected parameter(name: string, shape: Shape): Parameter {
     const parameter = new Parameter(shape);
     this.parameters.set(name, parameter);
