@@ -51,7 +51,7 @@ export {
   type ResolvedGenerationOptions,
 } from './generation-fields.js';
 export { maxContext } from './max-context.js';
-export { readRope, ROPE_KEYS, ROPE_TYPES, type RopeConfig, type RopeType } from './rope.js';
+export { readRope, ROPE_KEYS, ROPE_TYPES, type RopeConfig, type RopeContext, type RopeType } from './rope.js';
 export { defineModel, type ModelDefinition, type ReadContext } from './model-definition.js';
 export {
   readModelConfig,

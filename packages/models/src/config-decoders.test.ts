@@ -36,3 +36,82 @@ describe('gptj', () => {
     expect(() => gptj(changes)).toThrow(message);
   });
 });
+
+describe('phi', () => {
+  const phi = (changes: object, file = 'phi.config.legacy') => read(file, changes);
+
+  test('half of a head is rotated where the file does not say; heads may be of another size', () => {
+    const none = { partial_rotary_factor: undefined, num_key_value_heads: undefined };
+    expect(phi(none)).toMatchObject({ rope: { partialRotaryFactor: 0.5 }, numKvHeads: 4 });
+    expect(phi({ partial_rotary_factor: 0.25, head_dim: 32 })).toMatchObject({
+      headDim: 32,
+      rope: { partialRotaryFactor: 0.25 },
+    });
+    expect(phi({ rope_parameters: { rope_type: 'default' }, partial_rotary_factor: undefined }, 'phi.config')).toEqual(
+      expect.objectContaining({ rope: { type: 'default', theta: 10000, partialRotaryFactor: 0.5 } }),
+    );
+  });
+
+  test.each([
+    [{ qk_layernorm: true }, /qk_layernorm is true/],
+    [{ num_key_value_heads: 3 }, /num_key_value_heads is 3; must divide num_attention_heads \(4\)/],
+    [{ partial_rotary_factor: 0.2 }, /partial_rotary_factor is 0.2.*must be an even number/],
+    [{ qk_layernrm: true }, /did you mean qk_layernorm/],
+  ])('%j is refused', (changes, message) => {
+    expect(() => phi(changes)).toThrow(message);
+  });
+});
+
+describe('stablelm', () => {
+  const stablelm = (changes: object) => read('stablelm.config.legacy', changes);
+
+  test('a quarter of a head is rotated where the file does not say; the share has an older name', () => {
+    const none = { partial_rotary_factor: undefined, num_key_value_heads: 4 };
+    expect(stablelm(none)).toMatchObject({ rope: { partialRotaryFactor: 0.25 } });
+    expect(stablelm({ ...none, rope_pct: 0.5 })).toMatchObject({ rope: { partialRotaryFactor: 0.5 } });
+    expect(stablelm({ rope_pct: 0.25 }).warnings).toEqual([]);
+    expect(stablelm({ use_parallel_residual: true })).toMatchObject({ parallelResidual: true, qkvBias: true });
+  });
+
+  test.each([
+    [{ rope_pct: 0.5 }, /rope_pct is 0.5 and partial_rotary_factor is 0.25/],
+    [{ qk_layernorm: true }, /qk_layernorm is true/],
+    [{ num_key_value_heads: undefined }, /num_key_value_heads is 32; must divide/],
+  ])('%j is refused', (changes, message) => {
+    expect(() => stablelm(changes)).toThrow(message);
+  });
+});
+
+describe('cohere and cohere2', () => {
+  test('defaults of the classes: the base of the rotation, the scale of the logits', () => {
+    const none = { rope_theta: undefined, logit_scale: undefined };
+    const first = read('cohere.config.legacy', none);
+    expect(first).toMatchObject({ rope: { theta: 500000 }, logitScale: 0.0625, tieWordEmbeddings: true });
+    expect(read('cohere2.config.legacy', none)).toMatchObject({ rope: { theta: 10000 }, logitScale: 0.0625 });
+  });
+
+  test('layers of cohere2: listed, or every fourth one without window and positions', () => {
+    const sliding = { rotated: true, window: 6 };
+    const full = { rotated: false, window: 0 };
+    const cohere2 = (changes: object) => read('cohere2.config.legacy', changes);
+    expect(cohere2({})).toMatchObject({ layerKinds: [sliding, sliding, sliding, full] });
+    expect(cohere2({ sliding_window_pattern: 2 })).toMatchObject({ layerKinds: [sliding, full, sliding, full] });
+    const listed = ['full_attention', 'sliding_attention', 'full_attention', 'full_attention'];
+    expect(cohere2({ layer_types: listed })).toMatchObject({ layerKinds: [full, sliding, full, full] });
+    const published = { position_embedding_type: 'rope_gptj', rotary_pct: 1, use_qk_norm: false, layer_switch: 4 };
+    expect(cohere2(published)).toMatchObject({ headDim: 16 });
+  });
+
+  test.each([
+    ['cohere', { use_qk_norm: true }, /use_qk_norm is true/],
+    ['cohere', { partial_rotary_factor: 0.5 }, /partial_rotary_factor is 0.5; this architecture rotates whole heads/],
+    ['cohere', { logit_scale: 0 }, /logit_scale is 0; must be above 0/],
+    ['cohere', { sliding_window: 8 }, /unknown key sliding_window/],
+    ['cohere2', { head_dim: 32 }, /head_dim is 32; must be hidden_size \/ num_attention_heads \(16\)/],
+    ['cohere2', { sliding_window: null }, /sliding_attention but there is no sliding_window/],
+    ['cohere2', { use_qk_norm: true }, /unknown key use_qk_norm/],
+    ['cohere2', { layer_types: ['full_attention'] }, /layer_types has 1 entries/],
+  ])('%s: %j is refused', (name, changes, message) => {
+    expect(() => read(`${name}.config.legacy`, changes)).toThrow(message);
+  });
+});

@@ -1,16 +1,6 @@
 // GPT-NeoX and Pythia (Black et al. 2022, arXiv 2204.06745; transformers models/gpt_neox): decoder with layer norms,
 // attention and MLP side by side on the same input; q, k and v of a head lie together; a part of each head is rotated.
-import {
-  defineModel,
-  isPlainObject,
-  maxContext,
-  readRope,
-  ROPE_KEYS,
-  ROPE_THETA,
-  schema,
-  type JsonObject,
-  type RopeConfig,
-} from '@q/config';
+import { defineModel, maxContext, ROPE_KEYS, ROPE_THETA, schema, type RopeConfig } from '@q/config';
 import { add, checkFinite, type QkvLayout, type Tensor } from '@q/tensor';
 import { architecture } from './architecture.js';
 import type { InputName, Model, StateSpec } from './model.js';
@@ -24,7 +14,8 @@ import type { Pass } from './pass/pass.js';
 import { activation, type Activation } from './shared/activation.js';
 import { CausalHead } from './shared/causal-head.js';
 import { interleavedQkv } from './shared/interleaved-qkv.js';
-import { assertPlausible, headDimOf, oneOf, size } from './shared/sizes.js';
+import { readRopeSpelled, rotaryShare } from './shared/rope-spelling.js';
+import { assertPlausible, headDimOf, size } from './shared/sizes.js';
 
 export interface GptNeoxConfig {
   readonly vocabSize: number;
@@ -44,9 +35,7 @@ export interface GptNeoxConfig {
   readonly rope: RopeConfig;
 }
 
-const { flag, nullable, orElse, realIn, real } = schema;
-
-const share = nullable(real.gt(0, { error: 'must be in (0, 1]' }).max(1, { error: 'must be in (0, 1]' }));
+const { flag, nullable, orElse, realIn } = schema;
 
 const config = defineModel({
   modelType: 'gpt_neox',
@@ -65,8 +54,8 @@ const config = defineModel({
     // Spellings of transformers 4, and those that its last versions wrote beside them.
     rotary_emb_base: nullable(realIn(ROPE_THETA)),
     rope_theta: nullable(realIn(ROPE_THETA)),
-    rotary_pct: share,
-    partial_rotary_factor: share,
+    rotary_pct: rotaryShare,
+    partial_rotary_factor: rotaryShare,
   },
   alsoReads: ROPE_KEYS,
   expected: [
@@ -84,7 +73,8 @@ const config = defineModel({
     const headDim = headDimOf(op, ['num_attention_heads', keys.num_attention_heads], ['hidden_size', hiddenSize]);
     const parameters = 2 * hiddenSize * (keys.vocab_size + numLayers * (2 * hiddenSize + intermediateSize));
     assertPlausible(op, parameters, { hidden_size: hiddenSize, num_hidden_layers: numLayers });
-    const maxPositionEmbeddings = keys.max_position_embeddings;
+    const { max_position_embeddings: maxPositionEmbeddings, rotary_emb_base, rotary_pct } = keys;
+    const spelling = { share: 0.25, bases: { rotary_emb_base }, shares: { rotary_pct } };
     return {
       vocabSize: keys.vocab_size,
       hiddenSize,
@@ -98,28 +88,10 @@ const config = defineModel({
       attentionBias: keys.attention_bias,
       parallelResidual: keys.use_parallel_residual,
       tieWordEmbeddings: keys.tie_word_embeddings,
-      rope: readRope(usualSpelling(op, keys, raw), { ...context, headDim, maxPositionEmbeddings }),
+      rope: readRopeSpelled(raw, { ...context, headDim, maxPositionEmbeddings }, spelling),
     };
   },
 });
-
-interface RotaryKeys {
-  readonly rotary_emb_base: number | null;
-  readonly rope_theta: number | null;
-  readonly rotary_pct: number | null;
-  readonly partial_rotary_factor: number | null;
-}
-
-/** The file with base and share of the rotation under their usual names. @throws ConfigError where two differ */
-function usualSpelling(op: string, keys: RotaryKeys, raw: JsonObject): JsonObject {
-  const current = isPlainObject(raw.rope_parameters) ? raw.rope_parameters : {};
-  const inside = (key: string): number | null => (typeof current[key] === 'number' ? current[key] : null);
-  const { rotary_emb_base, rope_theta, rotary_pct, partial_rotary_factor } = keys;
-  const bases = { rotary_emb_base, rope_theta, 'rope_parameters.rope_theta': inside('rope_theta') };
-  const place = 'rope_parameters.partial_rotary_factor';
-  const shares = { rotary_pct, partial_rotary_factor, [place]: inside('partial_rotary_factor') };
-  return { ...raw, rope_theta: oneOf(op, bases, 10000), partial_rotary_factor: oneOf(op, shares, 0.25) };
-}
 
 class GptNeoxAttention extends Module {
   readonly className = 'GPTNeoXAttention';

@@ -1,7 +1,6 @@
 // GPT-J (Wang and Komatsuzaki 2021; transformers models/gptj): decoder with one layer norm per layer, attention and MLP
 // side by side; neighbouring pairs of the first `rotary_dim` elements of a head are rotated; a head with a bias.
 import { ConfigError, defineModel, schema, type JsonObject } from '@q/config';
-import { packedQkv } from '@q/tensor';
 import { architecture } from './architecture.js';
 import { activationPlace, Embedding, LayerNorm, Place } from './nn/layers.js';
 import { Linear } from './nn/linear.js';
@@ -14,7 +13,7 @@ import { ParallelLayer } from './shared/decoder-layer.js';
 import { Decoder, repeated } from './shared/decoder.js';
 import { gpt2AlsoReads, gpt2Sizes, readGpt2Sizes, type Gpt2Sizes } from './shared/gpt2-sizes.js';
 import { Mlp } from './shared/mlp.js';
-import { SelfAttention } from './shared/self-attention.js';
+import { SelfAttention, separateQkv } from './shared/self-attention.js';
 import { assertPlausible, size } from './shared/sizes.js';
 
 export interface GptjConfig extends Gpt2Sizes {
@@ -63,14 +62,12 @@ const config = defineModel({
 });
 
 function attention(settings: GptjConfig, rope: Rope): SelfAttention {
-  const { hiddenSize, numHeads, headDim, maxPositionEmbeddings, rotaryDim } = settings;
-  const linear = () => new Linear(hiddenSize, hiddenSize);
-  const [q, k, v, out] = [linear(), linear(), linear(), linear()];
+  const { numHeads: numKvHeads, maxPositionEmbeddings, rotaryDim } = settings;
+  const parts = separateQkv({ ...settings, numKvHeads });
   const places = { attn_dropout: new Place('Dropout'), resid_dropout: new Place('Dropout') };
-  const children = { ...places, k_proj: k, v_proj: v, q_proj: q, out_proj: out };
-  const layout = packedQkv(numHeads, numHeads, headDim);
+  const children = { ...places, k_proj: parts.k, v_proj: parts.v, q_proj: parts.q, out_proj: parts.out };
   const options = (pass: Pass) => ({ rope: rope.in(pass) });
-  const made = new SelfAttention('GPTJAttention', children, { qkv: [q, k, v], out, layout, options });
+  const made = new SelfAttention('GPTJAttention', children, { ...parts, options });
   // Python keeps the sines and cosines of all positions in each layer.
   made.buffers.set('embed_positions', { shape: [maxPositionEmbeddings, rotaryDim], dtype: 'float32' });
   return made;

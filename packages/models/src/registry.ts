@@ -2,24 +2,32 @@ import { readModelConfig, UnsupportedError, type ConfigOf, type ModelConfigOptio
 import type { Architecture, Task, TaskModels } from './architecture.js';
 import { bert } from './bert.js';
 import { bloom } from './bloom.js';
+import { cohere } from './cohere.js';
+import { cohere2 } from './cohere2.js';
 import { gptNeox } from './gpt_neox.js';
 import { gptj } from './gptj.js';
 import { llama } from './llama.js';
 import { mistral } from './mistral.js';
 import { opt } from './opt.js';
+import { phi } from './phi.js';
 import { qwen2 } from './qwen2.js';
+import { stablelm } from './stablelm.js';
 import { t5 } from './t5.js';
 
 /** Every architecture, one row each; the key is `model_type`. */
 const architectures = {
   bert,
   bloom,
+  cohere,
+  cohere2,
   gpt_neox: gptNeox,
   gptj,
   llama,
   mistral,
   opt,
+  phi,
   qwen2,
+  stablelm,
   t5,
 };
 

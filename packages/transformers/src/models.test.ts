@@ -9,6 +9,8 @@ const temporary = temporaryFolders();
 const tolerance = 1e-4;
 const models = [
   'bloom',
+  'cohere',
+  'cohere2',
   'gpt_neox',
   'gptj',
   'llama',
@@ -20,7 +22,9 @@ const models = [
   'mistral',
   'opt',
   'opt-postnorm',
+  'phi',
   'qwen2',
+  'stablelm',
 ];
 
 const load = async (name: string, options: { legacy?: boolean } = {}): Promise<CausalModel> =>

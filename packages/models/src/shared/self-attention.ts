@@ -1,6 +1,6 @@
-import type { QkvLayout, Tensor } from '@q/tensor';
+import { packedQkv, type QkvLayout, type Tensor } from '@q/tensor';
 import { attend, type SelfAttentionOptions } from '../nn/attention.js';
-import { forwardTogether, type Linear } from '../nn/linear.js';
+import { forwardTogether, Linear } from '../nn/linear.js';
 import { Module } from '../nn/module.js';
 import type { Pass } from '../pass/pass.js';
 
@@ -33,4 +33,31 @@ export class SelfAttention extends Module {
     const mixed = attend(forwardTogether(qkv, x), index, pass, layout, options?.(pass)); // [T, H D]
     return out.forward(mixed, { residual });
   }
+}
+
+/** Heads of an attention. */
+export interface AttentionShape {
+  readonly hiddenSize: number;
+  readonly numHeads: number;
+  readonly numKvHeads: number;
+  readonly headDim: number;
+}
+
+/** Queries, keys and values by a product each. */
+export interface SeparateQkv extends SelfAttentionParts {
+  readonly q: Linear;
+  readonly k: Linear;
+  readonly v: Linear;
+}
+
+/** The products of an attention with heads of one size. @param bias of q, k and v. Default false, and for `out` as they */
+export function separateQkv(
+  { hiddenSize, numHeads, numKvHeads, headDim }: AttentionShape,
+  { bias = false, outputBias = bias }: { bias?: boolean; outputBias?: boolean } = {},
+): SeparateQkv {
+  const q = new Linear(hiddenSize, numHeads * headDim, { bias });
+  const k = new Linear(hiddenSize, numKvHeads * headDim, { bias });
+  const v = new Linear(hiddenSize, numKvHeads * headDim, { bias });
+  const out = new Linear(numHeads * headDim, hiddenSize, { bias: outputBias });
+  return { q, k, v, out, qkv: [q, k, v], layout: packedQkv(numHeads, numKvHeads, headDim) };
 }
