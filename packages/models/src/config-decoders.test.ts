@@ -115,3 +115,46 @@ describe('cohere and cohere2', () => {
     expect(() => read(`${name}.config.legacy`, changes)).toThrow(message);
   });
 });
+
+describe('gpt_bigcode', () => {
+  const bigcode = (changes: object) => read('gpt_bigcode.config', changes);
+
+  test('keys of published files, and how keys and values are shared', () => {
+    const published = { inference_runner: 0, pad_key_length: true, pre_allocate_kv_cache: false, summary_type: 'x' };
+    expect(bigcode(published).warnings).toEqual([]);
+    expect(bigcode({ multi_query: undefined, num_key_value_heads: 4 })).toMatchObject({ multiQuery: true });
+    expect(bigcode({ scale_attn_weights: false, activation_function: 'gelu_new' })).toMatchObject({
+      scaleScores: false,
+      activation: 'gelu_tanh',
+      activationClass: 'NewGELUActivation',
+    });
+  });
+
+  test.each([
+    [{ add_cross_attention: true }, /add_cross_attention is true/],
+    [{ activation_function: 'mish' }, /activation_function is "mish"/],
+    [{ multi_qery: false }, /did you mean multi_query/],
+  ])('%j is refused', (changes, message) => {
+    expect(() => bigcode(changes)).toThrow(message);
+  });
+});
+
+describe('xglm', () => {
+  const xglm = (changes: object) => read('xglm.config', changes);
+
+  test('the usual spellings, and the row of zeros', () => {
+    expect(xglm({ d_model: undefined, hidden_size: 32 })).toMatchObject({ hiddenSize: 32, headDim: 8 });
+    expect(xglm({ pad_token_id: undefined })).toMatchObject({ paddingRow: 1 });
+    expect(xglm({ pad_token_id: null })).toMatchObject({ paddingRow: null });
+  });
+
+  test.each([
+    [{ num_hidden_layers: 3 }, /num_layers is 2 and num_hidden_layers is 3/],
+    [{ d_model: 2, attention_heads: 1 }, /d_model is 2; must be even for sines and cosines, 4 or more/],
+    [{ d_model: 33, attention_heads: 3 }, /d_model is 33/],
+    [{ pad_token_id: 130 }, /pad_token_id is 130; the table of positions has 130 rows/],
+    [{ add_cross_attention: true }, /add_cross_attention is true/],
+  ])('%j is refused', (changes, message) => {
+    expect(() => xglm(changes)).toThrow(message);
+  });
+});

@@ -16,6 +16,8 @@ const names = [
   'bloom-heads6',
   'cohere',
   'cohere2',
+  'gpt_bigcode',
+  'gpt_bigcode-mha',
   'gpt_neox',
   'gptj',
   'llama',
@@ -34,6 +36,7 @@ const names = [
   't5',
   't5-encoder',
   't5-v1_1',
+  'xglm',
 ];
 const parseLlama = (json: unknown) => parseModelConfig(json) as ModelConfig & DecoderConfig;
 const llama = (changes: Record<string, unknown>, base = 'llama.config') => {

@@ -4,6 +4,7 @@ import { bert } from './bert.js';
 import { bloom } from './bloom.js';
 import { cohere } from './cohere.js';
 import { cohere2 } from './cohere2.js';
+import { gptBigCode } from './gpt_bigcode.js';
 import { gptNeox } from './gpt_neox.js';
 import { gptj } from './gptj.js';
 import { llama } from './llama.js';
@@ -13,6 +14,7 @@ import { phi } from './phi.js';
 import { qwen2 } from './qwen2.js';
 import { stablelm } from './stablelm.js';
 import { t5 } from './t5.js';
+import { xglm } from './xglm.js';
 
 /** Every architecture, one row each; the key is `model_type`. */
 const architectures = {
@@ -20,6 +22,7 @@ const architectures = {
   bloom,
   cohere,
   cohere2,
+  gpt_bigcode: gptBigCode,
   gpt_neox: gptNeox,
   gptj,
   llama,
@@ -29,6 +32,7 @@ const architectures = {
   qwen2,
   stablelm,
   t5,
+  xglm,
 };
 
 type Registry = typeof architectures;

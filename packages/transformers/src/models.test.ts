@@ -11,6 +11,8 @@ const models = [
   'bloom',
   'cohere',
   'cohere2',
+  'gpt_bigcode',
+  'gpt_bigcode-mha',
   'gpt_neox',
   'gptj',
   'llama',
@@ -25,6 +27,7 @@ const models = [
   'phi',
   'qwen2',
   'stablelm',
+  'xglm',
 ];
 
 const load = async (name: string, options: { legacy?: boolean } = {}): Promise<CausalModel> =>

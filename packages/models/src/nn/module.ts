@@ -45,7 +45,7 @@ export class Parameter {
  */
 export interface ModuleBuffer {
   readonly shape: Shape;
-  readonly dtype: 'float32' | 'int64';
+  readonly dtype: 'float32' | 'int64' | 'bool';
 }
 
 /**
