@@ -158,3 +158,36 @@ describe('xglm', () => {
     expect(() => xglm(changes)).toThrow(message);
   });
 });
+
+describe('falcon', () => {
+  const falcon = (changes: object, name = 'falcon-new') => read(`${name}.config`, changes);
+
+  test('its three kinds: heads of keys and values, their layout, norms, positions', () => {
+    expect(falcon({}, 'falcon-7b')).toMatchObject({ numKvHeads: 1, interleaved: false, parallelNorms: 1 });
+    expect(falcon({})).toMatchObject({ numKvHeads: 2, interleaved: true, parallelNorms: 2, alibi: false });
+    expect(falcon({ num_ln_in_parallel_attn: null })).toMatchObject({ parallelNorms: 2 });
+    expect(falcon({ num_ln_in_parallel_attn: 1 })).toMatchObject({ parallelNorms: 1 });
+    const rw = { numKvHeads: 4, interleaved: true, parallelNorms: 0, alibi: true, bias: true };
+    expect(falcon({}, 'falcon-rw')).toMatchObject(rw);
+  });
+
+  test('older spellings and defaults', () => {
+    expect(falcon({ n_embed: 32 })).toMatchObject({ hiddenSize: 32, headDim: 8 });
+    expect(falcon({ ffn_hidden_size: undefined, num_kv_heads: undefined })).toMatchObject({
+      intermediateSize: 256,
+      numKvHeads: 4,
+    });
+  });
+
+  test.each([
+    ['falcon-new', { num_kv_heads: 3 }, /num_kv_heads is 3; must divide num_attention_heads \(4\)/],
+    ['falcon-new', { parallel_attn: false }, /parallel_attn is false; must be true with new_decoder_architecture/],
+    ['falcon-new', { num_ln_in_parallel_attn: 3 }, /num_ln_in_parallel_attn is 3; must be 1 or 2/],
+    ['falcon-7b', { num_ln_in_parallel_attn: 2 }, /must be 1 without new_decoder_architecture/],
+    ['falcon-rw', { num_kv_heads: 2 }, /num_kv_heads is 2 and num_attention_heads 4/],
+    ['falcon-7b', { apply_residual_connection_post_layernorm: true }, /unknown key apply_residual/],
+    ['falcon-7b', { partial_rotary_factor: 0.5 }, /this architecture rotates whole heads/],
+  ])('%s: %j is refused', (name, changes, message) => {
+    expect(() => falcon(changes, name)).toThrow(message);
+  });
+});

@@ -4,6 +4,7 @@ import { bert } from './bert.js';
 import { bloom } from './bloom.js';
 import { cohere } from './cohere.js';
 import { cohere2 } from './cohere2.js';
+import { falcon } from './falcon.js';
 import { gptBigCode } from './gpt_bigcode.js';
 import { gptNeox } from './gpt_neox.js';
 import { gptj } from './gptj.js';
@@ -22,6 +23,7 @@ const architectures = {
   bloom,
   cohere,
   cohere2,
+  falcon,
   gpt_bigcode: gptBigCode,
   gpt_neox: gptNeox,
   gptj,

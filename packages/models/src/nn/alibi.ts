@@ -32,7 +32,8 @@ function bfloat16(value: number): number {
 }
 
 /**
- * Falcon's slopes: those above in bfloat16, and scaled as the scores are. Python also rounds slope times position to
+ * Falcon's slopes: those of Press et al. in bfloat16, and scaled as the scores are, as its sdpa attention has them (the
+ * eager one of transformers 5.17 adds the bias twice). Python also rounds slope times position to
  * bfloat16, which shifts far keys by up to 2^-9 of their bias; that goes by position, not by distance, and is left out.
  */
 export const falconAlibiSlopes = (numHeads: number, headDim: number): Float32Array =>
