@@ -191,3 +191,37 @@ describe('falcon', () => {
     expect(() => falcon(changes, name)).toThrow(message);
   });
 });
+
+describe('mpt', () => {
+  const own = json('mpt.config').attn_config as JsonObject;
+  const mpt = (changes: object, attention: object = {}) =>
+    read('mpt.config', { attn_config: { ...own, ...attention }, ...changes });
+
+  test('settings of attention, and the usual spellings', () => {
+    expect(mpt({}, { alibi_bias_max: 16, softmax_scale: 0.5 })).toMatchObject({ alibiBiasMax: 16, softmaxScale: 0.5 });
+    expect(mpt({ attn_config: undefined })).toMatchObject({ alibiBiasMax: 8, softmaxScale: null });
+    expect(mpt({ d_model: undefined, hidden_size: 32, expansion_ratio: 2 })).toMatchObject({ intermediateSize: 64 });
+    expect(mpt({ norm_type: 'layernorm' }, { attn_impl: 'triton', clip_qkv: 0 }).warnings).toEqual([]);
+    expect(mpt({}, { note: 1 }).warnings.map(({ field }) => field)).toEqual(['attn_config.note']);
+  });
+
+  test.each([
+    [{}, { alibi: false }, /alibi is false; learned positions are not computed; supported: true/],
+    [{}, { clip_qkv: 6 }, /clip_qkv is 6; queries, keys and values are not clipped/],
+    [{}, { qk_ln: true }, /qk_ln is true/],
+    [{}, { prefix_lm: true }, /prefix_lm is true/],
+    [{}, { attn_type: 'multiquery_attention' }, /attn_type is "multiquery_attention"/],
+    [{}, { attn_uses_sequence_id: true }, /attn_uses_sequence_id is true/],
+    [{}, { rope: true }, /rope is true; rotations are not computed/],
+    [{}, { sliding_window_size: 8 }, /unknown key attn_config.sliding_window_size .*"attn_config.sliding_window_size"/],
+    [{}, { alibi_bias_mx: 4 }, /did you mean alibi_bias_max/],
+    [{}, { softmax_scale: 0 }, /softmax_scale.* is 0; must be above 0/],
+    [{ no_bias: false }, {}, /no_bias is false/],
+    [{ norm_type: 'rmsnorm' }, {}, /norm_type is "rmsnorm"/],
+    [{ logit_scale: 'inv_sqrt_d_model' }, {}, /logit_scale is "inv_sqrt_d_model"/],
+    [{ attn_config: 3 }, {}, /attn_config is 3; must be an object/],
+    [{ n_heads: 5 }, {}, /n_heads is 5; must divide d_model/],
+  ])('%j %j is refused', (changes, attention, message) => {
+    expect(() => mpt(changes, attention)).toThrow(message);
+  });
+});

@@ -31,6 +31,7 @@ const names = [
   'llama-rope-llama3',
   'llama-sharded',
   'mistral',
+  'mpt',
   'opt',
   'opt-postnorm',
   'phi',

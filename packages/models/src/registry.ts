@@ -10,6 +10,7 @@ import { gptNeox } from './gpt_neox.js';
 import { gptj } from './gptj.js';
 import { llama } from './llama.js';
 import { mistral } from './mistral.js';
+import { mpt } from './mpt.js';
 import { opt } from './opt.js';
 import { phi } from './phi.js';
 import { qwen2 } from './qwen2.js';
@@ -29,6 +30,7 @@ const architectures = {
   gptj,
   llama,
   mistral,
+  mpt,
   opt,
   phi,
   qwen2,

@@ -25,6 +25,7 @@ const models = [
   'llama-rope-llama3',
   'llama-sharded',
   'mistral',
+  'mpt',
   'opt',
   'opt-postnorm',
   'phi',
