@@ -202,7 +202,7 @@ describe('mpt', () => {
     expect(mpt({ attn_config: undefined })).toMatchObject({ alibiBiasMax: 8, softmaxScale: null });
     expect(mpt({ d_model: undefined, hidden_size: 32, expansion_ratio: 2 })).toMatchObject({ intermediateSize: 64 });
     expect(mpt({ norm_type: 'layernorm' }, { attn_impl: 'triton', clip_qkv: 0 }).warnings).toEqual([]);
-    expect(mpt({}, { note: 1 }).warnings.map(({ field }) => field)).toEqual(['attn_config.note']);
+    expect(mpt({}, { remark: 1 }).warnings.map(({ field }) => field)).toEqual(['attn_config.remark']);
   });
 
   test.each([
