@@ -1,10 +1,13 @@
 // Command R (Cohere 2024; transformers models/cohere): decoder with one layer norm per layer, which only scales;
 // attention and a gated MLP side by side, neighbouring pairs rotated, logits scaled; tied head.
 // Cohere 2 is these modules with windows.
-import { defineModel, ROPE_KEYS, schema, UnsupportedError, type ModelDefinition } from '@q/config';
+import { defineModel, ROPE_KEYS, schema, type ModelDefinition } from '@q/config';
 import { architecture, type Architecture } from './architecture.js';
+import type { SelfAttentionOptions } from './nn/attention.js';
+import { HeadNorm, headNormsOf } from './nn/head-norm.js';
 import { LayerNorm } from './nn/layers.js';
 import type { Rope } from './nn/rope.js';
+import type { Pass } from './pass/pass.js';
 import { CausalHead } from './shared/causal-head.js';
 import type { LayerType } from './shared/decoder-config.js';
 import { ParallelLayer } from './shared/decoder-layer.js';
@@ -33,6 +36,8 @@ export interface CohereLayerKind {
 export interface CohereConfig extends LayerNormDecoderConfig {
   /** Bias of the projections of attention. */
   readonly attentionBias: boolean;
+  /** Heads of queries and keys are normalised before they are rotated, each with its own scale. */
+  readonly headNorms: boolean;
   /** Factor on the logits. */
   readonly logitScale: number;
   /** One for each layer. */
@@ -70,16 +75,13 @@ const config = defineModel({
   shape: { ...cohereShape, head_dim: nullable(size.headDim), use_qk_norm: flag(false) },
   ...cohereFacts,
   read: (keys, raw, context): CohereConfig => {
-    if (keys.use_qk_norm)
-      throw new UnsupportedError(context.op, 'use_qk_norm is true', {
-        why: 'norms of single heads are not computed yet',
-      });
     const rest = { numKvHeads: keys.num_key_value_heads, headDim: keys.head_dim, mlpMatrices: 3 } as const;
     const decoder = readLayerNormDecoder(keys, raw, context, { ...rest, rope: { theta: 500000 } });
     assertWholeHead(context.op, decoder.rope);
     return {
       ...decoder,
       attentionBias: keys.attention_bias,
+      headNorms: keys.use_qk_norm,
       logitScale: keys.logit_scale,
       layerKinds: Array.from({ length: decoder.numLayers }, () => ({ rotated: true, window: 0 })),
     };
@@ -99,12 +101,17 @@ const normOf = ({ family, hiddenSize, layerNormEps }: Settings) =>
   new LayerNorm(hiddenSize, layerNormEps, { bias: false, className: `${family}LayerNorm` });
 
 function attention(settings: Settings, rope: Rope, { rotated, window }: CohereLayerKind): SelfAttention {
+  const { family, numHeads, numKvHeads, headDim, layerNormEps: eps } = settings;
   const parts = separateQkv(settings, { bias: settings.attentionBias });
-  const children = { q_proj: parts.q, k_proj: parts.k, v_proj: parts.v, o_proj: parts.out };
-  return new SelfAttention(`${settings.family}Attention`, children, {
-    ...parts,
-    options: (pass) => ({ window, rope: rotated ? rope.in(pass) : undefined }),
+  const normOfHeads = (heads: number) => new HeadNorm(`${family}LayerNorm`, heads, headDim);
+  const norms = settings.headNorms ? { q_norm: normOfHeads(numHeads), k_norm: normOfHeads(numKvHeads) } : undefined;
+  const children = { q_proj: parts.q, k_proj: parts.k, v_proj: parts.v, o_proj: parts.out, ...norms };
+  const options = (pass: Pass): SelfAttentionOptions => ({
+    window,
+    rope: rotated ? rope.in(pass) : undefined,
+    headNorms: norms && headNormsOf(norms.q_norm, norms.k_norm, pass, eps),
   });
+  return new SelfAttention(`${family}Attention`, children, { ...parts, options });
 }
 
 function layer(settings: Settings, rope: Rope, kind: CohereLayerKind): ParallelLayer {

@@ -43,6 +43,7 @@ const config = defineModel({
     return {
       ...decoder,
       attentionBias: keys.attention_bias,
+      headNorms: false,
       logitScale: keys.logit_scale,
       layerKinds: kindsOf(types, slidingWindow),
     };

@@ -75,7 +75,7 @@ describe('stablelm', () => {
 
   test.each([
     [{ rope_pct: 0.5 }, /rope_pct is 0.5 and partial_rotary_factor is 0.25/],
-    [{ qk_layernorm: true }, /qk_layernorm is true/],
+    [{ qk_layernorm: 'yes' }, /qk_layernorm is "yes"; must be true or false/],
     [{ num_key_value_heads: undefined }, /num_key_value_heads is 32; must divide/],
   ])('%j is refused', (changes, message) => {
     expect(() => stablelm(changes)).toThrow(message);
@@ -103,7 +103,6 @@ describe('cohere and cohere2', () => {
   });
 
   test.each([
-    ['cohere', { use_qk_norm: true }, /use_qk_norm is true/],
     ['cohere', { partial_rotary_factor: 0.5 }, /partial_rotary_factor is 0.5; this architecture rotates whole heads/],
     ['cohere', { logit_scale: 0 }, /logit_scale is 0; must be above 0/],
     ['cohere', { sliding_window: 8 }, /unknown key sliding_window/],

@@ -1,9 +1,12 @@
 // StableLM 3B and StableLM 2 (Bellagente et al. 2024, arXiv 2402.17834; transformers models/stablelm): Llama with layer
 // norms and a quarter of each head rotated; biases on q, k and v, attention and MLP side by side where the config says.
-import { defineModel, ROPE_KEYS, schema, UnsupportedError } from '@q/config';
+import { defineModel, ROPE_KEYS, schema } from '@q/config';
 import { architecture } from './architecture.js';
+import type { SelfAttentionOptions } from './nn/attention.js';
+import { HeadNormList, headNormsOf } from './nn/head-norm.js';
 import { LayerNorm, Place } from './nn/layers.js';
 import type { Rope } from './nn/rope.js';
+import type { Pass } from './pass/pass.js';
 import { CausalHead } from './shared/causal-head.js';
 import { ParallelLayer, SequentialLayer } from './shared/decoder-layer.js';
 import type { Decoder } from './shared/decoder.js';
@@ -23,6 +26,8 @@ import { size } from './shared/sizes.js';
 export interface StableLmConfig extends LayerNormDecoderConfig {
   /** Bias of q, k and v. */
   readonly qkvBias: boolean;
+  /** Heads of queries and keys are normalised before they are rotated, each with its own scale. */
+  readonly headNorms: boolean;
   /** Attention and MLP both read the input of the layer. */
   readonly parallelResidual: boolean;
 }
@@ -53,24 +58,30 @@ const config = defineModel({
   expected: [...layerNormDecoderExpected, 'num_key_value_heads'],
   tokenIds: { bos: 0, eos: 0 },
   read: (keys, raw, context): StableLmConfig => {
-    if (keys.qk_layernorm)
-      throw new UnsupportedError(context.op, 'qk_layernorm is true', {
-        why: 'norms of single heads are not computed yet',
-      });
     const { rope_pct, num_key_value_heads: numKvHeads } = keys;
     const rope = { share: 0.25, shares: { rope_pct } };
     return {
       ...readLayerNormDecoder(keys, raw, context, { numKvHeads, mlpMatrices: 3, rope }),
       qkvBias: keys.use_qkv_bias,
+      headNorms: keys.qk_layernorm,
       parallelResidual: keys.use_parallel_residual,
     };
   },
 });
 
 function attention(settings: StableLmConfig, rope: Rope): SelfAttention {
+  const { numHeads, numKvHeads, headDim, layerNormEps: eps } = settings;
   const parts = separateQkv(settings, { bias: settings.qkvBias, outputBias: false });
-  const children = { q_proj: parts.q, k_proj: parts.k, v_proj: parts.v, o_proj: parts.out };
-  return new SelfAttention('StableLmAttention', children, { ...parts, options: (pass) => ({ rope: rope.in(pass) }) });
+  const normOfHeads = (heads: number) => new HeadNormList('StableLmLayerNormPerHead', heads, headDim, eps);
+  const norms = settings.headNorms
+    ? { q_layernorm: normOfHeads(numHeads), k_layernorm: normOfHeads(numKvHeads) }
+    : undefined;
+  const children = { q_proj: parts.q, k_proj: parts.k, v_proj: parts.v, o_proj: parts.out, ...norms };
+  const options = (pass: Pass): SelfAttentionOptions => ({
+    rope: rope.in(pass),
+    headNorms: norms && headNormsOf(norms.q_layernorm, norms.k_layernorm, pass, eps),
+  });
+  return new SelfAttention('StableLmAttention', children, { ...parts, options });
 }
 
 function layer(settings: StableLmConfig, rope: Rope): ParallelLayer | SequentialLayer {

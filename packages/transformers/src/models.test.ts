@@ -10,6 +10,7 @@ const tolerance = 1e-4;
 const models = [
   'bloom',
   'cohere',
+  'cohere-qknorm',
   'cohere2',
   'falcon-7b',
   'falcon-new',
@@ -31,6 +32,7 @@ const models = [
   'phi',
   'qwen2',
   'stablelm',
+  'stablelm-qknorm',
   'xglm',
 ];
 
