@@ -50,7 +50,11 @@ export interface SeparateQkv extends SelfAttentionParts {
   readonly v: Linear;
 }
 
-/** The products of an attention with heads of one size. @param bias of q, k and v. Default false, and for `out` as they */
+/**
+ * The products of an attention with heads of one size.
+ * @param options.bias of q, k and v; default false
+ * @param options.outputBias of the output; default as the others
+ */
 export function separateQkv(
   { hiddenSize, numHeads, numKvHeads, headDim }: AttentionShape,
   { bias = false, outputBias = bias }: { bias?: boolean; outputBias?: boolean } = {},
