@@ -2,6 +2,7 @@
 // the first token. Bundled by bundle.mjs. Usage: node shapes.mjs --out FILE.json [--device cuda:0] [--shapes
 // shapes.json] [--only opt-6.7b,t5-11b] [--repeat 3]
 import { readFileSync, writeFileSync } from 'node:fs';
+import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
 import {
   AutoModelForCausalLM,
@@ -19,7 +20,7 @@ import {
 const { values: args } = parseArgs({
   options: {
     device: { type: 'string', default: 'cuda:0' },
-    shapes: { type: 'string', default: 'shapes.json' },
+    shapes: { type: 'string', default: fileURLToPath(new URL('shapes.json', import.meta.url)) },
     only: { type: 'string' },
     repeat: { type: 'string', default: '3' },
     out: { type: 'string' },
