@@ -23,7 +23,11 @@ const unitArrays = { 1: Uint8Array, 2: Uint16Array, 4: Uint32Array, 8: BigUint64
 
 function unitsOf({ bytes }: Elements, width: number): { [index: number]: number | bigint } {
   const aligned = bytes.byteOffset % width === 0 ? bytes : bytes.slice();
-  return new unitArrays[width as keyof typeof unitArrays](aligned.buffer as ArrayBuffer, aligned.byteOffset, Math.floor(aligned.length / width));
+  return new unitArrays[width as keyof typeof unitArrays](
+    aligned.buffer as ArrayBuffer,
+    aligned.byteOffset,
+    Math.floor(aligned.length / width),
+  );
 }
 
 /** Elements of a side of the tiles in which a matrix is turned: both sides of a tile stay in the nearest cache. */

@@ -20,6 +20,7 @@ const models = [
   'opt',
   'opt-postnorm',
   'gpt_neox',
+  'gpt2',
 ];
 
 const load = async (name: string, options: { legacy?: boolean } = {}): Promise<CausalModel> =>

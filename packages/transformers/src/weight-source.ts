@@ -10,14 +10,7 @@ import {
   type Checkpoint,
   type WeightSurvey,
 } from '@q/loader';
-import {
-  architectureOf,
-  buildModel,
-  parseModelConfig,
-  slotsOf,
-  type ModelConfig,
-  type Task,
-} from '@q/models';
+import { architectureOf, buildModel, parseModelConfig, slotsOf, type ModelConfig, type Task } from '@q/models';
 import { isFloat, type Backend, type FloatDType, type ParameterSlot } from '@q/tensor';
 import type { LoadModelOptions } from './auto.js';
 import { storedDType } from './dtypes.js';

@@ -42,7 +42,8 @@ const match = (
   tensors: MatchRequest['tensors'],
   { tie = false, ...more }: Partial<MatchRequest> & { tie?: boolean } = {},
 ) => matchNames({ tensors, slots: slotsOf(tie), tied: { [head]: embed }, folder: 'folder', ...more });
-const namesOf = (stored: ReadonlyMap<string, Source>) => new Map([...stored].map(([name, source]) => [name, source.name]));
+const namesOf = (stored: ReadonlyMap<string, Source>) =>
+  new Map([...stored].map(([name, source]) => [name, source.name]));
 const errorOf = (run: () => unknown): CheckpointError => {
   try {
     run();
@@ -115,6 +116,12 @@ describe('names', () => {
       expect(namesOf(stored)).toEqual(new Map([...source.keys()].map((name) => [name, rename(name)])));
       expect(warnings).toEqual([expect.stringContaining(said)]);
     }
+  });
+
+  it('of the bare model are no surprise where the architecture says what stands before them', () => {
+    const bare = renamed((name) => name.replace(/^model\./, ''));
+    expect(match(bare, { basePrefix: 'model' }).warnings).toEqual([]);
+    expect(match(bare, { basePrefix: 'transformer' }).warnings).toHaveLength(1);
   });
 
   it('as they are win over a second copy elsewhere, which is surplus', () => {

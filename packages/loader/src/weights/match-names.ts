@@ -71,7 +71,10 @@ export function matchNames(request: MatchRequest): NameMatch {
     const source = sources.find((each) => tensors.has(nameOf(each)));
     if (!source) continue;
     const name = nameOf(source);
-    stored.set(parameter, quantized.has(name) ? quantizedSource(request, parameter, source, name) : { ...source, name });
+    stored.set(
+      parameter,
+      quantized.has(name) ? quantizedSource(request, parameter, source, name) : { ...source, name },
+    );
     saved.set(parameter, source);
   }
   for (const [target, source] of tiedTo) {

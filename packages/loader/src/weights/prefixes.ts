@@ -88,8 +88,9 @@ export function choosePrefix(
   const best = whole[0] ?? others.sort((a, b) => a.missing - b.missing)[0];
   // A part of the model under another name than the rest is no reason to believe in that name.
   if (!best || (best.missing > 0 && plain.missing < needed.length)) return { map: plain.map, prefixWarnings: [] };
-  // A bare model in the checkpoint of one with a head is named as its head has it.
-  if (expected !== '' && best.prefix === `${expected}.${base}`) return { map: best.map, prefixWarnings: [] };
+  // A bare model in the checkpoint of one with a head, and the reverse, as Python reads them without a word.
+  const isUsual = best.prefix === `${expected}.${base}` || (best.prefix === '' && base === `${expected}.`);
+  if (expected !== '' && isUsual) return { map: best.map, prefixWarnings: [] };
   const named =
     best.prefix === '' ? `without "${base}" in front` : `with "${best.prefix}" instead of "${base}" in front`;
   return {

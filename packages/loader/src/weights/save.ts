@@ -82,10 +82,7 @@ async function composed(name: string, own: readonly Owned[]): Promise<SavedTenso
 }
 
 /** The bytes of a composed tensor, one of its stack at a time. */
-async function* matrices(
-  parts: readonly Valued[],
-  shape: readonly number[],
-): AsyncGenerator<Uint8Array> {
+async function* matrices(parts: readonly Valued[], shape: readonly number[]): AsyncGenerator<Uint8Array> {
   const width = dtypeBytes(parts[0].values.dtype);
   const stacked = parts[0].source.index !== undefined;
   const matrix = stacked ? shape.slice(1) : shape;

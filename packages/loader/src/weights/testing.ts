@@ -125,7 +125,9 @@ export async function saved(slots: readonly ParameterSlot[]): Promise<Record<str
   const list = await storedTensors(slots);
   return Object.fromEntries(
     await Promise.all(
-      list.map(async ({ name, dtype, shape, bytes }) => [name, { dtype, shape, bytes: await joined(bytes()) }] as const),
+      list.map(
+        async ({ name, dtype, shape, bytes }) => [name, { dtype, shape, bytes: await joined(bytes()) }] as const,
+      ),
     ),
   );
 }
