@@ -61,22 +61,9 @@ export function matchNames(request: MatchRequest): NameMatch {
     request.basePrefix,
   );
   refuseForeign(request, places, map);
-  const stored = new Map<string, Source>();
-  const saved = new Map<string, Source>();
+  const { stored, saved } = find(request, places, map);
   const compare = new Map<string, string>();
   const warnings = [...prefixWarnings];
-  const quantized = new Set([...tensors.keys()].map(helperOwner));
-  const nameOf = (source: Source) => locateWeight(tensors, map(source.name)) ?? map(source.name);
-  for (const [parameter, sources] of places) {
-    const source = sources.find((each) => tensors.has(nameOf(each)));
-    if (!source) continue;
-    const name = nameOf(source);
-    stored.set(
-      parameter,
-      quantized.has(name) ? quantizedSource(request, parameter, source, name) : { ...source, name },
-    );
-    saved.set(parameter, source);
-  }
   for (const [target, source] of tiedTo) {
     if (stored.has(target) && stored.has(source)) compare.set(target, source);
     else if (stored.has(target)) {
@@ -89,6 +76,30 @@ export function matchNames(request: MatchRequest): NameMatch {
   if (missing.length > 0) throw missingError(request, missing, stored, places, map);
   checkShapes(request, stored);
   return { stored, compare, saved, warnings: [...warnings, ...surplusWarnings(request, stored)] };
+}
+
+/** Of the places of each parameter the first that the checkpoint has, under its name there and under its usual one. */
+function find(
+  request: MatchRequest,
+  places: Places,
+  map: NameMap,
+): { stored: Map<string, Source>; saved: Map<string, Source> } {
+  const { tensors } = request;
+  const stored = new Map<string, Source>();
+  const saved = new Map<string, Source>();
+  const quantized = new Set([...tensors.keys()].map(helperOwner));
+  const nameOf = (source: Source) => locateWeight(tensors, map(source.name)) ?? map(source.name);
+  for (const [parameter, sources] of places) {
+    const source = sources.find((each) => tensors.has(nameOf(each)));
+    if (!source) continue;
+    const name = nameOf(source);
+    stored.set(
+      parameter,
+      quantized.has(name) ? quantizedSource(request, parameter, source, name) : { ...source, name },
+    );
+    saved.set(parameter, source);
+  }
+  return { stored, saved };
 }
 
 /** What is quantized is one matrix [out, in] of its own. @throws CheckpointError for a part of another matrix */

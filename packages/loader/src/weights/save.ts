@@ -5,7 +5,7 @@ import { formatOfWeight } from '../formats/registry.js';
 import { fromDevice } from '../formats/stored-tensor.js';
 import { groupBy } from '../group-by.js';
 import type { TensorSpec } from '../safetensors/serialize.js';
-import { copyElements, gridOf } from '../strided.js';
+import { copyInTurns, gridOf } from '../strided.js';
 import { isShared, isWhole, placeOf, usualSource, wholeShape, type Part } from './sources.js';
 
 export type { StoredTensor } from '../formats/format.js';
@@ -94,7 +94,7 @@ async function* matrices(parts: readonly Valued[], shape: readonly number[]): As
       const grid = gridOf(own);
       const { start, strides } = placeOf({ ...source, index: undefined }, matrix);
       const from = { bytes: await values.bytes(), start: 0, strides: [grid[1], 1] } as const;
-      copyElements(grid, width, from, { bytes, start, strides });
+      await copyInTurns(grid, width, from, { bytes, start, strides });
     }
     yield bytes;
   }

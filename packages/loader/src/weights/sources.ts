@@ -45,8 +45,10 @@ const reach = ({ shape, source }: Part): number =>
 /** What is wrong with parts that are to be one tensor; undefined when they make it up. */
 function flaw(parts: readonly Part[], rows: number): string | undefined {
   const [first] = parts;
-  const kind = ({ shape, source }: Part) => [shape.slice(1), source.transposed ?? false, source.index === undefined];
-  const other = parts.find((part) => JSON.stringify(kind(part)) !== JSON.stringify(kind(first)));
+  const kind = ({ shape, source: { transposed = false, index } }: Part) =>
+    `${shape.slice(1).join()} ${transposed} ${index === undefined}`;
+  const wanted = kind(first);
+  const other = parts.find((part) => kind(part) !== wanted);
   if (other) return `${first.parameter} and ${other.parameter} are not parts of one shape`;
   const isMatrix = first.shape.length === 2;
   if (first.source.transposed && !isMatrix) return `${first.parameter} is no matrix and cannot be transposed`;
