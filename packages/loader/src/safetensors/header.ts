@@ -21,6 +21,8 @@ export interface TensorEntry {
   readonly offset: number;
   /** Size of the data in bytes. */
   readonly bytes: number;
+  /** Distances in the file, in elements. Default: one element behind the other. */
+  readonly strides?: readonly [row: number, column: number];
 }
 
 /** A tensor whose element type Q does not compute with (F64, F8_E4M3, I16 ...): listed, but an error when used. */
