@@ -79,10 +79,10 @@ export function foreignContent(bytes: Uint8Array): ForeignContent | undefined {
   return contents.find(([what]) => begins(what))?.[1];
 }
 
-const fromFolder = 'give the folder of the model, or one of its .safetensors files';
+const fromFolder = 'give the folder of the model, or one of its weight files';
 const emptyFile = damaged('message', 'empty', 'a download or a copy did not end', 'download the file again');
-const jsonFile = damaged('text', 'a JSON file', 'weights are in safetensors files', fromFolder);
-const textFile = damaged('text', 'a text file', 'weights are in safetensors files', fromFolder);
+const jsonFile = damaged('text', 'a JSON file', 'weights are in binary files', fromFolder);
+const textFile = damaged('text', 'a text file', 'weights are in binary files', fromFolder);
 
 const unknownFile = damaged('text', 'no safetensors file', 'it does not begin as one', fromFolder);
 
@@ -91,18 +91,24 @@ const isJson = (head: Buffer): boolean => /^(\ufeff)?\s*(\{\s*["}]|\[)/.test(hea
 const isText = (head: Buffer): boolean =>
   /^[^\p{Cc}\ufffd]+\ufffd{0,3}$/u.test(head.toString('utf8').replace(/\s/g, ' '));
 
-/**
- * What a file is that has no safetensors header, by its first bytes, then by its name; undefined when nothing is known.
- */
-export function otherThanSafetensors(bytes: Uint8Array, path: string): ForeignContent | undefined {
+/** What a file is that holds no weights, by its first bytes; undefined when nothing is known. */
+function otherThanWeights(bytes: Uint8Array): ForeignContent | undefined {
   if (bytes.length === 0) return emptyFile;
   const known = foreignContent(bytes);
   if (known) return known;
   const head = Buffer.from(bytes.buffer, bytes.byteOffset, Math.min(bytes.length, headBytes));
   if (isJson(head)) return jsonFile;
-  if (isText(head)) return textFile;
+  return isText(head) ? textFile : undefined;
+}
+
+/**
+ * What a file is that has no safetensors header, by its first bytes, then by its name; undefined when nothing is known.
+ */
+export function otherThanSafetensors(bytes: Uint8Array, path: string): ForeignContent | undefined {
+  const other = otherThanWeights(bytes);
+  if (other) return other;
   // A header of its own, or a name that says so: what is wrong inside is told better elsewhere.
-  if (head[8] === 0x7b || path.endsWith('.safetensors')) return undefined;
+  if (bytes[8] === 0x7b || path.endsWith('.safetensors')) return undefined;
   const named = foreignFiles([basename(path)]);
   if (!named) return unknownFile;
   return format(`not safetensors, and its name is that of ${named.what}`, named.fix);
@@ -116,11 +122,10 @@ const namedBin = format('safetensors under the name of a PyTorch file', 'give th
 const noPickle = damaged('text', 'no PyTorch file', 'it does not begin as one', 'download the file again');
 
 /** What a file is that should be PyTorch's, by its first bytes. */
-export function otherThanPickle(bytes: Uint8Array, path: string): ForeignContent {
-  const head = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.length);
-  if (head.toString('latin1', 257, 262) === 'ustar') return tarArchive;
-  if (head[8] === 0x7b) return namedBin;
-  return otherThanSafetensors(bytes, path.endsWith('.bin') ? path.slice(0, -'.bin'.length) : path) ?? noPickle;
+export function otherThanPickle(bytes: Uint8Array): ForeignContent {
+  if (Buffer.from(bytes.subarray(257, 262)).toString('latin1') === 'ustar') return tarArchive;
+  if (bytes[8] === 0x7b) return namedBin;
+  return otherThanWeights(bytes) ?? noPickle;
 }
 
 const folders: readonly (readonly [RegExp, what: string, fix: string])[] = [

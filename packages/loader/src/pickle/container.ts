@@ -2,7 +2,7 @@
 // the storages after them. Source: torch/serialization.py.
 import type { FileHandle } from 'node:fs/promises';
 import { CheckpointError, QError, UnsupportedError } from '@q/config';
-import { fromFdPromise, type Entry, type ZipFile } from 'yauzl';
+import { fromRandomAccessReaderPromise, RandomAccessReader, type Entry, type ZipFile } from 'yauzl';
 import { maxArchiveEntries, maxPickleBytes } from '../limits.js';
 import { readInto } from '../small-file.js';
 import { PickleFault, PickleRefusal } from './rebuild.js';
@@ -47,6 +47,30 @@ async function zipped<T>(file: OpenFile, work: () => Promise<T>): Promise<T> {
   }
 }
 
+/** Reads for yauzl, which asks for any place that an archive names: one outside the file is an answer, no exception. */
+class ArchiveReader extends RandomAccessReader {
+  constructor(private readonly file: OpenFile) {
+    super();
+  }
+
+  override read(
+    buffer: Buffer,
+    offset: number,
+    length: number,
+    position: number,
+    callback: (error: Error | null) => void,
+  ): void {
+    const { handle, path, bytes, signal } = this.file;
+    if (position < 0 || position + length > bytes) return callback(new Error('it names a place outside the file'));
+    const target = buffer.subarray(offset, offset + length);
+    readInto(handle, path, position, target, signal).then(() => callback(null), callback);
+  }
+
+  override close(callback: (error: Error | null) => void): void {
+    callback(null); // the handle is its opener's
+  }
+}
+
 async function entriesOf(zip: ZipFile, file: OpenFile): Promise<Map<string, Entry>> {
   const entries = new Map<string, Entry>();
   for await (const entry of zip.eachEntry()) {
@@ -80,7 +104,8 @@ async function read(zip: ZipFile, entry: Entry, file: OpenFile): Promise<Uint8Ar
 /** The archive that torch.save writes: NAME/data.pkl, NAME/data/KEY, NAME/byteorder. */
 export const readArchive = (file: OpenFile): Promise<Container> =>
   zipped(file, async () => {
-    const zip = await fromFdPromise(file.handle.fd, { lazyEntries: true, autoClose: false });
+    const options = { lazyEntries: true, autoClose: false };
+    const zip = await fromRandomAccessReaderPromise(new ArchiveReader(file), file.bytes, options);
     const entries = await entriesOf(zip, file);
     const pickle = [...entries.keys()].find((name) => /^[^/]+\/data\.pkl$/.test(name));
     if (pickle === undefined) throw damaged(file, 'the zip archive has no data.pkl', 'PyTorch did not write it');

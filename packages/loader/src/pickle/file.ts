@@ -114,7 +114,7 @@ async function readList(
   const begins = Buffer.from(head).toString('latin1');
   // The length that safetensors begin with may look like a pickle.
   const container = head[8] === 0x7b ? undefined : containers.find(([start]) => begins.startsWith(start));
-  if (!container) throw otherThanPickle(head, path).error(path);
+  if (!container) throw otherThanPickle(head).error(path);
   const { bytes } = identity;
   const found = await container[1]({ handle, path, bytes, signal });
   const dataBytes = [...found.places.values()].reduce((sum, place) => sum + place.bytes, 0);
