@@ -9,10 +9,12 @@ import {
   DisposedError,
   UnsupportedError,
 } from '@q/config';
+import { dtypeBytes } from '@q/tensor';
 import { locate } from './locate.js';
 import type { TensorEntry, UnsupportedTensorEntry } from './safetensors/header.js';
 import { compareShards, readShardIndex, type ShardIndex } from './shard-index.js';
 import { checkUnchanged, fileError, openRegular, readInto, type FileIdentity } from './small-file.js';
+import { readStrided } from './strided.js';
 import { openWeightFile, type WeightFile } from './weight-file.js';
 
 export interface OpenCheckpointOptions {
@@ -125,6 +127,7 @@ export class Checkpoint implements AsyncDisposable {
 
   /**
    * Reads a tensor, or the part of it that begins at byte `options.from` and fills `target`, into memory of the caller.
+   * One whose elements are apart is read whole, and its elements are put together.
    * @param target exactly the tensor's bytes if `from` is not given
    */
   async readInto(
@@ -134,7 +137,8 @@ export class Checkpoint implements AsyncDisposable {
   ): Promise<void> {
     const { from, signal } = options;
     const start = from ?? 0;
-    if (start < 0 || start + target.length > entry.bytes || (from === undefined && target.length !== entry.bytes)) {
+    const whole = from === undefined || entry.strides !== undefined;
+    if (start < 0 || start + target.length > entry.bytes || (whole && target.length !== entry.bytes)) {
       throw new CheckpointError(op, 'the wanted bytes are not those of the tensor', {
         file: entry.file,
         tensor: entry.name,
@@ -144,9 +148,12 @@ export class Checkpoint implements AsyncDisposable {
       });
     }
     if (this.#closed) throw new DisposedError(op, 'the checkpoint was closed', { folder: this.folder });
-    const reading = this.#open(entry.file, entry.name).then((handle) =>
-      readInto(handle, entry.file, entry.offset + start, target, signal, entry.name),
-    );
+    const reading = this.#open(entry.file, entry.name).then((handle) => {
+      const read = (at: number, into: Uint8Array) =>
+        readInto(handle, entry.file, entry.offset + at, into, signal, entry.name);
+      const { shape, strides, dtype } = entry;
+      return strides ? readStrided({ shape, strides, width: dtypeBytes(dtype) }, target, read) : read(start, target);
+    });
     this.#reads.add(reading);
     try {
       await reading;
