@@ -21,6 +21,7 @@ const models = [
   'opt-postnorm',
   'gpt_neox',
   'gpt2',
+  'gpt2-bin',
 ];
 
 const load = async (name: string, options: { legacy?: boolean } = {}): Promise<CausalModel> =>

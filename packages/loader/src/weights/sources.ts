@@ -4,6 +4,7 @@ import { dtypeBytes, type ParameterSlot, type Source } from '@q/tensor';
 import { groupBy } from '../group-by.js';
 import { listNames } from '../list-names.js';
 import type { TensorEntry } from '../safetensors/header.js';
+import type { Strides } from '../strided.js';
 
 /** Scale and shift of layer norms as TensorFlow calls them (the first BERT models). */
 const tensorFlow: Readonly<Record<string, string>> = { weight: 'gamma', bias: 'beta' };
@@ -96,15 +97,17 @@ export function wholeShape(name: string, parts: readonly Part[]): readonly numbe
 /** Where a parameter's elements are in the whole tensor, in elements: the first, and the distances of rows and columns. */
 export interface Place {
   readonly start: number;
-  readonly strides: readonly [row: number, column: number];
+  readonly strides: Strides;
 }
 
-/** @param whole shape of the tensor on disk, which {@link wholeShape} has approved */
-export function placeOf(source: Source, whole: readonly number[]): Place {
+/**
+ * @param whole shape of the tensor on disk, which {@link wholeShape} has approved
+ * @param strides of a tensor that does not lie row by row
+ */
+export function placeOf(source: Source, whole: readonly number[], strides?: Strides): Place {
   const matrix = source.index === undefined ? whole : whole.slice(1);
-  const [rows] = source.transposed ? matrix.slice(1) : matrix;
-  const columns = product(matrix) / rows;
-  const unit: readonly [number, number] = source.transposed ? [1, rows] : [columns, 1];
+  const [row, column] = strides ?? [product(matrix.slice(1)), 1];
+  const unit = source.transposed ? ([column, row] as const) : ([row, column] as const);
   return {
     start: (source.index ?? 0) * product(matrix) + (source.rows?.start ?? 0) * unit[0],
     strides: [unit[0] * stepOf(source), unit[1]],
@@ -114,7 +117,7 @@ export function placeOf(source: Source, whole: readonly number[]): Place {
 /** The part of a tensor that a parameter is; the tensor itself where it is all of it. */
 export function partOf(entry: TensorEntry, source: Source, shape: readonly number[]): TensorEntry {
   if (isWhole(source)) return entry;
-  const { start, strides } = placeOf(source, entry.shape);
+  const { start, strides } = placeOf(source, entry.shape, entry.strides);
   const elements = product(shape);
   const columns = elements / shape[0];
   const dense = (strides[0] === columns || shape[0] === 1) && (strides[1] === 1 || columns === 1);
@@ -125,7 +128,7 @@ export function partOf(entry: TensorEntry, source: Source, shape: readonly numbe
     elements,
     offset: entry.offset + start * width,
     bytes: elements * width,
-    ...(!dense && { strides }),
+    strides: dense ? undefined : strides,
     part: describePart(source),
   };
 }
