@@ -1,4 +1,5 @@
 import { readModelConfig, UnsupportedError, type ConfigOf, type ModelConfigOptions } from '@q/config';
+import type { ParameterSlot } from '@q/tensor';
 import type { Architecture, Task, TaskModels } from './architecture.js';
 import { bert } from './bert.js';
 import { bloom } from './bloom.js';
@@ -6,15 +7,18 @@ import { cohere } from './cohere.js';
 import { cohere2 } from './cohere2.js';
 import { falcon } from './falcon.js';
 import { gptBigCode } from './gpt_bigcode.js';
+import { gpt2 } from './gpt2.js';
 import { gptNeox } from './gpt_neox.js';
 import { gptj } from './gptj.js';
 import { llama } from './llama.js';
 import { mistral } from './mistral.js';
 import { mpt } from './mpt.js';
+import type { Module } from './nn/module.js';
 import { opt } from './opt.js';
 import { phi } from './phi.js';
 import { qwen2 } from './qwen2.js';
 import { stablelm } from './stablelm.js';
+import { parameterSlots } from './slots.js';
 import { t5 } from './t5.js';
 import { xglm } from './xglm.js';
 
@@ -25,6 +29,7 @@ const architectures = {
   cohere,
   cohere2,
   falcon,
+  gpt2,
   gpt_bigcode: gptBigCode,
   gpt_neox: gptNeox,
   gptj,
@@ -82,8 +87,12 @@ export function tiesOf({ modelType, tieWordEmbeddings }: ModelConfig): Readonly<
 }
 
 /**
- * An empty model of the config's architecture; a loader fills its {@link parameterSlots}.
+ * An empty model of the config's architecture; a loader fills its {@link slotsOf}.
  * @throws UnsupportedError for a task that the architecture has no model for
  */
 export const buildModel = <T extends Task>(config: ModelConfig, task: T): TaskModels[T] =>
   architectureOf(config.modelType).build(task, config);
+
+/** What a loader must fill of a model that {@link buildModel} made, and where files of this architecture keep it. */
+export const slotsOf = (config: ModelConfig, model: Module): ParameterSlot[] =>
+  parameterSlots(model, tiesOf(config), (parameter) => architectureOf(config.modelType).sources(parameter, config));

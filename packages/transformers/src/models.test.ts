@@ -15,6 +15,8 @@ const models = [
   'falcon-7b',
   'falcon-new',
   'falcon-rw',
+  'gpt2',
+  'gpt2-bin',
   'gpt_bigcode',
   'gpt_bigcode-mha',
   'gpt_neox',
@@ -106,8 +108,8 @@ describe.each(models)('%s', (name) => {
     expect(argmaxDiffers).toBe(0);
   });
 
-  // Shards are cut anew: their own test is below.
-  it.skipIf(name === 'llama-sharded')('is planned, and saved byte for byte', async () => {
+  // What is in shards or a pickle is saved otherwise than it was read: tests of their own.
+  it.skipIf(['gpt2-bin', 'llama-sharded'].includes(name))('is planned, and saved byte for byte', async () => {
     const source = await unpackCheckpoint(name, await temporary(name));
     const plan = await planFor(source, { maxMemory: { cpu: '1GiB' } });
     expect(plan.deviceMap).toEqual({ '': 'cpu' });

@@ -25,6 +25,12 @@ export class Linear extends Module {
     return this.#weight;
   }
 
+  /** Shape of the dense weight in the Python module, whose Conv1D has it the other way round. */
+  get pythonShape(): readonly [number, number] {
+    const { inFeatures, outFeatures } = this;
+    return this.className === 'Conv1D' ? [inFeatures, outFeatures] : [outFeatures, inFeatures];
+  }
+
   get loaded(): boolean {
     return this.#weight !== undefined;
   }
