@@ -76,8 +76,8 @@ struct Running {
   }
 };
 
-/// Four columns of every (32 / kLanes)th row from that of `head` on: `count` splits in order. Rows are `splits` apart in
-/// the parts and value_dim in the output.
+/// Four columns of every (32 / kLanes)th row from that of `head` on: `count` splits in order. Rows are `splits` apart
+/// in the parts and value_dim in the output.
 template <class T, int D>
 __device__ __forceinline__ void combine(const AttentionParams& p, const float2* statistics, const float* partial,
                                         T* out, int64_t head, int count, int splits, int rows) {
@@ -113,8 +113,8 @@ __device__ __forceinline__ void combine(const AttentionParams& p, const float2* 
 /// whatever they hold. `slot`: where row i starts, in lanes i and i + 16; when the rows lie in a row, where the first
 /// starts (any valid place when there is none).
 template <class T, int D>
-__device__ __forceinline__ void copy_rows(const AttentionParams& p, const DecodeWork& work, const void* cache,
-                                          int dim, long long slot, int hidden, int valid, uint32_t to) {
+__device__ __forceinline__ void copy_rows(const AttentionParams& p, const DecodeWork& work, const void* cache, int dim,
+                                          long long slot, int hidden, int valid, uint32_t to) {
   const int lane = threadIdx.x & 31;
   const unsigned seen = valid > hidden ? valid - hidden : 0;
   if (D != 96 && work.contiguous) {

@@ -328,4 +328,11 @@ const chained: ConformanceCase[] = Object.entries(formats).map(([name, format]) 
   },
 }));
 
-export const linearCases: ConformanceCase[] = [...formatCases, ...limited, ...independence, ...recorded, ...chained, ...roundTrips];
+export const linearCases: ConformanceCase[] = [
+  ...formatCases,
+  ...limited,
+  ...independence,
+  ...recorded,
+  ...chained,
+  ...roundTrips,
+];
