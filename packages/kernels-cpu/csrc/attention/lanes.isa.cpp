@@ -2,8 +2,8 @@
 // M = 2 vectors of query rows; prefill
 // layout  queries lie side by side in vector lanes: QT [D, M], scores [keys, M], OT [value D, M]; K and V rows are read
 //         as scalars that are broadcast, so softmax needs no sum across lanes and tails of D and keys need no masks.
-//         K and V go through tiles of 64 keys in f32 [64, ld]. Rows are (token, head of the group) pairs: all heads of a KV
-//         head share its tiles.
+//         K and V go through tiles of 64 keys in f32 [64, ld]. Rows are (token, head of the group) pairs: all heads of
+//         a KV head share its tiles.
 // maths   online softmax: per tile m' = max(m, scores), O = O e^(m - m') + P V, l = l e^(m - m') + sum P; last
 //         out = O / (l + e^(sink - m))
 // floor   4 D flops per visible (query, key); K and V are read once per 4 blocks of M rows

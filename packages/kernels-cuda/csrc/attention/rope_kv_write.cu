@@ -88,7 +88,7 @@ __device__ __forceinline__ void rotate_head(const RopeParams& p, const T* head, 
 /// A warp has the heads first, first + step, ... of a token, and computes the token's sines and cosines once.
 /// PAIRS: pairs of a lane, so rotaryDim is at most 64 * PAIRS.
 template <class T, int N, int PAIRS>
-__global__ void __launch_bounds__(256) rope_kernel(RopeParams p) {
+__global__ void __launch_bounds__(256, N == 2 && PAIRS == 2 ? 6 : 1) rope_kernel(RopeParams p) {
   pdl_trigger();
   const int64_t token = blockIdx.x;
   const int lane = threadIdx.x & 31, heads = p.heads + 2 * p.kv_heads, group_size = p.heads / p.kv_heads;
