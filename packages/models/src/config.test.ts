@@ -23,12 +23,14 @@ const names = [
   'llama-rope-llama3',
   'llama-sharded',
   'mistral',
+  'mt5',
   'opt',
   'opt-postnorm',
   'qwen2',
   't5',
   't5-encoder',
   't5-v1_1',
+  'umt5',
 ];
 const parseLlama = (json: unknown) => parseModelConfig(json) as ModelConfig & DecoderConfig;
 const llama = (changes: Record<string, unknown>, base = 'llama.config') => {

@@ -5,12 +5,14 @@ import { bloom } from './bloom.js';
 import { gptNeox } from './gpt_neox.js';
 import { llama } from './llama.js';
 import { mistral } from './mistral.js';
+import { mt5 } from './mt5.js';
 import { opt } from './opt.js';
 import { qwen2 } from './qwen2.js';
 import { t5 } from './t5.js';
+import { umt5 } from './umt5.js';
 
 /** Every architecture, one row each; the key is `model_type`. */
-const architectures = { bert, bloom, gpt_neox: gptNeox, llama, mistral, opt, qwen2, t5 };
+const architectures = { bert, bloom, gpt_neox: gptNeox, llama, mistral, mt5, opt, qwen2, t5, umt5 };
 
 type Registry = typeof architectures;
 
