@@ -1,18 +1,41 @@
 import { readModelConfig, UnsupportedError, type ConfigOf, type ModelConfigOptions } from '@q/config';
 import type { Architecture, Task, TaskModels } from './architecture.js';
+import { bart } from './bart.js';
 import { bert } from './bert.js';
+import { blenderbotSmall } from './blenderbot-small.js';
 import { bloom } from './bloom.js';
 import { gptNeox } from './gpt_neox.js';
 import { llama } from './llama.js';
+import { m2m100 } from './m2m_100.js';
+import { marian } from './marian.js';
+import { mbart } from './mbart.js';
 import { mistral } from './mistral.js';
 import { mt5 } from './mt5.js';
 import { opt } from './opt.js';
+import { pegasus } from './pegasus.js';
 import { qwen2 } from './qwen2.js';
 import { t5 } from './t5.js';
 import { umt5 } from './umt5.js';
 
 /** Every architecture, one row each; the key is `model_type`. */
-const architectures = { bert, bloom, gpt_neox: gptNeox, llama, mistral, mt5, opt, qwen2, t5, umt5 };
+const architectures = {
+  bart,
+  bert,
+  'blenderbot-small': blenderbotSmall,
+  bloom,
+  gpt_neox: gptNeox,
+  llama,
+  m2m_100: m2m100,
+  marian,
+  mbart,
+  mistral,
+  mt5,
+  opt,
+  pegasus,
+  qwen2,
+  t5,
+  umt5,
+};
 
 type Registry = typeof architectures;
 

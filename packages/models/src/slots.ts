@@ -29,6 +29,7 @@ export function parameterSlots(model: Module, tied: Readonly<Record<string, stri
         name,
         shape: parameter.shape,
         tiedTo: tied[name],
+        optional: parameter.options.optional,
         load: (tensor, options) => parameter.load(tensor, options),
         current: () => parameter.tensor,
       });

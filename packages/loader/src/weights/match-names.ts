@@ -52,10 +52,11 @@ export function matchNames(request: MatchRequest): NameMatch {
   const tiedTo = new Map(
     slots.flatMap(({ name, tiedTo: source }) => (source === undefined ? [] : [[name, source] as const])),
   );
+  const optional = new Set(slots.filter(isOptional).map(({ name }) => name));
   const { map, prefixWarnings } = choosePrefix(
     tensors,
     slots.map(({ name }) => name),
-    new Set([...tiedTo.keys(), ...Object.keys(request.tied ?? {})]),
+    new Set([...tiedTo.keys(), ...Object.keys(request.tied ?? {}), ...optional]),
     request.basePrefix,
   );
   refuseForeign(request, map);
@@ -77,11 +78,15 @@ export function matchNames(request: MatchRequest): NameMatch {
       warnings.push(`${source} is not stored; it is read from ${target}, to which config.json ties it`);
     }
   }
-  const missing = slots.map(({ name }) => name).filter((name) => !stored.has(name) && !tiedTo.has(name));
+  const isExcused = (name: string): boolean =>
+    tiedTo.has(name) || (optional.has(name) && !request.absent?.has(map(name)));
+  const missing = slots.map(({ name }) => name).filter((name) => !stored.has(name) && !isExcused(name));
   if (missing.length > 0) throw missingError(request, missing, stored, map);
   checkShapes(request, stored);
   return { stored, compare, renamed, warnings: [...warnings, ...surplusWarnings(request, stored)] };
 }
+
+const isOptional = (slot: ParameterSlot): boolean => slot.kind === 'tensor' && slot.optional === true;
 
 /** Throws UnsupportedError when the layers are stored in a format of another library. */
 function refuseForeign({ tensors, slots, folder }: MatchRequest, map: NameMap): void {

@@ -78,9 +78,14 @@ export async function surveyWeights(
   };
 }
 
-/** The slots as the survey found them: those that have values of their own are not tied. */
-export const surveyedSlots = (slots: readonly ParameterSlot[], { untied }: WeightSurvey): ParameterSlot[] =>
-  slots.map((slot) => (untied.has(slot.name) ? { ...slot, tiedTo: undefined } : slot));
+/**
+ * The slots as the survey found them: those that have values of their own are not tied, and optional ones that the
+ * checkpoint lacks are left out.
+ */
+export const surveyedSlots = (slots: readonly ParameterSlot[], { stored, untied }: WeightSurvey): ParameterSlot[] =>
+  slots
+    .filter(({ name, tiedTo }) => tiedTo !== undefined || stored.has(name))
+    .map((slot) => (untied.has(slot.name) ? { ...slot, tiedTo: undefined } : slot));
 
 function infoOf(checkpoint: Checkpoint): Map<string, StoredTensorInfo> {
   const tensors = new Map<string, StoredTensorInfo>(checkpoint.tensors);

@@ -2,17 +2,20 @@ import { embedding, layerNorm, rmsNorm, type FloatDType, type Tensor } from '@q/
 import type { Activation } from '../shared/activation.js';
 import { Module, type Parameter } from './module.js';
 
-/** A table of token vectors [vocab, hidden]. */
+/** A table of token vectors [vocab, hidden], which are multiplied by `scale` (default 1). */
 export class Embedding extends Module {
-  readonly className = 'Embedding';
+  readonly className: string;
   readonly weight: Parameter;
+  private readonly scale: number;
 
   constructor(
     vocabSize: number,
     hiddenSize: number,
-    private readonly scale = 1,
+    { scale = 1, className = 'Embedding' }: { scale?: number; className?: string } = {},
   ) {
     super();
+    this.className = className;
+    this.scale = scale;
     this.weight = this.parameter('weight', [vocabSize, hiddenSize]);
   }
 
