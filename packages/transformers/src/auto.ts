@@ -266,12 +266,12 @@ async function loadModel<T extends Task, M>(
   });
   const model = buildModel(config, task);
   try {
-    const slots = parameterSlots(model, tiesOf(config));
+    const empty = parameterSlots(model, tiesOf(config));
     const activations = activationDType(backend.caps.activationDtypes, settings.dtype ?? storedIn);
     // A GPU multiplies in the activation dtype, so dense weights have it too; the CPU takes any.
     const dtype = device === 'cpu' ? settings.dtype : activations;
-    for (const line of withoutEffect(wanted, slots)) warnings.push(line);
-    await fillWeights(slots, config, source, { ...options, backend, dtype, stored, wanted });
+    for (const line of withoutEffect(wanted, empty)) warnings.push(line);
+    const slots = await fillWeights(empty, config, source, { ...options, backend, dtype, stored, wanted });
     return make({
       ...settingsOfModel,
       config,
@@ -333,11 +333,15 @@ async function generationConfigOf(
   const text = folder === undefined ? undefined : await readOptional(folder, 'generation_config.json', { signal });
   if (text !== undefined) return GenerationConfig.fromJSON(text);
   const start = 'decoderStartTokenId' in config ? config.decoderStartTokenId : null;
+  const forcedBosTokenId = 'forcedBosTokenId' in config ? config.forcedBosTokenId : null;
+  const forcedEosTokenId = 'forcedEosTokenId' in config ? config.forcedEosTokenId : null;
   const { bos, eos, pad } = config.tokenIds;
   return new GenerationConfig({
     ...(bos.length > 0 && { bosTokenId: bos[0] }),
     ...(eos.length > 0 && { eosTokenId: [...eos] }),
     ...(pad !== null && { padTokenId: pad }),
     ...(start !== null && { decoderStartTokenId: start }),
+    ...(forcedBosTokenId !== null && { forcedBosTokenId }),
+    ...(forcedEosTokenId !== null && { forcedEosTokenId: [forcedEosTokenId].flat() }),
   });
 }

@@ -143,19 +143,25 @@ type FillOptions = Pick<LoadModelOptions, 'signal' | 'onProgress' | 'checkFinite
   readonly wanted: QuantizationConfig | undefined;
 };
 
-/** Fills the slots from the checkpoint, or with random weights when there is none. */
+/**
+ * Fills the slots from the checkpoint, or with random weights when there is none.
+ * @returns the slots that were filled: files may lack some
+ */
 export async function fillWeights(
   slots: readonly ParameterSlot[],
   config: ModelConfig,
   source: WeightSource | undefined,
   { wanted, ...options }: FillOptions,
-): Promise<void> {
+): Promise<readonly ParameterSlot[]> {
   const { keepDense, keepInFp32 } = architectureOf(config.modelType);
   const quantizer = wanted && quantizerFor(wanted, keepDense, keepInFp32);
   const { backend, dtype, stored, signal, onProgress, checkFinite } = options;
-  if (!source) return loadDummy(slots, { backend, dtype: dtype ?? storedDType(config), quantizer, signal });
+  if (!source) {
+    await loadDummy(slots, { backend, dtype: dtype ?? storedDType(config), quantizer, signal });
+    return slots;
+  }
   const { checkpoint, survey } = source;
-  await loadParameters(checkpoint, slots, {
+  const loaded = await loadParameters(checkpoint, slots, {
     backend,
     dtype,
     quantizer,
@@ -167,4 +173,5 @@ export async function fillWeights(
     signal,
     onProgress,
   });
+  return loaded.slots;
 }
