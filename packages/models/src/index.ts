@@ -15,6 +15,7 @@ export {
   buildModel,
   MODEL_TYPES,
   parseModelConfig,
+  slotsOf,
   taskOf,
   tiesOf,
   type ModelConfig,

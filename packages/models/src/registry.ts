@@ -1,9 +1,11 @@
 import { readModelConfig, UnsupportedError, type ConfigOf, type ModelConfigOptions } from '@q/config';
+import type { ParameterSlot } from '@q/tensor';
 import type { Architecture, Task, TaskModels } from './architecture.js';
 import { bart } from './bart.js';
 import { bert } from './bert.js';
 import { blenderbotSmall } from './blenderbot-small.js';
 import { bloom } from './bloom.js';
+import { gpt2 } from './gpt2.js';
 import { gptNeox } from './gpt_neox.js';
 import { llama } from './llama.js';
 import { m2m100 } from './m2m_100.js';
@@ -11,9 +13,11 @@ import { marian } from './marian.js';
 import { mbart } from './mbart.js';
 import { mistral } from './mistral.js';
 import { mt5 } from './mt5.js';
+import type { Module } from './nn/module.js';
 import { opt } from './opt.js';
 import { pegasus } from './pegasus.js';
 import { qwen2 } from './qwen2.js';
+import { parameterSlots } from './slots.js';
 import { t5 } from './t5.js';
 import { umt5 } from './umt5.js';
 
@@ -23,6 +27,7 @@ const architectures = {
   bert,
   'blenderbot-small': blenderbotSmall,
   bloom,
+  gpt2,
   gpt_neox: gptNeox,
   llama,
   m2m_100: m2m100,
@@ -80,8 +85,12 @@ export function tiesOf({ modelType, tieWordEmbeddings }: ModelConfig): Readonly<
 }
 
 /**
- * An empty model of the config's architecture; a loader fills its {@link parameterSlots}.
+ * An empty model of the config's architecture; a loader fills its {@link slotsOf}.
  * @throws UnsupportedError for a task that the architecture has no model for
  */
 export const buildModel = <T extends Task>(config: ModelConfig, task: T): TaskModels[T] =>
   architectureOf(config.modelType).build(task, config);
+
+/** What a loader must fill of a model that {@link buildModel} made, and where files of this architecture keep it. */
+export const slotsOf = (config: ModelConfig, model: Module): ParameterSlot[] =>
+  parameterSlots(model, tiesOf(config), (parameter) => architectureOf(config.modelType).sources(parameter, config));

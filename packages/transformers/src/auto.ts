@@ -13,9 +13,8 @@ import { skipWarnings, type LoadProgress } from '@q/loader';
 import {
   architectureOf,
   buildModel,
-  parameterSlots,
   parseModelConfig,
-  tiesOf,
+  slotsOf,
   type ModelConfig,
   type Task,
   type TaskModels,
@@ -266,19 +265,18 @@ async function loadModel<T extends Task, M>(
   });
   const model = buildModel(config, task);
   try {
-    const empty = parameterSlots(model, tiesOf(config));
+    const slots = slotsOf(config, model);
     const activations = activationDType(backend.caps.activationDtypes, settings.dtype ?? storedIn);
     // A GPU multiplies in the activation dtype, so dense weights have it too; the CPU takes any.
     const dtype = device === 'cpu' ? settings.dtype : activations;
-    for (const line of withoutEffect(wanted, empty)) warnings.push(line);
-    const slots = await fillWeights(empty, config, source, { ...options, backend, dtype, stored, wanted });
+    for (const line of withoutEffect(wanted, slots)) warnings.push(line);
+    const filled = await fillWeights(slots, config, source, { ...options, backend, dtype, stored, wanted });
     return make({
       ...settingsOfModel,
       config,
       backend,
       model,
-      slots,
-      storedNames: source?.survey.renamed,
+      slots: filled,
       quantizationConfig: stored ?? wanted,
       engine: {
         dtype: activations,

@@ -10,15 +10,7 @@ import {
   type Checkpoint,
   type WeightSurvey,
 } from '@q/loader';
-import {
-  architectureOf,
-  buildModel,
-  parameterSlots,
-  parseModelConfig,
-  tiesOf,
-  type ModelConfig,
-  type Task,
-} from '@q/models';
+import { architectureOf, buildModel, parseModelConfig, slotsOf, type ModelConfig, type Task } from '@q/models';
 import { isFloat, type Backend, type FloatDType, type ParameterSlot } from '@q/tensor';
 import type { LoadModelOptions } from './auto.js';
 import { storedDType } from './dtypes.js';
@@ -80,7 +72,7 @@ export async function openWeights(
   const facts = architectureOf(stated.modelType);
   const checkpoint = await openCheckpoint(folder, { signal });
   try {
-    const slots = parameterSlots(buildModel(stated, task), tiesOf(stated));
+    const slots = slotsOf(stated, buildModel(stated, task));
     const survey = await surveyWeights(checkpoint, slots, {
       stored: stated.quantizationConfig ?? undefined,
       tied: { ...facts.tied, ...facts.alwaysTied },
@@ -88,7 +80,6 @@ export async function openWeights(
       keepDense: facts.keepDense,
       keepInFp32: facts.keepInFp32,
       basePrefix: facts.basePrefix,
-      namesOnDisk: facts.namesOnDisk,
       signal,
     }).catch((error: unknown) => {
       throw unread ?? error;
@@ -113,7 +104,7 @@ function dtypeOfTensors(
   { stored }: WeightSurvey,
 ): FloatDType | undefined {
   for (const { kind, name } of slots) {
-    const dtype = kind === 'tensor' ? checkpoint.tensors.get(stored.get(name) ?? '')?.dtype : undefined;
+    const dtype = kind === 'tensor' ? checkpoint.tensors.get(stored.get(name)?.name ?? '')?.dtype : undefined;
     if (dtype !== undefined && isFloat(dtype)) return dtype;
   }
   return undefined;
@@ -145,7 +136,7 @@ type FillOptions = Pick<LoadModelOptions, 'signal' | 'onProgress' | 'checkFinite
 
 /**
  * Fills the slots from the checkpoint, or with random weights when there is none.
- * @returns the slots that were filled: files may lack some
+ * @returns the slots as they were filled, which is how they are saved
  */
 export async function fillWeights(
   slots: readonly ParameterSlot[],

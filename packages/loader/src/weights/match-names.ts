@@ -1,19 +1,20 @@
 // Which stored tensor fills which parameter. One pure function of names, shapes and slots decides it; what the tensors
 // say wins over what config.json says of them, and each such decision is a line for the user.
 import { CheckpointError, UnsupportedError } from '@q/config';
-import type { ParameterSlot } from '@q/tensor';
+import type { ParameterSlot, Source } from '@q/tensor';
 import { helperOwner, isPacked, locateWeight } from '../formats/registry.js';
+import { groupBy } from '../group-by.js';
 import { countOf, listNames } from '../list-names.js';
 import { foreignFormat, type StoredTensorInfo } from './foreign-formats.js';
-import { withPresentNames, type NamesOnDisk } from './legacy-names.js';
 import { choosePrefix, type NameMap } from './prefixes.js';
+import { isShared, sourcesOf, wholeShape, type Part } from './sources.js';
 
 export type { StoredTensorInfo } from './foreign-formats.js';
 
 export interface MatchRequest {
   /** Every tensor of the checkpoint, helpers of quantized weights included. */
   readonly tensors: ReadonlyMap<string, StoredTensorInfo>;
-  /** What must be filled; `tiedTo` where config.json ties weights. */
+  /** What must be filled, with where files may have it; `tiedTo` where config.json ties weights. */
   readonly slots: readonly ParameterSlot[];
   /** Parameters that share memory in models that tie: target to source. */
   readonly tied?: Readonly<Record<string, string>>;
@@ -24,19 +25,20 @@ export interface MatchRequest {
   readonly folder: string;
   /** What stands before the base model's names in a model with a head. */
   readonly basePrefix?: string;
-  /** Modules that checkpoints call otherwise: from the name in the model to that on disk. */
-  readonly namesOnDisk?: NamesOnDisk;
 }
 
 export interface NameMatch {
-  /** Parameter to stored tensor. Tied parameters whose source is read are not in it. */
-  readonly stored: ReadonlyMap<string, string>;
+  /** Parameter to what this checkpoint has of it. Tied parameters whose source is read are not in it. */
+  readonly stored: ReadonlyMap<string, Source>;
   /** Parameters that config.json ties although both are stored: tied if their values are equal. Target to source. */
   readonly compare: ReadonlyMap<string, string>;
-  /** Parameters that old checkpoints call otherwise: what they are saved as, as in Python. */
-  readonly renamed: ReadonlyMap<string, string>;
+  /** Of the places where a parameter may be, the one where it was: where it is saved, as in Python without a prefix. */
+  readonly saved: ReadonlyMap<string, Source>;
   readonly warnings: readonly string[];
 }
+
+/** Where each parameter may be, the usual place first. */
+type Places = ReadonlyMap<string, readonly Source[]>;
 
 const op = 'load';
 
@@ -47,29 +49,22 @@ const op = 'load';
  *   read.
  */
 export function matchNames(request: MatchRequest): NameMatch {
-  const { slots, namesOnDisk } = request;
-  const { tensors, original, savedAs } = withPresentNames(request.tensors, namesOnDisk);
+  const { slots, tensors } = request;
+  const places = new Map(slots.map((slot) => [slot.name, sourcesOf(slot)]));
   const tiedTo = new Map(
     slots.flatMap(({ name, tiedTo: source }) => (source === undefined ? [] : [[name, source] as const])),
   );
   const optional = new Set(slots.filter(isOptional).map(({ name }) => name));
   const { map, prefixWarnings } = choosePrefix(
     tensors,
-    slots.map(({ name }) => name),
+    new Map([...places].map(([name, sources]) => [name, sources.map((source) => source.name)])),
     new Set([...tiedTo.keys(), ...Object.keys(request.tied ?? {}), ...optional]),
     request.basePrefix,
   );
-  refuseForeign(request, map);
-  const stored = new Map<string, string>();
+  refuseForeign(request, places, map);
+  const { stored, saved } = find(request, places, map);
   const compare = new Map<string, string>();
-  const renamed = new Map<string, string>();
   const warnings = [...prefixWarnings];
-  for (const { name } of slots) {
-    const from = locateWeight(tensors, map(name)) ?? map(name);
-    const saved = savedAs(name, from);
-    if (saved !== undefined) renamed.set(name, saved);
-    if (tensors.has(from)) stored.set(name, original.get(from) ?? from);
-  }
   for (const [target, source] of tiedTo) {
     if (stored.has(target) && stored.has(source)) compare.set(target, source);
     else if (stored.has(target)) {
@@ -78,21 +73,61 @@ export function matchNames(request: MatchRequest): NameMatch {
       warnings.push(`${source} is not stored; it is read from ${target}, to which config.json ties it`);
     }
   }
-  const isExcused = (name: string): boolean =>
-    tiedTo.has(name) || (optional.has(name) && !request.absent?.has(map(name)));
-  const missing = slots.map(({ name }) => name).filter((name) => !stored.has(name) && !isExcused(name));
-  if (missing.length > 0) throw missingError(request, missing, stored, map);
+  const isPromised = (name: string): boolean =>
+    places.get(name)?.some((source) => request.absent?.has(map(source.name))) ?? false;
+  const isExcused = (name: string): boolean => tiedTo.has(name) || (optional.has(name) && !isPromised(name));
+  const missing = slots.filter(({ name }) => !stored.has(name) && !isExcused(name)).map(({ name }) => name);
+  if (missing.length > 0) throw missingError(request, missing, stored, places, map);
   checkShapes(request, stored);
-  return { stored, compare, renamed, warnings: [...warnings, ...surplusWarnings(request, stored)] };
+  return { stored, compare, saved, warnings: [...warnings, ...surplusWarnings(request, stored)] };
+}
+
+/** Of the places of each parameter the first that the checkpoint has, under its name there and under its usual one. */
+function find(
+  request: MatchRequest,
+  places: Places,
+  map: NameMap,
+): { stored: Map<string, Source>; saved: Map<string, Source> } {
+  const { tensors } = request;
+  const stored = new Map<string, Source>();
+  const saved = new Map<string, Source>();
+  const quantized = new Set([...tensors.keys()].map(helperOwner));
+  const nameOf = (source: Source) => locateWeight(tensors, map(source.name)) ?? map(source.name);
+  for (const [parameter, sources] of places) {
+    const source = sources.find((each) => tensors.has(nameOf(each)));
+    if (!source) continue;
+    const name = nameOf(source);
+    stored.set(
+      parameter,
+      quantized.has(name) ? quantizedSource(request, parameter, source, name) : { ...source, name },
+    );
+    saved.set(parameter, source);
+  }
+  return { stored, saved };
+}
+
+/** What is quantized is one matrix [out, in] of its own. @throws CheckpointError for a part of another matrix */
+function quantizedSource({ tensors, folder }: MatchRequest, parameter: string, source: Source, name: string): Source {
+  if (!isShared(source)) return { name };
+  throw new CheckpointError(op, 'a quantized tensor holds several weights', {
+    folder,
+    file: tensors.get(name)!.file,
+    tensor: name,
+    parameter,
+    why: 'codes and scales of a part cannot be told from those of the others',
+    fix: 'take the unquantized checkpoint from which it was made, and quantize it with loadIn4bit or loadIn8bit',
+  });
 }
 
 const isOptional = (slot: ParameterSlot): boolean => slot.kind === 'tensor' && slot.optional === true;
 
 /** Throws UnsupportedError when the layers are stored in a format of another library. */
-function refuseForeign({ tensors, slots, folder }: MatchRequest, map: NameMap): void {
-  const layers = slots
-    .filter(({ name }) => name.endsWith('.weight') && locateWeight(tensors, map(name)) === undefined)
-    .map((slot) => ({ module: map(slot.name).slice(0, -'.weight'.length), slot }));
+function refuseForeign({ tensors, slots, folder }: MatchRequest, places: Places, map: NameMap): void {
+  const layers = slots.flatMap((slot) => {
+    const name = map(places.get(slot.name)![0].name);
+    if (!name.endsWith('.weight') || locateWeight(tensors, name) !== undefined) return [];
+    return [{ module: name.slice(0, -'.weight'.length), slot }];
+  });
   const foreign = foreignFormat(tensors, layers);
   if (!foreign) return;
   throw new UnsupportedError(op, `the weights are quantized in a format that cannot be loaded: ${foreign.what}`, {
@@ -104,13 +139,15 @@ function refuseForeign({ tensors, slots, folder }: MatchRequest, map: NameMap): 
 }
 
 function missingError(
-  { slots, tied = {}, absent = new Map(), folder, tensors, namesOnDisk }: MatchRequest,
+  { tied = {}, absent = new Map(), folder, tensors }: MatchRequest,
   missing: readonly string[],
-  stored: ReadonlyMap<string, string>,
+  stored: ReadonlyMap<string, Source>,
+  places: Places,
   map: NameMap,
 ): CheckpointError {
-  const shards = withPresentNames(absent, namesOnDisk).tensors;
-  const promised = missing.map((name) => [name, shards.get(map(name))] as const).find(([, shard]) => shard);
+  const [promised] = missing
+    .flatMap((parameter) => places.get(parameter)!.map(({ name }) => [name, absent.get(map(name))] as const))
+    .filter(([, shard]) => shard !== undefined);
   const head = missing.find((name) => Object.hasOwn(tied, name) && stored.has(tied[name]));
   if (head !== undefined && missing.length === 1 && !promised)
     return new CheckpointError(op, `${head} is not stored, and config.json does not tie it to ${tied[head]}`, {
@@ -118,9 +155,13 @@ function missingError(
       why: 'Python would fill it with random numbers, and so would every text be',
       fix: `if the model shares ${tied[head]}, set tie_word_embeddings to true in config.json; else fetch the whole checkpoint`,
     });
+  const usual = (parameters: Iterable<string>) => [
+    ...new Set([...parameters].map((parameter) => places.get(parameter)![0].name)),
+  ];
+  const names = usual(missing);
   return new CheckpointError(
     op,
-    `the checkpoint lacks ${missing.length} of ${slots.length} tensors: ${listNames(missing)}`,
+    `the checkpoint lacks ${names.length} of ${usual(places.keys()).length} tensors: ${listNames(names)}`,
     {
       folder,
       ...(promised && { promised: `the index says that ${promised[1]} has ${promised[0]}` }),
@@ -131,10 +172,19 @@ function missingError(
   );
 }
 
-function checkShapes({ tensors, slots, folder }: MatchRequest, stored: ReadonlyMap<string, string>): void {
-  const wrong = slots.flatMap(({ name, shape: wanted }) => {
-    const from = stored.get(name);
-    if (from === undefined || isPacked(tensors, from)) return [];
+/** Parameters by the tensor that they are in. */
+function partsByTensor(slots: readonly ParameterSlot[], stored: ReadonlyMap<string, Source>): Map<string, Part[]> {
+  const parts = slots.flatMap(({ name, shape }): Part[] => {
+    const source = stored.get(name);
+    return source ? [{ parameter: name, shape, source }] : [];
+  });
+  return groupBy(parts, ({ source }) => source.name);
+}
+
+function checkShapes({ tensors, slots, folder }: MatchRequest, stored: ReadonlyMap<string, Source>): void {
+  const wrong = [...partsByTensor(slots, stored)].flatMap(([from, parts]) => {
+    if (isPacked(tensors, from)) return [];
+    const wanted = wholeShape(from, parts);
     const { shape } = tensors.get(from)!;
     const equal = shape.length === wanted.length && shape.every((size, axis) => size === wanted[axis]);
     return equal ? [] : [{ from, shape, wanted }];
@@ -156,9 +206,9 @@ function checkShapes({ tensors, slots, folder }: MatchRequest, stored: ReadonlyM
 /** Lines about tensors that nothing needs, as Python warns. */
 function surplusWarnings(
   { tensors, folder, ignored = [] }: MatchRequest,
-  stored: ReadonlyMap<string, string>,
+  stored: ReadonlyMap<string, Source>,
 ): string[] {
-  const used = new Set(stored.values());
+  const used = new Set([...stored.values()].map(({ name }) => name));
   const surplus = [...tensors.keys()].filter(
     (name) => !used.has(name) && !used.has(helperOwner(name) ?? name) && !ignored.some((pattern) => pattern.test(name)),
   );

@@ -3,8 +3,8 @@
 import { CheckpointError } from '@q/config';
 import { maxPrefixes } from '../limits.js';
 
-/** From a parameter's name to the name under which it is stored. */
-export type NameMap = (parameter: string) => string;
+/** From the name of a tensor in files of a model with a head to the one that this checkpoint has. */
+export type NameMap = (name: string) => string;
 
 interface Candidate {
   /** What stands before the names of the base model. */
@@ -26,10 +26,13 @@ function basePrefix(names: readonly string[]): string {
 const depth = (name: string): number => name.split('.').length;
 
 /** What stands before the base model's names in the checkpoint, wherever one of two telling parameters is found. */
-function prefixesIn(stored: Iterable<string>, names: readonly string[], base: string): Set<string> {
-  const tails = names.filter((name) => name.startsWith(base)).map((name) => name.slice(base.length));
-  const deepest = tails.reduce((best, tail) => (depth(tail) > depth(best) ? tail : best), tails[0] ?? '');
-  const anchors = new Set([deepest, tails[0]].filter((tail) => tail !== undefined && tail !== ''));
+function prefixesIn(stored: Iterable<string>, parameters: readonly (readonly string[])[], base: string): Set<string> {
+  const inside = parameters.filter(([usual]) => usual.startsWith(base));
+  const [first] = inside;
+  if (first === undefined) return new Set();
+  const deepest = inside.reduce((best, names) => (depth(names[0]) > depth(best[0]) ? names : best), first);
+  const telling = [...deepest, ...first].filter((name) => name.startsWith(base) && name !== base);
+  const anchors = new Set(telling.map((name) => name.slice(base.length)));
   const prefixes = new Set<string>();
   for (const name of stored) {
     for (const anchor of anchors) {
@@ -41,7 +44,7 @@ function prefixesIn(stored: Iterable<string>, names: readonly string[], base: st
   return prefixes;
 }
 
-/** Where the parameters outside the base model are, when the base model is under `prefix`. */
+/** Where the tensors outside the base model are, when the base model is under `prefix`. */
 function mapUnder(stored: ReadonlyMap<string, unknown>, base: string, prefix: string): NameMap {
   const wrapper = prefix.endsWith(base) ? prefix.slice(0, prefix.length - base.length) : prefix;
   return (name) => {
@@ -51,27 +54,29 @@ function mapUnder(stored: ReadonlyMap<string, unknown>, base: string, prefix: st
 }
 
 /**
- * Chooses how parameters are named in a checkpoint: as they are, or under one prefix that makes all of them present.
+ * Chooses how tensors are named in a checkpoint: as they are, or under one prefix that makes all of them present.
+ * @param parameters every name under which each may be stored, the usual one first
  * @param optional parameters that may be missing (heads that share the embedding)
  * @param expected what stands before the names in a model with a head
  * @throws CheckpointError when the names as they are do not fit and two prefixes do.
  */
 export function choosePrefix(
   stored: ReadonlyMap<string, unknown>,
-  names: readonly string[],
+  parameters: ReadonlyMap<string, readonly string[]>,
   optional: ReadonlySet<string>,
   expected = '',
 ): { map: NameMap; prefixWarnings: string[] } {
-  const base = basePrefix(names);
-  const needed = names.filter((name) => !optional.has(name));
+  const all = [...parameters.values()];
+  const base = basePrefix(all.map(([usual]) => usual));
+  const needed = [...parameters].flatMap(([parameter, names]) => (optional.has(parameter) ? [] : [names]));
   const candidate = (prefix: string, map: NameMap): Candidate => ({
     prefix,
     map,
-    missing: needed.filter((name) => !stored.has(map(name))).length,
+    missing: needed.filter((names) => !names.some((name) => stored.has(map(name)))).length,
   });
   const plain = candidate(base, (name) => name);
   if (plain.missing === 0) return { map: plain.map, prefixWarnings: [] };
-  const others = [...prefixesIn(stored.keys(), names, base)]
+  const others = [...prefixesIn(stored.keys(), all, base)]
     .filter((prefix) => prefix !== base)
     .map((prefix) => candidate(prefix, mapUnder(stored, base, prefix)));
   const whole = others.filter(({ missing }) => missing === 0);
@@ -83,8 +88,9 @@ export function choosePrefix(
   const best = whole[0] ?? others.sort((a, b) => a.missing - b.missing)[0];
   // A part of the model under another name than the rest is no reason to believe in that name.
   if (!best || (best.missing > 0 && plain.missing < needed.length)) return { map: plain.map, prefixWarnings: [] };
-  // A bare model in the checkpoint of one with a head is named as its head has it.
-  if (expected !== '' && best.prefix === `${expected}.${base}`) return { map: best.map, prefixWarnings: [] };
+  // A bare model in the checkpoint of one with a head, and the reverse, as Python reads them without a word.
+  const isUsual = best.prefix === `${expected}.${base}` || (best.prefix === '' && base === `${expected}.`);
+  if (expected !== '' && isUsual) return { map: best.map, prefixWarnings: [] };
   const named =
     best.prefix === '' ? `without "${base}" in front` : `with "${best.prefix}" instead of "${base}" in front`;
   return {
