@@ -10,8 +10,10 @@ const quantized = fileURLToPath(new URL('../../config/fixtures/quantized/', impo
 const read = (name: string): string => readFileSync(`${root}${name}.json`, 'utf8');
 const json = (name: string): JsonObject => JSON.parse(read(name)) as JsonObject;
 const names = [
+  'bart',
   'bert',
   'bert-legacy-names',
+  'blenderbot-small',
   'bloom',
   'bloom-heads6',
   'cohere',
@@ -47,6 +49,11 @@ const names = [
   'phi',
   'phi3',
   'phi3-longrope',
+  'm2m_100',
+  'marian',
+  'mbart',
+  'mt5',
+  'pegasus',
   'qwen2',
   'qwen3',
   'smollm3',
@@ -57,6 +64,7 @@ const names = [
   't5-encoder',
   't5-v1_1',
   'xglm',
+  'umt5',
 ];
 const parseLlama = (json: unknown) => parseModelConfig(json) as ModelConfig & DecoderConfig;
 const llama = (changes: Record<string, unknown>, base = 'llama.config') => {
@@ -191,6 +199,7 @@ describe('strictness', () => {
     [{ dtype: 'float8' }, DTypeError, /unknown dtype/],
     [{ torch_dtype: 'bfloat16' }, ConfigError, /dtype is float32 and torch_dtype is bfloat16/],
     [{ model_type: 'llamma' }, UnsupportedError, /unknown model_type "llamma".*known: .*ministral3, mistral/],
+    [{ model_type: 'llamma' }, UnsupportedError, /unknown model_type "llamma".*known: .*llama, .*mistral/],
     [{ model_type: 'constructor' }, UnsupportedError, /unknown model_type/],
     [{ model_type: undefined }, ConfigError, /model_type is missing/],
     [{ eos_token_id: 'x' }, ConfigError, /eos_token_id/],

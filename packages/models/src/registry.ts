@@ -1,7 +1,9 @@
 import { readModelConfig, UnsupportedError, type ConfigOf, type ModelConfigOptions } from '@q/config';
 import type { ParameterSlot } from '@q/tensor';
 import type { Architecture, Task, TaskModels } from './architecture.js';
+import { bart } from './bart.js';
 import { bert } from './bert.js';
+import { blenderbotSmall } from './blenderbot-small.js';
 import { bloom } from './bloom.js';
 import { cohere } from './cohere.js';
 import { cohere2 } from './cohere2.js';
@@ -9,52 +11,65 @@ import { falcon } from './falcon.js';
 import { gemma } from './gemma.js';
 import { gemma2 } from './gemma2.js';
 import { glm4 } from './glm4.js';
-import { gptBigCode } from './gpt_bigcode.js';
 import { gpt2 } from './gpt2.js';
+import { gptBigCode } from './gpt_bigcode.js';
 import { gptNeox } from './gpt_neox.js';
 import { gptj } from './gptj.js';
 import { granite } from './granite.js';
 import { llama } from './llama.js';
+import { m2m100 } from './m2m_100.js';
+import { marian } from './marian.js';
+import { mbart } from './mbart.js';
 import { ministral } from './ministral.js';
 import { ministral3 } from './ministral3.js';
 import { mistral } from './mistral.js';
 import { mpt } from './mpt.js';
+import { mt5 } from './mt5.js';
 import type { Module } from './nn/module.js';
 import { olmo2 } from './olmo2.js';
 import { opt } from './opt.js';
+import { pegasus } from './pegasus.js';
 import { phi } from './phi.js';
 import { phi3 } from './phi3.js';
 import { qwen2 } from './qwen2.js';
 import { qwen3 } from './qwen3.js';
+import { parameterSlots } from './slots.js';
 import { smollm3 } from './smollm3.js';
 import { stablelm } from './stablelm.js';
-import { parameterSlots } from './slots.js';
 import { starcoder2 } from './starcoder2.js';
 import { t5 } from './t5.js';
+import { umt5 } from './umt5.js';
 import { xglm } from './xglm.js';
 
 /** Every architecture, one row each; the key is `model_type`. */
 const architectures = {
+  bart,
   bert,
+  'blenderbot-small': blenderbotSmall,
   bloom,
   cohere,
   cohere2,
   falcon,
-  gpt2,
   gemma,
   gemma2,
   glm4,
+  gpt2,
   gpt_bigcode: gptBigCode,
   gpt_neox: gptNeox,
   gptj,
   granite,
   llama,
+  m2m_100: m2m100,
+  marian,
+  mbart,
   ministral,
   ministral3,
   mistral,
   mpt,
+  mt5,
   olmo2,
   opt,
+  pegasus,
   phi,
   phi3,
   qwen2,
@@ -63,6 +78,7 @@ const architectures = {
   stablelm,
   starcoder2,
   t5,
+  umt5,
   xglm,
 };
 

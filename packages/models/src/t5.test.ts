@@ -4,7 +4,7 @@ import { describe, expect, it } from 'vitest';
 import { distanceBuckets } from './nn/relative-bias.js';
 import { buildModel, parseModelConfig, tiesOf } from './registry.js';
 import { parameterSlots } from './slots.js';
-import type { T5Settings } from './t5.js';
+import type { T5Settings } from './shared/t5-config.js';
 import { planTree } from './tree.js';
 
 const parse = (changes: object = {}) => {

@@ -33,9 +33,15 @@ export interface ModelTree {
 export function moduleTree(model: Module): ModelTree['modules'] {
   return [...model.walk()].map(({ path, module }) => {
     const weight: TensorEntry[] = module instanceof Linear ? [['weight', module.pythonShape]] : [];
-    const parameters = [...module.parameters].map(([name, { shape }]): TensorEntry => [name, shape]);
-    const buffers = [...module.buffers].map(([name, { shape, dtype }]): BufferEntry => [name, shape, dtype, false]);
-    return [path, module.className, [...weight, ...parameters], buffers] as const;
+    const stored = [...module.parameters];
+    const parameters = stored
+      .filter(([, { options }]) => !options.isBuffer)
+      .map(([name, { shape }]): TensorEntry => [name, shape]);
+    const persistent = stored
+      .filter(([, { options }]) => options.isBuffer)
+      .map(([name, { shape }]): BufferEntry => [name, shape, 'float32', true]);
+    const computed = [...module.buffers].map(([name, { shape, dtype }]): BufferEntry => [name, shape, dtype, false]);
+    return [path, module.className, [...weight, ...parameters], [...persistent, ...computed]] as const;
   });
 }
 

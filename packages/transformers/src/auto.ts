@@ -331,11 +331,15 @@ async function generationConfigOf(
   const text = folder === undefined ? undefined : await readOptional(folder, 'generation_config.json', { signal });
   if (text !== undefined) return GenerationConfig.fromJSON(text);
   const start = 'decoderStartTokenId' in config ? config.decoderStartTokenId : null;
+  const forcedBosTokenId = 'forcedBosTokenId' in config ? config.forcedBosTokenId : null;
+  const forcedEosTokenId = 'forcedEosTokenId' in config ? config.forcedEosTokenId : null;
   const { bos, eos, pad } = config.tokenIds;
   return new GenerationConfig({
     ...(bos.length > 0 && { bosTokenId: bos[0] }),
     ...(eos.length > 0 && { eosTokenId: [...eos] }),
     ...(pad !== null && { padTokenId: pad }),
     ...(start !== null && { decoderStartTokenId: start }),
+    ...(forcedBosTokenId !== null && { forcedBosTokenId }),
+    ...(forcedEosTokenId !== null && { forcedEosTokenId: [forcedEosTokenId].flat() }),
   });
 }

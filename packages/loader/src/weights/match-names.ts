@@ -54,10 +54,11 @@ export function matchNames(request: MatchRequest): NameMatch {
   const tiedTo = new Map(
     slots.flatMap(({ name, tiedTo: source }) => (source === undefined ? [] : [[name, source] as const])),
   );
+  const optional = new Set(slots.filter(isOptional).map(({ name }) => name));
   const { map, prefixWarnings } = choosePrefix(
     tensors,
     new Map([...places].map(([name, sources]) => [name, sources.map((source) => source.name)])),
-    new Set([...tiedTo.keys(), ...Object.keys(request.tied ?? {})]),
+    new Set([...tiedTo.keys(), ...Object.keys(request.tied ?? {}), ...optional]),
     request.basePrefix,
   );
   refuseForeign(request, places, map);
@@ -72,7 +73,10 @@ export function matchNames(request: MatchRequest): NameMatch {
       warnings.push(`${source} is not stored; it is read from ${target}, to which config.json ties it`);
     }
   }
-  const missing = slots.filter(({ name }) => !stored.has(name) && !tiedTo.has(name)).map(({ name }) => name);
+  const isPromised = (name: string): boolean =>
+    places.get(name)?.some((source) => request.absent?.has(map(source.name))) ?? false;
+  const isExcused = (name: string): boolean => tiedTo.has(name) || (optional.has(name) && !isPromised(name));
+  const missing = slots.filter(({ name }) => !stored.has(name) && !isExcused(name)).map(({ name }) => name);
   if (missing.length > 0) throw missingError(request, missing, stored, places, map);
   checkShapes(request, stored);
   return { stored, compare, saved, warnings: [...warnings, ...surplusWarnings(request, stored)] };
@@ -114,6 +118,8 @@ function quantizedSource({ tensors, folder }: MatchRequest, parameter: string, s
     fix: 'take the unquantized checkpoint from which it was made, and quantize it with loadIn4bit or loadIn8bit',
   });
 }
+
+const isOptional = (slot: ParameterSlot): boolean => slot.kind === 'tensor' && slot.optional === true;
 
 /** Throws UnsupportedError when the layers are stored in a format of another library. */
 function refuseForeign({ tensors, slots, folder }: MatchRequest, places: Places, map: NameMap): void {

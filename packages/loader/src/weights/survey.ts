@@ -77,16 +77,24 @@ export async function surveyWeights(
   };
 }
 
-/** The slots as the survey found them: where they are saved; and those that have values of their own are not tied. */
-export const surveyedSlots = (slots: readonly ParameterSlot[], { saved, untied }: WeightSurvey): ParameterSlot[] =>
-  slots.map((slot) => {
-    const source = saved.get(slot.name);
-    return {
-      ...slot,
-      sources: source ? [source] : slot.sources,
-      tiedTo: untied.has(slot.name) ? undefined : slot.tiedTo,
-    };
-  });
+/**
+ * The slots as the survey found them: where they are saved; those that have values of their own are not tied, and
+ * optional ones that the checkpoint lacks are left out.
+ */
+export const surveyedSlots = (
+  slots: readonly ParameterSlot[],
+  { stored, saved, untied }: WeightSurvey,
+): ParameterSlot[] =>
+  slots
+    .filter(({ name, tiedTo }) => tiedTo !== undefined || stored.has(name))
+    .map((slot) => {
+      const source = saved.get(slot.name);
+      return {
+        ...slot,
+        sources: source ? [source] : slot.sources,
+        tiedTo: untied.has(slot.name) ? undefined : slot.tiedTo,
+      };
+    });
 
 function infoOf(checkpoint: Checkpoint): Map<string, StoredTensorInfo> {
   const tensors = new Map<string, StoredTensorInfo>(checkpoint.tensors);

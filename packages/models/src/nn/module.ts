@@ -7,13 +7,24 @@ export const unavailable = (what: string, disposed: boolean): CheckpointError | 
     ? new DisposedError('model', `${what} was used after the model was disposed`)
     : new CheckpointError('model', `${what} was used before it was loaded`);
 
+/** What is particular to a parameter. Default: nothing. */
+export interface ParameterOptions {
+  /** Files may lack it: then it stays unloaded, and the module computes without it. */
+  readonly optional?: boolean;
+  /** Python registers it as a buffer. */
+  readonly isBuffer?: boolean;
+}
+
 /** A tensor that a module needs; the loader fills it. */
 export class Parameter {
   #tensor: Tensor | undefined;
   #shared = false;
   #disposed = false;
 
-  constructor(readonly shape: Shape) {}
+  constructor(
+    readonly shape: Shape,
+    readonly options: ParameterOptions = {},
+  ) {}
 
   get loaded(): boolean {
     return this.#tensor !== undefined;
@@ -69,8 +80,8 @@ export abstract class Module {
     for (const [name, module] of Object.entries(modules)) this.child(name, module);
   }
 
-  protected parameter(name: string, shape: Shape): Parameter {
-    const parameter = new Parameter(shape);
+  protected parameter(name: string, shape: Shape, options?: ParameterOptions): Parameter {
+    const parameter = new Parameter(shape, options);
     this.parameters.set(name, parameter);
     return parameter;
   }

@@ -26,6 +26,8 @@ export interface TensorSlot {
   readonly sources?: readonly Source[];
   /** The tensor whose memory it shares when embeddings are tied. */
   readonly tiedTo?: string;
+  /** Files may lack it: then it is not loaded. Default false. */
+  readonly optional?: boolean;
   load(tensor: Tensor, options?: { shared?: boolean }): void;
   /** The tensor that was loaded. */
   current(): Tensor;
