@@ -6,6 +6,7 @@ export * from './nn/linear.js';
 export * from './nn/relative-bias.js';
 export * from './nn/layers.js';
 export * from './nn/rope.js';
+export { runLayers } from './nn/run-layers.js';
 export * from './pass/blocks.js';
 export { Derived } from './pass/derived.js';
 export * from './pass/pack.js';
