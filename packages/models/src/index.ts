@@ -25,5 +25,5 @@ export {
 export type { Activation } from './shared/activation.js';
 export type { DecoderConfig, LayerType } from './shared/decoder-config.js';
 export { parameterSlots } from './slots.js';
-export { elementsPerToken, stateBytesPerToken } from './state.js';
+export { stateBytes, stateElements, type StateSize } from './state.js';
 export { bufferBytes, moduleTree, planTree, type ModelTree } from './tree.js';
