@@ -42,7 +42,7 @@ async function run(
 ): Promise<number[][]> {
   const engine = new Engine(model, backend, { dtype: 'f32', ...options });
   const tokens: number[][] = requests.map(() => []);
-  for await (const { sequence, tokenId } of engine.run(requests)) tokens[sequence].push(tokenId);
+  for await (const { sequence, tokenId } of engine.submit(requests)) tokens[sequence].push(tokenId);
   await engine.dispose();
   return tokens;
 }

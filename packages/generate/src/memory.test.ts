@@ -28,7 +28,7 @@ describe.each([
   ['dynamic', llamaText({ rope_type: 'dynamic', factor: 2 }, small)],
 ])('rope %s', (_, text) => {
   it.each([
-    ['generate', async (engine: Engine) => void (await collect(engine.run(requests)))],
+    ['generate', async (engine: Engine) => void (await collect(engine.submit(requests)))],
     [
       'createPast and forward',
       async ({ model, backend }: Engine) => {

@@ -6,6 +6,7 @@ export * from './nn/linear.js';
 export * from './nn/relative-bias.js';
 export * from './nn/layers.js';
 export * from './nn/rope.js';
+export { runLayers } from './nn/run-layers.js';
 export * from './pass/blocks.js';
 export { Derived } from './pass/derived.js';
 export * from './pass/pack.js';
@@ -24,5 +25,5 @@ export {
 export type { Activation } from './shared/activation.js';
 export type { DecoderConfig, LayerType } from './shared/decoder-config.js';
 export { parameterSlots } from './slots.js';
-export { elementsPerToken, stateBytesPerToken } from './state.js';
+export { stateBytes, stateElements, type StateSize } from './state.js';
 export { bufferBytes, moduleTree, planTree, type ModelTree } from './tree.js';

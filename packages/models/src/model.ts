@@ -17,7 +17,7 @@ export type StateSpec =
   | (KeyValueSpec & { readonly kind: 'kv' })
   /** Keys and values of an encoder's output, written once for each sequence. */
   | (KeyValueSpec & { readonly kind: 'cross' })
-  /** Numbers of a fixed shape. */
+  /** Numbers of a fixed shape for each sequence, in the dtype of the cache. */
   | { readonly kind: 'recurrent'; readonly owner: Module; readonly shape: Shape };
 
 /** What a forward pass may be given for each row; positions are part of the rows, for models that read them. */
