@@ -35,13 +35,13 @@ const program = `
     for (;;) await works[workerData]();
   }`;
 
-it('20 threads that score, or run a long pass, may be terminated', { timeout: 120_000 }, () => {
+it('20 threads that score, or run a long pass, may be terminated', { timeout: 240_000 }, () => {
   const folder = mkdtempSync(join(tmpdir(), 'q-terminated-'));
   const script = join(folder, 'terminated.mjs');
   writeFileSync(script, program);
   const { status, signal, stdout, stderr } = spawnSync(process.execPath, [script], {
     encoding: 'utf8',
-    timeout: 110_000,
+    timeout: 230_000,
   });
   rmSync(folder, { recursive: true });
   expect({ status, signal, stdout, stderr }).toEqual({ status: 0, signal: null, stdout: 'survived\n', stderr: '' });
