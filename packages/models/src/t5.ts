@@ -14,7 +14,7 @@ import { RelativeBias } from './nn/relative-bias.js';
 import { runLayers } from './nn/run-layers.js';
 import type { Pass } from './pass/pass.js';
 import { activation, type Activation } from './shared/activation.js';
-import { assertPlausible, size } from './shared/sizes.js';
+import { assertLayers, assertPlausible, size } from './shared/sizes.js';
 
 const { flag, nullable, orElse, sizeUpTo, text } = schema;
 
@@ -72,6 +72,7 @@ const config = defineModel({
   read: (keys, raw, { op }): T5Settings => {
     const numDecoderLayers = keys.num_decoder_layers ?? keys.num_layers;
     checkBuckets(op, keys.relative_attention_num_buckets, keys.relative_attention_max_distance);
+    assertLayers(op, { num_layers: keys.num_layers, num_decoder_layers: numDecoderLayers });
     const { vocab_size, d_model, d_ff } = keys;
     const layer = d_model * (4 * keys.num_heads * keys.d_kv + 3 * d_ff);
     const parameters = 2 * vocab_size * d_model + (keys.num_layers + 2 * numDecoderLayers) * layer;

@@ -45,12 +45,17 @@ function groupsOf(ties: readonly (readonly [target: string, source: string])[]):
 }
 
 /**
- * The tree of a config's model, for planning; nothing is allocated. @throws UnsupportedError for an unknown
- * architecture.
+ * The tree of a config's model, for planning; nothing is allocated.
+ * @param without optional modules that the model is to lack
+ * @throws UnsupportedError for an unknown architecture
  */
-export function planTree(config: ModelConfig, task: Task = taskOf(config)): ModelTree {
+export function planTree(
+  config: ModelConfig,
+  task: Task = taskOf(config),
+  without: readonly string[] = [],
+): ModelTree {
   const architecture = architectureOf(config.modelType);
-  const modules = moduleTree(buildModel(config, task));
+  const modules = moduleTree(buildModel(config, task, without));
   const names = new Set(modules.flatMap(([path, , tensors]) => tensors.map(([name]) => `${path}.${name}`)));
   const ties = Object.entries(tiesOf(config)).filter((tie) => tie.every((name) => names.has(name)));
   return {

@@ -258,13 +258,14 @@ async function loadModel<T extends Task, M>(
   for (const line of quantization.warnings) warnings.push(line);
   const { deviceMap, maxMemory, torchDtype, loadIn8bit, loadIn4bit, quantizationConfig } = options;
   const placement = { deviceMap, maxMemory, torchDtype, loadIn8bit, loadIn4bit, quantizationConfig };
-  const device = await placeOnOne(config, placement, { storedIn, task });
+  const without = source?.survey.without;
+  const device = await placeOnOne(config, placement, { storedIn, task, without });
   const backend = openDevice(device, {
     threads: options.threads,
     eager: settings.eager ? (settings.dtype ?? storedIn) : undefined,
     checkFinite: options.checkFinite,
   });
-  const model = buildModel(config, task);
+  const model = buildModel(config, task, without);
   try {
     const slots = parameterSlots(model, tiesOf(config));
     const activations = activationDType(backend.caps.activationDtypes, settings.dtype ?? storedIn);

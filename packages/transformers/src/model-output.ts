@@ -19,7 +19,8 @@ export class ModelOutput implements Disposable {
 
   constructor(tensors: Omit<ModelOutput, 'data' | 'dispose' | typeof Symbol.dispose>) {
     this.lastHiddenState = tensors.lastHiddenState;
-    for (const [name, value] of Object.entries(tensors)) if (value !== undefined) Object.assign(this, { [name]: value });
+    for (const [name, value] of Object.entries(tensors))
+      if (value !== undefined) Object.assign(this, { [name]: value });
   }
 
   /** The numbers of the logits, or of `lastHiddenState` where the model has no head. */

@@ -12,6 +12,7 @@ import {
 } from '@q/loader';
 import {
   architectureOf,
+  assertLayersStored,
   buildModel,
   parameterSlots,
   parseModelConfig,
@@ -68,7 +69,7 @@ interface WeightSource extends AsyncDisposable {
 
 /**
  * Opens a checkpoint and compares it with its config.
- * @throws `unread` unless the weights show that what config.json says of quantization is left over; as surveyWeights
+ * @throws ConfigError for more layers than tensors; `unread` unless the weights show that what config.json says of quantization is left over; as surveyWeights
  */
 export async function openWeights(
   { config: stated, unread }: StatedConfig,
@@ -80,6 +81,8 @@ export async function openWeights(
   const facts = architectureOf(stated.modelType);
   const checkpoint = await openCheckpoint(folder, { signal });
   try {
+    const { tensors, unsupported, absent } = checkpoint;
+    assertLayersStored(stated, tensors.size + unsupported.size + absent.size);
     const slots = parameterSlots(buildModel(stated, task), tiesOf(stated));
     const survey = await surveyWeights(checkpoint, slots, {
       stored: stated.quantizationConfig ?? undefined,
@@ -89,6 +92,7 @@ export async function openWeights(
       keepInFp32: facts.keepInFp32,
       basePrefix: facts.basePrefix,
       namesOnDisk: facts.namesOnDisk,
+      optionalModules: facts.optionalModules,
       signal,
     }).catch((error: unknown) => {
       throw unread ?? error;

@@ -26,6 +26,8 @@ export interface MatchRequest {
   readonly basePrefix?: string;
   /** Modules that checkpoints call otherwise: from the name in the model to that on disk. */
   readonly namesOnDisk?: NamesOnDisk;
+  /** Modules that a checkpoint may lack as a whole, by their path in the base model. */
+  readonly optionalModules?: readonly string[];
 }
 
 export interface NameMatch {
@@ -33,8 +35,10 @@ export interface NameMatch {
   readonly stored: ReadonlyMap<string, string>;
   /** Parameters that config.json ties although both are stored: tied if their values are equal. Target to source. */
   readonly compare: ReadonlyMap<string, string>;
-  /** Parameters that old checkpoints call otherwise: what they are saved as, as in Python. */
+  /** Parameters that are saved under another name than the model's: that of the file. */
   readonly renamed: ReadonlyMap<string, string>;
+  /** Optional modules of which the checkpoint has nothing. */
+  readonly without: readonly string[];
   readonly warnings: readonly string[];
 }
 
@@ -52,10 +56,11 @@ export function matchNames(request: MatchRequest): NameMatch {
   const tiedTo = new Map(
     slots.flatMap(({ name, tiedTo: source }) => (source === undefined ? [] : [[name, source] as const])),
   );
-  const { map, prefixWarnings } = choosePrefix(
+  const optional = optionalParameters(request);
+  const { map, isOwn, prefixWarnings } = choosePrefix(
     tensors,
     slots.map(({ name }) => name),
-    new Set([...tiedTo.keys(), ...Object.keys(request.tied ?? {})]),
+    new Set([...tiedTo.keys(), ...Object.keys(request.tied ?? {}), ...[...optional.values()].flat()]),
     request.basePrefix,
   );
   refuseForeign(request, map);
@@ -65,9 +70,10 @@ export function matchNames(request: MatchRequest): NameMatch {
   const warnings = [...prefixWarnings];
   for (const { name } of slots) {
     const from = locateWeight(tensors, map(name)) ?? map(name);
-    const saved = savedAs(name, from);
+    if (!tensors.has(from)) continue;
+    stored.set(name, original.get(from) ?? from);
+    const saved = isOwn && map(name) !== name ? (original.get(map(name)) ?? map(name)) : savedAs(name, from);
     if (saved !== undefined) renamed.set(name, saved);
-    if (tensors.has(from)) stored.set(name, original.get(from) ?? from);
   }
   for (const [target, source] of tiedTo) {
     if (stored.has(target) && stored.has(source)) compare.set(target, source);
@@ -77,10 +83,32 @@ export function matchNames(request: MatchRequest): NameMatch {
       warnings.push(`${source} is not stored; it is read from ${target}, to which config.json ties it`);
     }
   }
-  const missing = slots.map(({ name }) => name).filter((name) => !stored.has(name) && !tiedTo.has(name));
+  const shards = withPresentNames(request.absent ?? new Map<string, string>(), namesOnDisk).tensors;
+  const without = [...optional.keys()].filter((module) =>
+    optional.get(module)!.every((name) => !stored.has(name) && !shards.has(map(name))),
+  );
+  const lacked = new Set(without.flatMap((module) => optional.get(module)!));
+  const missing = slots
+    .map(({ name }) => name)
+    .filter((name) => !stored.has(name) && !tiedTo.has(name) && !lacked.has(name));
   if (missing.length > 0) throw missingError(request, missing, stored, map);
   checkShapes(request, stored);
-  return { stored, compare, renamed, warnings: [...warnings, ...surplusWarnings(request, stored)] };
+  warnings.push(...without.map(lackLine), ...surplusWarnings(request, stored));
+  return { stored, compare, renamed, without, warnings };
+}
+
+const lackLine = (module: string): string =>
+  `the checkpoint has no ${module}: the model is without one, where Python would fill it with random numbers`;
+
+/** Optional modules that the model has, with their parameters. */
+function optionalParameters({ slots, optionalModules = [], basePrefix = '' }: MatchRequest): Map<string, string[]> {
+  const front = basePrefix === '' ? '' : `${basePrefix}.`;
+  const found = optionalModules.map((module): [string, string[]] => {
+    const isInside = ({ name }: ParameterSlot) =>
+      name.startsWith(`${module}.`) || name.startsWith(`${front}${module}.`);
+    return [module, slots.filter(isInside).map(({ name }) => name)];
+  });
+  return new Map(found.filter(([, names]) => names.length > 0));
 }
 
 /** Throws UnsupportedError when the layers are stored in a format of another library. */

@@ -15,8 +15,8 @@ export async function storedTensors(
 ): Promise<StoredTensor[]> {
   const tensors: StoredTensor[] = [];
   for (const parameter of slots) {
-    const slot = { ...parameter, name: names.get(parameter.name) ?? parameter.name };
-    if (slot.tiedTo !== undefined) continue;
+    if (parameter.tiedTo !== undefined) continue;
+    const slot = named(parameter, names.get(parameter.name) ?? parameter.name);
     if (slot.kind === 'tensor') tensors.push(fromDevice(slot.name, slot.current()));
     else {
       const weight = slot.current();
@@ -25,3 +25,7 @@ export async function storedTensors(
   }
   return tensors;
 }
+
+/** The slot of a parameter under another name. */
+const named = (slot: ParameterSlot, name: string): ParameterSlot =>
+  slot.kind === 'linear' ? { ...slot, name, module: name.slice(0, -'.weight'.length) } : { ...slot, name };

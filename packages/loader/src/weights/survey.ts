@@ -23,6 +23,8 @@ export interface SurveyOptions {
   readonly basePrefix?: string;
   /** Modules that checkpoints call otherwise: from the name in the model to that on disk. */
   readonly namesOnDisk?: Readonly<Record<string, string>>;
+  /** Modules that a checkpoint may lack as a whole, by their path in the base model. */
+  readonly optionalModules?: readonly string[];
   readonly signal?: AbortSignal;
 }
 
@@ -30,10 +32,12 @@ export interface SurveyOptions {
 export interface WeightSurvey {
   /** Parameter to stored tensor; tied parameters are not in it. */
   readonly stored: ReadonlyMap<string, string>;
-  /** Parameters that the checkpoint calls by old names: what they are saved as. */
+  /** Parameters that are saved under another name than the model's: that of the file. */
   readonly renamed: ReadonlyMap<string, string>;
   /** Parameters that config.json ties, and that have other values of their own: they are not tied. */
   readonly untied: ReadonlySet<string>;
+  /** Optional modules of which the checkpoint has nothing: the model is to be built without them. */
+  readonly without: readonly string[];
   /** The quantization that the tensors have; undefined for a dense model. */
   readonly quantization: QuantizationConfig | undefined;
   /** Where the tensors say otherwise than config.json, and what is passed over: a line each. */
@@ -52,10 +56,9 @@ export async function surveyWeights(
   slots: readonly ParameterSlot[],
   options: SurveyOptions = {},
 ): Promise<WeightSurvey> {
-  const { stored: stated, tied, ignored, keepDense, keepInFp32, basePrefix, namesOnDisk, signal } = options;
+  const { stored: stated, keepDense, keepInFp32, signal } = options;
   const { folder, absent } = checkpoint;
-  const tensors = infoOf(checkpoint);
-  const match = matchNames({ tensors, slots, tied, ignored, absent, folder, basePrefix, namesOnDisk });
+  const match = matchNames({ ...options, tensors: infoOf(checkpoint), slots, absent, folder });
   const { stored, untied, warnings } = await settleTies(checkpoint, match, signal);
   const layers: StoredLayer[] = [];
   let dtype: FloatDType | undefined;
@@ -73,14 +76,20 @@ export async function surveyWeights(
     stored,
     renamed: match.renamed,
     untied,
+    without: match.without,
     quantization: quantization.config,
     warnings: [...checkpoint.warnings, ...warnings, ...quantization.warnings],
   };
 }
 
-/** The slots as the survey found them: those that have values of their own are not tied. */
-export const surveyedSlots = (slots: readonly ParameterSlot[], { untied }: WeightSurvey): ParameterSlot[] =>
-  slots.map((slot) => (untied.has(slot.name) ? { ...slot, tiedTo: undefined } : slot));
+/**
+ * The slots as the survey found them: those that have values of their own are not tied, and those of modules that the
+ * checkpoint lacks are left out.
+ */
+export const surveyedSlots = (slots: readonly ParameterSlot[], { stored, untied }: WeightSurvey): ParameterSlot[] =>
+  slots
+    .filter(({ name, tiedTo }) => tiedTo !== undefined || stored.has(name))
+    .map((slot) => (untied.has(slot.name) ? { ...slot, tiedTo: undefined } : slot));
 
 function infoOf(checkpoint: Checkpoint): Map<string, StoredTensorInfo> {
   const tensors = new Map<string, StoredTensorInfo>(checkpoint.tensors);
