@@ -268,11 +268,12 @@ async function loadModel<T extends Task, M>(
   const model = buildModel(config, task, without);
   try {
     const slots = parameterSlots(model, tiesOf(config));
-    const activations = activationDType(backend.caps.activationDtypes, settings.dtype ?? storedIn);
-    // A GPU multiplies in the activation dtype, so dense weights have it too; the CPU takes any.
+    const modelDType = settings.dtype ?? storedIn;
+    const activations = activationDType(backend.caps.activationDtypes, modelDType);
+    // A GPU is fast where weights have the dtype of the activations, so dense ones get it; the CPU takes any.
     const dtype = device === 'cpu' ? settings.dtype : activations;
     for (const line of withoutEffect(wanted, slots)) warnings.push(line);
-    await fillWeights(slots, config, source, { ...options, backend, dtype, stored, wanted });
+    await fillWeights(slots, config, source, { ...options, backend, dtype, modelDType, stored, wanted });
     return make({
       ...settingsOfModel,
       config,

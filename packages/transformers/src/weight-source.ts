@@ -143,6 +143,8 @@ function configOfWeights(
 type FillOptions = Pick<LoadModelOptions, 'signal' | 'onProgress' | 'checkFinite'> & {
   readonly backend: Backend;
   readonly dtype: FloatDType | undefined;
+  /** What Python calls the model's dtype: that of `torchDtype`, else of the checkpoint. */
+  readonly modelDType: FloatDType;
   readonly stored: QuantizationConfig | undefined;
   readonly wanted: QuantizationConfig | undefined;
 };
@@ -156,18 +158,19 @@ export async function fillWeights(
 ): Promise<void> {
   const { keepDense, keepInFp32 } = architectureOf(config.modelType);
   const quantizer = wanted && quantizerFor(wanted, keepDense, keepInFp32);
-  const { backend, dtype, stored, signal, onProgress, checkFinite } = options;
-  if (!source) return loadDummy(slots, { backend, dtype: dtype ?? storedDType(config), quantizer, signal });
+  const { backend, dtype, modelDType, stored, signal, onProgress, checkFinite } = options;
+  if (!source)
+    return loadDummy(slots, { backend, dtype: dtype ?? modelDType, modelDType, keepInFp32, quantizer, signal });
   const { checkpoint, survey } = source;
   await loadParameters(checkpoint, slots, {
     backend,
     dtype,
+    modelDType,
+    keepInFp32,
     quantizer,
     stored,
     survey,
     checkFinite,
-    // A GPU multiplies in the dtype of the activations.
-    keepInFp32: backend.device.type === 'cpu' ? keepInFp32 : undefined,
     signal,
     onProgress,
   });
