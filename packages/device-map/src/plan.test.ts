@@ -1,4 +1,3 @@
-import { ConfigError } from '@q/config';
 import { describe, expect, it } from 'vitest';
 import {
   type ModuleEntry,
@@ -6,16 +5,8 @@ import {
   type ModuleTree,
   type PlanRequest,
   PlanRefusedError,
-  checkDeviceMap,
-  cleanDeviceMap,
-  computeBufferSize,
-  computeModuleSizes,
   describeMessage,
-  findDevice,
-  getMaxLayerSize,
-  inferAutoDeviceMap,
   planPlacement,
-  readTree,
   renderBars,
 } from './index.js';
 
@@ -469,14 +460,6 @@ describe('explanations', () => {
     );
   });
 
-  it('are refused by name when they are none', () => {
-    for (const wrong of [undefined, null, 5, 'auto', {}, { usage: 3 }])
-      expect(() => renderBars(wrong as never), String(wrong)).toThrow(ConfigError);
-    expect(() => renderBars(undefined as never)).toThrow(/the plan is undefined.*planPlacement\(\) or planFor\(\)/);
-    for (const options of [{ width: 'wide' }, { width: NaN }, { ascii: 1 }, { colour: true }, null])
-      expect(() => renderBars(plan, options as never), JSON.stringify(options)).toThrow(ConfigError);
-  });
-
   it('describe every message', () => {
     const messages: Message[] = [
       ...planPlacement({ tree: model(6), maxMemory: { 0: 4000, 1: 1, cpu: 9000 }, devices: [[0, 4000]] }).messages,
@@ -492,27 +475,6 @@ describe('explanations', () => {
     expect(sentences).toHaveLength(9);
     expect(sentences.every((sentence) => sentence.endsWith('.'))).toBe(true);
   });
-});
-
-it('what is no request, no tree and no map is a ConfigError wherever it is given', () => {
-  const tree = model(1);
-  for (const wrong of [undefined, null, 5, 'x', {}, [], { modules: 3 }]) {
-    const given = wrong as never;
-    const calls = {
-      planPlacement,
-      readTree,
-      computeModuleSizes,
-      computeBufferSize,
-      getMaxLayerSize,
-      inferAutoDeviceMap,
-    };
-    for (const [name, call] of Object.entries(calls)) expect(() => call(given, given), name).toThrow(ConfigError);
-    expect(() => planPlacement({ tree: given })).toThrow(ConfigError);
-    if (typeof wrong === 'object' && wrong !== null) continue; // a record or a list is a map
-    expect(() => cleanDeviceMap(given)).toThrow(ConfigError);
-    expect(() => findDevice(given, 'h')).toThrow(ConfigError);
-    expect(() => checkDeviceMap(tree, given)).toThrow(ConfigError);
-  }
 });
 
 it(

@@ -28,8 +28,8 @@ export interface ArchitectureFacts {
   /** Modules that checkpoints call otherwise, read and saved: from the name here to the one there. Default none. */
   readonly namesOnDisk?: Readonly<Record<string, string>>;
   /**
-   * Modules that files may lack as a whole, by their path in the base model: a model whose file lacks one is built without
-   * it. Default none.
+   * Modules that files may lack as a whole, by their path in the base model: a model whose file lacks one is built
+   * without it. Default none.
    */
   readonly optionalModules?: readonly string[];
   /** Entries of checkpoints that hold no weights of any model here. */

@@ -59,11 +59,8 @@ export function tiesOf({ modelType, tieWordEmbeddings }: ModelConfig): Readonly<
  * @param without optional modules of the architecture that it is to lack
  * @throws UnsupportedError for a task that the architecture has no model for
  */
-export const buildModel = <T extends Task>(
-  config: ModelConfig,
-  task: T,
-  without?: readonly string[],
-): TaskModels[T] => architectureOf(config.modelType).build(task, config, without);
+export const buildModel = <T extends Task>(config: ModelConfig, task: T, without?: readonly string[]): TaskModels[T] =>
+  architectureOf(config.modelType).build(task, config, without);
 
 /**
  * Compares the layers of a config with the tensors of a checkpoint before a tree of them is built: a config of a few bytes

@@ -49,11 +49,7 @@ function groupsOf(ties: readonly (readonly [target: string, source: string])[]):
  * @param without optional modules that the model is to lack
  * @throws UnsupportedError for an unknown architecture
  */
-export function planTree(
-  config: ModelConfig,
-  task: Task = taskOf(config),
-  without: readonly string[] = [],
-): ModelTree {
+export function planTree(config: ModelConfig, task: Task = taskOf(config), without: readonly string[] = []): ModelTree {
   const architecture = architectureOf(config.modelType);
   const modules = moduleTree(buildModel(config, task, without));
   const names = new Set(modules.flatMap(([path, , tensors]) => tensors.map(([name]) => `${path}.${name}`)));

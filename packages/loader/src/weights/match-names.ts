@@ -83,10 +83,7 @@ export function matchNames(request: MatchRequest): NameMatch {
       warnings.push(`${source} is not stored; it is read from ${target}, to which config.json ties it`);
     }
   }
-  const shards = withPresentNames(request.absent ?? new Map<string, string>(), namesOnDisk).tensors;
-  const without = [...optional.keys()].filter((module) =>
-    optional.get(module)!.every((name) => !stored.has(name) && !shards.has(map(name))),
-  );
+  const without = lackedModules(request, optional, stored, map);
   const lacked = new Set(without.flatMap((module) => optional.get(module)!));
   const missing = slots
     .map(({ name }) => name)
@@ -95,6 +92,18 @@ export function matchNames(request: MatchRequest): NameMatch {
   checkShapes(request, stored);
   warnings.push(...without.map(lackLine), ...surplusWarnings(request, stored));
   return { stored, compare, renamed, without, warnings };
+}
+
+/** The optional modules of which nothing is there, nor promised by an index. */
+function lackedModules(
+  { absent = new Map(), namesOnDisk }: MatchRequest,
+  optional: ReadonlyMap<string, readonly string[]>,
+  stored: ReadonlyMap<string, string>,
+  map: NameMap,
+): string[] {
+  const shards = withPresentNames(absent, namesOnDisk).tensors;
+  const isThere = (name: string) => stored.has(name) || shards.has(map(name));
+  return [...optional].filter(([, names]) => !names.some(isThere)).map(([module]) => module);
 }
 
 const lackLine = (module: string): string =>

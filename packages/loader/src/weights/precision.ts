@@ -6,7 +6,7 @@ import type { FloatDType } from '@q/tensor';
 export interface PrecisionOptions {
   /** Dtype of dense weights; undefined keeps what the file has. */
   readonly dtype?: FloatDType;
-  /** Dtype of the model in Python's sense, where `dtype` does not say or the device has another one. Default `dtype`. */
+  /** Dtype of the model in Python's sense, where `dtype` does not say or a device has another. Default `dtype`. */
   readonly modelDType?: FloatDType;
   /** Modules whose parameters stay in float32 where the others become float16. Default none. */
   readonly keepInFp32?: readonly string[];

@@ -79,8 +79,8 @@ function mapUnder(stored: ReadonlyMap<string, unknown>, base: string, prefix: st
  * Chooses how parameters are named in a checkpoint: as they are, or under one prefix that makes all of them present.
  * @param optional parameters that may be missing (heads that share the embedding, modules that files may lack)
  * @param expected what stands before the names in a model with a head
- * @throws CheckpointError when the names as they are do not fit and two prefixes do, or when a part of the parameters is
- *   named in one way and a part in another.
+ * @throws CheckpointError when the names as they are do not fit and two prefixes do, or when a part of the parameters
+ *   is named in one way and a part in another.
  */
 export function choosePrefix(
   stored: ReadonlyMap<string, unknown>,
