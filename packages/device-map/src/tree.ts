@@ -93,8 +93,8 @@ const join = (path: string, name: string): string => (path === '' ? name : `${pa
 
 /**
  * Links a module tree given as data. Cost: linear in the number of tensors.
- * @throws ConfigError for what is no tree, a missing root, a repeated or orphaned path, a negative shape, or a tied name
- *   that is no parameter
+ * @throws ConfigError for what is no tree, a missing root, a repeated or orphaned path, a negative shape, or a tied
+ *   name that is no parameter
  */
 export const readTree = (source: ModuleTree | Tree): Tree => {
   if (typeof source !== 'object' || source === null || !('root' in source || Array.isArray(source.modules)))

@@ -63,8 +63,8 @@ export const buildModel = <T extends Task>(config: ModelConfig, task: T, without
   architectureOf(config.modelType).build(task, config, without);
 
 /**
- * Compares the layers of a config with the tensors of a checkpoint before a tree of them is built: a config of a few bytes
- * is not to make ten thousand layers.
+ * Compares the layers of a config with the tensors of a checkpoint before a tree of them is built: a config of a few
+ * bytes is not to make ten thousand layers.
  * @throws ConfigError for more layers than tensors
  */
 export function assertLayersStored(config: ModelConfig, tensors: number): void {

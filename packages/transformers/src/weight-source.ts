@@ -69,7 +69,8 @@ interface WeightSource extends AsyncDisposable {
 
 /**
  * Opens a checkpoint and compares it with its config.
- * @throws ConfigError for more layers than tensors; `unread` unless the weights show that what config.json says of quantization is left over; as surveyWeights
+ * @throws ConfigError for more layers than tensors; `unread` unless the weights show that what config.json says of
+ *   quantization is left over; as surveyWeights
  */
 export async function openWeights(
   { config: stated, unread }: StatedConfig,
