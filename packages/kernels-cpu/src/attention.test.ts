@@ -80,6 +80,7 @@ async function attend(driver: Driver, c: Case, from = 0): Promise<Float32Array> 
         )
       : undefined,
     distanceBias: undefined,
+    sinks: undefined,
     tokens,
     sequences,
     maxQuery: Math.max(...c.queries),
@@ -87,6 +88,7 @@ async function attend(driver: Driver, c: Case, from = 0): Promise<Float32Array> 
     numHeads,
     numKvHeads,
     headDim,
+    valueDim: headDim,
     scale: headDim ** -0.5,
     softcap: c.softcap ?? 0,
     causal: c.causal === false ? 0 : 1,

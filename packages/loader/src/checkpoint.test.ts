@@ -160,15 +160,15 @@ describe('openCheckpoint', () => {
     expect(checkpoint.warnings).toEqual([expect.stringMatching(/total_size is 7, the shards hold 6 bytes/)]);
   });
 
-  it('says what to do with pickled weights, foreign formats and empty folders', async () => {
+  it('says what to do with other files, foreign formats and empty folders', async () => {
     const folder = await temp.sub('bin');
     await expect(openCheckpoint(folder)).rejects.toThrow(/has no checkpoint.*check the path/);
     await expect(openCheckpoint(join(folder, 'nope'))).rejects.toThrow(/cannot read the folder.*no such file/);
     await writeFile(join(folder, 'pytorch_model.bin'), 'x');
-    await expect(openCheckpoint(folder)).rejects.toThrow(UnsupportedError);
-    await expect(openCheckpoint(folder)).rejects.toThrow(/convert it once.*save_pretrained/);
-    await writeFile(join(folder, 'adapter_model.safetensors'), fileOf({}, 0));
-    await expect(openCheckpoint(folder)).rejects.toThrow(/adapter_model.safetensors.*baseName/);
+    await expect(openCheckpoint(folder)).rejects.toThrow(/pytorch_model\.bin is a text file/);
+    const adapter = await temp.sub('adapter');
+    await writeFile(join(adapter, 'adapter_model.safetensors'), fileOf({}, 0));
+    await expect(openCheckpoint(adapter)).rejects.toThrow(/adapter_model.safetensors.*baseName/);
     await writeFile(join(folder, 'model.safetensors'), fileOf({ __metadata__: { format: 'tf' } }, 0));
     await expect(openCheckpoint(folder)).rejects.toThrow(/written by tf/);
   });

@@ -9,14 +9,19 @@ import {
   DisposedError,
   UnsupportedError,
 } from '@q/config';
+import { dtypeBytes } from '@q/tensor';
 import { locate } from './locate.js';
-import { openSafetensors, type SafetensorsFile } from './safetensors/file.js';
 import type { TensorEntry, UnsupportedTensorEntry } from './safetensors/header.js';
 import { compareShards, readShardIndex, type ShardIndex } from './shard-index.js';
 import { checkUnchanged, fileError, openRegular, readInto, type FileIdentity } from './small-file.js';
+import { readStrided } from './strided.js';
+import { openWeightFile, type WeightFile } from './weight-file.js';
 
 export interface OpenCheckpointOptions {
-  /** File name before `.safetensors`: `model`, `adapter_model`, or what a repository uses. Default `model`. */
+  /**
+   * File name before `.safetensors`: `model`, `adapter_model`, or what a repository uses. Default `model`, of which
+   * PyTorch's own files are called `pytorch_model.bin`.
+   */
   baseName?: string;
   /** As transformers' `variant`: `fp16` opens `model.fp16.safetensors`. Default: none. */
   variant?: string;
@@ -52,7 +57,7 @@ export class Checkpoint implements AsyncDisposable {
 
   constructor(
     readonly folder: string,
-    readonly files: readonly SafetensorsFile[],
+    readonly files: readonly WeightFile[],
     readonly index?: ShardIndex,
   ) {
     this.tensors = new Map(files.flatMap((file) => [...file.tensors]));
@@ -60,7 +65,7 @@ export class Checkpoint implements AsyncDisposable {
     const metadata = Object.create(null) as Record<string, string>; // its keys are a stranger's
     for (const file of files) Object.assign(metadata, file.metadata);
     this.metadata = metadata;
-    this.dataBytes = files.reduce((sum, file) => sum + file.bytes - file.dataOffset, 0);
+    this.dataBytes = files.reduce((sum, file) => sum + file.dataBytes, 0);
     const { absent, warnings } = index
       ? compareShards(index, files)
       : { absent: new Map<string, string>(), warnings: [] };
@@ -68,7 +73,8 @@ export class Checkpoint implements AsyncDisposable {
     const stated = index?.totalSize;
     const wrongTotal = stated !== undefined && stated !== this.dataBytes;
     const total = `${index?.path}: metadata.total_size is ${stated}, the shards hold ${this.dataBytes} bytes`;
-    this.warnings = wrongTotal ? [total, ...warnings] : warnings;
+    const ofFiles = files.flatMap((file) => file.warnings ?? []);
+    this.warnings = [...(wrongTotal ? [total] : []), ...warnings, ...ofFiles];
   }
 
   /** Whether the checkpoint has a tensor of this name, of whatever element type. */
@@ -121,6 +127,7 @@ export class Checkpoint implements AsyncDisposable {
 
   /**
    * Reads a tensor, or the part of it that begins at byte `options.from` and fills `target`, into memory of the caller.
+   * One whose elements are apart is read whole, and its elements are put together.
    * @param target exactly the tensor's bytes if `from` is not given
    */
   async readInto(
@@ -130,7 +137,8 @@ export class Checkpoint implements AsyncDisposable {
   ): Promise<void> {
     const { from, signal } = options;
     const start = from ?? 0;
-    if (start < 0 || start + target.length > entry.bytes || (from === undefined && target.length !== entry.bytes)) {
+    const whole = from === undefined || entry.strides !== undefined;
+    if (start < 0 || start + target.length > entry.bytes || (whole && target.length !== entry.bytes)) {
       throw new CheckpointError(op, 'the wanted bytes are not those of the tensor', {
         file: entry.file,
         tensor: entry.name,
@@ -140,9 +148,12 @@ export class Checkpoint implements AsyncDisposable {
       });
     }
     if (this.#closed) throw new DisposedError(op, 'the checkpoint was closed', { folder: this.folder });
-    const reading = this.#open(entry.file, entry.name).then((handle) =>
-      readInto(handle, entry.file, entry.offset + start, target, signal, entry.name),
-    );
+    const reading = this.#open(entry.file, entry.name).then((handle) => {
+      const read = (at: number, into: Uint8Array) =>
+        readInto(handle, entry.file, entry.offset + at, into, signal, entry.name);
+      const { shape, strides, dtype } = entry;
+      return strides ? readStrided({ shape, strides, width: dtypeBytes(dtype) }, target, read) : read(start, target);
+    });
     this.#reads.add(reading);
     try {
       await reading;
@@ -191,7 +202,7 @@ export class Checkpoint implements AsyncDisposable {
 }
 
 /** Throws UnsupportedError for a file that says it was written by another framework. */
-function checkFormat(file: SafetensorsFile): SafetensorsFile {
+function checkFormat(file: WeightFile): WeightFile {
   const { format } = file.metadata;
   if (format !== 'tf' && format !== 'flax') return file;
   throw new UnsupportedError(op, `the checkpoint was written by ${format}`, {
@@ -203,10 +214,10 @@ function checkFormat(file: SafetensorsFile): SafetensorsFile {
 
 /**
  * Opens the checkpoint in a folder (or one named file): `model.safetensors`, else `model.safetensors.index.json` with
- * its shards. Reads headers only.
+ * its shards; else `pytorch_model.bin`, or its index with shards. Reads lists of tensors only.
  * @throws ConfigError for a folder that is no text and for options; CheckpointError naming file and tensor for damaged
  *   or missing files, for a tensor that two shards have, and for a folder whose last save did not end; UnsupportedError
- *   naming what is there instead (`pytorch_model.bin`, GGUF ...); `signal.reason` when aborted. Where index and shards
+ *   naming what is there instead (GGUF, Flax ...); `signal.reason` when aborted. Where index and shards
  *   differ otherwise the shards count: see `warnings`.
  */
 export async function openCheckpoint(folder: string, options: OpenCheckpointOptions = {}): Promise<Checkpoint> {
@@ -215,18 +226,18 @@ export async function openCheckpoint(folder: string, options: OpenCheckpointOpti
   signal?.throwIfAborted();
   const found = await locate(folder, options);
   if (found.single !== undefined)
-    return new Checkpoint(found.folder, [checkFormat(await openSafetensors(found.single, { signal }))]);
+    return new Checkpoint(found.folder, [checkFormat(await openWeightFile(found.single, { signal }))]);
   const index = await readShardIndex(found.index, { signal });
-  const files: SafetensorsFile[] = [];
+  const files: WeightFile[] = [];
   for (const shard of index.shards)
-    files.push(checkFormat(await openSafetensors(join(found.folder, shard), { signal })));
+    files.push(checkFormat(await openWeightFile(join(found.folder, shard), { signal })));
   return new Checkpoint(found.folder, files, index);
 }
 
 function checkArguments(folder: string, options: OpenCheckpointOptions): void {
   if (typeof folder !== 'string' || folder.trim() === '')
     throw new ConfigError('openCheckpoint', `the folder is ${describeValue(folder)}`, {
-      fix: 'give the folder of a model, or one of its .safetensors files',
+      fix: 'give the folder of a model, or one of its weight files',
     });
   assertKnownKeys('openCheckpoint', options, ['baseName', 'variant', 'signal']);
   assertSignal('openCheckpoint', options.signal);

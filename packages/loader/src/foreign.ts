@@ -17,12 +17,10 @@ const damaged = (kind: ForeignContent['kind'], what: string, why: string, fix: s
 });
 const format = (what: string, fix: string): ForeignContent => ({
   kind: 'format',
-  error: (file) => new UnsupportedError(op, `${basename(file)} is ${what}`, { file, why: 'Q reads safetensors', fix }),
+  error: (file) => new UnsupportedError(op, `${basename(file)} is ${what}`, { file, fix }),
 });
 
-/** How a checkpoint of PyTorch becomes one of safetensors. */
-export const convertPickle =
-  'convert it once in Python: AutoModelForCausalLM.from_pretrained(folder).save_pretrained(folder, safe_serialization=True)';
+const asPickled = 'give the file its name: .bin';
 const fromSource = 'use the checkpoint in safetensors from which it was made';
 
 /** By what the bytes begin with, as latin1: a pattern, or one of several texts. */
@@ -60,10 +58,10 @@ const contents: readonly (readonly [RegExp | readonly string[], ForeignContent])
   ],
   [['GGUF'], format('a GGUF file (llama.cpp)', fromSource)],
   [['\u0089HDF\r\n'], format('an HDF5 file (TensorFlow)', 'save it from PyTorch')],
-  [['PK\u0003\u0004'], format('a zip archive, as PyTorch writes (`pytorch_model.bin`)', convertPickle)],
+  [['PK\u0003\u0004'], format('a zip archive, as PyTorch writes (`pytorch_model.bin`)', asPickled)],
   [
     ['\u0080\u0002', '\u0080\u0003', '\u0080\u0004', '\u0080\u0005'],
-    format('a Python pickle (`pytorch_model.bin`)', convertPickle),
+    format('a Python pickle (`pytorch_model.bin`)', asPickled),
   ],
   [['\u0093NUMPY'], format('a NumPy array', fromSource)],
   [['\u001f\u008b'], format('a gzip archive', 'unpack it first')],
@@ -81,10 +79,10 @@ export function foreignContent(bytes: Uint8Array): ForeignContent | undefined {
   return contents.find(([what]) => begins(what))?.[1];
 }
 
-const fromFolder = 'give the folder of the model, or one of its .safetensors files';
+const fromFolder = 'give the folder of the model, or one of its weight files';
 const emptyFile = damaged('message', 'empty', 'a download or a copy did not end', 'download the file again');
-const jsonFile = damaged('text', 'a JSON file', 'weights are in safetensors files', fromFolder);
-const textFile = damaged('text', 'a text file', 'weights are in safetensors files', fromFolder);
+const jsonFile = damaged('text', 'a JSON file', 'weights are in binary files', fromFolder);
+const textFile = damaged('text', 'a text file', 'weights are in binary files', fromFolder);
 
 const unknownFile = damaged('text', 'no safetensors file', 'it does not begin as one', fromFolder);
 
@@ -93,21 +91,41 @@ const isJson = (head: Buffer): boolean => /^(\ufeff)?\s*(\{\s*["}]|\[)/.test(hea
 const isText = (head: Buffer): boolean =>
   /^[^\p{Cc}\ufffd]+\ufffd{0,3}$/u.test(head.toString('utf8').replace(/\s/g, ' '));
 
-/**
- * What a file is that has no safetensors header, by its first bytes, then by its name; undefined when nothing is known.
- */
-export function otherThanSafetensors(bytes: Uint8Array, path: string): ForeignContent | undefined {
+/** What a file is that holds no weights, by its first bytes; undefined when nothing is known. */
+function otherThanWeights(bytes: Uint8Array): ForeignContent | undefined {
   if (bytes.length === 0) return emptyFile;
   const known = foreignContent(bytes);
   if (known) return known;
   const head = Buffer.from(bytes.buffer, bytes.byteOffset, Math.min(bytes.length, headBytes));
   if (isJson(head)) return jsonFile;
-  if (isText(head)) return textFile;
+  return isText(head) ? textFile : undefined;
+}
+
+/**
+ * What a file is that has no safetensors header, by its first bytes, then by its name; undefined when nothing is known.
+ */
+export function otherThanSafetensors(bytes: Uint8Array, path: string): ForeignContent | undefined {
+  const other = otherThanWeights(bytes);
+  if (other) return other;
   // A header of its own, or a name that says so: what is wrong inside is told better elsewhere.
-  if (head[8] === 0x7b || path.endsWith('.safetensors')) return undefined;
+  if (bytes[8] === 0x7b || path.endsWith('.safetensors')) return undefined;
   const named = foreignFiles([basename(path)]);
   if (!named) return unknownFile;
   return format(`not safetensors, and its name is that of ${named.what}`, named.fix);
+}
+
+const tarArchive = format(
+  'a tar archive, as PyTorch wrote until 2017',
+  'load it in Python and save it again: torch.save(torch.load(file), file)',
+);
+const namedBin = format('safetensors under the name of a PyTorch file', 'give the file its name: .safetensors');
+const noPickle = damaged('text', 'no PyTorch file', 'it does not begin as one', 'download the file again');
+
+/** What a file is that should be PyTorch's, by its first bytes. */
+export function otherThanPickle(bytes: Uint8Array): ForeignContent {
+  if (Buffer.from(bytes.subarray(257, 262)).toString('latin1') === 'ustar') return tarArchive;
+  if (bytes[8] === 0x7b) return namedBin;
+  return otherThanWeights(bytes) ?? noPickle;
 }
 
 const folders: readonly (readonly [RegExp, what: string, fix: string])[] = [
@@ -117,7 +135,6 @@ const folders: readonly (readonly [RegExp, what: string, fix: string])[] = [
     'load the base model that adapter_config.json names; the file itself opens with baseName "adapter_model"',
   ],
   [/\.gguf$/i, 'GGUF files (llama.cpp)', fromSource],
-  [/^(pytorch_model|model|diffusion_pytorch_model).*\.bin(\.index\.json)?$/, 'pickled PyTorch weights', convertPickle],
   [
     /^consolidated.*\.pth$/,
     "Meta's original weights",
@@ -128,7 +145,11 @@ const folders: readonly (readonly [RegExp, what: string, fix: string])[] = [
     "Mistral's own layout of weights",
     'use the repository that has model.safetensors; other names and another order of rows are inside',
   ],
-  [/\.(pt|pth|ckpt|bin)$/, 'pickled PyTorch weights', convertPickle],
+  [
+    /\.(pt|pth|ckpt|bin)$/,
+    'PyTorch weights under another name than pytorch_model.bin',
+    'open the file itself, or give its name before .bin as baseName',
+  ],
   [
     /^(flax_model|model).*\.msgpack(\.index\.json)?$/,
     'Flax weights',
@@ -147,6 +168,9 @@ const folders: readonly (readonly [RegExp, what: string, fix: string])[] = [
 
 /** What trainers leave beside the weights. */
 const noWeights = /^(training_args\.bin|(optimizer|scheduler|rng_state|scaler|random_states).*\.(pt|pth|bin|pkl))$/;
+
+/** Whether a name is that of something a trainer leaves beside the weights. */
+export const isNoWeights = (name: string): boolean => noWeights.test(name);
 
 /** The first known kind of weights among the names of a folder, with the names that are of it. */
 export function foreignFiles(names: readonly string[]): { what: string; found: string[]; fix: string } | undefined {

@@ -19,6 +19,15 @@ export const maxTokenizerBytes = 256_000_000;
 /** Deepest nesting of a JSON file: configs reach 6; code that walks deeper values would exhaust the stack. */
 export const maxJsonDepth = 100;
 
+/**
+ * Longest pickle of a PyTorch file in bytes: the list of its tensors, about 150 bytes each, without their data. It is
+ * parsed on the main thread.
+ */
+export const maxPickleBytes = 64_000_000;
+
+/** Most entries of a PyTorch file's archive: one for each storage. Half a million tensors fit. */
+export const maxArchiveEntries = 500_000;
+
 /** Most dimensions of a tensor: torch has 64. */
 export const maxRank = 64;
 

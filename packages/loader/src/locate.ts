@@ -2,7 +2,7 @@
 import { lstat, readdir, stat } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
 import { CheckpointError, UnsupportedError } from '@q/config';
-import { foreignFiles } from './foreign.js';
+import { foreignFiles, isNoWeights } from './foreign.js';
 import { checkNoSaveIsOpen } from './write/staging.js';
 import { fileError } from './small-file.js';
 
@@ -33,13 +33,13 @@ async function nothingFound(folder: string, wanted: readonly string[]): Promise<
   } catch (cause) {
     return fileError(cause, folder, 'cannot read the folder of the checkpoint') as Error;
   }
-  const others = names.filter((name) => name.endsWith('.safetensors') || name.endsWith('.safetensors.index.json'));
+  const others = names.filter((name) => /\.(safetensors|bin)(\.index\.json)?$/.test(name) && !isNoWeights(name));
   const foreign = foreignFiles(names);
   if (foreign && others.every((name) => foreign.found.includes(name))) {
     return new UnsupportedError(op, `in this folder there is only ${foreign.what}`, {
       folder,
       found: foreign.found.slice(0, 10),
-      why: 'Q reads model.safetensors, or its index with shards',
+      why: 'Q reads model.safetensors and pytorch_model.bin, or their index with shards',
       fix: foreign.fix,
     });
   }
@@ -60,26 +60,35 @@ interface WeightNames {
   variant?: string;
 }
 
-/** The single file, or the index, that weights of this name have in a folder. */
-const namesIn = (folder: string, { baseName = 'model', variant }: WeightNames): { single: string; index: string } => {
+/** PyTorch's own name of a file that is called otherwise as safetensors. */
+const pickledName = (baseName: string): string => (baseName === 'model' ? 'pytorch_model' : baseName);
+
+/** What weights of this name may be called in a folder, safetensors first: a single file, or an index. */
+function candidates(folder: string, { baseName = 'model', variant }: WeightNames): Location[] {
   const dot = variant ? `.${variant}` : '';
-  return {
-    single: join(folder, `${baseName}${dot}.safetensors`),
-    index: join(folder, `${baseName}.safetensors.index${dot}.json`),
-  };
-};
+  const pickled = pickledName(baseName);
+  return [
+    { folder, single: join(folder, `${baseName}${dot}.safetensors`) },
+    { folder, index: join(folder, `${baseName}.safetensors.index${dot}.json`) },
+    { folder, single: join(folder, `${pickled}${dot}.bin`) },
+    { folder, index: join(folder, `${pickled}.bin.index${dot}.json`) },
+  ];
+}
+
+const pathOf = ({ single, index }: Location): string => single ?? index;
 
 /**
  * Whether a folder has weights that `openCheckpoint` would open. They may still be damaged or incomplete.
  * @throws CheckpointError naming the path when the system does not tell
  */
 export async function hasCheckpoint(folder: string, options: WeightNames = {}): Promise<boolean> {
-  const { single, index } = namesIn(folder, options);
-  return (await kindAt(single)) !== undefined || (await kindAt(index)) !== undefined;
+  for (const candidate of candidates(folder, options)) if ((await kindAt(pathOf(candidate))) !== undefined) return true;
+  return false;
 }
 
 /**
- * The file or index to open: by explicit path, or in a folder the single file before the index, as transformers does.
+ * The file or index to open: by explicit path, or in a folder the single file before the index and safetensors before
+ * PyTorch's own, as transformers does.
  * @throws as openCheckpoint
  */
 export async function locate(path: string, options: WeightNames): Promise<Location> {
@@ -87,8 +96,10 @@ export async function locate(path: string, options: WeightNames): Promise<Locati
   if (kind === 'file' && path.endsWith('.index.json')) return { folder: dirname(path), index: path };
   if (kind === 'file' || kind === 'other') return { folder: dirname(path), single: path };
   if (kind === 'folder') await checkNoSaveIsOpen(path);
-  const { single, index } = namesIn(path, options);
-  if ((await kindAt(single)) !== undefined) return { folder: path, single };
-  if ((await kindAt(index)) !== undefined) return { folder: path, index };
-  throw await nothingFound(path, [basename(single), basename(index)]);
+  const possible = candidates(path, options);
+  for (const candidate of possible) if ((await kindAt(pathOf(candidate))) !== undefined) return candidate;
+  throw await nothingFound(
+    path,
+    possible.map((candidate) => basename(pathOf(candidate))),
+  );
 }

@@ -3,7 +3,7 @@ import { CheckpointError, UnsupportedError } from '@q/config';
 import { readJsonObject } from './json-file.js';
 import { countOf, listNames } from './list-names.js';
 
-/** `model.safetensors.index.json`: which shard holds which tensor. */
+/** `model.safetensors.index.json`, `pytorch_model.bin.index.json`: which shard holds which tensor. */
 export interface ShardIndex {
   readonly path: string;
   /** Tensor name → file name, relative to the folder. */
@@ -32,8 +32,8 @@ function checkShardName(shard: string, tensor: string, index: string): void {
       fix: 'do not use this checkpoint, or correct the index',
     });
   }
-  if (!shard.endsWith('.safetensors')) {
-    throw new UnsupportedError('checkpoint', 'a shard is not a safetensors file', {
+  if (!/\.(safetensors|bin)$/.test(shard)) {
+    throw new UnsupportedError('checkpoint', 'a shard is no weight file', {
       file: index,
       tensor,
       shard,

@@ -129,7 +129,7 @@ describe('what lies in the place of a file', () => {
     ['an HTML page without doctype', '<html lang="en">', CheckpointError, /HTML page/],
     ['an error of a server', 'Entry not found', CheckpointError, /error message of a server/],
     ['a GGUF file', Buffer.from('GGUF\x03\0\0\0\x01\0\0\0\0\0\0\0'), UnsupportedError, /GGUF/],
-    ['a torch file', zip, UnsupportedError, /PyTorch.*save_pretrained/],
+    ['a torch file', zip, UnsupportedError, /PyTorch.*its name: \.bin/],
     [
       'an old torch file',
       Buffer.from('\x80\x02\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19.', 'latin1'),
@@ -154,7 +154,7 @@ describe('what lies in the place of a file', () => {
     ['config.json', '{\n  "model_type": "llama"\n}', /config\.json is a JSON file.*give the folder/],
     ['eval.json', '[{"a": 1}]', /eval\.json is a JSON file/],
     ['README.md', `---\nlicense: mit\n---\n${'\u00e9'.repeat(600)}`, /README\.md is a text file/],
-    ['weights.bin', Buffer.from([7, 0, 1, 255, 254, 9, 0, 3, 200]), /its name is that of pickled PyTorch weights/],
+    ['weights.bin', Buffer.from([7, 0, 1, 255, 254, 9, 0, 3, 200]), /is no PyTorch file/],
     ['model.onnx', Buffer.from([8, 7, 18, 7, 112, 121, 0, 255, 3]), /its name is that of an ONNX graph/],
     ['cat.png', Buffer.from([0x89, 0x50, 0x4e, 0x47, 13, 10, 26, 10, 0, 0]), /cat\.png is no safetensors file/],
     ['model.safetensors.zst', Buffer.from([0x28, 0xb5, 0x2f, 0xfd, 0, 0, 0, 0, 0]), /is a compressed file.*unpack/],
@@ -188,7 +188,7 @@ describe('what lies in the place of a file', () => {
 
   it.each([
     [['llama-q4.gguf'], /only GGUF files.*llama-q4\.gguf/],
-    [['pytorch_model-00001-of-00002.bin', 'pytorch_model.bin.index.json', 'training_args.bin'], /only pickled PyTorch/],
+    [['diffusion_pytorch_model.bin', 'training_args.bin'], /only PyTorch weights under another name.*baseName/],
     [['consolidated.00.pth', 'params.json'], /only Meta's original weights/],
     [['consolidated.safetensors'], /only Mistral's own layout/],
     [['flax_model.msgpack'], /only Flax weights.*from_flax/],

@@ -1,4 +1,5 @@
 import { UnsupportedError, type ModelConfigBase, type ModelDefinition } from '@q/config';
+import type { Source } from '@q/tensor';
 import type { Model, Seq2SeqLM, CausalLM } from './model.js';
 
 /** What each task gives. */
@@ -25,8 +26,6 @@ export interface ArchitectureFacts {
   readonly outputEmbeddings: string;
   /** Where the base model is in a model with a head, and so in most checkpoints: `model`. */
   readonly basePrefix: string;
-  /** Modules that checkpoints call otherwise, read and saved: from the name here to the one there. Default none. */
-  readonly namesOnDisk?: Readonly<Record<string, string>>;
   /**
    * Modules that files may lack as a whole, by their path in the base model: a model whose file lacks one is built
    * without it. Default none.
@@ -54,6 +53,11 @@ export type HasModule = (path: string) => boolean;
 interface ArchitectureParts<D extends ModelDefinition, C> extends ArchitectureFacts {
   readonly config: D;
   readonly heads: { readonly [T in Task]?: (config: C, has: HasModule) => TaskModels[T] };
+  /**
+   * Where files keep a parameter of this name, read and saved: the usual place first, then others that are read too. The
+   * parts that are taken of a tensor make it up. Undefined, as for every parameter by default: a tensor of its own name.
+   */
+  readonly checkpoint?: (parameter: string, config: C) => readonly Source[] | undefined;
 }
 
 type ReadBy<D extends ModelDefinition> = ReturnType<D['read']>;
@@ -72,13 +76,15 @@ export interface Architecture<D extends ModelDefinition = ModelDefinition> exten
    * @throws UnsupportedError for a task that it has no head for
    */
   build<T extends Task>(task: T, config: AnyConfig, without?: readonly string[]): TaskModels[T];
+  /** Where files keep a parameter; undefined: a tensor of its own name. */
+  sources(parameter: string, config: AnyConfig): readonly Source[] | undefined;
 }
 
 /** Makes a row of the registry; `heads` in the order of what most checkpoints are. */
 export function architecture<D extends ModelDefinition<string, LayerCounts>>(
   parts: ArchitectureParts<D, ReadBy<D>>,
 ): Architecture<D> {
-  const { config: definition, heads, ...facts } = parts;
+  const { config: definition, heads, checkpoint, ...facts } = parts;
   const { modelType } = definition;
   const tasks = Object.keys(heads) as Task[];
   const isOwn = (settings: object): settings is ReadBy<D> => (settings as AnyConfig).modelType === modelType;
@@ -92,5 +98,6 @@ export function architecture<D extends ModelDefinition<string, LayerCounts>>(
       if (head && isOwn(config)) return head(config, (module) => !without.includes(module));
       throw new UnsupportedError('model', `${modelType} has no ${task} model`, { why: `it has ${tasks.join(', ')}` });
     },
+    sources: (parameter, config) => (isOwn(config) ? checkpoint?.(parameter, config) : undefined),
   };
 }

@@ -15,6 +15,7 @@ const names = [
   'bloom',
   'bloom-heads6',
   'gpt_neox',
+  'gpt2',
   'llama',
   'llama-bf16',
   'llama-bin',
@@ -372,5 +373,42 @@ describe('gpt_neox', () => {
   test('what its published files have beside is passed over', () => {
     const notes = { attention_probs_dropout_prob: 0, hidden_dropout_prob: 0, gradient_checkpointing: false };
     expect(legacy({ ...notes, hidden_act: 'gelu_fast' })).toMatchObject({ hiddenAct: 'gelu_tanh' });
+  });
+});
+
+describe('gpt2', () => {
+  const gpt2 = (changes: Record<string, unknown>) => parseModelConfig({ ...json('configs/gpt2.config'), ...changes });
+
+  test('has the defaults of the Python class', () => {
+    expect(parseModelConfig({ model_type: 'gpt2' })).toMatchObject({
+      vocabSize: 50257,
+      hiddenSize: 768,
+      numLayers: 12,
+      numHeads: 12,
+      intermediateSize: 3072,
+      maxPositionEmbeddings: 1024,
+      layerNormEps: 1e-5,
+      activation: 'gelu_tanh',
+      scaleAttention: true,
+      scaleByLayer: false,
+      tieWordEmbeddings: true,
+    });
+  });
+
+  test('takes both spellings of a size, and what its published files have beside', () => {
+    const usual = { hidden_size: 64, num_hidden_layers: 2, num_attention_heads: 4, max_position_embeddings: 64 };
+    const notes = { n_ctx: 64, task_specific_params: { 'text-generation': { do_sample: true } } };
+    expect(gpt2({ ...usual, ...notes, n_inner: 100 })).toMatchObject({ hiddenSize: 64, intermediateSize: 100 });
+  });
+
+  test.each([
+    [{ hidden_size: 128 }, /n_embd is 64 and hidden_size is 128/],
+    [{ n_head: 5 }, /must divide n_embd/],
+    [{ add_cross_attention: true }, /add_cross_attention/],
+    [{ activation_function: 'tanh' }, /activation_function/],
+    [{ scale_attn_by_inverse_layer_idx: 1 }, /must be true or false/],
+    [{ scale_attn_by_layer_idx: true }, /scale_attn_by_layer_idx/],
+  ])('%j is refused', (changes, message) => {
+    expect(() => gpt2(changes)).toThrow(message);
   });
 });

@@ -242,7 +242,7 @@ export const gptNeox = architecture({
   keepDense: ['lm_head'],
   outputEmbeddings: 'lm_head',
   basePrefix: 'gpt_neox',
-  namesOnDisk: { lm_head: 'embed_out' },
+  checkpoint: (name) => (name === 'lm_head.weight' ? [{ name: 'embed_out.weight' }, { name }] : undefined),
   ignoredTensors: [/\.attention\.(bias|masked_bias)$/, /\.rotary_emb\.inv_freq$/],
   tied: { 'lm_head.weight': 'gpt_neox.embed_in.weight' },
 });

@@ -16,6 +16,7 @@ export {
   buildModel,
   MODEL_TYPES,
   parseModelConfig,
+  slotsOf,
   taskOf,
   tiesOf,
   type ModelConfig,

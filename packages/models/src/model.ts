@@ -2,12 +2,21 @@ import type { Shape, Tensor } from '@q/tensor';
 import type { Module } from './nn/module.js';
 import type { Pass } from './pass/pass.js';
 
+/** Keys [blocks, numKvHeads, blockSize, headDim], and values with valueDim in place of headDim. */
+export interface KeyValueSpec {
+  readonly owner: Module;
+  readonly numKvHeads: number;
+  readonly headDim: number;
+  /** Default headDim. */
+  readonly valueDim?: number;
+}
+
 /** What a sequence leaves behind for its next tokens, one entry for each place that keeps it. */
 export type StateSpec =
-  /** Keys and values of every token: [blocks, numKvHeads, blockSize, headDim] each, in a paged cache. */
-  | { readonly kind: 'kv'; readonly owner: Module; readonly numKvHeads: number; readonly headDim: number }
+  /** Keys and values of every token, in a paged cache. */
+  | (KeyValueSpec & { readonly kind: 'kv' })
   /** Keys and values of an encoder's output, written once for each sequence. */
-  | { readonly kind: 'cross'; readonly owner: Module; readonly numKvHeads: number; readonly headDim: number }
+  | (KeyValueSpec & { readonly kind: 'cross' })
   /** Numbers of a fixed shape. */
   | { readonly kind: 'recurrent'; readonly owner: Module; readonly shape: Shape };
 

@@ -1,16 +1,20 @@
 import { ConfigError, readModelConfig, UnsupportedError, type ConfigOf, type ModelConfigOptions } from '@q/config';
+import type { ParameterSlot } from '@q/tensor';
 import type { Architecture, LayerCounts, Task, TaskModels } from './architecture.js';
 import { bert } from './bert.js';
 import { bloom } from './bloom.js';
+import { gpt2 } from './gpt2.js';
 import { gptNeox } from './gpt_neox.js';
 import { llama } from './llama.js';
 import { mistral } from './mistral.js';
+import type { Module } from './nn/module.js';
 import { opt } from './opt.js';
 import { qwen2 } from './qwen2.js';
+import { parameterSlots } from './slots.js';
 import { t5 } from './t5.js';
 
 /** Every architecture, one row each; the key is `model_type`. */
-const architectures = { bert, bloom, gpt_neox: gptNeox, llama, mistral, opt, qwen2, t5 };
+const architectures = { bert, bloom, gpt2, gpt_neox: gptNeox, llama, mistral, opt, qwen2, t5 };
 
 type Registry = typeof architectures;
 
@@ -55,12 +59,16 @@ export function tiesOf({ modelType, tieWordEmbeddings }: ModelConfig): Readonly<
 }
 
 /**
- * An empty model of the config's architecture; a loader fills its {@link parameterSlots}.
+ * An empty model of the config's architecture; a loader fills its {@link slotsOf}.
  * @param without optional modules of the architecture that it is to lack
  * @throws UnsupportedError for a task that the architecture has no model for
  */
 export const buildModel = <T extends Task>(config: ModelConfig, task: T, without?: readonly string[]): TaskModels[T] =>
   architectureOf(config.modelType).build(task, config, without);
+
+/** What a loader must fill of a model that {@link buildModel} made, and where files of this architecture keep it. */
+export const slotsOf = (config: ModelConfig, model: Module): ParameterSlot[] =>
+  parameterSlots(model, tiesOf(config), (parameter) => architectureOf(config.modelType).sources(parameter, config));
 
 /**
  * Compares the layers of a config with the tensors of a checkpoint before a tree of them is built: a config of a few

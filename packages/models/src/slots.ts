@@ -1,12 +1,17 @@
-import type { ParameterSlot } from '@q/tensor';
+import type { ParameterSlot, Source } from '@q/tensor';
 import { Linear } from './nn/linear.js';
 import type { Module } from './nn/module.js';
 
 /**
  * What a loader must fill, in the order of the modules.
  * @param tied parameters that share memory: target to source
+ * @param sources where files keep a parameter; undefined: a tensor of its own name
  */
-export function parameterSlots(model: Module, tied: Readonly<Record<string, string>> = {}): ParameterSlot[] {
+export function parameterSlots(
+  model: Module,
+  tied: Readonly<Record<string, string>> = {},
+  sources: (parameter: string) => readonly Source[] | undefined = () => undefined,
+): ParameterSlot[] {
   const slots: ParameterSlot[] = [];
   for (const { path, module } of model.walk()) {
     if (module instanceof Linear) {
@@ -17,6 +22,7 @@ export function parameterSlots(model: Module, tied: Readonly<Record<string, stri
         module: path,
         name,
         shape: [outFeatures, inFeatures],
+        sources: sources(name),
         tiedTo: tied[name],
         load: (weight, options) => module.load(weight, options),
         current: () => module.weight,
@@ -28,6 +34,7 @@ export function parameterSlots(model: Module, tied: Readonly<Record<string, stri
         kind: 'tensor',
         name,
         shape: parameter.shape,
+        sources: sources(name),
         tiedTo: tied[name],
         load: (tensor, options) => parameter.load(tensor, options),
         current: () => parameter.tensor,

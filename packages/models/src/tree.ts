@@ -30,7 +30,7 @@ export interface ModelTree {
 /** The modules of a model with the shapes of their tensors. */
 export function moduleTree(model: Module): ModelTree['modules'] {
   return [...model.walk()].map(({ path, module }) => {
-    const weight: TensorEntry[] = module instanceof Linear ? [['weight', [module.outFeatures, module.inFeatures]]] : [];
+    const weight: TensorEntry[] = module instanceof Linear ? [['weight', module.pythonShape]] : [];
     const parameters = [...module.parameters].map(([name, { shape }]): TensorEntry => [name, shape]);
     const buffers = [...module.buffers].map(([name, { shape, dtype }]): BufferEntry => [name, shape, dtype, false]);
     return [path, module.className, [...weight, ...parameters], buffers] as const;

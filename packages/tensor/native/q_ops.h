@@ -9,7 +9,7 @@
 
 namespace q {
 
-constexpr const char* kAbi = "27d801a0";
+constexpr const char* kAbi = "68f954d3";
 constexpr int kMaxRepeat = 4;
 
 enum class DType : int {
@@ -59,31 +59,34 @@ enum class Command : int {
   embedding = 4,
   selectRows = 5,
   scatterRows = 6,
-  linear = 7,
-  rmsNorm = 8,
-  layerNorm = 9,
-  ropeKvWrite = 10,
-  attention = 11,
-  activation = 12,
-  gatedActivation = 13,
-  add = 14,
-  scale = 15,
-  softmax = 16,
-  crossEntropy = 17,
-  argmax = 18,
-  sample = 19,
-  advance = 20,
-  quantize4bit = 21,
-  dequantize4bit = 22,
-  quantizeAbsmax = 23,
-  quantizeInt8 = 24,
-  dequantizeInt8 = 25,
-  multiply = 26,
-  eagerLinear = 27,
-  eagerRope = 28,
-  eagerAttention = 29,
+  concatColumns = 7,
+  linear = 8,
+  rmsNorm = 9,
+  layerNorm = 10,
+  headNorm = 11,
+  ropeKvWrite = 12,
+  attention = 13,
+  activation = 14,
+  gatedActivation = 15,
+  add = 16,
+  scale = 17,
+  softmax = 18,
+  crossEntropy = 19,
+  argmax = 20,
+  sample = 21,
+  advance = 22,
+  quantize4bit = 23,
+  dequantize4bit = 24,
+  quantizeAbsmax = 25,
+  quantizeInt8 = 26,
+  dequantizeInt8 = 27,
+  multiply = 28,
+  eagerLinear = 29,
+  eagerRope = 30,
+  eagerHeadNorm = 31,
+  eagerAttention = 32,
 };
-constexpr int kCommandCount = 30;
+constexpr int kCommandCount = 33;
 constexpr const char* kCommandNames[] = {
   "fill",
   "random",
@@ -92,9 +95,11 @@ constexpr const char* kCommandNames[] = {
   "embedding",
   "selectRows",
   "scatterRows",
+  "concatColumns",
   "linear",
   "rmsNorm",
   "layerNorm",
+  "headNorm",
   "ropeKvWrite",
   "attention",
   "activation",
@@ -114,6 +119,7 @@ constexpr const char* kCommandNames[] = {
   "multiply",
   "eagerLinear",
   "eagerRope",
+  "eagerHeadNorm",
   "eagerAttention",
 };
 
@@ -348,6 +354,59 @@ struct ScatterRowsArgs {
   }
 };
 
+struct ConcatColumnsArgsItem {
+  Tensor x;
+  int64_t x_offset;
+  int64_t x_stride;
+  int64_t x_row_stride;
+  int64_t offset;
+  int64_t stride;
+  int64_t count;
+  int64_t width;
+  static ConcatColumnsArgsItem read(Words& r) {
+    ConcatColumnsArgsItem a{};
+    a.x = r.tensor("x", true);
+    a.x_offset = r.integer("xOffset");
+    a.x_stride = r.integer("xStride");
+    a.x_row_stride = r.integer("xRowStride");
+    a.offset = r.integer("offset");
+    a.stride = r.integer("stride");
+    a.count = r.integer("count");
+    a.width = r.integer("width");
+    return a;
+  }
+};
+
+struct ConcatColumnsArgs {
+  Tensor out;
+  int64_t rows;
+  int64_t row_stride;
+  int64_t parts_count;
+  ConcatColumnsArgsItem parts[kMaxRepeat];
+  static constexpr Command kCommand = Command::concatColumns;
+  static constexpr bool kLoadsEarly = false;
+  static constexpr bool kMayWait = false;
+  template <class F> void each_tensor(F&& f) const {
+    f(out, false);
+    for (int64_t i = 0; i < parts_count; ++i) {
+      f(parts[i].x, false);
+    }
+  }
+  static ConcatColumnsArgs read(Words& r) {
+    ConcatColumnsArgs a{};
+    a.out = r.tensor("out", true);
+    a.rows = r.integer("rows");
+    a.row_stride = r.integer("rowStride");
+    a.parts_count = r.count("parts", kMaxRepeat);
+    for (int64_t i = 0; i < a.parts_count; ++i) {
+      r.enter("parts", i);
+      a.parts[i] = std::remove_reference_t<decltype(a.parts[i])>::read(r);
+      r.leave();
+    }
+    return a;
+  }
+};
+
 struct LinearArgsItem {
   int64_t kind;
   int64_t n;
@@ -389,6 +448,8 @@ struct LinearArgs {
   int64_t k;
   int64_t activation;
   int64_t gated;
+  double limit;
+  double up_offset;
   int64_t parts_count;
   LinearArgsItem parts[kMaxRepeat];
   static constexpr Command kCommand = Command::linear;
@@ -416,6 +477,8 @@ struct LinearArgs {
     a.k = r.integer("k");
     a.activation = r.integer("activation");
     a.gated = r.integer("gated");
+    a.limit = r.number("limit");
+    a.up_offset = r.number("upOffset");
     a.parts_count = r.count("parts", kMaxRepeat);
     for (int64_t i = 0; i < a.parts_count; ++i) {
       r.enter("parts", i);
@@ -497,6 +560,63 @@ struct LayerNormArgs {
   }
 };
 
+struct HeadNormArgsItem {
+  Tensor weight;
+  int64_t weight_stride;
+  int64_t offset;
+  int64_t count;
+  int64_t width;
+  int64_t group;
+  int64_t group_stride;
+  static HeadNormArgsItem read(Words& r) {
+    HeadNormArgsItem a{};
+    a.weight = r.tensor("weight", true);
+    a.weight_stride = r.integer("weightStride");
+    a.offset = r.integer("offset");
+    a.count = r.integer("count");
+    a.width = r.integer("width");
+    a.group = r.integer("group");
+    a.group_stride = r.integer("groupStride");
+    return a;
+  }
+};
+
+struct HeadNormArgs {
+  Tensor x;
+  int64_t rows;
+  int64_t row_stride;
+  int64_t centred;
+  double eps;
+  double weight_offset;
+  int64_t parts_count;
+  HeadNormArgsItem parts[kMaxRepeat];
+  static constexpr Command kCommand = Command::headNorm;
+  static constexpr bool kLoadsEarly = false;
+  static constexpr bool kMayWait = false;
+  template <class F> void each_tensor(F&& f) const {
+    f(x, false);
+    for (int64_t i = 0; i < parts_count; ++i) {
+      f(parts[i].weight, false);
+    }
+  }
+  static HeadNormArgs read(Words& r) {
+    HeadNormArgs a{};
+    a.x = r.tensor("x", true);
+    a.rows = r.integer("rows");
+    a.row_stride = r.integer("rowStride");
+    a.centred = r.integer("centred");
+    a.eps = r.number("eps");
+    a.weight_offset = r.number("weightOffset");
+    a.parts_count = r.count("parts", kMaxRepeat);
+    for (int64_t i = 0; i < a.parts_count; ++i) {
+      r.enter("parts", i);
+      a.parts[i] = std::remove_reference_t<decltype(a.parts[i])>::read(r);
+      r.leave();
+    }
+    return a;
+  }
+};
+
 struct RopeKvWriteArgs {
   Tensor qkv;
   Tensor key_cache;
@@ -509,10 +629,14 @@ struct RopeKvWriteArgs {
   int64_t num_heads;
   int64_t num_kv_heads;
   int64_t head_dim;
+  int64_t value_dim;
   int64_t rotary_dim;
+  int64_t rotary_offset;
   int64_t interleaved;
   int64_t per_sequence;
   double rope_scale;
+  double scaling_beta;
+  int64_t scaling_length;
   int64_t q_offset;
   int64_t q_group_stride;
   int64_t k_offset;
@@ -546,10 +670,14 @@ struct RopeKvWriteArgs {
     a.num_heads = r.integer("numHeads");
     a.num_kv_heads = r.integer("numKvHeads");
     a.head_dim = r.integer("headDim");
+    a.value_dim = r.integer("valueDim");
     a.rotary_dim = r.integer("rotaryDim");
+    a.rotary_offset = r.integer("rotaryOffset");
     a.interleaved = r.integer("interleaved");
     a.per_sequence = r.integer("perSequence");
     a.rope_scale = r.number("ropeScale");
+    a.scaling_beta = r.number("scalingBeta");
+    a.scaling_length = r.integer("scalingLength");
     a.q_offset = r.integer("qOffset");
     a.q_group_stride = r.integer("qGroupStride");
     a.k_offset = r.integer("kOffset");
@@ -572,6 +700,7 @@ struct AttentionArgs {
   Tensor block_tables;
   Tensor alibi_slopes;
   Tensor distance_bias;
+  Tensor sinks;
   int64_t tokens;
   int64_t sequences;
   int64_t max_query;
@@ -579,6 +708,7 @@ struct AttentionArgs {
   int64_t num_heads;
   int64_t num_kv_heads;
   int64_t head_dim;
+  int64_t value_dim;
   double scale;
   double softcap;
   int64_t causal;
@@ -603,6 +733,7 @@ struct AttentionArgs {
     f(block_tables, true);
     f(alibi_slopes, false);
     f(distance_bias, false);
+    f(sinks, false);
   }
   static AttentionArgs read(Words& r) {
     AttentionArgs a{};
@@ -615,6 +746,7 @@ struct AttentionArgs {
     a.block_tables = r.tensor("blockTables", true);
     a.alibi_slopes = r.tensor("alibiSlopes", false);
     a.distance_bias = r.tensor("distanceBias", false);
+    a.sinks = r.tensor("sinks", false);
     a.tokens = r.integer("tokens");
     a.sequences = r.integer("sequences");
     a.max_query = r.integer("maxQuery");
@@ -622,6 +754,7 @@ struct AttentionArgs {
     a.num_heads = r.integer("numHeads");
     a.num_kv_heads = r.integer("numKvHeads");
     a.head_dim = r.integer("headDim");
+    a.value_dim = r.integer("valueDim");
     a.scale = r.number("scale");
     a.softcap = r.number("softcap");
     a.causal = r.integer("causal");
@@ -665,6 +798,9 @@ struct GatedActivationArgs {
   int64_t rows;
   int64_t width;
   int64_t kind;
+  double limit;
+  double up_offset;
+  int64_t dtype;
   static constexpr Command kCommand = Command::gatedActivation;
   static constexpr bool kLoadsEarly = false;
   static constexpr bool kMayWait = false;
@@ -679,6 +815,9 @@ struct GatedActivationArgs {
     a.rows = r.integer("rows");
     a.width = r.integer("width");
     a.kind = r.integer("kind");
+    a.limit = r.number("limit");
+    a.up_offset = r.number("upOffset");
+    a.dtype = r.integer("dtype");
     return a;
   }
 };
@@ -1133,9 +1272,12 @@ struct EagerRopeArgs {
   int64_t num_kv_heads;
   int64_t head_dim;
   int64_t rotary_dim;
+  int64_t rotary_offset;
   int64_t interleaved;
   int64_t per_sequence;
   double rope_scale;
+  double scaling_beta;
+  int64_t scaling_length;
   int64_t q_offset;
   int64_t q_group_stride;
   int64_t k_offset;
@@ -1162,14 +1304,78 @@ struct EagerRopeArgs {
     a.num_kv_heads = r.integer("numKvHeads");
     a.head_dim = r.integer("headDim");
     a.rotary_dim = r.integer("rotaryDim");
+    a.rotary_offset = r.integer("rotaryOffset");
     a.interleaved = r.integer("interleaved");
     a.per_sequence = r.integer("perSequence");
     a.rope_scale = r.number("ropeScale");
+    a.scaling_beta = r.number("scalingBeta");
+    a.scaling_length = r.integer("scalingLength");
     a.q_offset = r.integer("qOffset");
     a.q_group_stride = r.integer("qGroupStride");
     a.k_offset = r.integer("kOffset");
     a.kv_stride = r.integer("kvStride");
     a.row_stride = r.integer("rowStride");
+    a.dtype = r.integer("dtype");
+    return a;
+  }
+};
+
+struct EagerHeadNormArgsItem {
+  Tensor weight;
+  int64_t weight_stride;
+  int64_t offset;
+  int64_t count;
+  int64_t width;
+  int64_t group;
+  int64_t group_stride;
+  static EagerHeadNormArgsItem read(Words& r) {
+    EagerHeadNormArgsItem a{};
+    a.weight = r.tensor("weight", true);
+    a.weight_stride = r.integer("weightStride");
+    a.offset = r.integer("offset");
+    a.count = r.integer("count");
+    a.width = r.integer("width");
+    a.group = r.integer("group");
+    a.group_stride = r.integer("groupStride");
+    return a;
+  }
+};
+
+struct EagerHeadNormArgs {
+  Tensor x;
+  int64_t rows;
+  int64_t row_stride;
+  int64_t centred;
+  double eps;
+  double weight_offset;
+  int64_t parts_count;
+  EagerHeadNormArgsItem parts[kMaxRepeat];
+  int64_t round_first;
+  int64_t dtype;
+  static constexpr Command kCommand = Command::eagerHeadNorm;
+  static constexpr bool kLoadsEarly = false;
+  static constexpr bool kMayWait = false;
+  template <class F> void each_tensor(F&& f) const {
+    f(x, false);
+    for (int64_t i = 0; i < parts_count; ++i) {
+      f(parts[i].weight, false);
+    }
+  }
+  static EagerHeadNormArgs read(Words& r) {
+    EagerHeadNormArgs a{};
+    a.x = r.tensor("x", true);
+    a.rows = r.integer("rows");
+    a.row_stride = r.integer("rowStride");
+    a.centred = r.integer("centred");
+    a.eps = r.number("eps");
+    a.weight_offset = r.number("weightOffset");
+    a.parts_count = r.count("parts", kMaxRepeat);
+    for (int64_t i = 0; i < a.parts_count; ++i) {
+      r.enter("parts", i);
+      a.parts[i] = std::remove_reference_t<decltype(a.parts[i])>::read(r);
+      r.leave();
+    }
+    a.round_first = r.integer("roundFirst");
     a.dtype = r.integer("dtype");
     return a;
   }
@@ -1185,6 +1391,7 @@ struct EagerAttentionArgs {
   Tensor block_tables;
   Tensor alibi_slopes;
   Tensor distance_bias;
+  Tensor sinks;
   int64_t tokens;
   int64_t sequences;
   int64_t max_query;
@@ -1192,6 +1399,7 @@ struct EagerAttentionArgs {
   int64_t num_heads;
   int64_t num_kv_heads;
   int64_t head_dim;
+  int64_t value_dim;
   double scale;
   double softcap;
   int64_t causal;
@@ -1217,6 +1425,7 @@ struct EagerAttentionArgs {
     f(block_tables, false);
     f(alibi_slopes, false);
     f(distance_bias, false);
+    f(sinks, false);
   }
   static EagerAttentionArgs read(Words& r) {
     EagerAttentionArgs a{};
@@ -1229,6 +1438,7 @@ struct EagerAttentionArgs {
     a.block_tables = r.tensor("blockTables", true);
     a.alibi_slopes = r.tensor("alibiSlopes", false);
     a.distance_bias = r.tensor("distanceBias", false);
+    a.sinks = r.tensor("sinks", false);
     a.tokens = r.integer("tokens");
     a.sequences = r.integer("sequences");
     a.max_query = r.integer("maxQuery");
@@ -1236,6 +1446,7 @@ struct EagerAttentionArgs {
     a.num_heads = r.integer("numHeads");
     a.num_kv_heads = r.integer("numKvHeads");
     a.head_dim = r.integer("headDim");
+    a.value_dim = r.integer("valueDim");
     a.scale = r.number("scale");
     a.softcap = r.number("softcap");
     a.causal = r.integer("causal");
@@ -1261,9 +1472,11 @@ struct EagerAttentionArgs {
   X(embedding, EmbeddingArgs) \
   X(selectRows, SelectRowsArgs) \
   X(scatterRows, ScatterRowsArgs) \
+  X(concatColumns, ConcatColumnsArgs) \
   X(linear, LinearArgs) \
   X(rmsNorm, RmsNormArgs) \
   X(layerNorm, LayerNormArgs) \
+  X(headNorm, HeadNormArgs) \
   X(ropeKvWrite, RopeKvWriteArgs) \
   X(attention, AttentionArgs) \
   X(activation, ActivationArgs) \
@@ -1283,6 +1496,7 @@ struct EagerAttentionArgs {
   X(multiply, MultiplyArgs) \
   X(eagerLinear, EagerLinearArgs) \
   X(eagerRope, EagerRopeArgs) \
+  X(eagerHeadNorm, EagerHeadNormArgs) \
   X(eagerAttention, EagerAttentionArgs)
 
 /// X(Args, NextArgs) for commands that may wait, where may_wait(args), for the one that reads what they make, which
@@ -1463,11 +1677,38 @@ inline void check(const ScatterRowsArgs& a, Check& c) {
   c.apart("out", a.out, "indices", a.indices, false);
 }
 
+inline void check(const ConcatColumnsArgs& a, Check& c) {
+  c.integer("rows", a.rows, 0, 2147483647);
+  c.integer("rowStride", a.row_stride, 0, 2147483647);
+  c.tensor("out", a.out, Kind::act, (Size{a.rows} * Size{a.row_stride}), false);
+  c.where(Size{a.parts_count}.value > Size{0}.value, "parts must not be empty");
+  for (int64_t i = 0; i < a.parts_count; ++i) {
+    const auto& item = a.parts[i];
+    c.enter("parts", i);
+    c.integer("xOffset", item.x_offset, 0, 2147483647);
+    c.integer("xStride", item.x_stride, 0, 2147483647);
+    c.integer("xRowStride", item.x_row_stride, 0, 2147483647);
+    c.integer("offset", item.offset, 0, 2147483647);
+    c.integer("stride", item.stride, 0, 2147483647);
+    c.integer("count", item.count, 0, 2147483647);
+    c.integer("width", item.width, 1, 2147483647);
+    c.tensor("x", item.x, Kind::act, (Size{a.rows} * Size{item.x_row_stride}), false);
+    c.where((Size{item.x_offset} + strided(Size{item.count}, Size{item.x_stride}, Size{item.width})).value <= Size{item.x_row_stride}.value, "xOffset and xStride lead past the rows of x");
+    c.where((Size{item.offset} + strided(Size{item.count}, Size{item.stride}, Size{item.width})).value <= Size{a.row_stride}.value, "offset and stride lead past the rows of out");
+    c.where((Size{item.count}.value <= Size{1}.value) || (Size{item.stride}.value >= Size{item.width}.value), "stride must keep the pieces apart");
+    c.leave();
+  }
+  for (int64_t i = 0; i < a.parts_count; ++i) {
+    c.apart("out", a.out, "parts.x", a.parts[i].x, false);
+  }
+}
+
 inline void check(const LinearArgs& a, Check& c) {
   c.integer("rows", a.rows, 0, 2147483647);
   c.integer("k", a.k, 1, 2147483647);
   c.integer("activation", a.activation, 0, 7);
   c.integer("gated", a.gated, 0, 1);
+  c.not_negative("limit", a.limit);
   c.tensor("x", a.x, Kind::act, (Size{a.rows} * Size{a.k}), false);
   c.where(Size{a.parts_count}.value > Size{0}.value, "parts must not be empty");
   c.where(sum_of(a.parts, a.parts_count, [](const auto& item) { return item.n; }).value <= Size{2147483647}.value, "parts have more than 2^31 - 1 columns together");
@@ -1573,14 +1814,43 @@ inline void check(const LayerNormArgs& a, Check& c) {
   c.apart("out", a.out, "bias", a.bias, false);
 }
 
+inline void check(const HeadNormArgs& a, Check& c) {
+  c.integer("rows", a.rows, 0, 2147483647);
+  c.integer("rowStride", a.row_stride, 0, 2147483647);
+  c.integer("centred", a.centred, 0, 1);
+  c.tensor("x", a.x, Kind::act, (Size{a.rows} * Size{a.row_stride}), false);
+  c.where(Size{a.parts_count}.value > Size{0}.value, "parts must not be empty");
+  for (int64_t i = 0; i < a.parts_count; ++i) {
+    const auto& item = a.parts[i];
+    c.enter("parts", i);
+    c.integer("weightStride", item.weight_stride, 0, 2147483647);
+    c.integer("offset", item.offset, 0, 2147483647);
+    c.integer("count", item.count, 0, 2147483647);
+    c.integer("width", item.width, 1, 2147483647);
+    c.integer("group", item.group, 1, 2147483647);
+    c.integer("groupStride", item.group_stride, 0, 2147483647);
+    c.tensor("weight", item.weight, Kind::floating, strided(Size{item.count}, Size{item.weight_stride}, Size{item.width}), false);
+    c.where((Size{item.count} % Size{item.group}).value == Size{0}.value, "count must be a multiple of group");
+    c.where((Size{item.count}.value <= Size{item.group}.value) || (Size{item.group_stride}.value >= (Size{item.group} * Size{item.width}).value), "groupStride must keep the groups apart");
+    c.where((Size{item.offset} + strided((Size{item.count} / Size{item.group}), Size{item.group_stride}, (Size{item.group} * Size{item.width}))).value <= Size{a.row_stride}.value, "offset and groupStride lead the heads past their row");
+    c.leave();
+  }
+  for (int64_t i = 0; i < a.parts_count; ++i) {
+    c.apart("x", a.x, "parts.weight", a.parts[i].weight, false);
+  }
+}
+
 inline void check(const RopeKvWriteArgs& a, Check& c) {
   c.integer("tokens", a.tokens, 0, 2147483647);
   c.integer("numHeads", a.num_heads, 0, 2147483647);
   c.integer("numKvHeads", a.num_kv_heads, 1, 2147483647);
   c.integer("headDim", a.head_dim, 1, 2147483647);
+  c.integer("valueDim", a.value_dim, 1, 2147483647);
   c.integer("rotaryDim", a.rotary_dim, 0, 2147483647);
+  c.integer("rotaryOffset", a.rotary_offset, 0, 2147483647);
   c.integer("interleaved", a.interleaved, 0, 2147483647);
   c.integer("perSequence", a.per_sequence, 0, 2147483647);
+  c.integer("scalingLength", a.scaling_length, 1, 2147483647);
   c.integer("qOffset", a.q_offset, 0, 2147483647);
   c.integer("qGroupStride", a.q_group_stride, 0, 2147483647);
   c.integer("kOffset", a.k_offset, 0, 2147483647);
@@ -1591,7 +1861,7 @@ inline void check(const RopeKvWriteArgs& a, Check& c) {
   c.integer("maxBlocks", a.max_blocks, 1, 2147483647);
   c.tensor("qkv", a.qkv, Kind::act, (Size{a.tokens} * Size{a.row_stride}), false);
   c.tensor("keyCache", a.key_cache, Kind::floating, ((Size{a.num_kv_heads} * Size{a.block_size}) * Size{a.head_dim}), false);
-  c.tensor("valueCache", a.value_cache, Kind::floating, Size{0}, false);
+  c.tensor("valueCache", a.value_cache, Kind::floating, ((Size{a.num_kv_heads} * Size{a.block_size}) * Size{a.value_dim}), false);
   c.tensor("positions", a.positions, Kind::i32, Size{a.tokens}, false);
   c.tensor("sequenceOf", a.sequence_of, Kind::i32, Size{a.tokens}, false);
   c.tensor("blockTables", a.block_tables, Kind::i32, Size{0}, false);
@@ -1599,9 +1869,9 @@ inline void check(const RopeKvWriteArgs& a, Check& c) {
   c.where((Size{a.num_kv_heads}.value > Size{0}.value) && ((Size{a.num_heads} % Size{a.num_kv_heads}).value == Size{0}.value), "numHeads must be a multiple of numKvHeads");
   c.where((Size{a.q_offset} + strided(Size{a.num_kv_heads}, Size{a.q_group_stride}, ((Size{a.num_heads} / Size{a.num_kv_heads}) * Size{a.head_dim}))).value <= Size{a.row_stride}.value, "qOffset and qGroupStride lead the queries past their row");
   c.where((Size{a.k_offset} + strided(Size{a.num_kv_heads}, Size{a.kv_stride}, Size{a.head_dim})).value <= Size{a.row_stride}.value, "kOffset and kvStride lead the keys past their row");
-  c.where((Size{a.v_offset} + strided(Size{a.num_kv_heads}, Size{a.kv_stride}, Size{a.head_dim})).value <= Size{a.row_stride}.value, "vOffset and kvStride lead the values past their row");
-  c.where((Size{int64_t(a.key_cache.dtype)}.value == Size{int64_t(a.value_cache.dtype)}.value) && (Size{a.key_cache.bytes}.value == Size{a.value_cache.bytes}.value), "valueCache must be of the size and dtype of keyCache");
-  c.where(((Size{a.rotary_dim} % Size{2}).value == Size{0}.value) && (Size{a.rotary_dim}.value <= Size{a.head_dim}.value), "rotaryDim must be even and at most headDim");
+  c.where((Size{a.v_offset} + strided(Size{a.num_kv_heads}, Size{a.kv_stride}, Size{a.value_dim})).value <= Size{a.row_stride}.value, "vOffset and kvStride lead the values past their row");
+  c.where(((Size{int64_t(a.key_cache.dtype)}.value == Size{int64_t(a.value_cache.dtype)}.value) && ((Size{a.key_cache.bytes} / Size{a.head_dim}).value == (Size{a.value_cache.bytes} / Size{a.value_dim}).value)) && ((Size{a.value_cache.bytes} % Size{a.value_dim}).value == Size{0}.value), "valueCache must be of the dtype of keyCache, with as many rows, of valueDim each");
+  c.where(((Size{a.rotary_dim} % Size{2}).value == Size{0}.value) && ((Size{a.rotary_offset} + Size{a.rotary_dim}).value <= Size{a.head_dim}.value), "rotaryDim must be even, and at most headDim with rotaryOffset");
   c.apart("qkv", a.qkv, "keyCache", a.key_cache, false);
   c.apart("qkv", a.qkv, "valueCache", a.value_cache, false);
   c.apart("qkv", a.qkv, "positions", a.positions, false);
@@ -1630,6 +1900,7 @@ inline void check(const AttentionArgs& a, Check& c) {
   c.integer("numHeads", a.num_heads, 1, 2147483647);
   c.integer("numKvHeads", a.num_kv_heads, 1, 2147483647);
   c.integer("headDim", a.head_dim, 1, 2147483647);
+  c.integer("valueDim", a.value_dim, 1, 2147483647);
   c.integer("causal", a.causal, 0, 2147483647);
   c.integer("window", a.window, 0, 2147483647);
   c.integer("distances", a.distances, 0, 1073741824);
@@ -1641,16 +1912,17 @@ inline void check(const AttentionArgs& a, Check& c) {
   c.integer("maxBlocks", a.max_blocks, 1, 2147483647);
   c.tensor("qkv", a.qkv, Kind::act, (Size{a.tokens} * Size{a.row_stride}), false);
   c.tensor("keyCache", a.key_cache, Kind::floating, ((Size{a.num_kv_heads} * Size{a.block_size}) * Size{a.head_dim}), false);
-  c.tensor("valueCache", a.value_cache, Kind::floating, Size{0}, false);
-  c.tensor("out", a.out, Kind::act, ((Size{a.tokens} * Size{a.num_heads}) * Size{a.head_dim}), false);
+  c.tensor("valueCache", a.value_cache, Kind::floating, ((Size{a.num_kv_heads} * Size{a.block_size}) * Size{a.value_dim}), false);
+  c.tensor("out", a.out, Kind::act, ((Size{a.tokens} * Size{a.num_heads}) * Size{a.value_dim}), false);
   c.tensor("sequenceStarts", a.sequence_starts, Kind::i32, (Size{a.sequences} + Size{1}), false);
   c.tensor("contextLengths", a.context_lengths, Kind::i32, Size{a.sequences}, false);
   c.tensor("blockTables", a.block_tables, Kind::i32, (Size{a.sequences} * Size{a.max_blocks}), false);
   c.tensor("alibiSlopes", a.alibi_slopes, Kind::f32, Size{a.num_heads}, false);
   c.tensor("distanceBias", a.distance_bias, Kind::f32, (Size{a.distances} * Size{a.num_heads}), false);
+  c.tensor("sinks", a.sinks, Kind::floating, Size{a.num_heads}, false);
   c.where((Size{a.num_kv_heads}.value > Size{0}.value) && ((Size{a.num_heads} % Size{a.num_kv_heads}).value == Size{0}.value), "numHeads must be a multiple of numKvHeads");
   c.where((Size{a.q_offset} + strided(Size{a.num_kv_heads}, Size{a.q_group_stride}, ((Size{a.num_heads} / Size{a.num_kv_heads}) * Size{a.head_dim}))).value <= Size{a.row_stride}.value, "qOffset and qGroupStride lead the queries past their row");
-  c.where((Size{int64_t(a.key_cache.dtype)}.value == Size{int64_t(a.value_cache.dtype)}.value) && (Size{a.key_cache.bytes}.value == Size{a.value_cache.bytes}.value), "valueCache must be of the size and dtype of keyCache");
+  c.where(((Size{int64_t(a.key_cache.dtype)}.value == Size{int64_t(a.value_cache.dtype)}.value) && ((Size{a.key_cache.bytes} / Size{a.head_dim}).value == (Size{a.value_cache.bytes} / Size{a.value_dim}).value)) && ((Size{a.value_cache.bytes} % Size{a.value_dim}).value == Size{0}.value), "valueCache must be of the dtype of keyCache, with as many rows, of valueDim each");
   if (bool(a.distance_bias)) {
     c.integer("distances", a.distances, 1, 1073741824);
   }
@@ -1662,6 +1934,7 @@ inline void check(const AttentionArgs& a, Check& c) {
   c.apart("out", a.out, "blockTables", a.block_tables, false);
   c.apart("out", a.out, "alibiSlopes", a.alibi_slopes, false);
   c.apart("out", a.out, "distanceBias", a.distance_bias, false);
+  c.apart("out", a.out, "sinks", a.sinks, false);
 }
 
 inline void check(const ActivationArgs& a, Check& c) {
@@ -1676,6 +1949,8 @@ inline void check(const GatedActivationArgs& a, Check& c) {
   c.integer("rows", a.rows, 0, 2147483647);
   c.integer("width", a.width, 1, 2147483647);
   c.integer("kind", a.kind, 0, 7);
+  c.integer("dtype", a.dtype, 0, 2);
+  c.not_negative("limit", a.limit);
   c.tensor("x", a.x, Kind::act, ((Size{a.rows} * Size{a.width}) * Size{2}), false);
   c.tensor("out", a.out, Kind::act, (Size{a.rows} * Size{a.width}), false);
   c.apart("out", a.out, "x", a.x, false);
@@ -1950,8 +2225,10 @@ inline void check(const EagerRopeArgs& a, Check& c) {
   c.integer("numKvHeads", a.num_kv_heads, 1, 2147483647);
   c.integer("headDim", a.head_dim, 1, 2147483647);
   c.integer("rotaryDim", a.rotary_dim, 2, 2147483647);
+  c.integer("rotaryOffset", a.rotary_offset, 0, 2147483647);
   c.integer("interleaved", a.interleaved, 0, 2147483647);
   c.integer("perSequence", a.per_sequence, 0, 2147483647);
+  c.integer("scalingLength", a.scaling_length, 1, 2147483647);
   c.integer("qOffset", a.q_offset, 0, 2147483647);
   c.integer("qGroupStride", a.q_group_stride, 0, 2147483647);
   c.integer("kOffset", a.k_offset, 0, 2147483647);
@@ -1965,10 +2242,38 @@ inline void check(const EagerRopeArgs& a, Check& c) {
   c.where((Size{a.num_kv_heads}.value > Size{0}.value) && ((Size{a.num_heads} % Size{a.num_kv_heads}).value == Size{0}.value), "numHeads must be a multiple of numKvHeads");
   c.where((Size{a.q_offset} + strided(Size{a.num_kv_heads}, Size{a.q_group_stride}, ((Size{a.num_heads} / Size{a.num_kv_heads}) * Size{a.head_dim}))).value <= Size{a.row_stride}.value, "qOffset and qGroupStride lead the queries past their row");
   c.where((Size{a.k_offset} + strided(Size{a.num_kv_heads}, Size{a.kv_stride}, Size{a.head_dim})).value <= Size{a.row_stride}.value, "kOffset and kvStride lead the keys past their row");
-  c.where(((Size{a.rotary_dim} % Size{2}).value == Size{0}.value) && (Size{a.rotary_dim}.value <= Size{a.head_dim}.value), "rotaryDim must be even and at most headDim");
+  c.where(((Size{a.rotary_dim} % Size{2}).value == Size{0}.value) && ((Size{a.rotary_offset} + Size{a.rotary_dim}).value <= Size{a.head_dim}.value), "rotaryDim must be even, and at most headDim with rotaryOffset");
   c.apart("qkv", a.qkv, "positions", a.positions, false);
   c.apart("qkv", a.qkv, "sequenceOf", a.sequence_of, false);
   c.apart("qkv", a.qkv, "inverseFrequencies", a.inverse_frequencies, false);
+}
+
+inline void check(const EagerHeadNormArgs& a, Check& c) {
+  c.integer("rows", a.rows, 0, 2147483647);
+  c.integer("rowStride", a.row_stride, 0, 2147483647);
+  c.integer("centred", a.centred, 0, 1);
+  c.integer("roundFirst", a.round_first, 0, 1);
+  c.integer("dtype", a.dtype, 0, 2);
+  c.tensor("x", a.x, Kind::act, (Size{a.rows} * Size{a.row_stride}), false);
+  c.where(Size{a.parts_count}.value > Size{0}.value, "parts must not be empty");
+  for (int64_t i = 0; i < a.parts_count; ++i) {
+    const auto& item = a.parts[i];
+    c.enter("parts", i);
+    c.integer("weightStride", item.weight_stride, 0, 2147483647);
+    c.integer("offset", item.offset, 0, 2147483647);
+    c.integer("count", item.count, 0, 2147483647);
+    c.integer("width", item.width, 1, 2147483647);
+    c.integer("group", item.group, 1, 2147483647);
+    c.integer("groupStride", item.group_stride, 0, 2147483647);
+    c.tensor("weight", item.weight, Kind::floating, strided(Size{item.count}, Size{item.weight_stride}, Size{item.width}), false);
+    c.where((Size{item.count} % Size{item.group}).value == Size{0}.value, "count must be a multiple of group");
+    c.where((Size{item.count}.value <= Size{item.group}.value) || (Size{item.group_stride}.value >= (Size{item.group} * Size{item.width}).value), "groupStride must keep the groups apart");
+    c.where((Size{item.offset} + strided((Size{item.count} / Size{item.group}), Size{item.group_stride}, (Size{item.group} * Size{item.width}))).value <= Size{a.row_stride}.value, "offset and groupStride lead the heads past their row");
+    c.leave();
+  }
+  for (int64_t i = 0; i < a.parts_count; ++i) {
+    c.apart("x", a.x, "parts.weight", a.parts[i].weight, false);
+  }
 }
 
 inline void check(const EagerAttentionArgs& a, Check& c) {
@@ -1979,6 +2284,7 @@ inline void check(const EagerAttentionArgs& a, Check& c) {
   c.integer("numHeads", a.num_heads, 1, 2147483647);
   c.integer("numKvHeads", a.num_kv_heads, 1, 2147483647);
   c.integer("headDim", a.head_dim, 1, 2147483647);
+  c.integer("valueDim", a.value_dim, 1, 2147483647);
   c.integer("causal", a.causal, 0, 2147483647);
   c.integer("window", a.window, 0, 2147483647);
   c.integer("distances", a.distances, 0, 1073741824);
@@ -1991,16 +2297,17 @@ inline void check(const EagerAttentionArgs& a, Check& c) {
   c.integer("dtype", a.dtype, 0, 2);
   c.tensor("qkv", a.qkv, Kind::act, (Size{a.tokens} * Size{a.row_stride}), false);
   c.tensor("keyCache", a.key_cache, Kind::floating, ((Size{a.num_kv_heads} * Size{a.block_size}) * Size{a.head_dim}), false);
-  c.tensor("valueCache", a.value_cache, Kind::floating, Size{0}, false);
-  c.tensor("out", a.out, Kind::act, ((Size{a.tokens} * Size{a.num_heads}) * Size{a.head_dim}), false);
+  c.tensor("valueCache", a.value_cache, Kind::floating, ((Size{a.num_kv_heads} * Size{a.block_size}) * Size{a.value_dim}), false);
+  c.tensor("out", a.out, Kind::act, ((Size{a.tokens} * Size{a.num_heads}) * Size{a.value_dim}), false);
   c.tensor("sequenceStarts", a.sequence_starts, Kind::i32, (Size{a.sequences} + Size{1}), false);
   c.tensor("contextLengths", a.context_lengths, Kind::i32, Size{a.sequences}, false);
   c.tensor("blockTables", a.block_tables, Kind::i32, (Size{a.sequences} * Size{a.max_blocks}), false);
   c.tensor("alibiSlopes", a.alibi_slopes, Kind::f32, Size{a.num_heads}, false);
   c.tensor("distanceBias", a.distance_bias, Kind::f32, (Size{a.distances} * Size{a.num_heads}), false);
+  c.tensor("sinks", a.sinks, Kind::floating, Size{a.num_heads}, false);
   c.where((Size{a.num_kv_heads}.value > Size{0}.value) && ((Size{a.num_heads} % Size{a.num_kv_heads}).value == Size{0}.value), "numHeads must be a multiple of numKvHeads");
   c.where((Size{a.q_offset} + strided(Size{a.num_kv_heads}, Size{a.q_group_stride}, ((Size{a.num_heads} / Size{a.num_kv_heads}) * Size{a.head_dim}))).value <= Size{a.row_stride}.value, "qOffset and qGroupStride lead the queries past their row");
-  c.where((Size{int64_t(a.key_cache.dtype)}.value == Size{int64_t(a.value_cache.dtype)}.value) && (Size{a.key_cache.bytes}.value == Size{a.value_cache.bytes}.value), "valueCache must be of the size and dtype of keyCache");
+  c.where(((Size{int64_t(a.key_cache.dtype)}.value == Size{int64_t(a.value_cache.dtype)}.value) && ((Size{a.key_cache.bytes} / Size{a.head_dim}).value == (Size{a.value_cache.bytes} / Size{a.value_dim}).value)) && ((Size{a.value_cache.bytes} % Size{a.value_dim}).value == Size{0}.value), "valueCache must be of the dtype of keyCache, with as many rows, of valueDim each");
   if (bool(a.distance_bias)) {
     c.integer("distances", a.distances, 1, 1073741824);
   }
@@ -2012,6 +2319,7 @@ inline void check(const EagerAttentionArgs& a, Check& c) {
   c.apart("out", a.out, "blockTables", a.block_tables, false);
   c.apart("out", a.out, "alibiSlopes", a.alibi_slopes, false);
   c.apart("out", a.out, "distanceBias", a.distance_bias, false);
+  c.apart("out", a.out, "sinks", a.sinks, false);
 }
 
 }  // namespace q

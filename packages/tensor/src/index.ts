@@ -11,9 +11,22 @@ export { abiHash, nativeHeader } from './driver/header.js';
 export type { Lowering } from './lowering/lowering.js';
 export { fused } from './lowering/fused.js';
 export { eager } from './lowering/eager.js';
-export * from './ops/rows.js';
+export {
+  concatColumns,
+  embedding,
+  scatterRows,
+  selectRows,
+  type ColumnPart,
+} from './ops/rows.js';
 export * from './ops/linear.js';
 export * from './ops/norm.js';
+export {
+  headNorm,
+  queryKeyParts,
+  type HeadNormOptions,
+  type HeadNormPart,
+  type QueryKeyWeights,
+} from './ops/head-norm.js';
 export * from './ops/attention.js';
 export * from './ops/elementwise.js';
 export * from './ops/sampling.js';

@@ -51,12 +51,24 @@ function packTensors(tensors, parts) {
   });
 }
 
+/** A file of PyTorch, whose numbers lie at multiples of their size; bytes that are left over come behind. */
+function packFile(path, parts) {
+  const bytes = readFileSync(path);
+  const even = bytes.length - (bytes.length % 4);
+  parts.push(planes(bytes.subarray(0, even), 4), bytes.subarray(even));
+  return [
+    { width: 4, bytes: even },
+    { width: 1, bytes: bytes.length - even },
+  ];
+}
+
 for (const name of names) {
   const folder = join(root, name);
   const parts = [];
   const files = {};
   for (const file of readdirSync(folder).sort()) {
     if (texts.test(file)) files[file] = { text: readFileSync(join(folder, file), 'utf8') };
+    if (file.endsWith('.bin')) files[file] = { whole: packFile(join(folder, file), parts) };
     if (!file.endsWith('.safetensors') || file.startsWith('expected')) continue;
     const { text, tensors } = readSafetensors(join(folder, file));
     files[file] = { header: text, tensors: packTensors(tensors, parts) };

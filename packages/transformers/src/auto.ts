@@ -13,9 +13,8 @@ import { skipWarnings, type LoadProgress } from '@q/loader';
 import {
   architectureOf,
   buildModel,
-  parameterSlots,
   parseModelConfig,
-  tiesOf,
+  slotsOf,
   type ModelConfig,
   type Task,
   type TaskModels,
@@ -267,20 +266,26 @@ async function loadModel<T extends Task, M>(
   });
   const model = buildModel(config, task, without);
   try {
-    const slots = parameterSlots(model, tiesOf(config));
+    const slots = slotsOf(config, model);
     const modelDType = settings.dtype ?? storedIn;
     const activations = activationDType(backend.caps.activationDtypes, modelDType);
     // A GPU is fast where weights have the dtype of the activations, so dense ones get it; the CPU takes any.
     const dtype = device === 'cpu' ? settings.dtype : activations;
     for (const line of withoutEffect(wanted, slots)) warnings.push(line);
-    await fillWeights(slots, config, source, { ...options, backend, dtype, modelDType, stored, wanted });
+    const filled = await fillWeights(slots, config, source, {
+      ...options,
+      backend,
+      dtype,
+      modelDType,
+      stored,
+      wanted,
+    });
     return make({
       ...settingsOfModel,
       config,
       backend,
       model,
-      slots,
-      storedNames: source?.survey.renamed,
+      slots: filled,
       quantizationConfig: stored ?? wanted,
       engine: {
         dtype: activations,

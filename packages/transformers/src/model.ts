@@ -35,8 +35,6 @@ export interface ModelParts<M extends Model = Model> {
   readonly backend: Backend;
   readonly model: M;
   readonly slots: readonly ParameterSlot[];
-  /** Parameters with old names in the checkpoint, which saving keeps. */
-  readonly storedNames?: ReadonlyMap<string, string>;
   /** Quantization of the weights as they are now. */
   readonly quantizationConfig: QuantizationConfig | undefined;
   readonly engine: EngineOptions;
@@ -193,8 +191,8 @@ export class PretrainedModel<M extends Model = Model> implements AsyncDisposable
     this.assertLive('savePretrained');
     assertKnownKeys('savePretrained', options, ['maxShardSize', 'signal', 'onProgress']);
     checkSaveArguments(folder, options);
-    const { config, slots, storedNames, quantizationConfig, generationConfig, folder: source } = this.parts;
-    const tensors = new Map((await storedTensors(slots, storedNames)).map((tensor) => [tensor.name, tensor]));
+    const { config, slots, quantizationConfig, generationConfig, folder: source } = this.parts;
+    const tensors = new Map((await storedTensors(slots)).map((tensor) => [tensor.name, tensor]));
     const writer = new SafetensorsWriter(folder, options);
     for (const { name, dtype, shape } of tensors.values()) writer.declare({ name, dtype, shape });
     writer.addFile(

@@ -20,6 +20,8 @@ const models = [
   'opt',
   'opt-postnorm',
   'gpt_neox',
+  'gpt2',
+  'gpt2-bin',
 ];
 
 const load = async (name: string, options: { legacy?: boolean } = {}): Promise<CausalModel> =>

@@ -3,7 +3,7 @@
 import { readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { openCheckpoint } from '@q/loader';
-import { buildModel, parameterSlots, tiesOf } from '@q/models';
+import { buildModel, slotsOf } from '@q/models';
 import { referenceBackend, type FloatDType } from '@q/tensor';
 import { describe, expect, it } from 'vitest';
 import { GenerationConfig } from '@q/config';
@@ -89,14 +89,14 @@ async function loadIn16Bit(folder: string, dtype: FloatDType): Promise<Seq2SeqMo
   const { config } = source;
   const backend = referenceBackend();
   const model = buildModel(config, 'seq2seqLM');
-  const slots = parameterSlots(model, tiesOf(config));
+  const slots = slotsOf(config, model);
   const stored = config.quantizationConfig ?? undefined;
-  await fillWeights(slots, config, source, { backend, dtype, modelDType: dtype, stored, wanted: undefined });
+  const options = { backend, dtype, modelDType: dtype, stored, wanted: undefined };
   return new Seq2SeqModel({
     config,
     backend,
     model,
-    slots,
+    slots: await fillWeights(slots, config, source, options),
     folder,
     generationConfig: GenerationConfig.fromJSON(await readFile(join(folder, 'generation_config.json'), 'utf8')),
     tokenizer: undefined,

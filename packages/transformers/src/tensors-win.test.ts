@@ -275,14 +275,14 @@ describe('names and ties', () => {
     ['opt', 'model.decoder.', ''],
     ['opt.int8', 'model.decoder.', 'decoder.'],
     ['bloom', 'transformer.', ''],
-  ])('%s: "%s" of names may be "%s", and is saved so', async (name, path, front) => {
-    const plain = await load(await unpackCheckpoint(name, await temporary()));
+  ])('%s: "%s" of names may be "%s", and is saved as in Python, with it', async (name, path, front) => {
+    const source = await unpackCheckpoint(name, await temporary());
+    const plain = await load(source);
     const rename = (each: string) => (each.startsWith(path) ? front + each.slice(path.length) : each);
-    const folder = await changed(name, { rename });
-    const { logits, warnings, out } = await loadTwice(folder);
+    const { logits, warnings, out } = await loadTwice(await changed(name, { rename }));
     expect(logits).toEqual(plain.logits);
     expect(warnings).toEqual([]);
-    await using before = await openCheckpoint(folder);
+    await using before = await openCheckpoint(source);
     await using after = await openCheckpoint(out);
     expect(new Set(after.tensors.keys())).toEqual(new Set(before.tensors.keys()));
   });

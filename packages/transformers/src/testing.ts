@@ -27,12 +27,16 @@ export const fixture = <T>(name: string): T => JSON.parse(read(`${name}.json.br`
 
 const index = fixture<Index>('index');
 
-interface PackedTensor {
+/** Bytes whose first ones of each element come first. */
+interface Planes {
+  readonly width: number;
+  readonly bytes: number;
+}
+
+interface PackedTensor extends Planes {
   readonly name: string;
   readonly dtype: string;
   readonly shape: readonly number[];
-  readonly width: number;
-  readonly bytes: number;
 }
 
 interface Pack {
@@ -55,12 +59,13 @@ function packOf(name: string): Pack {
   const raw = read(`models/${name}.br`);
   let at = 4 + raw.readUInt32LE(0);
   const header = JSON.parse(raw.subarray(4, at).toString()) as {
-    files: Record<string, { text: string } | { header: string; tensors: PackedTensor[] }>;
+    files: Record<string, { text: string } | { whole: Planes[] } | { header: string; tensors: PackedTensor[] }>;
     expected: PackedTensor[];
   };
-  const bytesOf = ({ width, bytes }: PackedTensor): Buffer => joinPlanes(raw.subarray(at, (at += bytes)), width);
+  const bytesOf = ({ width, bytes }: Planes): Buffer => joinPlanes(raw.subarray(at, (at += bytes)), width);
   const files = Object.entries(header.files).map(([file, stored]): [string, Buffer] => {
     if ('text' in stored) return [file, Buffer.from(stored.text)];
+    if ('whole' in stored) return [file, Buffer.concat(stored.whole.map(bytesOf))];
     const length = Buffer.alloc(8);
     length.writeBigUInt64LE(BigInt(Buffer.byteLength(stored.header)));
     return [file, Buffer.concat([length, Buffer.from(stored.header), ...stored.tensors.map(bytesOf)])];

@@ -14,9 +14,8 @@ import {
   architectureOf,
   assertLayersStored,
   buildModel,
-  parameterSlots,
   parseModelConfig,
-  tiesOf,
+  slotsOf,
   type ModelConfig,
   type Task,
 } from '@q/models';
@@ -84,7 +83,7 @@ export async function openWeights(
   try {
     const { tensors, unsupported, absent } = checkpoint;
     assertLayersStored(stated, tensors.size + unsupported.size + absent.size);
-    const slots = parameterSlots(buildModel(stated, task), tiesOf(stated));
+    const slots = slotsOf(stated, buildModel(stated, task));
     const survey = await surveyWeights(checkpoint, slots, {
       stored: stated.quantizationConfig ?? undefined,
       tied: { ...facts.tied, ...facts.alwaysTied },
@@ -92,7 +91,6 @@ export async function openWeights(
       keepDense: facts.keepDense,
       keepInFp32: facts.keepInFp32,
       basePrefix: facts.basePrefix,
-      namesOnDisk: facts.namesOnDisk,
       optionalModules: facts.optionalModules,
       signal,
     }).catch((error: unknown) => {
@@ -118,7 +116,7 @@ function dtypeOfTensors(
   { stored }: WeightSurvey,
 ): FloatDType | undefined {
   for (const { kind, name } of slots) {
-    const dtype = kind === 'tensor' ? checkpoint.tensors.get(stored.get(name) ?? '')?.dtype : undefined;
+    const dtype = kind === 'tensor' ? checkpoint.tensors.get(stored.get(name)?.name ?? '')?.dtype : undefined;
     if (dtype !== undefined && isFloat(dtype)) return dtype;
   }
   return undefined;
@@ -150,20 +148,25 @@ type FillOptions = Pick<LoadModelOptions, 'signal' | 'onProgress' | 'checkFinite
   readonly wanted: QuantizationConfig | undefined;
 };
 
-/** Fills the slots from the checkpoint, or with random weights when there is none. */
+/**
+ * Fills the slots from the checkpoint, or with random weights when there is none.
+ * @returns the slots as they were filled, which is how they are saved
+ */
 export async function fillWeights(
   slots: readonly ParameterSlot[],
   config: ModelConfig,
   source: WeightSource | undefined,
   { wanted, ...options }: FillOptions,
-): Promise<void> {
+): Promise<readonly ParameterSlot[]> {
   const { keepDense, keepInFp32 } = architectureOf(config.modelType);
   const quantizer = wanted && quantizerFor(wanted, keepDense, keepInFp32);
   const { backend, dtype, modelDType, stored, signal, onProgress, checkFinite } = options;
-  if (!source)
-    return loadDummy(slots, { backend, dtype: dtype ?? modelDType, modelDType, keepInFp32, quantizer, signal });
+  if (!source) {
+    await loadDummy(slots, { backend, dtype: dtype ?? modelDType, modelDType, keepInFp32, quantizer, signal });
+    return slots;
+  }
   const { checkpoint, survey } = source;
-  await loadParameters(checkpoint, slots, {
+  const loaded = await loadParameters(checkpoint, slots, {
     backend,
     dtype,
     modelDType,
@@ -175,4 +178,5 @@ export async function fillWeights(
     signal,
     onProgress,
   });
+  return loaded.slots;
 }

@@ -1,7 +1,9 @@
 // What attention and eagerAttention share: the rule of the scores, and checks of what the index tensors hold.
 #pragma once
+#include <cmath>
 #include "attention.h"
 #include "../common/checks.h"
+#include "../memory/cells.h"
 
 namespace q::cpu {
 
@@ -11,10 +13,28 @@ AttentionRule rule_of(const Args& a) {
           bool(a.alibi_slopes), a.distances,      a.bias_offset, a.num_heads};
 }
 
+/// What rotated queries are multiplied by. Args: of ropeKvWrite or eagerRope.
+template <class Args>
+float query_scaling(const Args& a, int32_t position) {
+  if (a.scaling_beta == 0) return 1;
+  return 1 + float(a.scaling_beta) * std::log(1 + std::floor(float(position) / float(a.scaling_length)));
+}
+
 /// The head's column of the distance bias, or null.
 template <class Args>
 const float* bias_column(const Args& a, int64_t head) {
   return a.distance_bias ? a.distance_bias.template as<float>() + head : nullptr;
+}
+
+/// The sinks as f32 [num_heads], minus infinity where there are none.
+template <class Args>
+const float* sinks_of(const Args& a, Context& context) {
+  float* sinks = context.scratch.take_array<float>(size_t(a.num_heads));
+  if (a.sinks)
+    cell_kernels(context.features.isa).cast(a.sinks.data, a.sinks.dtype, sinks, DType::f32, a.num_heads);
+  else
+    std::fill(sinks, sinks + a.num_heads, -INFINITY);
+  return sinks;
 }
 
 /// Every index that the kernels will follow.

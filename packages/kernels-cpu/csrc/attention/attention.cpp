@@ -18,13 +18,14 @@ struct Plan {
   const AttentionArgs& a;
   const AttentionKernels& kernels;
   AttentionRule rule;
+  const float* sinks;
   int64_t group;
   Sequence* sequences;
   int64_t split_items = 0, lane_items = 0, partials = 0, combined = 0;
 };
 
 Plan make_plan(const AttentionArgs& a, Context& context) {
-  Plan plan{a, attention_kernels(context.features.isa), rule_of(a), a.num_heads / a.num_kv_heads,
+  Plan plan{a, attention_kernels(context.features.isa), rule_of(a), sinks_of(a, context), a.num_heads / a.num_kv_heads,
             context.scratch.take_array<Sequence>(size_t(a.sequences))};
   const int32_t* starts = a.sequence_starts.as<int32_t>();
   for (int64_t b = 0; b < a.sequences; ++b) {
@@ -70,20 +71,20 @@ int64_t fill_rows(const Plan& plan, const Sequence& s, int64_t kv_head, int64_t 
     const int64_t token = s.start + query, position = s.context - s.queries + query;
     rows[i] = {
         a.qkv.as<float>() + token * a.row_stride + a.q_offset + kv_head * a.q_group_stride + in_group * a.head_dim,
-        a.out.as<float>() + (token * a.num_heads + head) * a.head_dim, bias_column(a, head), position,
-        a.alibi_slopes ? a.alibi_slopes.as<float>()[head] : 0.f};
+        a.out.as<float>() + (token * a.num_heads + head) * a.value_dim, bias_column(a, head), position,
+        a.alibi_slopes ? a.alibi_slopes.as<float>()[head] : 0.f, plan.sinks[head]};
   }
   return count;
 }
 
-PagedHead paged(const Plan& plan, const Tensor& cache, int64_t b, int64_t kv_head) {
+PagedHead paged(const Plan& plan, const Tensor& cache, int64_t head_dim, int64_t b, int64_t kv_head) {
   const AttentionArgs& a = plan.a;
   return {cache.as<char>(), cache.dtype, a.block_tables.as<int32_t>() + b * a.max_blocks, a.num_kv_heads, kv_head,
-          a.block_size,     a.head_dim};
+          a.block_size,     head_dim};
 }
 
 void run_lanes(const Plan& plan, Context& context) {
-  const int64_t floats = plan.kernels.lanes_scratch(plan.a.head_dim);
+  const int64_t floats = plan.kernels.lanes_scratch(plan.a.head_dim, plan.a.value_dim);
   float* scratch = context.scratch.take_array<float>(size_t(floats * context.workers.threads()));
   context.workers.parallel(plan.lane_items, 1, [&](int64_t begin, int64_t end, int thread) {
     for (int64_t i = begin; i < end && !context.workers.cancelled(); ++i) {
@@ -95,8 +96,8 @@ void run_lanes(const Plan& plan, Context& context) {
       QueryRow rows[kMostRows];
       const int64_t count = fill_rows(plan, s, kv_head, local / plan.a.num_kv_heads * plan.kernels.lane_rows,
                                       plan.kernels.lane_rows, rows);
-      plan.kernels.lanes(rows, count, paged(plan, plan.a.key_cache, b, kv_head),
-                         paged(plan, plan.a.value_cache, b, kv_head), plan.rule, s.context, scratch + floats * thread);
+      plan.kernels.lanes(rows, count, paged(plan, plan.a.key_cache, plan.a.head_dim, b, kv_head),
+                         paged(plan, plan.a.value_cache, plan.a.value_dim, b, kv_head), plan.rule, s.context, scratch + floats * thread);
     }
   });
 }
@@ -104,8 +105,8 @@ void run_lanes(const Plan& plan, Context& context) {
 void run_splits(const Plan& plan, Context& context) {
   const AttentionArgs& a = plan.a;
   Partial* partials = context.scratch.take_array<Partial>(size_t(plan.partials));
-  float* values = context.scratch.take_array<float>(size_t(plan.partials * a.head_dim));
-  for (int64_t i = 0; i < plan.partials; ++i) partials[i].values = values + i * a.head_dim;
+  float* values = context.scratch.take_array<float>(size_t(plan.partials * a.value_dim));
+  for (int64_t i = 0; i < plan.partials; ++i) partials[i].values = values + i * a.value_dim;
   context.workers.parallel(plan.split_items, 1, [&](int64_t begin, int64_t end, int) {
     for (int64_t item = begin; item < end && !context.workers.cancelled(); ++item) {
       const int64_t b = find_sequence(plan, item, true);
@@ -121,7 +122,7 @@ void run_splits(const Plan& plan, Context& context) {
         parts[r].values = at[r]->values;
       }
       const int64_t from = (s.first_split + split) * kSplitKeys;
-      plan.kernels.split(rows, count, paged(plan, a.key_cache, b, kv_head), paged(plan, a.value_cache, b, kv_head),
+      plan.kernels.split(rows, count, paged(plan, a.key_cache, a.head_dim, b, kv_head), paged(plan, a.value_cache, a.value_dim, b, kv_head),
                          plan.rule, from, std::min(from + kSplitKeys, s.context), parts);
       for (int64_t r = 0; r < count; ++r) *at[r] = parts[r];
     }
@@ -130,12 +131,13 @@ void run_splits(const Plan& plan, Context& context) {
     const Sequence& s = plan.sequences[b];
     if (!s.split) continue;
     context.workers.parallel(
-        s.rows * a.num_kv_heads, std::max<int64_t>(1, 65536 / (a.head_dim * std::max<int64_t>(s.splits, 1))),
+        s.rows * a.num_kv_heads, std::max<int64_t>(1, 65536 / (a.value_dim * std::max<int64_t>(s.splits, 1))),
         [&](int64_t begin, int64_t end, int) {
           for (int64_t i = begin; i < end; ++i) {
             QueryRow row;
             fill_rows(plan, s, i / s.rows, i % s.rows, 1, &row);
-            plan.kernels.combine(partials + s.first_partial + i * s.splits, s.splits, row.out, a.head_dim);
+            plan.kernels.combine(partials + s.first_partial + i * s.splits, s.splits, row.out, a.value_dim,
+                                 row.sink);
           }
         });
   }

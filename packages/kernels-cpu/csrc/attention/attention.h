@@ -11,7 +11,7 @@ constexpr int64_t kMostRows = 128;
 /// Keys that both kernels take at a time.
 constexpr int64_t kTileKeys = 64;
 
-/// Keys or values of one KV head of one sequence, in the paged cache.
+/// Keys or values of one KV head of one sequence, in the paged cache; head_dim is that of keys, or of values.
 struct PagedHead {
   const char* cache;
   DType dtype;
@@ -22,10 +22,11 @@ struct PagedHead {
 /// One query row: a token and a head.
 struct QueryRow {
   const float* query;  // [head_dim]
-  float* out;          // [head_dim]
+  float* out;          // [head_dim of the values]
   const float* bias;   // the head's column of the distance bias, or null
   int64_t position;
   float slope;  // 0: no ALiBi
+  float sink;   // one more score, of no key; minus infinity: none
 };
 
 struct AttentionRule {
@@ -53,16 +54,16 @@ struct Partial {
 struct AttentionKernels {
   /// Rows that `lanes` takes at most.
   int64_t lane_rows;
-  /// Floats of scratch that `lanes` needs for this head size, for each thread.
-  int64_t (*lanes_scratch)(int64_t head_dim);
+  /// Floats of scratch that `lanes` needs for these head sizes, for each thread.
+  int64_t (*lanes_scratch)(int64_t head_dim, int64_t value_dim);
   /// Attention of up to lane_rows rows of one KV head, queries side by side in the lanes of a vector (prefill).
   void (*lanes)(const QueryRow* rows, int64_t count, const PagedHead& keys, const PagedHead& values,
                 const AttentionRule& rule, int64_t context, float* scratch);
   /// Partial attention of up to kSplitRows rows over keys [begin, end) (decode).
   void (*split)(const QueryRow* rows, int64_t count, const PagedHead& keys, const PagedHead& values,
                 const AttentionRule& rule, int64_t begin, int64_t end, Partial* partials);
-  /// out = the softmax over the keys of all parts.
-  void (*combine)(const Partial* partials, int64_t count, float* out, int64_t head_dim);
+  /// out = the softmax over the keys of all parts, and the sink.
+  void (*combine)(const Partial* partials, int64_t count, float* out, int64_t value_dim, float sink);
   /// head[i], head[i + half] (or head[2i], head[2i + 1]) rotated by the angle whose cosine and sine are given.
   void (*rotate)(float* head, const float* cos, const float* sin, int64_t half, bool interleaved);
 };

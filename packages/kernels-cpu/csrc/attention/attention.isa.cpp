@@ -1,6 +1,6 @@
 // split    partial attention of a few rows over the keys [begin, end) of one KV head: maximum, sum and weighted values;
 //          decode
-// combine  the softmax over all parts: M = max m_i; out = sum e^(m_i - M) O_i / sum e^(m_i - M) l_i
+// combine  the softmax over all parts: M = max m_i; out = sum e^(m_i - M) O_i / (sum e^(m_i - M) l_i + e^(sink - M))
 // rotate   (a, b) -> (a cos - b sin, b cos + a sin)
 // layout   vectors along D; K and V rows are read in place from the paged cache, in any float dtype; scores of 64 keys
 //          at a time
@@ -81,11 +81,11 @@ void adjust(float* scores, const QueryRow& row, const AttentionRule& rule, int64
 template <class T>
 void split_rows(const QueryRow* rows, int64_t row_count, const PagedHead& keys, const PagedHead& values,
                 const AttentionRule& rule, int64_t begin, int64_t end, Partial* partials) {
-  const int64_t depth = keys.head_dim;
+  const int64_t depth = keys.head_dim, value_depth = values.head_dim;
   for (int64_t r = 0; r < row_count; ++r) {
     partials[r].max = kLow;
     partials[r].sum = 0;
-    std::memset(partials[r].values, 0, size_t(depth) * 4);
+    std::memset(partials[r].values, 0, size_t(value_depth) * 4);
   }
   for (int64_t tile = begin; tile < end; tile += kTileKeys) {
     const int64_t count = std::min(kTileKeys, end - tile);
@@ -114,7 +114,7 @@ void split_rows(const QueryRow* rows, int64_t row_count, const PagedHead& keys, 
       // Only what the row sees: a weight of 0 would bring in the NaN of a hidden key.
       const int64_t first = std::clamp<int64_t>(rule.first(rows[r].position) - tile, 0, count);
       const int64_t last = std::clamp<int64_t>(rule.last(rows[r].position, end) - tile, first, count);
-      weigh(scores + first, value_rows + first, last - first, depth, alpha, part.values);
+      weigh(scores + first, value_rows + first, last - first, value_depth, alpha, part.values);
     }
   }
 }
@@ -129,14 +129,15 @@ void split(const QueryRow* rows, int64_t count, const PagedHead& keys, const Pag
     split_rows<float>(rows, count, keys, values, rule, begin, end, partials);
 }
 
-void combine(const Partial* partials, int64_t count, float* out, int64_t head_dim) {
+void combine(const Partial* partials, int64_t count, float* out, int64_t value_dim, float sink) {
   float most = kLow, sum = 0;
   for (int64_t i = 0; i < count; ++i) most = partials[i].max > most ? partials[i].max : most;
   for (int64_t i = 0; i < count; ++i) sum += std::exp(partials[i].max - most) * partials[i].sum;
-  for (int64_t d = 0; d < head_dim; ++d) out[d] = 0;
+  sum += std::exp(sink - most);
+  for (int64_t d = 0; d < value_dim; ++d) out[d] = 0;
   for (int64_t i = 0; i < count && sum != 0; ++i) {  // NaN stays
     const float weight = std::exp(partials[i].max - most) / sum;
-    for (int64_t d = 0; d < head_dim; ++d) out[d] += weight * partials[i].values[d];
+    for (int64_t d = 0; d < value_dim; ++d) out[d] += weight * partials[i].values[d];
   }
 }
 

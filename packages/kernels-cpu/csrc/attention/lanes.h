@@ -8,7 +8,7 @@ namespace q::cpu::Q_ISA {
 /// Vectors of queries that a block has side by side, and blocks that share the tiles of keys and values.
 constexpr int kLaneVectors = 2, kLaneBlocks = 4;
 
-int64_t lanes_scratch(int64_t head_dim);
+int64_t lanes_scratch(int64_t head_dim, int64_t value_dim);
 void lanes(const QueryRow* rows, int64_t count, const PagedHead& keys, const PagedHead& values,
            const AttentionRule& rule, int64_t context, float* scratch);
 

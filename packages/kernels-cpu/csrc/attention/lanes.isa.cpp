@@ -1,10 +1,10 @@
 // lanes: out[m] = softmax(scale * q[m] . K + alibi + distance bias, softcapped and masked) V for up to 4 blocks of
 // M = 2 vectors of query rows; prefill
-// layout  queries lie side by side in vector lanes: QT [D, M], scores [keys, M], OT [D, M]; K and V rows are read as
+// layout  queries lie side by side in vector lanes: QT [D, M], scores [keys, M], OT [value D, M]; K and V rows are read as
 //         scalars that are broadcast, so softmax needs no sum across lanes and tails of D and keys need no masks. K and
 //         V go through tiles of 64 keys in f32 [64, ld]. Rows are (token, head of the group) pairs: all heads of a KV
 //         head share its tiles.
-// maths   online softmax: per tile m' = max(m, scores), O = O e^(m - m') + P V, l = l e^(m - m') + sum P; out = O / l
+// maths   online softmax: per tile m' = max(m, scores), O = O e^(m - m') + P V, l = l e^(m - m') + sum P; out = O / (l + e^(sink - m))
 // floor   4 D flops per visible (query, key); K and V are read once per 4 blocks of M rows
 // exact   tiles begin at multiples of 64 positions and keys are added in order: the same bits whatever the neighbours
 //         and threads
@@ -180,7 +180,7 @@ struct Block {
 };
 
 template <int MV>
-void begin_block(Block<MV>& b, int64_t depth, float scale) {
+void begin_block(Block<MV>& b, int64_t depth, int64_t value_depth, float scale) {
   const int64_t m_count = MV * kLanes;
   b.lowest = b.highest = b.rows[0].position;
   for (int64_t m = 0; m < m_count; ++m) {
@@ -189,7 +189,7 @@ void begin_block(Block<MV>& b, int64_t depth, float scale) {
     b.highest = std::max(b.highest, row.position);
     for (int64_t d = 0; d < depth; ++d) b.qt[d * m_count + m] = row.query[d] * scale;
   }
-  std::memset(b.ot, 0, size_t(padded(depth) * m_count) * 4);
+  std::memset(b.ot, 0, size_t(padded(value_depth) * m_count) * 4);
   for (int v = 0; v < MV; ++v) b.most[v] = splat(kLow), b.sum[v] = zero();
 }
 
@@ -215,7 +215,11 @@ void weigh(Block<MV>& b, float* scores, int64_t n_count, V* alpha) {
 template <int MV>
 void end_block(const Block<MV>& b, int64_t depth) {
   float inverse[MV * kLanes];
-  for (int v = 0; v < MV; ++v) store(inverse + v * kLanes, select((I)(b.sum[v] == zero()), zero(), 1.f / b.sum[v]));
+  for (int64_t m = 0; m < MV * kLanes; ++m) {
+    const QueryRow& row = b.rows[std::min(m, b.count - 1)];
+    const float sum = b.sum[m / kLanes][m % kLanes] + std::exp(row.sink - b.most[m / kLanes][m % kLanes]);
+    inverse[m] = sum == 0 ? 0.f : 1.f / sum;  // NaN stays
+  }
   for (int64_t m = 0; m < b.count; ++m) {
     for (int64_t d = 0; d < depth; ++d) b.rows[m].out[d] = b.ot[d * MV * kLanes + m] * inverse[m];
   }
@@ -224,10 +228,11 @@ void end_block(const Block<MV>& b, int64_t depth) {
 template <int MV, int LD>
 void run_blocks(const QueryRow* rows, int64_t count, const PagedHead& keys, const PagedHead& values,
                 const AttentionRule& rule, int64_t context, float* scratch) {
-  const int64_t depth = keys.head_dim, wide = padded(depth), m_count = MV * kLanes, ld = LD ? LD : row_length(depth);
+  const int64_t depth = keys.head_dim, m_count = MV * kLanes, ld = LD ? LD : row_length(depth);
+  const int64_t value_depth = values.head_dim, wide = padded(value_depth), value_ld = row_length(value_depth);
   float* key_tile = scratch;
   float* value_tile = key_tile + kTileKeys * ld;
-  float* scores = value_tile + kTileKeys * ld;
+  float* scores = value_tile + kTileKeys * value_ld;
   float* state = scores + kTileKeys * m_count;
   Block<MV> blocks[kLaneBlocks];
   const int64_t block_count = (count + m_count - 1) / m_count;
@@ -236,16 +241,16 @@ void run_blocks(const QueryRow* rows, int64_t count, const PagedHead& keys, cons
     Block<MV>& b = blocks[i];
     b.rows = rows + i * m_count;
     b.count = std::min(m_count, count - i * m_count);
-    b.qt = state + 2 * i * wide * m_count;
-    b.ot = b.qt + wide * m_count;
-    begin_block(b, depth, rule.scale);
+    b.qt = state + i * (padded(depth) + wide) * m_count;
+    b.ot = b.qt + padded(depth) * m_count;
+    begin_block(b, depth, value_depth, rule.scale);
     first = std::min(first, rule.first(b.lowest));
     last = std::max(last, rule.last(b.highest, context));
   }
   for (int64_t begin = first / kTileKeys * kTileKeys; begin < last; begin += kTileKeys) {
     const int64_t n_count = std::min(kTileKeys, last - begin);
     load_tile(keys, begin, n_count, key_tile, ld);
-    load_tile(values, begin, n_count, value_tile, ld);
+    load_tile(values, begin, n_count, value_tile, value_ld);
     for (int64_t i = 0; i < block_count; ++i) {
       Block<MV>& b = blocks[i];
       if (begin >= rule.last(b.highest, context) || begin + n_count <= rule.first(b.lowest)) continue;
@@ -255,13 +260,13 @@ void run_blocks(const QueryRow* rows, int64_t count, const PagedHead& keys, cons
       adjust<MV>(scores, b.rows, b.count, rule, begin, n_count, edge);
       V alpha[MV];
       weigh(b, scores, n_count, alpha);
-      if (edge && !is_finite(value_tile, n_count, wide, ld))
-        add_visible<MV>(value_tile, scores, alpha, b.ot, b.rows, b.count, rule, begin, n_count, context, wide, ld);
+      if (edge && !is_finite(value_tile, n_count, wide, value_ld))
+        add_visible<MV>(value_tile, scores, alpha, b.ot, b.rows, b.count, rule, begin, n_count, context, wide, value_ld);
       else
-        add_values<MV>(value_tile, scores, alpha, b.ot, n_count, wide, ld);
+        add_values<MV>(value_tile, scores, alpha, b.ot, n_count, wide, value_ld);
     }
   }
-  for (int64_t i = 0; i < block_count; ++i) end_block(blocks[i], depth);
+  for (int64_t i = 0; i < block_count; ++i) end_block(blocks[i], value_depth);
 }
 
 template <int MV>
@@ -281,9 +286,10 @@ void choose_length(const QueryRow* rows, int64_t count, const PagedHead& keys, c
 
 }  // namespace
 
-int64_t lanes_scratch(int64_t head_dim) {
+int64_t lanes_scratch(int64_t head_dim, int64_t value_dim) {
   const int64_t m_count = kLaneVectors * kLanes;
-  return 2 * kLaneBlocks * padded(head_dim) * m_count + 2 * kTileKeys * row_length(head_dim) + kTileKeys * m_count;
+  return kLaneBlocks * (padded(head_dim) + padded(value_dim)) * m_count +
+         kTileKeys * (row_length(head_dim) + row_length(value_dim)) + kTileKeys * m_count;
 }
 
 void lanes(const QueryRow* rows, int64_t count, const PagedHead& keys, const PagedHead& values,

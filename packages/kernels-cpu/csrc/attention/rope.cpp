@@ -1,12 +1,11 @@
 // ropeKvWrite: rotates the queries in place, and the keys on their way into the paged cache, where keys and values are
 // stored
-// maths   angle = position * inverseFrequency in f32; (a, b) -> (a cos - b sin, b cos + a sin) * ropeScale
+// maths   angle = position * inverseFrequency in f32; (a, b) -> (a cos - b sin, b cos + a sin) * ropeScale;
+//         queries then times 1 + scalingBeta ln(1 + floor(position / scalingLength))
 // floor   reads and writes the query part, reads the key and value parts, writes both to the cache in its dtype
 // ref     tensor/src/reference/attention.ts
 #include <cmath>
-#include "../common/checks.h"
-#include "../memory/cells.h"
-#include "attention.h"
+#include "arguments.h"
 
 namespace q::cpu {
 namespace {
@@ -48,31 +47,36 @@ void run(const RopeKvWriteArgs& a, Context& context) {
   const auto rotate = attention_kernels(context.features.isa).rotate;
   const auto cast = cell_kernels(context.features.isa).cast;
   const int64_t bytes = dtype_bytes(a.key_cache.dtype);
+  const auto token = [&](int64_t t, float* cos, float* sin) {
+    float* row = a.qkv.as<float>() + t * a.row_stride;
+    const int32_t position = a.positions.as<int32_t>()[t];
+    const float* frequency =
+        a.inverse_frequencies.as<float>() + (a.per_sequence ? a.sequence_of.as<int32_t>()[t] * half : 0);
+    for (int64_t i = 0; i < half; ++i) {
+      const float angle = float(position) * frequency[i];
+      cos[i] = std::cos(angle) * float(a.rope_scale);
+      sin[i] = std::sin(angle) * float(a.rope_scale);
+    }
+    const float scaling = query_scaling(a, position);
+    for (int64_t h = 0; h < a.num_heads && (half > 0 || a.scaling_beta != 0); ++h) {
+      float* query = row + a.q_offset + h / group * a.q_group_stride + h % group * a.head_dim;
+      if (half > 0) rotate(query + a.rotary_offset, cos, sin, half, a.interleaved != 0);
+      if (a.scaling_beta != 0)
+        for (int64_t i = 0; i < a.head_dim; ++i) query[i] *= scaling;
+    }
+    for (int64_t h = 0; h < a.num_kv_heads; ++h) {
+      const int64_t to = (rows[t] + h * a.block_size) * bytes;
+      float* key = row + a.k_offset + h * a.kv_stride;
+      if (half > 0) rotate(key + a.rotary_offset, cos, sin, half, a.interleaved != 0);
+      cast(key, DType::f32, a.key_cache.as<char>() + to * a.head_dim, a.key_cache.dtype, a.head_dim);
+      cast(row + a.v_offset + h * a.kv_stride, DType::f32, a.value_cache.as<char>() + to * a.value_dim,
+           a.key_cache.dtype, a.value_dim);
+    }
+  };
   context.workers.parallel(a.tokens, rows_grain((a.num_heads + 2 * a.num_kv_heads) * a.head_dim),
                            [&](int64_t begin, int64_t end, int thread) {
                              float* cos = angles + 2 * half * thread;
-                             float* sin = cos + half;
-                             for (int64_t t = begin; t < end; ++t) {
-                               float* row = a.qkv.as<float>() + t * a.row_stride;
-                               const float* frequency = a.inverse_frequencies.as<float>() +
-                                                        (a.per_sequence ? a.sequence_of.as<int32_t>()[t] * half : 0);
-                               for (int64_t i = 0; i < half; ++i) {
-                                 const float angle = float(a.positions.as<int32_t>()[t]) * frequency[i];
-                                 cos[i] = std::cos(angle) * float(a.rope_scale);
-                                 sin[i] = std::sin(angle) * float(a.rope_scale);
-                               }
-                               for (int64_t h = 0; h < a.num_heads && half > 0; ++h)
-                                 rotate(row + a.q_offset + h / group * a.q_group_stride + h % group * a.head_dim, cos,
-                                        sin, half, a.interleaved != 0);
-                               for (int64_t h = 0; h < a.num_kv_heads; ++h) {
-                                 const int64_t to = (rows[t] + h * a.block_size) * a.head_dim * bytes;
-                                 float* key = row + a.k_offset + h * a.kv_stride;
-                                 if (half > 0) rotate(key, cos, sin, half, a.interleaved != 0);
-                                 cast(key, DType::f32, a.key_cache.as<char>() + to, a.key_cache.dtype, a.head_dim);
-                                 cast(row + a.v_offset + h * a.kv_stride, DType::f32, a.value_cache.as<char>() + to,
-                                      a.key_cache.dtype, a.head_dim);
-                               }
-                             }
+                             for (int64_t t = begin; t < end; ++t) token(t, cos, cos + half);
                            });
 }
 

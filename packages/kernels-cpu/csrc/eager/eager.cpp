@@ -1,4 +1,4 @@
-// multiply, eagerLinear, eagerRope and eagerAttention: splitting over threads; maths in eager.isa.cpp.
+// multiply, eagerLinear, eagerRope, eagerHeadNorm and eagerAttention: splitting over threads; maths in eager.isa.cpp.
 #include <cmath>
 #include <cstring>
 #include "../attention/arguments.h"
@@ -204,12 +204,18 @@ void run(const EagerRopeArgs& a, Context& context) {
                         sin = rounded(std::sin(angle) * float(a.rope_scale), dtype);
             for (int64_t h = 0; h < a.num_heads + a.num_kv_heads; ++h) {
               float* head = row + (h < a.num_heads ? a.q_offset + h / group * a.q_group_stride + h % group * a.head_dim
-                                                   : a.k_offset + (h - a.num_heads) * a.kv_stride);
+                                                   : a.k_offset + (h - a.num_heads) * a.kv_stride) +
+                            a.rotary_offset;
               float &x = head[a.interleaved ? 2 * i : i], &y = head[a.interleaved ? 2 * i + 1 : i + half];
               const float first = x, second = y;
               x = rounded(rounded(first * cos, dtype) - rounded(second * sin, dtype), dtype);
               y = rounded(rounded(second * cos, dtype) + rounded(first * sin, dtype), dtype);
             }
+          }
+          const float scaling = rounded(query_scaling(a, a.positions.as<int32_t>()[t]), dtype);
+          for (int64_t h = 0; h < a.num_heads && a.scaling_beta != 0; ++h) {
+            float* query = row + a.q_offset + h / group * a.q_group_stride + h % group * a.head_dim;
+            for (int64_t i = 0; i < a.head_dim; ++i) query[i] = rounded(query[i] * scaling, dtype);
           }
         }
       });
@@ -224,9 +230,10 @@ void run(const EagerAttentionArgs& a, Context& context) {
     check_sequence(a, b, starts[b], starts[b + 1], lengths[b]);
     longest = std::max<int64_t>(longest, lengths[b]);
   }
-  const int64_t group = a.num_heads / a.num_kv_heads, per_thread = (longest + a.head_dim + 63) / 16 * 16;
+  const int64_t group = a.num_heads / a.num_kv_heads, per_thread = (longest + std::max(a.head_dim, a.value_dim) + 63) / 16 * 16;
   float* scratch = context.scratch.take_array<float>(size_t(per_thread * context.workers.threads()));
   const AttentionRule rule = rule_of(a);
+  const float* sinks = sinks_of(a, context);
   for (int64_t b = 0; b < a.sequences; ++b) {
     const int64_t queries = starts[b + 1] - starts[b], length = lengths[b];
     const int32_t* table = a.block_tables.as<int32_t>() + b * a.max_blocks;
@@ -236,12 +243,13 @@ void run(const EagerAttentionArgs& a, Context& context) {
                       token = starts[b] + query, position = length - queries + query;
         const QueryRow row{a.qkv.as<float>() + token * a.row_stride + a.q_offset + kv_head * a.q_group_stride +
                                head % group * a.head_dim,
-                           a.out.as<float>() + (token * a.num_heads + head) * a.head_dim, bias_column(a, head),
-                           position, a.alibi_slopes ? a.alibi_slopes.as<float>()[head] : 0.f};
+                           a.out.as<float>() + (token * a.num_heads + head) * a.value_dim, bias_column(a, head),
+                           position, a.alibi_slopes ? a.alibi_slopes.as<float>()[head] : 0.f, sinks[head]};
         const PagedHead keys{a.key_cache.as<char>(), a.key_cache.dtype, table, a.num_kv_heads, kv_head,
                              a.block_size,           a.head_dim};
         PagedHead values = keys;
         values.cache = a.value_cache.as<char>();
+        values.head_dim = a.value_dim;
         kernels(context).attend(row, keys, values, rule, length, dtype, scratch + thread * per_thread);
       }
     });

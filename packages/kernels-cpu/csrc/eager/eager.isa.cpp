@@ -110,7 +110,7 @@ void attend(const QueryRow& row, const PagedHead& keys, const PagedHead& values,
   const int64_t first = rule.first(row.position), last = rule.last(row.position, context),
                 count = std::max<int64_t>(last - first, 0);
   float* wide = scores + context;
-  float largest = -INFINITY;
+  float largest = row.sink;
   for (int64_t j = 0; j < count; ++j) {
     const int64_t key = first + j;
     float score = dot(row.query, cached(keys, key, wide), keys.head_dim) * rule.scale;
@@ -124,17 +124,17 @@ void attend(const QueryRow& row, const PagedHead& keys, const PagedHead& values,
     const int64_t n = std::min<int64_t>(kLanes, count - j);
     store_part(scores + j, exp(load_part(scores + j, n) - largest), n);
   }
-  float sum = 0;
+  float sum = row.sink == -INFINITY ? 0.f : std::exp(row.sink - largest);
   for (int64_t j = 0; j < count; ++j) sum += scores[j];
   round(scores, count, dtype);
-  std::fill(row.out, row.out + keys.head_dim, 0.f);
+  std::fill(row.out, row.out + values.head_dim, 0.f);
   for (int64_t j = 0; j < count; ++j) {
     const float* value = cached(values, first + j, wide);
-    for (int64_t i = 0; i < keys.head_dim; ++i) row.out[i] += scores[j] * value[i];
+    for (int64_t i = 0; i < values.head_dim; ++i) row.out[i] += scores[j] * value[i];
   }
   const float factor = sum == 0 ? 0.f : 1.f / sum;  // NaN stays
-  for (int64_t i = 0; i < keys.head_dim; ++i) row.out[i] *= factor;
-  round(row.out, keys.head_dim, dtype);
+  for (int64_t i = 0; i < values.head_dim; ++i) row.out[i] *= factor;
+  round(row.out, values.head_dim, dtype);
 }
 
 }  // namespace

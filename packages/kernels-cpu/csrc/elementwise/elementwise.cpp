@@ -1,6 +1,8 @@
 // activation, gatedActivation, add, scale, softmax, crossEntropy, argmax: splitting over threads; maths in
 // elementwise.isa.cpp.
 #include "../common/checks.h"
+#include <cmath>
+#include "../eager/eager.h"
 #include "elementwise.h"
 
 namespace q::cpu {
@@ -21,8 +23,34 @@ void run(const ActivationArgs& a, Context& context) {
   });
 }
 
+namespace {
+
+/// With limits, or with steps that are rounded: gate and up as rows of their own.
+void run_bounded(const GatedActivationArgs& a, Context& context) {
+  const EagerKernels& steps = eager_kernels(context.features.isa);
+  const DType dtype = DType(a.dtype);
+  const float limit = a.limit > 0 ? float(a.limit) : INFINITY;
+  float* ups = context.scratch.take_array<float>(size_t(a.width * context.workers.threads()));
+  context.workers.parallel(a.rows, rows_grain(a.width), [&](int64_t begin, int64_t end, int thread) {
+    float* up = ups + thread * a.width;
+    for (int64_t row = begin; row < end; ++row) {
+      const float* x = a.x.as<float>() + row * 2 * a.width;
+      float* out = a.out.as<float>() + row * a.width;
+      kernels(context).bounded(x, out, a.width, -INFINITY, limit, 0);
+      kernels(context).activation(ActivationKind(a.kind), out, out, a.width);
+      kernels(context).bounded(x + a.width, up, a.width, -limit, limit, float(a.up_offset));
+      steps.round(out, a.width, dtype);
+      steps.round(up, a.width, dtype);
+      steps.multiply(out, up, out, a.width);
+    }
+  });
+}
+
+}  // namespace
+
 void run(const GatedActivationArgs& a, Context& context) {
   const ActivationKind kind = ActivationKind(a.kind);
+  if (a.limit > 0 || a.up_offset != 0 || DType(a.dtype) != DType::f32) return run_bounded(a, context);
   context.workers.parallel(a.rows, rows_grain(a.width), [&](int64_t begin, int64_t end, int) {
     for (int64_t row = begin; row < end; ++row) {
       const float* x = a.x.as<float>() + row * 2 * a.width;

@@ -8,6 +8,8 @@ struct ElementwiseKernels {
   void (*activation)(ActivationKind kind, const float* x, float* out, int64_t n);
   /// out[i] = kind(gate[i]) * up[i]
   void (*gated)(ActivationKind kind, const float* gate, const float* up, float* out, int64_t n);
+  /// out = x within low and high, + offset; NaN stays.
+  void (*bounded)(const float* x, float* out, int64_t n, float low, float high, float offset);
   void (*add)(const float* a, const float* b, float* out, int64_t n);
   /// out = x * factor, then softcap * tanh(out / softcap) when softcap > 0
   void (*scale)(const float* x, float* out, int64_t n, float factor, float softcap);

@@ -50,6 +50,9 @@ void activation(ActivationKind kind, const float* x, float* out, int64_t n) {
 void gated(ActivationKind kind, const float* gate, const float* up, float* out, int64_t n) {
   choose(kind, [&](auto f) { map(gate, up, out, n, [](V g, V u) { return decltype(f)::of(g) * u; }); });
 }
+void bounded(const float* x, float* out, int64_t n, float low, float high, float offset) {
+  map(x, out, n, [=](V v) { return max(min(v, splat(high)), splat(low)) + offset; });
+}
 void add(const float* a, const float* b, float* out, int64_t n) {
   map(a, b, out, n, [](V x, V y) { return x + y; });
 }
@@ -126,6 +129,6 @@ int64_t argmax(const float* x, int64_t n) {
 }  // namespace
 
 extern const ElementwiseKernels elementwise_kernels;
-const ElementwiseKernels elementwise_kernels{activation, gated, add, scale, softmax, log_sum_exp, argmax};
+const ElementwiseKernels elementwise_kernels{activation, gated, bounded, add, scale, softmax, log_sum_exp, argmax};
 
 }  // namespace q::cpu::Q_ISA

@@ -1,5 +1,5 @@
 // What follows the matrix product, while the sums are still in cache: out = act(y + bias), or act(gate + bias) * (up +
-// bias), then + residual. The exponential is a degree-7 polynomial after exact range reduction (below 2 ulp), written
+// bias + upOffset) with gate and up within their limits, then + residual. The exponential is a degree-7 polynomial after exact range reduction (below 2 ulp), written
 // so that the compiler makes vectors of it; erf follows the C library.
 #pragma once
 #include <algorithm>
@@ -39,6 +39,16 @@ inline float activate(float x) {
   return x;
 }
 
+/// y *= up + bias, within the limits, + upOffset
+inline void multiply_bounded(const linear::Plan& plan, const float* up, const float* bias, float* y, int64_t count) {
+  const float limit = plan.limit > 0 ? plan.limit : INFINITY;
+  for (int64_t i = 0; i < count; ++i) {
+    float u = bias ? up[i] + bias[i] : up[i];
+    u = u > limit ? limit : u < -limit ? -limit : u;  // NaN stays
+    y[i] *= u + plan.up_offset;
+  }
+}
+
 /// `up` is the second part's block, of the same size, when the plan is gated.
 template <ActivationKind kind>
 void finish_rows(const linear::Plan& plan, int64_t part, const linear::Block& b, const float* up) {
@@ -51,11 +61,15 @@ void finish_rows(const linear::Plan& plan, int64_t part, const linear::Block& b,
     float* out = plan.out + r * plan.ldo + p.column + b.n0;
     if (bias)
       for (int64_t i = 0; i < count; ++i) y[i] += bias[i];
+    if (plan.limit > 0)
+      for (int64_t i = 0; i < count; ++i) y[i] = y[i] > plan.limit ? plan.limit : y[i];  // NaN stays
     if (kind != ActivationKind::none)
       for (int64_t i = 0; i < count; ++i) y[i] = activate<kind>(y[i]);
     if (up) {
       const float* other = up + (r - b.row0) * b.ldy;
-      if (up_bias)
+      if (plan.limit > 0 || plan.up_offset != 0)
+        multiply_bounded(plan, other, up_bias, y, count);
+      else if (up_bias)
         for (int64_t i = 0; i < count; ++i) y[i] *= other[i] + up_bias[i];
       else
         for (int64_t i = 0; i < count; ++i) y[i] *= other[i];

@@ -199,6 +199,8 @@ void run(const LinearArgs& args, Context& context) {
   plan.k = args.k;
   plan.gated = args.gated != 0;
   plan.activation = ActivationKind(args.activation);
+  plan.limit = plan.gated ? float(args.limit) : 0.f;
+  plan.up_offset = plan.gated ? float(args.up_offset) : 0.f;
   plan.parts_count = int(args.parts_count);
   int64_t columns = 0, units = 0;
   for (int i = 0; i < plan.parts_count; ++i) {

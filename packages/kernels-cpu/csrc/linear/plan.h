@@ -58,6 +58,7 @@ struct Plan {
   int parts_count;
   bool gated;
   ActivationKind activation;
+  float limit, up_offset;  // of a gate and its up; 0: none
   const float* residual;
   float* out;
   int64_t ldo;  // columns of out

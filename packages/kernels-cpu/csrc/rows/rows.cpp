@@ -1,6 +1,7 @@
 // embedding    out f32 [rows, width] = table[ids] * scale; every id is checked before any row is read; id -1, which
 //              sampling gives for broken logits, makes a row of zeros
 // selectRows   out[i] = x[indices[i]]       scatterRows  out[indices[i]] = x[i]; rows of bytes, any dtype
+// concatColumns  pieces of rows, at their places in other rows
 // floor   twice the bytes of the rows moved         ref  tensor/src/reference/commands.ts
 #include <cstring>
 #include "../common/checks.h"
@@ -56,6 +57,20 @@ void run(const ScatterRowsArgs& a, Context&) {
   for (int64_t i = 0; i < a.rows; ++i)
     std::memcpy(a.out.as<char>() + a.indices.as<int32_t>()[i] * row_bytes, a.x.as<char>() + i * row_bytes,
                 size_t(row_bytes));
+}
+
+void run(const ConcatColumnsArgs& a, Context& context) {
+  for (int64_t p = 0; p < a.parts_count; ++p) {
+    const ConcatColumnsArgsItem& part = a.parts[p];
+    context.workers.parallel(a.rows, rows_grain(part.count * part.width), [&](int64_t begin, int64_t end, int) {
+      for (int64_t row = begin; row < end; ++row) {
+        const float* from = part.x.as<float>() + row * part.x_row_stride + part.x_offset;
+        float* to = a.out.as<float>() + row * a.row_stride + part.offset;
+        for (int64_t i = 0; i < part.count; ++i)
+          std::memcpy(to + i * part.stride, from + i * part.x_stride, size_t(part.width) * 4);
+      }
+    });
+  }
 }
 
 }  // namespace q::cpu

@@ -22,7 +22,8 @@ __global__ void __launch_bounds__(128) attention_any_kernel(AttentionParams p, i
 }  // namespace
 
 void attention_any(const AttentionParams& p, int64_t tokens, Context& c) {
-  require(p.head_dim <= 32 * kMostPerLane, "attention: headDim is at most 512");
+  require(p.head_dim <= 32 * kMostPerLane && p.value_dim <= 32 * kMostPerLane,
+          "attention: headDim and valueDim are at most 512");
   launch(c, "attention", attention_any_kernel, blocks_for(tokens * p.heads, 4), 128, 0, p, tokens);
 }
 

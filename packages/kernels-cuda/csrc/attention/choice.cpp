@@ -9,8 +9,12 @@ const char* tensor_core_refusal(const AttentionFacts& f, const Machine& m) {
   if (f.act != f.cache) return "a cache in another dtype";
   if (f.act != DType::f16 && f.act != DType::bf16) return "activations of 32 bits";
   if (f.head_dim % 8 != 0 || f.head_dim > 256) return "headDim is no multiple of 8 up to 256";
+  if (f.value_dim % 8 != 0 || f.value_dim > 256) return "valueDim is no multiple of 8 up to 256";
   return f.aligned ? nullptr : "rows or tensors that are not aligned";
 }
+
+/// What an instance must hold of a head.
+int64_t wider(const AttentionFacts& f) { return f.head_dim > f.value_dim ? f.head_dim : f.value_dim; }
 
 int least_of(int64_t head_dim, const int* widths, int count) {
   int i = 0;
@@ -20,10 +24,10 @@ int least_of(int64_t head_dim, const int* widths, int count) {
 
 AttentionPick pick_prefill(const AttentionFacts& f, const Machine& m) {
   if (f.max_query <= 1) return {AttentionKernel::none, "no sequence has more than one query"};
-  if (m.wgmma && f.head_dim <= 128)
-    return {AttentionKernel::hopper, "sm_90a, headDim to 128", f.head_dim <= 64 ? 64 : 128};
+  if (m.wgmma && wider(f) <= 128)
+    return {AttentionKernel::hopper, "sm_90a, headDim to 128", wider(f) <= 64 ? 64 : 128};
   constexpr int kWidths[] = {64, 96, 128, 192, 256};
-  return {AttentionKernel::mma, m.wgmma ? "headDim over 128" : "no wgmma", least_of(f.head_dim, kWidths, 5)};
+  return {AttentionKernel::mma, m.wgmma ? "headDim over 128" : "no wgmma", least_of(wider(f), kWidths, 5)};
 }
 
 AttentionPick pick_decode(const AttentionFacts& f) {
@@ -31,7 +35,7 @@ AttentionPick pick_decode(const AttentionFacts& f) {
   if (f.max_query != 1 && f.sequences <= 1) return {AttentionKernel::none, "the only sequence has more than one query"};
   constexpr int kWidths[] = {64, 96, 128, 256};
   return {AttentionKernel::split, f.max_query == 1 ? "one query a sequence" : "sequences that may have one query",
-          least_of(f.head_dim, kWidths, 4)};
+          least_of(wider(f), kWidths, 4)};
 }
 
 }  // namespace
@@ -42,6 +46,7 @@ AttentionFacts facts_of(const AttentionArgs& a) {
           a.sequences,
           a.max_query,
           a.head_dim,
+          a.value_dim,
           (a.q_offset | a.q_group_stride | a.row_stride) % 8 == 0 && aligned16(a.qkv.data) &&
               aligned16(a.key_cache.data) && aligned16(a.value_cache.data) && aligned16(a.out.data)};
 }
@@ -62,7 +67,7 @@ RopeFacts facts_of(const RopeKvWriteArgs& a) {
           a.rotary_dim,
           a.interleaved != 0,
           a.q_offset | a.q_group_stride | a.k_offset | a.v_offset | a.kv_stride | a.row_stride | a.head_dim |
-              (a.rotary_dim / 2),
+              a.value_dim | a.rotary_offset | (a.rotary_dim / 2),
           aligned16(a.qkv.data) && aligned16(a.key_cache.data) && aligned16(a.value_cache.data)};
 }
 

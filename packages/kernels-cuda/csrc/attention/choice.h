@@ -18,7 +18,7 @@ constexpr const char* kAttentionKernelNames[] = {"none", "any", "mma", "hopper",
 
 struct AttentionFacts {
   DType act, cache;
-  int64_t sequences, max_query, head_dim;
+  int64_t sequences, max_query, head_dim, value_dim;
   bool aligned;  // heads and rows of qkv lie at multiples of 8 values, tensors at multiples of 16 bytes
 };
 AttentionFacts facts_of(const AttentionArgs& args);
@@ -26,7 +26,7 @@ AttentionFacts facts_of(const AttentionArgs& args);
 struct AttentionPick {
   AttentionKernel kernel;
   const char* reason;
-  int width = 0;  // head size that the instance is for, at least headDim
+  int width = 0;  // head size that the instance is for, at least headDim and valueDim
 };
 /// Both `any`: one launch of it for all.
 struct AttentionChoice {

@@ -65,8 +65,10 @@ struct Running {
     sum[2] = __fmaf_rn(v.z, factor, __fmul_rn(sum[2], keep));
     sum[3] = __fmaf_rn(v.w, factor, __fmul_rn(sum[3], keep));
   }
+  /// The sink enters here, once, after all splits.
   template <class T>
-  __device__ __forceinline__ void finish(T* out) const {
+  __device__ __forceinline__ void finish(const AttentionParams& p, int64_t head, T* out) {
+    total = p.with_sink(total, largest, static_cast<int>(head));
     const float factor = total == 0.f ? 0.f : 1.f / total;
     const float v[4] = {__fmul_rn(sum[0], factor), __fmul_rn(sum[1], factor), __fmul_rn(sum[2], factor),
                         __fmul_rn(sum[3], factor)};
@@ -74,11 +76,11 @@ struct Running {
   }
 };
 
-/// Four columns of every (32 / kLanes)th row: `count` splits in order. Rows are `splits` apart in the parts and
-/// head_dim in the output.
+/// Four columns of every (32 / kLanes)th row from that of `head` on: `count` splits in order. Rows are `splits` apart in
+/// the parts and value_dim in the output.
 template <class T, int D>
-__device__ __forceinline__ void combine(const float2* statistics, const float* partial, T* out, int count, int splits,
-                                        int head_dim, int rows) {
+__device__ __forceinline__ void combine(const AttentionParams& p, const float2* statistics, const float* partial,
+                                        T* out, int64_t head, int count, int splits, int rows) {
   constexpr int kRowsAtOnce = 32 / kLanes<D>;
 #pragma unroll 1
   for (int row = 0; row < rows; row += kRowsAtOnce) {
@@ -100,10 +102,10 @@ __device__ __forceinline__ void combine(const float2* statistics, const float* p
     }
 #pragma unroll 1
     for (; i < count; ++i) add(i);
-    all.finish(out);
+    all.finish(p, head + row, out);
     statistics += kRowsAtOnce * splits;
     partial += kRowsAtOnce * splits * D;
-    out += kRowsAtOnce * head_dim;
+    out += kRowsAtOnce * p.value_dim;
   }
 }
 
@@ -112,7 +114,7 @@ __device__ __forceinline__ void combine(const float2* statistics, const float* p
 /// starts (any valid place when there is none).
 template <class T, int D>
 __device__ __forceinline__ void copy_rows(const AttentionParams& p, const DecodeWork& work, const void* cache,
-                                          long long slot, int hidden, int valid, uint32_t to) {
+                                          int dim, long long slot, int hidden, int valid, uint32_t to) {
   const int lane = threadIdx.x & 31;
   const unsigned seen = valid > hidden ? valid - hidden : 0;
   if (D != 96 && work.contiguous) {
@@ -131,7 +133,7 @@ __device__ __forceinline__ void copy_rows(const AttentionParams& p, const Decode
   for (int i = 0; i < D / 16; ++i) {
     const int item = i * 32 + lane, row = item / (D / 8), piece = item % (D / 8);
     const long long from = __shfl_sync(0xffffffffu, slot, row);
-    const bool exists = static_cast<unsigned>(row - hidden) < seen && piece * 8 < p.head_dim;
+    const bool exists = static_cast<unsigned>(row - hidden) < seen && piece * 8 < dim;
     copy_async16(to + place<D>(row, piece), static_cast<const T*>(cache) + (exists ? from + piece * 8 : 0), exists);
   }
 }
@@ -198,16 +200,16 @@ __global__ void __launch_bounds__(kWarps * 32, (kBlocksPerMultiprocessor<D, WIDE
     ahead_row = (work.tiles == 1 ? ahead.unit : ahead.unit / work.tiles) * p.block_size + own - block * p.block_size;
     ahead_block = p.tables[int64_t(ahead.sequence) * p.max_blocks + block];
   };
-  const auto copy = [&](const void* cache, uint32_t to) {
-    const long long slot = (static_cast<long long>(ahead_block) * p.kv_heads * p.block_size + ahead_row) * p.head_dim;
+  const auto copy = [&](const void* cache, int dim, uint32_t to) {
+    const long long slot = (static_cast<long long>(ahead_block) * p.kv_heads * p.block_size + ahead_row) * dim;
     // Rows before the window; ahead_valid counts from the same row.
     const int hidden = p.window > 0 ? p.first_key(ahead.in.context - 1) - ahead.in.end(ahead.split) + ahead_valid : 0;
-    if (ahead.live) copy_rows<T, D>(p, work, cache, slot, hidden, ahead_valid, to);
+    if (ahead.live) copy_rows<T, D>(p, work, cache, dim, slot, hidden, ahead_valid, to);
     copy_async_commit();
   };
-  const auto copy_keys = [&](int stage) { copy(p.keys, own_shared + stage * 2 * kTileBytes<D>); };
+  const auto copy_keys = [&](int stage) { copy(p.keys, p.head_dim, own_shared + stage * 2 * kTileBytes<D>); };
   const auto copy_values = [&](int stage) {
-    copy(p.values, own_shared + stage * 2 * kTileBytes<D> + kTileBytes<D>);
+    copy(p.values, p.value_dim, own_shared + stage * 2 * kTileBytes<D> + kTileBytes<D>);
     if (!ahead.live) return;
     if (++ahead_step == ahead.steps()) ahead.advance(p, work), ahead_step = 0;
     look_up();
@@ -369,16 +371,17 @@ __global__ void __launch_bounds__(kWarps * 32, (kBlocksPerMultiprocessor<D, WIDE
       const int row = lane / kLanes<D>;
       const int64_t head = tile.head0 + row,
                     part = (int64_t(done.sequence) * p.heads + head) * work.splits + done.in.first;
-      if (last && d < p.head_dim)
-        combine<T, D>(work.statistics + part, work.partial + part * D + d,
-                      static_cast<T*>(p.out) + (tile.token * p.heads + head) * p.head_dim + d, static_cast<int>(count),
-                      work.splits, p.head_dim, tile.rows - row);
-    } else if (d < p.head_dim) {
+      if (last && d < p.value_dim)
+        combine<T, D>(p, work.statistics + part, work.partial + part * D + d,
+                      static_cast<T*>(p.out) + (tile.token * p.heads + head) * p.value_dim + d, head,
+                      static_cast<int>(count), work.splits, tile.rows - row);
+    } else if (d < p.value_dim) {
 #pragma unroll
       for (int pass = 0; pass < kPasses; ++pass) {
         const int row = lane / kLanes<D> + pass * kRowsAtOnce;
         if (row < tile.rows)
-          running[pass].finish(static_cast<T*>(p.out) + (tile.token * p.heads + tile.head0 + row) * p.head_dim + d);
+          running[pass].finish(p, tile.head0 + row,
+                               static_cast<T*>(p.out) + (tile.token * p.heads + tile.head0 + row) * p.value_dim + d);
       }
     }
     if (at.live) tile = load_queries(at);
@@ -415,7 +418,7 @@ void decode(const AttentionParams& p, int max_context, Context& c) {
   work.direct = most <= at_once && work.units < 65536;
   const dim3 grid = work.direct ? dim3(work.splits, work.units, p.sequences) : dim3(static_cast<unsigned>(at_once));
   work.share = 1.f / grid.x;
-  work.contiguous = p.block_size % 16 == 0 && p.head_dim == D && D != 96;
+  work.contiguous = p.block_size % 16 == 0 && p.head_dim == D && p.value_dim == D && D != 96;
   const auto go = [&](auto kernel) { launch(c, "attention", kernel, grid, kWarps * 32, shared, p, work); };
   if (p.modified()) return wide ? go(decode_kernel<T, D, true, true>) : go(decode_kernel<T, D, false, true>);
   wide ? go(decode_kernel<T, D, true, false>) : go(decode_kernel<T, D, false, false>);

@@ -11,8 +11,11 @@ struct AttentionParams {
   const int32_t *starts, *contexts, *tables;
   const float* slopes;  // may be null
   const float* bias;    // [distances, heads], may be null
+  const void* sinks;    // float [heads], may be null
+  DType sinks_dtype;
   int distances, bias_offset;
-  int sequences, heads, kv_heads, group_size, head_dim;
+  int sequences, heads, kv_heads, group_size;
+  int head_dim, value_dim;  // of queries and keys; of values and out
   float scale, softcap;
   bool causal;
   int window;  // 0: none
@@ -21,11 +24,11 @@ struct AttentionParams {
   int max_blocks;
   DType act, cache;
 
-  /// Element offset of position p of a sequence, head g, in a cache layer.
+  /// Row of position p of a sequence, head g, in a cache layer; rows are head_dim or value_dim values apart.
   __device__ __forceinline__ int64_t slot(const int32_t* table, int p, int g) const {
     const int block = block_shift >= 0 ? p >> block_shift : p / block_size;
     const int within = block_shift >= 0 ? p & (block_size - 1) : p % block_size;
-    return ((int64_t(table[block]) * kv_heads + g) * block_size + within) * head_dim;
+    return (int64_t(table[block]) * kv_heads + g) * block_size + within;
   }
   __device__ __forceinline__ int64_t query_offset(int64_t token, int head) const {
     return token * row_stride + q_offset + (head / group_size) * q_group_stride + int64_t(head % group_size) * head_dim;
@@ -69,6 +72,13 @@ struct AttentionParams {
     if (softcap > 0.f) s = softcap * tanhf(s / softcap);
     return s;
   }
+  /// The sum of a row's weights with that of its head's sink: weights are relative to `largest`, in log2 units. Not in
+  /// any loop over keys. A sink far above all scores makes the sum infinite, and the row zeros, as it should.
+  __device__ __forceinline__ float with_sink(float total, float largest, int head) const {
+    if (!sinks) return total;
+    const float sink = load_any(sinks, sinks_dtype, head) * 1.4426950408889634f;
+    return total + exp2f(largest == -INFINITY ? sink : sink - largest);
+  }
   __device__ __forceinline__ bool visible(int query, int key, int context) const {
     return key < context && !(causal && key > query) && !(window > 0 && key <= query - window);
   }
@@ -91,6 +101,8 @@ AttentionParams attention_params(const Args& a) {
   p.tables = static_cast<const int32_t*>(a.block_tables.data);
   p.slopes = static_cast<const float*>(a.alibi_slopes.data);
   p.bias = static_cast<const float*>(a.distance_bias.data);
+  p.sinks = a.sinks.data;
+  p.sinks_dtype = a.sinks.dtype;
   p.distances = static_cast<int>(a.distances);
   p.bias_offset = static_cast<int>(a.bias_offset);
   p.sequences = static_cast<int>(a.sequences);
@@ -98,6 +110,7 @@ AttentionParams attention_params(const Args& a) {
   p.kv_heads = static_cast<int>(a.num_kv_heads);
   p.group_size = p.heads / p.kv_heads;
   p.head_dim = static_cast<int>(a.head_dim);
+  p.value_dim = static_cast<int>(a.value_dim);
   p.scale = static_cast<float>(a.scale);
   p.softcap = static_cast<float>(a.softcap);
   p.causal = a.causal != 0;

@@ -39,13 +39,13 @@ __device__ __forceinline__ uint32_t place(int row, int piece) {
 /// Starts copying keys (or values) base .. base + kKeys; rows from `end` on become zeros.
 template <class T, int D>
 __device__ __forceinline__ void copy_tile(const AttentionParams& p, const T* cache, const int32_t* table, int group,
-                                          int base, int end, uint32_t to) {
+                                          int dim, int base, int end, uint32_t to) {
   using S = Shape<D>;
 #pragma unroll
   for (int i = 0; i < S::kKeys * S::kPieces / S::kThreads; ++i) {
     const int item = i * S::kThreads + threadIdx.x, row = item / S::kPieces, piece = item % S::kPieces;
-    const bool valid = base + row < end && piece * 8 < p.head_dim;
-    const T* from = valid ? cache + p.slot(table, base + row, group) + piece * 8 : cache;
+    const bool valid = base + row < end && piece * 8 < dim;
+    const T* from = valid ? cache + p.slot(table, base + row, group) * dim + piece * 8 : cache;
     copy_async16(to + place<D>(row, piece), from, valid);
   }
 }
@@ -82,8 +82,8 @@ __global__ void __launch_bounds__(Shape<D>::kThreads, D <= 128 ? 2 : 1) prefill_
     copy_async16(shared_q + place<D>(row, piece),
                  valid ? queries + p.query_offset(int64_t(start) + local + row, head) + piece * 8 : queries, valid);
   }
-  copy_tile<T, D>(p, keys, table, group, begin, end, shared_k);
-  copy_tile<T, D>(p, values, table, group, begin, end, shared_v);
+  copy_tile<T, D>(p, keys, table, group, p.head_dim, begin, end, shared_k);
+  copy_tile<T, D>(p, values, table, group, p.value_dim, begin, end, shared_v);
   copy_async_commit();
   const float* column = p.bias + head;
   int stride = p.heads;
@@ -104,8 +104,8 @@ __global__ void __launch_bounds__(Shape<D>::kThreads, D <= 128 ? 2 : 1) prefill_
     copy_async_wait<0>();
     __syncthreads();
     if (base + S::kKeys < end) {
-      copy_tile<T, D>(p, keys, table, group, base + S::kKeys, end, shared_k + (stage ^ 1) * stage_bytes);
-      copy_tile<T, D>(p, values, table, group, base + S::kKeys, end, shared_v + (stage ^ 1) * stage_bytes);
+      copy_tile<T, D>(p, keys, table, group, p.head_dim, base + S::kKeys, end, shared_k + (stage ^ 1) * stage_bytes);
+      copy_tile<T, D>(p, values, table, group, p.value_dim, base + S::kKeys, end, shared_v + (stage ^ 1) * stage_bytes);
     }
     copy_async_commit();
 
@@ -204,6 +204,7 @@ __global__ void __launch_bounds__(Shape<D>::kThreads, D <= 128 ? 2 : 1) prefill_
       float sum = total[m][h];
       sum += __shfl_xor_sync(0xffffffffu, sum, 1);
       sum += __shfl_xor_sync(0xffffffffu, sum, 2);
+      sum = p.with_sink(sum, largest[m][h] == -INFINITY ? -INFINITY : largest[m][h] * scale, head);
       const float factor = sum == 0.f ? 0.f : 1.f / sum;
       float zeros = factor * 0.f;
       const int row = (warp * M + m) * 16 + g + 8 * h;
@@ -220,8 +221,8 @@ __global__ void __launch_bounds__(Shape<D>::kThreads, D <= 128 ? 2 : 1) prefill_
   T* out = static_cast<T*>(p.out);
   for (int item = lane; item < 16 * M * S::kPieces; item += 32) {
     const int row = warp * M * 16 + item / S::kPieces, piece = item % S::kPieces;
-    if (local + row >= length || piece * 8 >= p.head_dim) continue;
-    const int64_t to = ((int64_t(start) + local + row) * p.heads + head) * p.head_dim + piece * 8;
+    if (local + row >= length || piece * 8 >= p.value_dim) continue;
+    const int64_t to = ((int64_t(start) + local + row) * p.heads + head) * p.value_dim + piece * 8;
     *reinterpret_cast<uint4*>(out + to) = *reinterpret_cast<const uint4*>(staged + place<D>(row, piece));
   }
 #pragma unroll

@@ -131,14 +131,14 @@ __device__ __forceinline__ void produce(const AttentionParams& p, const Tile& t,
                  valid ? queries + p.query_offset(int64_t(t.start) + t.local + row, t.head) + piece * 8 : queries,
                  valid);
   }
-  const auto copy = [&](const T* cache, long long slot,
+  const auto copy = [&](const T* cache, long long slot, int dim,
                         uint32_t to) {  // the warp's 32 rows; a lane holds the slot of one
 #pragma unroll 4
     for (int i = 0; i < kPieces; ++i) {
       const int item = i * 32 + lane, row = item / kPieces, piece = item % kPieces;
       const long long from = __shfl_sync(0xffffffffu, slot, row);
-      const bool valid = from >= 0 && piece * 8 < p.head_dim;
-      copy_async16(to + place(warp * 32 + row, piece), cache + (valid ? from + piece * 8 : 0), valid);
+      const bool valid = from >= 0 && piece * 8 < dim;
+      copy_async16(to + place(warp * 32 + row, piece), cache + (valid ? from * dim + piece * 8 : 0), valid);
     }
     copy_async_commit();
   };
@@ -146,8 +146,8 @@ __device__ __forceinline__ void produce(const AttentionParams& p, const Tile& t,
     const int own = base + warp * 32 + lane;
     const long long slot = own < t.end ? p.slot(t.table, own, t.group) : -1;
     const uint32_t to = shared + (1 + 2 * stage) * kTileBytes<D>;
-    copy(static_cast<const T*>(p.keys), slot, to);
-    copy(static_cast<const T*>(p.values), slot, to + kTileBytes<D>);
+    copy(static_cast<const T*>(p.keys), slot, p.head_dim, to);
+    copy(static_cast<const T*>(p.values), slot, p.value_dim, to + kTileBytes<D>);
   };
   issue(t.begin, 0);
   for (int base = t.begin, i = 0; base < t.end; base += kKeys, ++i) {
@@ -241,6 +241,7 @@ __device__ __forceinline__ void consume(const AttentionParams& p, const Tile& t,
     float sum = total[h];
     sum += __shfl_xor_sync(0xffffffffu, sum, 1);
     sum += __shfl_xor_sync(0xffffffffu, sum, 2);
+    sum = p.with_sink(sum, largest[h] == -INFINITY ? -INFINITY : largest[h] * scale, t.head);
     const float factor = sum == 0.f ? 0.f : 1.f / sum;
     float zeros = factor * 0.f;
 #pragma unroll
@@ -255,8 +256,8 @@ __device__ __forceinline__ void consume(const AttentionParams& p, const Tile& t,
   T* out = static_cast<T*>(p.out);
   for (int item = lane; item < 16 * (D / 8); item += 32) {
     const int row = first_row + item / (D / 8), piece = item % (D / 8);
-    if (t.local + row >= t.length || piece * 8 >= p.head_dim) continue;
-    const int64_t to = ((int64_t(t.start) + t.local + row) * p.heads + t.head) * p.head_dim + piece * 8;
+    if (t.local + row >= t.length || piece * 8 >= p.value_dim) continue;
+    const int64_t to = ((int64_t(t.start) + t.local + row) * p.heads + t.head) * p.value_dim + piece * 8;
     *reinterpret_cast<uint4*>(out + to) = *reinterpret_cast<const uint4*>(staged + place(row, piece));
   }
   if ((broken[0] | broken[1]) == 0) return;

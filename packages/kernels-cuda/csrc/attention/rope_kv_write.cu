@@ -1,5 +1,6 @@
 // ropeKvWrite: rotates the queries of qkv in place, and writes rotated keys and the values to the paged cache.
-//   (a, b) -> (a cos - b sin, a sin + b cos), cos and sin of position * inverseFrequency in f32, times ropeScale
+//   (a, b) -> (a cos - b sin, a sin + b cos), cos and sin of position * inverseFrequency in f32, times ropeScale;
+//   queries then times 1 + scalingBeta ln(1 + floor(position / scalingLength))
 // layout  as in tensor/src/driver/schema.ts: pairs (i, i + rotaryDim / 2), or (2i, 2i + 1) when interleaved
 // floor   T * (2 H + 4 Hkv) * D * bytes (queries read and written, keys and values read and written)
 // launch  8 warps a block; a warp has one head of a token, or every 8th when there are many tokens; exact f32 inside,
@@ -17,9 +18,10 @@ struct RopeParams {
   DType cache_dtype;
   const int32_t *positions, *sequences, *tables;
   const float* frequencies;  // may be null: no rotation
-  int heads, kv_heads, head_dim, rotary_dim;
+  int heads, kv_heads, head_dim, value_dim, rotary_dim, rotary_offset;
   bool interleaved, per_sequence;
-  float scale;
+  float scale, beta;
+  int scaling_length;
   int64_t q_offset, q_group_stride, k_offset, v_offset, kv_stride, row_stride;
   int block_size, max_blocks;
 };
@@ -34,11 +36,12 @@ __device__ __forceinline__ void store_cache(void* cache, DType dtype, int64_t i,
     store(static_cast<bfloat_t*>(cache) + i, v);
 }
 
-/// Rotates a head read from `from`; put(i, values) takes N values at element i of the head.
+/// Rotates `rotated` values of a head of `dim`, read from `head`; put(i, values) takes N values at element i of the head.
 template <int N, int PAIRS, class T, class Put>
-__device__ __forceinline__ void rotate_head(const RopeParams& p, const T* from, int rotated,
+__device__ __forceinline__ void rotate_head(const RopeParams& p, const T* head, int dim, int rotated,
                                             const float (&sines)[PAIRS], const float (&cosines)[PAIRS], Put put) {
-  const int lane = threadIdx.x & 31, half = p.rotary_dim / 2;
+  const int lane = threadIdx.x & 31, half = p.rotary_dim / 2, offset = p.rotary_offset;
+  const T* from = head + offset;
 #pragma unroll
   for (int k = 0; k < PAIRS / N; ++k) {
     const int i = (k * 32 + lane) * N;
@@ -62,20 +65,21 @@ __device__ __forceinline__ void rotate_head(const RopeParams& p, const T* from, 
       b[j] = x * s + y * c;
     }
     if (p.interleaved && N == 1) {
-      put(2 * i, a);
-      put(2 * i + 1, b);
+      put(offset + 2 * i, a);
+      put(offset + 2 * i + 1, b);
     } else if (p.interleaved) {
 #pragma unroll
       for (int j = 0; j < N; ++j) both[2 * j] = a[j], both[2 * j + 1] = b[j];
-      put(2 * i, both);
+      put(offset + 2 * i, both);
     } else {
-      put(i, a);
-      put(i + half, b);
+      put(offset + i, a);
+      put(offset + i + half, b);
     }
   }
-  for (int i = rotated + lane * N; i < p.head_dim; i += 32 * N) {
+  for (int rest = rotated + lane * N; rest < dim; rest += 32 * N) {
+    const int i = rest - rotated < offset ? rest - rotated : rest;
     float v[N];
-    load(v, from + i);
+    load(v, head + i);
     put(i, v);
   }
 }
@@ -101,23 +105,32 @@ __global__ void __launch_bounds__(256) rope_kernel(RopeParams p) {
     sines[k] *= p.scale;
     cosines[k] *= p.scale;
   }
+  const float scaling =
+      p.beta == 0.f ? 1.f : 1.f + p.beta * logf(1.f + static_cast<float>(position / p.scaling_length));
   pdl_wait();  // positions, tables and frequencies are read early (launch.h)
   for (int head = blockIdx.y * 8 + (threadIdx.x >> 5); head < heads; head += gridDim.y * 8) {
     if (head < p.heads) {
       T* q = row + p.q_offset + (head / group_size) * p.q_group_stride + int64_t(head % group_size) * p.head_dim;
       // In place: a lane writes only what it alone has read; the part that is not rotated stays.
-      if (rotated)
-        rotate_head<N, PAIRS>(p, q, rotated, sines, cosines, [&](int i, const auto& v) {
-          if (i < rotated) store(q + i, v);
+      if (p.beta != 0.f)
+        rotate_head<N, PAIRS>(p, q, p.head_dim, rotated, sines, cosines, [&](int i, const auto& v) {
+          float scaled[sizeof(v) / sizeof(float)];
+#pragma unroll
+          for (int j = 0; j < int(sizeof(v) / sizeof(float)); ++j) scaled[j] = v[j] * scaling;
+          store(q + i, scaled);
+        });
+      else if (rotated)
+        rotate_head<N, PAIRS>(p, q, p.head_dim, rotated, sines, cosines, [&](int i, const auto& v) {
+          if (static_cast<unsigned>(i - p.rotary_offset) < static_cast<unsigned>(rotated)) store(q + i, v);
         });
       continue;
     }
     const bool key = head < p.heads + p.kv_heads;
     const int group = head - p.heads - (key ? 0 : p.kv_heads);
-    const int64_t slot = ((block * p.kv_heads + group) * p.block_size + position % p.block_size) * p.head_dim;
+    const int64_t slot = ((block * p.kv_heads + group) * p.block_size + position % p.block_size) * (key ? p.head_dim : p.value_dim);
     const T* from = row + (key ? p.k_offset : p.v_offset) + group * p.kv_stride;
     void* cache = key ? p.keys : p.values;
-    rotate_head<N, PAIRS>(p, from, key ? rotated : 0, sines, cosines,
+    rotate_head<N, PAIRS>(p, from, key ? p.head_dim : p.value_dim, key ? rotated : 0, sines, cosines,
                           [&](int i, const auto& v) { store_cache(cache, p.cache_dtype, slot + i, v); });
   }
 }
@@ -139,7 +152,11 @@ void run(const RopeKvWriteArgs& a, Context& c) {
   p.heads = static_cast<int>(a.num_heads);
   p.kv_heads = static_cast<int>(a.num_kv_heads);
   p.head_dim = static_cast<int>(a.head_dim);
+  p.value_dim = static_cast<int>(a.value_dim);
   p.rotary_dim = static_cast<int>(a.rotary_dim);
+  p.rotary_offset = static_cast<int>(a.rotary_offset);
+  p.beta = static_cast<float>(a.scaling_beta);
+  p.scaling_length = static_cast<int>(a.scaling_length);
   p.interleaved = a.interleaved != 0;
   p.per_sequence = a.per_sequence != 0;
   p.scale = static_cast<float>(a.rope_scale);

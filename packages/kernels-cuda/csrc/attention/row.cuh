@@ -22,7 +22,7 @@ __device__ __forceinline__ void attend_row(const AttentionParams& p, int64_t tok
   const int last = p.causal && query + 1 < context ? query + 1 : context;
 #pragma unroll 1
   for (int key = p.first_key(query); key < last; ++key) {
-    const int64_t slot = p.slot(table, key, head / p.group_size);
+    const int64_t row = p.slot(table, key, head / p.group_size), slot = row * p.head_dim, values = row * p.value_dim;
     float product = 0.f;
 #pragma unroll
     for (int j = 0; j < PER_LANE; ++j) {
@@ -37,14 +37,15 @@ __device__ __forceinline__ void attend_row(const AttentionParams& p, int64_t tok
 #pragma unroll
     for (int j = 0; j < PER_LANE; ++j) {
       const int d = lane + 32 * j;
-      if (d < p.head_dim) o[j] = o[j] * keep + weight * load_any(p.values, p.cache, slot + d);
+      if (d < p.value_dim) o[j] = o[j] * keep + weight * load_any(p.values, p.cache, values + d);
     }
   }
+  total = p.with_sink(total, largest * 1.4426950408889634f, head);
   const float factor = total == 0.f ? 0.f : 1.f / total;
 #pragma unroll
   for (int j = 0; j < PER_LANE; ++j) {
     const int d = lane + 32 * j;
-    if (d < p.head_dim) store_any(p.out, p.act, (token * p.heads + head) * p.head_dim + d, o[j] * factor);
+    if (d < p.value_dim) store_any(p.out, p.act, (token * p.heads + head) * p.value_dim + d, o[j] * factor);
   }
 }
 

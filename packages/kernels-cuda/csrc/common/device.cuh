@@ -140,6 +140,13 @@ __device__ __forceinline__ void load_any(float (&out)[N], const void* data, DTyp
   }
 }
 
+/// x rounded to a float dtype.
+__device__ __forceinline__ float rounded(float x, DType dtype) {
+  if (dtype == DType::f16) return to_float(from_float<half_t>(x));
+  if (dtype == DType::bf16) return to_float(from_float<bfloat_t>(x));
+  return x;
+}
+
 inline int64_t dtype_bytes(DType dtype) { return element_bytes(dtype); }
 inline int64_t count_of(const Tensor& t) { return t.bytes / dtype_bytes(t.dtype); }
 inline bool is_float(DType dtype) { return dtype == DType::f32 || dtype == DType::f16 || dtype == DType::bf16; }

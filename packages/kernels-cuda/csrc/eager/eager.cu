@@ -21,12 +21,6 @@ __constant__ float kEagerBooks[2][16] = {
     {kFp4[0], kFp4[1], kFp4[2], kFp4[3], kFp4[4], kFp4[5], kFp4[6], kFp4[7], kFp4[8], kFp4[9], kFp4[10], kFp4[11],
      kFp4[12], kFp4[13], kFp4[14], kFp4[15]}};
 
-__device__ __forceinline__ float rounded(float x, DType dtype) {
-  if (dtype == DType::f16) return to_float(from_float<half_t>(x));
-  if (dtype == DType::bf16) return to_float(from_float<bfloat_t>(x));
-  return x;
-}
-
 __global__ void multiply_kernel(const void* a, const void* b, void* out, DType act, DType b_dtype, int64_t rows,
                                 int64_t width, int64_t a_stride, int64_t b_stride) {
   pdl_begin();
@@ -201,13 +195,27 @@ __global__ void __launch_bounds__(kThreads)
   cos = rounded(cos * static_cast<float>(a.rope_scale), dtype);
   const int64_t head =
       token * a.row_stride + (h < a.num_heads ? a.q_offset + h / group * a.q_group_stride + h % group * a.head_dim
-                                              : a.k_offset + (h - a.num_heads) * a.kv_stride);
+                                              : a.k_offset + (h - a.num_heads) * a.kv_stride) +
+      a.rotary_offset;
   const int64_t x = head + (a.interleaved ? 2 * i : i), y = head + (a.interleaved ? 2 * i + 1 : i + half);
   const float first = load_any(a.qkv.data, act, x), second = load_any(a.qkv.data, act, y);
   store_any(a.qkv.data, act, x,
             rounded(__fsub_rn(rounded(__fmul_rn(first, cos), dtype), rounded(__fmul_rn(second, sin), dtype)), dtype));
   store_any(a.qkv.data, act, y,
             rounded(__fadd_rn(rounded(__fmul_rn(second, cos), dtype), rounded(__fmul_rn(first, sin), dtype)), dtype));
+}
+
+/// Rotated queries times their position's scaling.
+__global__ void __launch_bounds__(kThreads) eager_scale(EagerRopeArgs a, const int32_t* positions, DType dtype) {
+  pdl_begin();
+  const int64_t item = int64_t(blockIdx.x) * kThreads + threadIdx.x;
+  if (item >= a.tokens * a.num_heads * a.head_dim) return;
+  const int64_t i = item % a.head_dim, h = item / a.head_dim % a.num_heads, token = item / a.head_dim / a.num_heads;
+  const int64_t group = a.num_heads / a.num_kv_heads;
+  const int64_t at = token * a.row_stride + a.q_offset + h / group * a.q_group_stride + h % group * a.head_dim + i;
+  const float steps = static_cast<float>(positions[token] / static_cast<int>(a.scaling_length));
+  const float scaling = rounded(1.f + static_cast<float>(a.scaling_beta) * logf(1.f + steps), dtype);
+  store_any(a.qkv.data, a.qkv.dtype, at, rounded(load_any(a.qkv.data, a.qkv.dtype, at) * scaling, dtype));
 }
 
 // ---- attention
@@ -235,9 +243,10 @@ __global__ void __launch_bounds__(128)
       q[j] = d < p.head_dim ? load_any(p.qkv, p.act, p.query_offset(token, head) + d) : 0.f;
       o[j] = 0.f;
     }
-    float largest = -INFINITY, total = 0.f;
+    const float sink = p.sinks ? load_any(p.sinks, p.sinks_dtype, head) : -INFINITY;
+    float largest = sink, total = 0.f;
     for (int key = first; key < last; ++key) {
-      const int64_t slot = p.slot(table, key, head / p.group_size);
+      const int64_t slot = p.slot(table, key, head / p.group_size) * p.head_dim;
       float product = 0.f;
 #pragma unroll
       for (int j = 0; j < kMostPerLane; ++j) {
@@ -249,14 +258,15 @@ __global__ void __launch_bounds__(128)
       if (lane == 0) scores[key - first] = s;
     }
     __syncwarp();
+    if (p.sinks) total = expf(sink - (largest == -INFINITY ? 0.f : largest));
     for (int key = first; key < last; ++key) {
       const float weight = expf(scores[key - first] - largest), narrow = rounded(weight, dtype);
       total += weight;
-      const int64_t slot = p.slot(table, key, head / p.group_size);
+      const int64_t slot = p.slot(table, key, head / p.group_size) * p.value_dim;
 #pragma unroll
       for (int j = 0; j < kMostPerLane; ++j) {
         const int d = lane + 32 * j;
-        if (d < p.head_dim) o[j] = fmaf(narrow, load_any(p.values, p.cache, slot + d), o[j]);
+        if (d < p.value_dim) o[j] = fmaf(narrow, load_any(p.values, p.cache, slot + d), o[j]);
       }
     }
     __syncwarp();
@@ -264,8 +274,8 @@ __global__ void __launch_bounds__(128)
 #pragma unroll
     for (int j = 0; j < kMostPerLane; ++j) {
       const int d = lane + 32 * j;
-      if (d < p.head_dim)
-        store_any(p.out, p.act, (token * p.heads + head) * p.head_dim + d, rounded(o[j] * factor, dtype));
+      if (d < p.value_dim)
+        store_any(p.out, p.act, (token * p.heads + head) * p.value_dim + d, rounded(o[j] * factor, dtype));
     }
   }
 }
@@ -330,10 +340,14 @@ void run(const EagerRopeArgs& a, Context& c) {
   const int64_t items = a.tokens * (a.num_heads + a.num_kv_heads) * (a.rotary_dim / 2);
   launch(c, "eagerRope", eager_rope, blocks_for(items, kThreads), kThreads, 0, a, a.positions.as<const int32_t>(),
          a.sequence_of.as<const int32_t>(), a.inverse_frequencies.as<const float>(), dtype);
+  if (a.scaling_beta != 0 && a.num_heads > 0)
+    launch(c, "eagerRope", eager_scale, blocks_for(a.tokens * a.num_heads * a.head_dim, kThreads), kThreads, 0, a,
+           a.positions.as<const int32_t>(), dtype);
 }
 
 void run(const EagerAttentionArgs& a, Context& c) {
-  require(a.head_dim <= 32 * kMostPerLane, "eagerAttention: headDim is at most 512");
+  require(a.head_dim <= 32 * kMostPerLane && a.value_dim <= 32 * kMostPerLane,
+          "eagerAttention: headDim and valueDim are at most 512");
   const DType dtype = static_cast<DType>(a.dtype);
   if (a.tokens == 0 || a.sequences == 0) return;
   const int64_t items = a.tokens * a.num_heads, most = a.max_context;

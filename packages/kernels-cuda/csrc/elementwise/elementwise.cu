@@ -3,6 +3,7 @@
 //         needed: grid x holds 2^31 blocks)
 // exact   elementwise: a value depends on its inputs alone (__expf: 2 ulp + 2^-21 relative); ref
 //         tensor/src/driver/schema.ts
+#include "elementwise/bounded_gate.h"
 #include "activation.cuh"
 #include "device.cuh"
 #include "launch.h"
@@ -73,6 +74,30 @@ struct Gate {
   }
 };
 
+/// The same with limits, rounded steps and a residual.
+template <class T>
+struct BoundedGate {
+  const T* x;
+  const T* residual;  // may be null
+  int64_t width;
+  ActivationKind kind;
+  float limit, up_offset;
+  DType dtype;
+  template <int N>
+  __device__ void load(int64_t i, float (&v)[N]) const {
+    const T* gate = x + i + i / width * width;
+    float up[N], add[N] = {};
+    q::cuda::load(v, gate);
+    q::cuda::load(up, gate + width);
+    if (residual) q::cuda::load(add, residual + i);
+#pragma unroll
+    for (int j = 0; j < N; ++j) {  // NaN stays
+      const float g = v[j] > limit ? limit : v[j], u = up[j] > limit ? limit : up[j] < -limit ? -limit : up[j];
+      v[j] = rounded(activate(kind, g), dtype) * rounded(u + up_offset, dtype) + add[j];
+    }
+  }
+};
+
 template <class T>
 struct Add {
   const T *a, *b;
@@ -137,7 +162,23 @@ void run(const ActivationArgs& a, Context& c) {
   });
 }
 
+void bounded_gate(const GatedActivationArgs& a, const void* residual, Context& c) {
+  with_float(a.x.dtype, "gatedActivation", [&](auto zero) {
+    using T = decltype(zero);
+    const bool wide = a.width % kPack<T> == 0 && aligned16(a.x.data) && aligned16(a.out.data) && aligned16(residual);
+    const BoundedGate<T> gate{a.x.as<const T>(),
+                              static_cast<const T*>(residual),
+                              a.width,
+                              static_cast<ActivationKind>(a.kind),
+                              a.limit > 0 ? static_cast<float>(a.limit) : INFINITY,
+                              static_cast<float>(a.up_offset),
+                              static_cast<DType>(a.dtype)};
+    map(c, "gatedActivation", gate, a.out.as<T>(), a.rows * a.width, wide);
+  });
+}
+
 void run(const GatedActivationArgs& a, Context& c) {
+  if (a.limit > 0 || a.up_offset != 0 || static_cast<DType>(a.dtype) != DType::f32) return bounded_gate(a, nullptr, c);
   with_float(a.x.dtype, "gatedActivation", [&](auto zero) {
     using T = decltype(zero);
     const bool wide = a.width % kPack<T> == 0 && aligned16(a.x.data) && aligned16(a.out.data);

@@ -1,5 +1,6 @@
 // linear: checks the arguments, chooses a kernel (choice.h) and lays out the problem for it.
 #include <algorithm>
+#include "elementwise/bounded_gate.h"
 #include "arguments.h"
 #include "choice.h"
 #include "commands.h"
@@ -110,8 +111,33 @@ void run_parts(const LinearArgs& all, Context& context) {
   }
 }
 
+bool bounded(const LinearArgs& a) { return a.gated && (a.limit > 0 || a.up_offset != 0); }
+
+/// Gate and up side by side, rounded to act, and then what is done with them: no product does it in its own pass.
+void run_bounded(const LinearArgs& a, Context& context) {
+  const int64_t n = a.parts[0].n, bytes = 2 * a.rows * n * dtype_bytes(a.out.dtype);
+  if (bytes == 0) return;
+  LinearArgs product = a;
+  product.gated = 0;
+  product.activation = static_cast<int64_t>(ActivationKind::none);
+  product.residual = Tensor{};
+  product.out = {context.workspace.take_array<uint8_t>(static_cast<size_t>(bytes)), a.out.dtype, bytes};
+  run(product, context);
+  GatedActivationArgs gate{};
+  gate.x = product.out;
+  gate.out = a.out;
+  gate.rows = a.rows;
+  gate.width = n;
+  gate.kind = a.activation;
+  gate.limit = a.limit;
+  gate.up_offset = a.up_offset;
+  gate.dtype = static_cast<int64_t>(DType::f32);
+  bounded_gate(gate, a.residual.data, context);
+}
+
 /// A norm and the product that reads it in one launch; false: nothing was launched.
 bool run_with_norm(const RmsNormArgs& n, const LinearArgs& a, Context& context) {
+  if (bounded(a)) return false;
   const LinearFacts facts = facts_of(a);
   const LinearChoice choice = choose_linear_with_norm(facts, facts_of(n, a), machine_of(context));
   if (choice.kernel == LinearKernel::none) return false;
@@ -132,6 +158,7 @@ void run(const RmsNormArgs& norm, const LinearArgs& args, Context& context) {
 }
 
 void run(const LinearArgs& args, Context& context) {
+  if (bounded(args)) return run_bounded(args, context);
   const LinearFacts facts = facts_of(args);
   const LinearChoice choice = choose_linear(facts, machine_of(context));
   if (choice.kernel == LinearKernel::none) return;

@@ -1,4 +1,4 @@
-// embedding, selectRows, scatterRows: one block a row.
+// embedding, selectRows, scatterRows: one block a row. concatColumns: blocks of a row and part.
 // floor   rows * width * (bytes read + bytes written)      launch  grid rows (folded over x and y), 256 threads
 // needs   nothing; 16-byte access where rows and pointers are aligned        ref  tensor/src/driver/schema.ts
 #include "device.cuh"
@@ -66,6 +66,32 @@ void move_rows(const Tensor& x, const Tensor& indices, const Tensor& out, int64_
   go(uint8_t{});
 }
 
+struct ColumnPieces {
+  const void* x;
+  int64_t x_offset, x_stride, x_row_stride, offset, stride;
+  unsigned width;  // of a piece, in units
+  int64_t units;   // of all pieces of a row
+};
+struct ConcatParams {
+  ColumnPieces part[kMaxRepeat];
+  void* out;
+  int64_t row_stride;
+};
+
+/// Block (row, part); U: unit of the copy, which divides every size and offset.
+template <class U>
+__global__ void __launch_bounds__(kThreads) concat_kernel(const __grid_constant__ ConcatParams p) {
+  pdl_begin();
+  const ColumnPieces& part = p.part[blockIdx.y];
+  const U* from = static_cast<const U*>(part.x) + blockIdx.x * part.x_row_stride + part.x_offset;
+  U* to = static_cast<U*>(p.out) + blockIdx.x * p.row_stride + part.offset;
+  for (int64_t i = threadIdx.x; i < part.units; i += kThreads) {
+    const int64_t piece = i < (int64_t(1) << 32) ? int64_t(static_cast<unsigned>(i) / part.width) : i / part.width;
+    const int64_t j = i - piece * part.width;
+    to[piece * part.stride + j] = from[piece * part.x_stride + j];
+  }
+}
+
 }  // namespace
 
 void run(const EmbeddingArgs& a, Context& c) {
@@ -86,6 +112,37 @@ void run(const SelectRowsArgs& a, Context& c) {
 }
 void run(const ScatterRowsArgs& a, Context& c) {
   move_rows<true>(a.x, a.indices, a.out, a.rows, a.width, "scatterRows", c);
+}
+
+
+void run(const ConcatColumnsArgs& a, Context& c) {
+  if (a.rows == 0) return;
+  const int64_t bytes = dtype_bytes(a.out.dtype);
+  int64_t together = reinterpret_cast<int64_t>(a.out.data) | a.row_stride * bytes;
+  for (int64_t i = 0; i < a.parts_count; ++i) {
+    const ConcatColumnsArgsItem& part = a.parts[i];
+    together |= reinterpret_cast<int64_t>(part.x.data) |
+                (part.x_offset | part.x_stride | part.x_row_stride | part.offset | part.stride | part.width) * bytes;
+  }
+  const auto go = [&](auto unit) {
+    using U = decltype(unit);
+    const int64_t each = static_cast<int64_t>(sizeof(U)) / bytes;  // values of a unit
+    ConcatParams p{};
+    p.out = a.out.data;
+    p.row_stride = a.row_stride / each;
+    for (int64_t i = 0; i < a.parts_count; ++i) {
+      const ConcatColumnsArgsItem& part = a.parts[i];
+      const int64_t width = part.width / each;
+      p.part[i] = {part.x.data,           part.x_offset / each, part.x_stride / each,
+                   part.x_row_stride / each, part.offset / each,   part.stride / each,
+                   static_cast<unsigned>(width), width * part.count};
+    }
+    launch(c, "concatColumns", concat_kernel<U>,
+           dim3(static_cast<unsigned>(a.rows), static_cast<unsigned>(a.parts_count)), kThreads, 0, p);
+  };
+  if (together % 16 == 0) return go(uint4{});
+  if (together % 4 == 0) return go(uint32_t{});
+  go(uint16_t{});
 }
 
 }  // namespace q::cuda

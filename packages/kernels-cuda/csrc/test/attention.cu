@@ -136,7 +136,7 @@ void check_case(Bench& bench, const Case& k) {
   a.max_context = s.most_context;
   a.num_heads = k.heads;
   a.num_kv_heads = k.kv_heads;
-  a.head_dim = k.dim;
+  a.head_dim = a.value_dim = k.dim;
   a.scale = 1 / std::sqrt(double(k.dim));
   a.softcap = k.softcap;
   a.causal = k.causal;
@@ -205,7 +205,8 @@ void check_rope(Bench& bench, DType act, DType cache, int heads, int kv_heads, i
   a.tokens = tokens;
   a.num_heads = heads;
   a.num_kv_heads = kv_heads;
-  a.head_dim = dim;
+  a.head_dim = a.value_dim = dim;
+  a.scaling_length = 1;
   a.rotary_dim = rotary;
   a.interleaved = interleaved;
   a.per_sequence = per_sequence;

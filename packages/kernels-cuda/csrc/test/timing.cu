@@ -63,7 +63,7 @@ struct Timer {
     a.max_context = context;
     a.num_heads = heads;
     a.num_kv_heads = kv_heads;
-    a.head_dim = dim;
+    a.head_dim = a.value_dim = dim;
     a.scale = 1 / std::sqrt(double(dim));
     a.causal = 1;
     a.q_group_stride = int64_t(heads / kv_heads) * dim;
@@ -125,7 +125,8 @@ struct Timer {
     a.tokens = tokens;
     a.num_heads = heads;
     a.num_kv_heads = kv_heads;
-    a.head_dim = a.rotary_dim = dim;
+    a.head_dim = a.value_dim = a.rotary_dim = dim;
+    a.scaling_length = 1;
     a.rope_scale = 1;
     a.q_group_stride = int64_t(heads / kv_heads) * dim;
     a.k_offset = int64_t(heads) * dim;

@@ -6,7 +6,7 @@ import { readShardIndex } from '../shard-index.js';
 import { assertChecksum, remoteFiles, type RemoteFile, type RepoRequest } from './api.js';
 import { ensureBlob, sizeOf } from './blob.js';
 import { markAbsent, repoFolder } from './cache.js';
-import { hasTokenizer, inFetchOrder, isSmallFileOf, type ModelFiles } from './file-sets.js';
+import { hasTokenizer, inFetchOrder, isSmallFileOf, isWeightsOf, weightForms, type ModelFiles } from './file-sets.js';
 import { checkStorable } from './paths.js';
 
 export interface DownloadProgress {
@@ -33,20 +33,22 @@ function chooseWeights(
   { id, revision }: DownloadRequest,
 ): { whole: RemoteFile[]; index?: RemoteFile } {
   const at = (name: string) => files.find(({ path }) => path === name);
-  for (const base of ['model', 'adapter_model']) {
-    const single = at(`${base}.safetensors`);
-    if (single) return { whole: [single] };
-    const index = at(`${base}.safetensors.index.json`);
-    if (index) return { whole: [], index };
+  for (const { suffix, names } of weightForms) {
+    for (const base of names) {
+      const single = at(`${base}${suffix}`);
+      if (single) return { whole: [single] };
+      const index = at(`${base}${suffix}.index.json`);
+      if (index) return { whole: [], index };
+    }
+    const others = files.filter(({ path }) => isWeightsOf(suffix, path));
+    if (others.length > 0) return { whole: others };
   }
-  const others = files.filter(({ path }) => path.endsWith('.safetensors') && !path.includes('/'));
-  if (others.length > 0) return { whole: others };
-  const found = files.filter(({ path }) => /\.(bin|gguf|h5|msgpack|pth)$/.test(path)).map(({ path }) => path);
-  throw new UnsupportedError(op, 'the model has no safetensors weights', {
+  const found = files.filter(({ path }) => /\.(gguf|h5|msgpack|pth)$/.test(path)).map(({ path }) => path);
+  throw new UnsupportedError(op, 'the model has no weights in safetensors or of PyTorch', {
     id,
     revision,
     found: found.slice(0, 5),
-    fix: 'look for a repository with model.safetensors, or convert it once in Python: AutoModelForCausalLM.from_pretrained(id).save_pretrained(folder)',
+    fix: 'look for a repository with model.safetensors or pytorch_model.bin',
   });
 }
 

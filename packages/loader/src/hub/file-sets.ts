@@ -1,6 +1,7 @@
 // Which files of a repository a caller needs, by name.
 import { readdir, stat } from 'node:fs/promises';
 import { join } from 'node:path';
+import { isNoWeights } from '../foreign.js';
 import { readShardIndex } from '../shard-index.js';
 
 /**
@@ -100,25 +101,47 @@ const isFolder = (path: string) =>
     () => false,
   );
 
+/** The forms of weights in order of preference, with PyTorch's own name of the file that others call `model`. */
+export const weightForms = [
+  { suffix: '.safetensors', names: ['model', 'adapter_model'] },
+  { suffix: '.bin', names: ['pytorch_model', 'adapter_model'] },
+] as const;
+
+/** Whether a file at the top of a repository holds weights of a form. */
+export const isWeightsOf = (suffix: string, path: string): boolean =>
+  path.endsWith(suffix) && !path.includes('/') && !isNoWeights(path);
+
 /** Weight files that a snapshot lacks. */
 async function missingWeights(folder: string, names: readonly string[]): Promise<string[]> {
+  for (const form of weightForms) {
+    const whole = names.filter((name) => isWeightsOf(form.suffix, name));
+    const indexes = names.filter((name) => name.endsWith(`${form.suffix}.index.json`));
+    if (whole.length > 0 || indexes.length > 0) return missingOfForm(folder, form, whole, indexes);
+  }
+  return ['model.safetensors'];
+}
+
+/** Files of one form that a snapshot lacks: broken links, an index without its shards, shards without their index. */
+async function missingOfForm(
+  folder: string,
+  { suffix, names: [name] }: (typeof weightForms)[number],
+  whole: readonly string[],
+  indexes: readonly string[],
+): Promise<string[]> {
   const missing: string[] = [];
-  const whole = names.filter((name) => name.endsWith('.safetensors'));
-  const indexes = names.filter((name) => name.endsWith('.safetensors.index.json'));
-  if (whole.length === 0 && indexes.length === 0) return ['model.safetensors'];
-  for (const name of whole) if (!(await isFile(join(folder, name)))) missing.push(name);
-  if (whole.includes('model.safetensors')) return missing;
-  for (const name of whole) {
-    const base = /^(.+)-\d{5}-of-\d{5}\.safetensors$/.exec(name)?.[1];
-    const index = `${base}.safetensors.index.json`;
+  for (const file of whole) if (!(await isFile(join(folder, file)))) missing.push(file);
+  if (whole.includes(`${name}${suffix}`)) return missing;
+  for (const file of whole) {
+    const base = /^(.+)-\d{5}-of-\d{5}$/.exec(file.slice(0, -suffix.length))?.[1];
+    const index = `${base}${suffix}.index.json`;
     if (base !== undefined && !indexes.includes(index) && !missing.includes(index)) missing.push(index);
   }
-  for (const name of indexes) {
-    if (!(await isFile(join(folder, name)))) {
-      missing.push(name);
+  for (const file of indexes) {
+    if (!(await isFile(join(folder, file)))) {
+      missing.push(file);
       continue;
     }
-    const { shards } = await readShardIndex(join(folder, name));
+    const { shards } = await readShardIndex(join(folder, file));
     for (const shard of shards)
       if (!missing.includes(shard) && !(await isFile(join(folder, shard)))) missing.push(shard);
   }

@@ -116,7 +116,7 @@ describe('files by need', () => {
   it.each([
     [{ 'config.json': '{}', 'vocab.json': '{}' }, 'tokenizer', /no tokenizer.json/],
     [{ 'tokenizer.json': '{}' }, 'config', /no config.json/],
-    [{ 'config.json': '{}' }, 'model', /no safetensors weights/],
+    [{ 'config.json': '{}' }, 'model', /no weights in safetensors or of PyTorch/],
   ] as const)('says what the hub lacks: %j for %s', async (files, need, message) => {
     await offer(files);
     await expect(resolve({ files: need })).rejects.toThrow(message);

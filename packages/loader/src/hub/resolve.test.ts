@@ -46,7 +46,10 @@ const remotes: Record<string, Remote> = {
   'org/single': { files: { 'config.json': text('{}'), 'model.safetensors': fileOf({ a: u8(0, 3) }, 3), ...surplus } },
   'org/sharded': { files: { 'config.json': text('{}'), 'model.safetensors.index.json': index, ...shards } },
   'org/lost-shard': { files: { 'config.json': text('{}'), 'model.safetensors.index.json': index } },
-  'org/pickle': { files: { 'config.json': text('{}'), 'pytorch_model.bin': text('x') } },
+  'org/gguf': { files: { 'config.json': text('{}'), 'model.gguf': text('x') } },
+  'org/pickled': {
+    files: { 'config.json': text('{}'), 'pytorch_model.bin': text('x'), 'training_args.bin': text('y') },
+  },
   'org/damaged': {
     files: { 'config.json': text('{}'), 'model.safetensors': fileOf({ a: u8(0, 3) }, 3) },
     damage: true,
@@ -278,7 +281,7 @@ describe('download', () => {
     ['org/private', CheckpointError, /gated, private.*org\/private/],
     ['org/broken', CheckpointError, /reports an error.*500/],
     ['org/none', CheckpointError, /no such model.*org\/none.*spelling/],
-    ['org/pickle', UnsupportedError, /no safetensors weights.*pytorch_model.bin.*convert/],
+    ['org/gguf', UnsupportedError, /no weights in safetensors or of PyTorch.*model\.gguf/],
     ['org/damaged', CheckpointError, /damaged.*model.safetensors.*checksum/],
     ['org/lost-shard', CheckpointError, /shards that the hub does not have/],
     ['org/escape', CheckpointError, /outside the repository/],
@@ -290,6 +293,11 @@ describe('download', () => {
     expect(
       left.filter((name) => name.includes('incomplete') || name.includes('evil') || name.includes('refs')),
     ).toEqual([]);
+  });
+
+  it('takes the files of PyTorch where there are no others, and none of a trainer', async () => {
+    const folder = await resolveModelFolder('org/pickled', { cacheDir, limits });
+    expect((await readdir(folder)).sort()).toEqual(['config.json', 'pytorch_model.bin']);
   });
 
   it('stops at an abort, and goes on from there', async () => {

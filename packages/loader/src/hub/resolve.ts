@@ -86,7 +86,8 @@ async function localFolder(id: string | URL): Promise<string | undefined> {
 
 /**
  * The folder of a model: a folder on disk, a `file:` URL, a snapshot in the Hugging Face cache, or what is downloaded
- * into that cache. Only configuration, tokenizer and safetensors files are downloaded, and checked by their checksums.
+ * into that cache. Only configuration, tokenizer and weight files (safetensors, else PyTorch's own) are downloaded, and
+ * checked by their checksums.
  *
  * A branch or tag is looked up at the hub each time, as in Python; if the hub cannot be reached, or does not say, the
  * cached snapshot is used where it is complete. A commit hash that is wholly in the cache needs no network.

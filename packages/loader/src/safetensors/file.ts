@@ -1,16 +1,13 @@
 import type { FileHandle } from 'node:fs/promises';
 import { otherThanSafetensors } from '../foreign.js';
 import { fileError, openRegular, readInto, type FileIdentity } from '../small-file.js';
+import type { WeightFile } from '../weight-file.js';
 import { headerLength, parseSafetensorsHeader, type SafetensorsHeader } from './header.js';
 
 export { fileError } from '../small-file.js';
 
 /** A safetensors file whose header was read and checked; the data stays on disk. */
-export interface SafetensorsFile extends SafetensorsHeader {
-  readonly path: string;
-  /** The file as it was when its header was read; its data counts only while that has not changed. */
-  readonly identity: FileIdentity;
-}
+export type SafetensorsFile = SafetensorsHeader & WeightFile;
 
 /** Bytes by which other formats are told. */
 const headBytes = 512;
@@ -27,7 +24,8 @@ async function readHeader(
   try {
     const header = new Uint8Array(8 + headerLength(head, identity.bytes, path));
     await readInto(handle, path, 0, header, signal);
-    return { path, identity, ...parseSafetensorsHeader(header, identity.bytes, path) };
+    const parsed = parseSafetensorsHeader(header, identity.bytes, path);
+    return { path, identity, dataBytes: parsed.bytes - parsed.dataOffset, ...parsed };
   } catch (error) {
     throw otherThanSafetensors(head, path)?.error(path) ?? error;
   }

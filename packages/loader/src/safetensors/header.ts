@@ -6,6 +6,7 @@ import { CheckpointError, type ErrorDetail } from '@q/config';
 import type { DType } from '@q/tensor';
 import { storedDType } from './dtypes.js';
 import { maxHeaderBytes, maxRank } from '../limits.js';
+import type { Strides } from '../strided.js';
 import { scanJson } from './json-text.js';
 
 /** A tensor in a file: where its bytes are and what they mean. Row-major, little endian. */
@@ -21,6 +22,10 @@ export interface TensorEntry {
   readonly offset: number;
   /** Size of the data in bytes. */
   readonly bytes: number;
+  /** In a part of a tensor, and where one is stored transposed: distances in the file, in elements. Default: one element behind the other. */
+  readonly strides?: Strides;
+  /** Which part of the tensor of this name it is, in words. Default: all of it. */
+  readonly part?: string;
 }
 
 /** A tensor whose element type Q does not compute with (F64, F8_E4M3, I16 ...): listed, but an error when used. */

@@ -17,6 +17,7 @@ import type { TensorEntry } from '../safetensors/header.js';
 import { inFp32, type PrecisionOptions } from './precision.js';
 import { keepDense, type Quantizer } from './quantize.js';
 import { FileReader } from './reader.js';
+import { partOf } from './sources.js';
 import { surveyedSlots, surveyWeights, type SurveyOptions, type WeightSurvey } from './survey.js';
 
 /** One step of loading. */
@@ -76,7 +77,7 @@ export async function loadParameters(
         if (slot.kind === 'linear') await loading.linear(slot, loaded);
         else loaded.set(slot.name, await loading.tensor(slot, loaded));
       } catch (error) {
-        throw namingFile(error, checkpoint.tensors.get(survey.stored.get(slot.name) ?? ''));
+        throw namingFile(error, checkpoint.tensors.get(survey.stored.get(slot.name)?.name ?? ''));
       }
     }
     await loading.finish();
@@ -108,7 +109,8 @@ class Loading {
       slot.load(tensor, { shared: true });
       return tensor;
     }
-    const entry = this.checkpoint.tensor(this.survey.stored.get(slot.name)!);
+    const source = this.survey.stored.get(slot.name)!;
+    const entry = partOf(this.checkpoint.tensor(source.name), source, slot.shape);
     checkShape(entry, slot.shape);
     const tensor = await this.#reader.dense(entry, this.#dtypeOf(slot));
     slot.load(tensor);
@@ -121,7 +123,9 @@ class Loading {
       slot.load(denseWeight(loaded.get(slot.tiedTo)!), { shared: true });
       return;
     }
-    const stored = recogniseWeight(this.checkpoint, this.survey.stored.get(slot.name)!);
+    const source = this.survey.stored.get(slot.name)!;
+    const whole = recogniseWeight(this.checkpoint, source.name);
+    const stored = { ...whole, weight: partOf(whole.weight, source, slot.shape) };
     const format = formatOfStored(stored);
     const quantize = format.config ? undefined : (this.options.quantizer ?? keepDense)(slot);
     if (quantize) {

@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest';
 import { CheckpointError, UnsupportedError } from '@q/config';
-import type { ParameterSlot } from '@q/tensor';
+import type { ParameterSlot, Source } from '@q/tensor';
 import { matchNames, type MatchRequest, type StoredTensorInfo } from './match-names.js';
 
 const never = (): never => {
@@ -42,6 +42,8 @@ const match = (
   tensors: MatchRequest['tensors'],
   { tie = false, ...more }: Partial<MatchRequest> & { tie?: boolean } = {},
 ) => matchNames({ tensors, slots: slotsOf(tie), tied: { [head]: embed }, folder: 'folder', ...more });
+const namesOf = (stored: ReadonlyMap<string, Source>) =>
+  new Map([...stored].map(([name, source]) => [name, source.name]));
 const errorOf = (run: () => unknown): CheckpointError => {
   try {
     run();
@@ -53,13 +55,15 @@ const errorOf = (run: () => unknown): CheckpointError => {
 
 describe('names', () => {
   describe('of a module that files call otherwise', () => {
-    const namesOnDisk = { head: 'embed_out' };
     const older = (name: string) => name.replace(/^head\./, 'embed_out.');
+    const slots = slotsOf(false).map((slot) =>
+      slot.name === head ? { ...slot, sources: [{ name: 'embed_out.weight' }, { name: head }] } : slot,
+    );
 
     it('are found, and kept for saving', () => {
-      const { stored, renamed: saved, warnings } = match(renamed(older), { namesOnDisk });
-      expect(stored.get(head)).toBe('embed_out.weight');
-      expect([...saved]).toEqual([[head, 'embed_out.weight']]);
+      const { stored, saved, warnings } = match(renamed(older), { slots });
+      expect(stored.get(head)).toEqual({ name: 'embed_out.weight' });
+      expect(saved.get(head)).toEqual({ name: 'embed_out.weight' });
       expect(warnings).toEqual([]);
     });
 
@@ -68,28 +72,30 @@ describe('names', () => {
       tensors.set('module.embed_out.weight', info([20, 1], 'u8'));
       tensors.set('module.embed_out.weight.absmax', info([1]));
       tensors.set('module.embed_out.weight.quant_map', info([16]));
-      const { stored, renamed: saved } = match(tensors, { namesOnDisk });
-      expect(stored.get(head)).toBe('module.embed_out.weight');
-      expect(saved.get(head)).toBe('embed_out.weight');
+      const { stored, saved } = match(tensors, { slots });
+      expect(stored.get(head)).toEqual({ name: 'module.embed_out.weight' });
+      expect(saved.get(head)).toEqual({ name: 'embed_out.weight' });
     });
 
-    it('give way to the present ones', () => {
+    it('may be those of the model, and the usual ones win over them', () => {
+      const { stored: present, saved } = match(whole(), { slots });
+      expect([present.get(head), saved.get(head)]).toEqual([{ name: head }, { name: head }]);
       const both = new Map([...whole(), ['embed_out.weight', info([10, 4])]]);
-      const { stored, renamed: saved, warnings } = match(both, { namesOnDisk });
-      expect(stored.get(head)).toBe(head);
-      expect(saved.size).toBe(0);
-      expect(warnings.join()).toContain('embed_out.weight');
+      const { stored, warnings } = match(both, { slots });
+      expect(stored.get(head)).toEqual({ name: 'embed_out.weight' });
+      expect(warnings.join()).toContain(head);
     });
 
-    it('are those of a shard that is absent', () => {
+    it('are those that a message names, and of a shard that is absent', () => {
+      expect(errorOf(() => match(without(head), { slots, tied: {} })).message).toContain('tensors: embed_out.weight');
       const absent = new Map([['embed_out.weight', 'b.safetensors']]);
-      expect(String(errorOf(() => match(without(head), { namesOnDisk, absent })))).toContain('b.safetensors');
+      expect(String(errorOf(() => match(without(head), { slots, absent })))).toContain('b.safetensors');
     });
   });
 
   it('are taken as they are', () => {
     const { stored, compare, warnings } = match(whole());
-    expect([...stored]).toEqual([...whole().keys()].map((name) => [name, name]));
+    expect([...namesOf(stored)]).toEqual([...whole().keys()].map((name) => [name, name]));
     expect([compare.size, warnings]).toEqual([0, []]);
   });
 
@@ -106,7 +112,7 @@ describe('names', () => {
     for (const tie of [false, true]) {
       const source = tie ? without(head) : whole();
       const { stored, warnings } = match(renamed(rename, source), { tie });
-      expect(new Map(stored)).toEqual(new Map([...source.keys()].map((name) => [name, rename(name)])));
+      expect(namesOf(stored)).toEqual(new Map([...source.keys()].map((name) => [name, rename(name)])));
       expect(warnings).toEqual([expect.stringContaining(said)]);
     }
   });
@@ -124,7 +130,7 @@ describe('names', () => {
     const files = (front: string) => renamed((name) => name.replace(/^model\./, front));
 
     it.each(['decoder.', 'model.', '', path])(
-      '"%s" for "model.decoder.": taken without a word, and saved so',
+      '"%s" for "model.decoder.": taken without a word, and saved as the model has them',
       (front) => {
         for (const tie of [false, true]) {
           const tensors = files(front);
@@ -134,8 +140,8 @@ describe('names', () => {
             name === head ? head : path + name.slice(front.length),
             name,
           ]);
-          expect(new Map(found.stored)).toEqual(new Map(expected as [string, string][]));
-          expect(new Map(found.renamed)).toEqual(new Map(expected.filter(([a, b]) => a !== b) as [string, string][]));
+          expect(namesOf(found.stored)).toEqual(new Map(expected as [string, string][]));
+          expect([...namesOf(found.saved)].every(([parameter, name]) => parameter === name)).toBe(true);
           expect(found.warnings).toEqual([]);
         }
       },
@@ -148,16 +154,16 @@ describe('names', () => {
       const tensors = files(front);
       tensors.delete(head);
       const found = match(tensors, { slots: bare, tied: {}, basePrefix: 'model' });
-      expect([...found.stored.values()]).toEqual([...tensors.keys()]);
-      expect([...found.renamed.values()]).toEqual(front === 'decoder.' ? [] : [...tensors.keys()]);
+      expect([...namesOf(found.stored).values()]).toEqual([...tensors.keys()]);
+      expect([...namesOf(found.saved)].every(([parameter, name]) => parameter === name)).toBe(true);
       expect(found.warnings).toEqual([]);
     });
 
     it('inside a wrapper they are taken with a line, and saved under the names of the model', () => {
       const tensors = renamed((name) => `module.${name.replace(/^model\./, 'decoder.')}`);
       const found = match(tensors, { slots: slots(false), tied, basePrefix: 'model' });
-      expect([...found.stored.values()]).toEqual([...tensors.keys()]);
-      expect(found.renamed.size).toBe(0);
+      expect([...namesOf(found.stored).values()]).toEqual([...tensors.keys()]);
+      expect([...namesOf(found.saved)].every(([parameter, name]) => parameter === name)).toBe(true);
       expect(found.warnings).toEqual([expect.stringContaining('"module.decoder." instead of "model.decoder."')]);
     });
 
@@ -178,7 +184,7 @@ describe('names', () => {
   it('as they are win over a second copy elsewhere, which is surplus', () => {
     const two = new Map([...whole(), ...renamed((name) => `ema.${name}`)]);
     const { stored, warnings } = match(two);
-    expect(stored.get(embed)).toBe(embed);
+    expect(stored.get(embed)).toEqual({ name: embed });
     expect(warnings).toEqual([expect.stringMatching(/^5 tensors .*ema\./)]);
   });
 
@@ -216,9 +222,9 @@ describe('tied weights', () => {
   });
 
   it('that are stored once, under either name, are read from there', () => {
-    expect(match(without(head), { tie: true }).stored.get(embed)).toBe(embed);
+    expect(match(without(head), { tie: true }).stored.get(embed)).toEqual({ name: embed });
     const { stored, warnings } = match(without(embed), { tie: true });
-    expect([stored.get(embed), stored.has(head)]).toEqual([head, false]);
+    expect([stored.get(embed), stored.has(head)]).toEqual([{ name: head }, false]);
     expect(warnings).toEqual([expect.stringMatching(/embed\.weight is not stored; it is read from head\.weight/)]);
   });
 

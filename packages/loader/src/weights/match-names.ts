@@ -1,19 +1,20 @@
 // Which stored tensor fills which parameter. One pure function of names, shapes and slots decides it; what the tensors
 // say wins over what config.json says of them, and each such decision is a line for the user.
 import { CheckpointError, UnsupportedError } from '@q/config';
-import type { ParameterSlot } from '@q/tensor';
+import type { ParameterSlot, Source } from '@q/tensor';
 import { helperOwner, isPacked, locateWeight } from '../formats/registry.js';
+import { groupBy } from '../group-by.js';
 import { countOf, listNames } from '../list-names.js';
 import { foreignFormat, type StoredTensorInfo } from './foreign-formats.js';
-import { withPresentNames, type NamesOnDisk } from './legacy-names.js';
 import { choosePrefix, type NameMap } from './prefixes.js';
+import { isShared, sourcesOf, wholeShape, type Part } from './sources.js';
 
 export type { StoredTensorInfo } from './foreign-formats.js';
 
 export interface MatchRequest {
   /** Every tensor of the checkpoint, helpers of quantized weights included. */
   readonly tensors: ReadonlyMap<string, StoredTensorInfo>;
-  /** What must be filled; `tiedTo` where config.json ties weights. */
+  /** What must be filled, with where files may have it; `tiedTo` where config.json ties weights. */
   readonly slots: readonly ParameterSlot[];
   /** Parameters that share memory in models that tie: target to source. */
   readonly tied?: Readonly<Record<string, string>>;
@@ -24,23 +25,24 @@ export interface MatchRequest {
   readonly folder: string;
   /** What stands before the base model's names in a model with a head. */
   readonly basePrefix?: string;
-  /** Modules that checkpoints call otherwise: from the name in the model to that on disk. */
-  readonly namesOnDisk?: NamesOnDisk;
   /** Modules that a checkpoint may lack as a whole, by their path in the base model. */
   readonly optionalModules?: readonly string[];
 }
 
 export interface NameMatch {
-  /** Parameter to stored tensor. Tied parameters whose source is read are not in it. */
-  readonly stored: ReadonlyMap<string, string>;
+  /** Parameter to what this checkpoint has of it. Tied parameters whose source is read are not in it. */
+  readonly stored: ReadonlyMap<string, Source>;
   /** Parameters that config.json ties although both are stored: tied if their values are equal. Target to source. */
   readonly compare: ReadonlyMap<string, string>;
-  /** Parameters that are saved under another name than the model's: that of the file. */
-  readonly renamed: ReadonlyMap<string, string>;
+  /** Of the places where a parameter may be, the one where it was: where it is saved, as in Python without a prefix. */
+  readonly saved: ReadonlyMap<string, Source>;
   /** Optional modules of which the checkpoint has nothing. */
   readonly without: readonly string[];
   readonly warnings: readonly string[];
 }
+
+/** Where each parameter may be, the usual place first. */
+type Places = ReadonlyMap<string, readonly Source[]>;
 
 const op = 'load';
 
@@ -51,30 +53,22 @@ const op = 'load';
  *   read.
  */
 export function matchNames(request: MatchRequest): NameMatch {
-  const { slots, namesOnDisk } = request;
-  const { tensors, original, savedAs } = withPresentNames(request.tensors, namesOnDisk);
+  const { slots, tensors } = request;
+  const places = new Map(slots.map((slot) => [slot.name, sourcesOf(slot)]));
   const tiedTo = new Map(
     slots.flatMap(({ name, tiedTo: source }) => (source === undefined ? [] : [[name, source] as const])),
   );
   const optional = optionalParameters(request);
-  const { map, isOwn, prefixWarnings } = choosePrefix(
+  const { map, prefixWarnings } = choosePrefix(
     tensors,
-    slots.map(({ name }) => name),
+    new Map([...places].map(([name, sources]) => [name, sources.map((source) => source.name)])),
     new Set([...tiedTo.keys(), ...Object.keys(request.tied ?? {}), ...[...optional.values()].flat()]),
     request.basePrefix,
   );
-  refuseForeign(request, map);
-  const stored = new Map<string, string>();
+  refuseForeign(request, places, map);
+  const { stored, saved } = find(request, places, map);
   const compare = new Map<string, string>();
-  const renamed = new Map<string, string>();
   const warnings = [...prefixWarnings];
-  for (const { name } of slots) {
-    const from = locateWeight(tensors, map(name)) ?? map(name);
-    if (!tensors.has(from)) continue;
-    stored.set(name, original.get(from) ?? from);
-    const saved = isOwn && map(name) !== name ? (original.get(map(name)) ?? map(name)) : savedAs(name, from);
-    if (saved !== undefined) renamed.set(name, saved);
-  }
   for (const [target, source] of tiedTo) {
     if (stored.has(target) && stored.has(source)) compare.set(target, source);
     else if (stored.has(target)) {
@@ -83,26 +77,25 @@ export function matchNames(request: MatchRequest): NameMatch {
       warnings.push(`${source} is not stored; it is read from ${target}, to which config.json ties it`);
     }
   }
-  const without = lackedModules(request, optional, stored, map);
+  const without = lackedModules(request, optional, { stored, places, map });
   const lacked = new Set(without.flatMap((module) => optional.get(module)!));
   const missing = slots
     .map(({ name }) => name)
     .filter((name) => !stored.has(name) && !tiedTo.has(name) && !lacked.has(name));
-  if (missing.length > 0) throw missingError(request, missing, stored, map);
+  if (missing.length > 0) throw missingError(request, missing, stored, places, map);
   checkShapes(request, stored);
   warnings.push(...without.map(lackLine), ...surplusWarnings(request, stored));
-  return { stored, compare, renamed, without, warnings };
+  return { stored, compare, saved, without, warnings };
 }
 
 /** The optional modules of which nothing is there, nor promised by an index. */
 function lackedModules(
-  { absent = new Map(), namesOnDisk }: MatchRequest,
+  { absent = new Map() }: MatchRequest,
   optional: ReadonlyMap<string, readonly string[]>,
-  stored: ReadonlyMap<string, string>,
-  map: NameMap,
+  { stored, places, map }: { stored: ReadonlyMap<string, Source>; places: Places; map: NameMap },
 ): string[] {
-  const shards = withPresentNames(absent, namesOnDisk).tensors;
-  const isThere = (name: string) => stored.has(name) || shards.has(map(name));
+  const isPromised = (name: string) => places.get(name)!.some((source) => absent.has(map(source.name)));
+  const isThere = (name: string) => stored.has(name) || isPromised(name);
   return [...optional].filter(([, names]) => !names.some(isThere)).map(([module]) => module);
 }
 
@@ -120,11 +113,50 @@ function optionalParameters({ slots, optionalModules = [], basePrefix = '' }: Ma
   return new Map(found.filter(([, names]) => names.length > 0));
 }
 
+/** Of the places of each parameter the first that the checkpoint has, under its name there and under its usual one. */
+function find(
+  request: MatchRequest,
+  places: Places,
+  map: NameMap,
+): { stored: Map<string, Source>; saved: Map<string, Source> } {
+  const { tensors } = request;
+  const stored = new Map<string, Source>();
+  const saved = new Map<string, Source>();
+  const quantized = new Set([...tensors.keys()].map(helperOwner));
+  const nameOf = (source: Source) => locateWeight(tensors, map(source.name)) ?? map(source.name);
+  for (const [parameter, sources] of places) {
+    const source = sources.find((each) => tensors.has(nameOf(each)));
+    if (!source) continue;
+    const name = nameOf(source);
+    stored.set(
+      parameter,
+      quantized.has(name) ? quantizedSource(request, parameter, source, name) : { ...source, name },
+    );
+    saved.set(parameter, source);
+  }
+  return { stored, saved };
+}
+
+/** What is quantized is one matrix [out, in] of its own. @throws CheckpointError for a part of another matrix */
+function quantizedSource({ tensors, folder }: MatchRequest, parameter: string, source: Source, name: string): Source {
+  if (!isShared(source)) return { name };
+  throw new CheckpointError(op, 'a quantized tensor holds several weights', {
+    folder,
+    file: tensors.get(name)!.file,
+    tensor: name,
+    parameter,
+    why: 'codes and scales of a part cannot be told from those of the others',
+    fix: 'take the unquantized checkpoint from which it was made, and quantize it with loadIn4bit or loadIn8bit',
+  });
+}
+
 /** Throws UnsupportedError when the layers are stored in a format of another library. */
-function refuseForeign({ tensors, slots, folder }: MatchRequest, map: NameMap): void {
-  const layers = slots
-    .filter(({ name }) => name.endsWith('.weight') && locateWeight(tensors, map(name)) === undefined)
-    .map((slot) => ({ module: map(slot.name).slice(0, -'.weight'.length), slot }));
+function refuseForeign({ tensors, slots, folder }: MatchRequest, places: Places, map: NameMap): void {
+  const layers = slots.flatMap((slot) => {
+    const name = map(places.get(slot.name)![0].name);
+    if (!name.endsWith('.weight') || locateWeight(tensors, name) !== undefined) return [];
+    return [{ module: name.slice(0, -'.weight'.length), slot }];
+  });
   const foreign = foreignFormat(tensors, layers);
   if (!foreign) return;
   throw new UnsupportedError(op, `the weights are quantized in a format that cannot be loaded: ${foreign.what}`, {
@@ -136,13 +168,15 @@ function refuseForeign({ tensors, slots, folder }: MatchRequest, map: NameMap): 
 }
 
 function missingError(
-  { slots, tied = {}, absent = new Map(), folder, tensors, namesOnDisk }: MatchRequest,
+  { tied = {}, absent = new Map(), folder, tensors }: MatchRequest,
   missing: readonly string[],
-  stored: ReadonlyMap<string, string>,
+  stored: ReadonlyMap<string, Source>,
+  places: Places,
   map: NameMap,
 ): CheckpointError {
-  const shards = withPresentNames(absent, namesOnDisk).tensors;
-  const promised = missing.map((name) => [name, shards.get(map(name))] as const).find(([, shard]) => shard);
+  const [promised] = missing
+    .flatMap((parameter) => places.get(parameter)!.map(({ name }) => [name, absent.get(map(name))] as const))
+    .filter(([, shard]) => shard !== undefined);
   const head = missing.find((name) => Object.hasOwn(tied, name) && stored.has(tied[name]));
   if (head !== undefined && missing.length === 1 && !promised)
     return new CheckpointError(op, `${head} is not stored, and config.json does not tie it to ${tied[head]}`, {
@@ -150,9 +184,13 @@ function missingError(
       why: 'Python would fill it with random numbers, and so would every text be',
       fix: `if the model shares ${tied[head]}, set tie_word_embeddings to true in config.json; else fetch the whole checkpoint`,
     });
+  const usual = (parameters: Iterable<string>) => [
+    ...new Set([...parameters].map((parameter) => places.get(parameter)![0].name)),
+  ];
+  const names = usual(missing);
   return new CheckpointError(
     op,
-    `the checkpoint lacks ${missing.length} of ${slots.length} tensors: ${listNames(missing)}`,
+    `the checkpoint lacks ${names.length} of ${usual(places.keys()).length} tensors: ${listNames(names)}`,
     {
       folder,
       ...(promised && { promised: `the index says that ${promised[1]} has ${promised[0]}` }),
@@ -163,10 +201,19 @@ function missingError(
   );
 }
 
-function checkShapes({ tensors, slots, folder }: MatchRequest, stored: ReadonlyMap<string, string>): void {
-  const wrong = slots.flatMap(({ name, shape: wanted }) => {
-    const from = stored.get(name);
-    if (from === undefined || isPacked(tensors, from)) return [];
+/** Parameters by the tensor that they are in. */
+function partsByTensor(slots: readonly ParameterSlot[], stored: ReadonlyMap<string, Source>): Map<string, Part[]> {
+  const parts = slots.flatMap(({ name, shape }): Part[] => {
+    const source = stored.get(name);
+    return source ? [{ parameter: name, shape, source }] : [];
+  });
+  return groupBy(parts, ({ source }) => source.name);
+}
+
+function checkShapes({ tensors, slots, folder }: MatchRequest, stored: ReadonlyMap<string, Source>): void {
+  const wrong = [...partsByTensor(slots, stored)].flatMap(([from, parts]) => {
+    if (isPacked(tensors, from)) return [];
+    const wanted = wholeShape(from, parts);
     const { shape } = tensors.get(from)!;
     const equal = shape.length === wanted.length && shape.every((size, axis) => size === wanted[axis]);
     return equal ? [] : [{ from, shape, wanted }];
@@ -188,9 +235,9 @@ function checkShapes({ tensors, slots, folder }: MatchRequest, stored: ReadonlyM
 /** Lines about tensors that nothing needs, as Python warns. */
 function surplusWarnings(
   { tensors, folder, ignored = [] }: MatchRequest,
-  stored: ReadonlyMap<string, string>,
+  stored: ReadonlyMap<string, Source>,
 ): string[] {
-  const used = new Set(stored.values());
+  const used = new Set([...stored.values()].map(({ name }) => name));
   const surplus = [...tensors.keys()].filter(
     (name) => !used.has(name) && !used.has(helperOwner(name) ?? name) && !ignored.some((pattern) => pattern.test(name)),
   );

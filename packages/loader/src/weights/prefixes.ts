@@ -4,21 +4,22 @@
 import { CheckpointError } from '@q/config';
 import { maxPrefixes } from '../limits.js';
 
-/** From a parameter's name to the name under which it is stored. */
-export type NameMap = (parameter: string) => string;
+/** From the name of a tensor in files of a model with a head to the one that this checkpoint has. */
+export type NameMap = (name: string) => string;
+
+/** Every name under which a parameter may be stored, the usual one first. */
+type Names = readonly string[];
 
 interface Candidate {
   /** What stands before the names of the base model. */
   readonly prefix: string;
   readonly map: NameMap;
-  readonly missing: readonly string[];
+  readonly missing: ReadonlySet<Names>;
 }
 
-/** How parameters are named in a checkpoint. */
+/** How tensors are named in a checkpoint. */
 export interface ChosenNames {
   readonly map: NameMap;
-  /** The names are those of the model, with nothing but parts of their path left out or put in front. */
-  readonly isOwn: boolean;
   readonly prefixWarnings: readonly string[];
 }
 
@@ -48,10 +49,13 @@ function shortened(path: string): string[] {
 const depth = (name: string): number => name.split('.').length;
 
 /** What stands before the base model's names in the checkpoint, wherever one of two telling parameters is found. */
-function prefixesIn(stored: Iterable<string>, names: readonly string[], base: string): Set<string> {
-  const tails = names.filter((name) => name.startsWith(base)).map((name) => name.slice(base.length));
-  const deepest = tails.reduce((best, tail) => (depth(tail) > depth(best) ? tail : best), tails[0] ?? '');
-  const anchors = new Set([deepest, tails[0]].filter((tail) => tail !== undefined && tail !== ''));
+function prefixesIn(stored: Iterable<string>, parameters: readonly Names[], base: string): Set<string> {
+  const inside = parameters.filter(([usual]) => usual.startsWith(base));
+  const [first] = inside;
+  if (first === undefined) return new Set();
+  const deepest = inside.reduce((best, names) => (depth(names[0]) > depth(best[0]) ? names : best), first);
+  const telling = [...deepest, ...first].filter((name) => name.startsWith(base) && name !== base);
+  const anchors = new Set(telling.map((name) => name.slice(base.length)));
   const prefixes = new Set<string>();
   for (const name of stored) {
     for (const anchor of anchors) {
@@ -63,7 +67,7 @@ function prefixesIn(stored: Iterable<string>, names: readonly string[], base: st
   return prefixes;
 }
 
-/** Where the parameters outside the base model are, when the base model is under `prefix`: in front of a part of it. */
+/** Where the tensors outside the base model are, when the base model is under `prefix`: in front of a part of it. */
 function mapUnder(stored: ReadonlyMap<string, unknown>, base: string, prefix: string): NameMap {
   const inner = tailsOf(base).find((tail) => prefix === tail || prefix.endsWith(`.${tail}`)) ?? '';
   const wrapper = prefix.slice(0, prefix.length - inner.length);
@@ -76,7 +80,8 @@ function mapUnder(stored: ReadonlyMap<string, unknown>, base: string, prefix: st
 }
 
 /**
- * Chooses how parameters are named in a checkpoint: as they are, or under one prefix that makes all of them present.
+ * Chooses how tensors are named in a checkpoint: as they are, or under one prefix that makes all parameters present.
+ * @param parameters every name under which each may be stored, the usual one first
  * @param optional parameters that may be missing (heads that share the embedding, modules that files may lack)
  * @param expected what stands before the names in a model with a head
  * @throws CheckpointError when the names as they are do not fit and two prefixes do, or when a part of the parameters
@@ -84,39 +89,39 @@ function mapUnder(stored: ReadonlyMap<string, unknown>, base: string, prefix: st
  */
 export function choosePrefix(
   stored: ReadonlyMap<string, unknown>,
-  names: readonly string[],
+  parameters: ReadonlyMap<string, Names>,
   optional: ReadonlySet<string>,
   expected = '',
 ): ChosenNames {
-  const needed = names.filter((name) => !optional.has(name));
+  const needed = [...parameters].flatMap(([parameter, names]) => (optional.has(parameter) ? [] : [names]));
+  const usual = needed.map(([name]) => name);
   const front = expected === '' ? '' : `${expected}.`;
-  const inFront = needed.filter((name) => name.startsWith(front));
-  const base = commonPath(inFront.length > 0 ? inFront : needed);
+  const inFront = usual.filter((name) => name.startsWith(front));
+  const base = commonPath(inFront.length > 0 ? inFront : usual);
   const whole = base.startsWith(front) ? base : front + base;
   const own = shortened(whole);
   const candidate = (prefix: string, map: NameMap): Candidate => ({
     prefix,
     map,
-    missing: needed.filter((name) => !stored.has(map(name))),
+    missing: new Set(needed.filter((names) => !names.some((name) => stored.has(map(name))))),
   });
   const plain = candidate(base, (name) => name);
-  const asTheyAre = { map: plain.map, isOwn: true, prefixWarnings: [] };
-  if (plain.missing.length === 0) return asTheyAre;
+  const asTheyAre = { map: plain.map, prefixWarnings: [] };
+  if (plain.missing.size === 0) return asTheyAre;
   const others = [...new Set([...own, ...prefixesIn(stored.keys(), needed, base)])]
     .filter((prefix) => prefix !== base)
     .map((prefix) => candidate(prefix, mapUnder(stored, base, prefix)));
-  const best = complete(others, whole) ?? others.sort((a, b) => a.missing.length - b.missing.length)[0] ?? plain;
-  if (best.missing.length > 0) refuseMixed([plain, ...others.filter(({ prefix }) => own.includes(prefix))], needed);
+  const best = complete(others, whole) ?? others.sort((a, b) => a.missing.size - b.missing.size)[0] ?? plain;
+  if (best.missing.size > 0) refuseMixed([plain, ...others.filter(({ prefix }) => own.includes(prefix))], needed);
   // A part of the model under another name than the rest is no reason to believe in that name.
-  if (best.missing.length > 0 && plain.missing.length < needed.length) return asTheyAre;
-  const isOwn = own.includes(best.prefix);
+  if (best.missing.size > 0 && plain.missing.size < needed.length) return asTheyAre;
   const warning = `the tensors of the checkpoint are named with "${best.prefix}" instead of "${base}" in front; they are taken as such`;
-  return { map: best.map, isOwn, prefixWarnings: isOwn ? [] : [warning] };
+  return { map: best.map, prefixWarnings: own.includes(best.prefix) ? [] : [warning] };
 }
 
 /** The one that makes all parameters present; of several that under which a model with a head has them. */
 function complete(candidates: readonly Candidate[], usual: string): Candidate | undefined {
-  const found = candidates.filter(({ missing }) => missing.length === 0);
+  const found = candidates.filter(({ missing }) => missing.size === 0);
   const best = found.find(({ prefix }) => prefix === usual) ?? found[0];
   if (found.length < 2 || best.prefix === usual) return best;
   throw new CheckpointError('load', 'the checkpoint holds the model more than once, under different names', {
@@ -126,13 +131,13 @@ function complete(candidates: readonly Candidate[], usual: string): Candidate | 
 }
 
 /** Throws when every parameter is there, and each way of naming them leaves some out. */
-function refuseMixed(candidates: readonly Candidate[], needed: readonly string[]): void {
-  const never = needed.filter((name) => candidates.every(({ missing }) => missing.includes(name)));
+function refuseMixed(candidates: readonly Candidate[], needed: readonly Names[]): void {
+  const never = needed.filter((names) => candidates.every(({ missing }) => missing.has(names)));
   if (never.length > 0) return;
-  const partly = candidates.filter(({ missing }) => missing.length < needed.length);
+  const partly = candidates.filter(({ missing }) => missing.size < needed.length);
   throw new CheckpointError('load', 'the tensors of the checkpoint are named in more than one way', {
     prefixes: partly.map(({ prefix }) => prefix),
-    named: partly.map(({ map, missing }) => map(needed.find((name) => !missing.includes(name))!)),
+    named: partly.map(({ map, missing }) => map(needed.find((names) => !missing.has(names))![0])),
     why: 'a part of the model is under one name and a part under another: it is of two saves',
     fix: 'fetch the checkpoint again, or save it anew',
   });

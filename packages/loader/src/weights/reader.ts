@@ -52,14 +52,16 @@ export class FileReader implements WeightReader {
         tensor: entry.name,
         fix: 'the model wants a float tensor here',
       });
+    const parts = await this.#apart(entry);
     if (!dtype || dtype === entry.dtype) {
+      if (parts) return this.#upload(backend.allocate(entry.shape, entry.dtype), parts);
       return aligned
         ? backend.mapFile(this.#open(entry.file), entry.offset, entry.shape, entry.dtype)
         : this.load(entry, entry.shape, entry.dtype);
     }
     return backend.scope(() => {
       const out = backend.allocate(entry.shape, dtype);
-      backend.submit('cast', { x: this.#temporary(entry).ref(), out: out.ref() });
+      backend.submit('cast', { x: this.#temporary(entry, parts).ref(), out: out.ref() });
       return out;
     });
   }
@@ -68,9 +70,10 @@ export class FileReader implements WeightReader {
   async quantized(entry: TensorEntry, quantize: (dense: Tensor) => Weight): Promise<Weight> {
     const { backend, dtype, signal } = this.options;
     if (this.options.checkFinite) await checkFinite(this.checkpoint, entry, { signal });
+    const parts = await this.#apart(entry);
     let weight: Weight | undefined;
     backend.scope(() => {
-      const dense = this.#temporary(entry);
+      const dense = this.#temporary(entry, parts);
       weight = quantize(dtype && dtype !== entry.dtype ? cast(dense, dtype) : dense);
     });
     const check = checkQuantized(entry, weight!);
@@ -117,7 +120,18 @@ export class FileReader implements WeightReader {
     for (const file of this.#files.values()) file.close();
   }
 
-  #temporary(entry: TensorEntry): Tensor {
+  /** The elements of a tensor that are apart in the file, put together; undefined where they are not. */
+  async #apart(entry: TensorEntry): Promise<Uint8Array | undefined> {
+    return entry.strides && (await this.bytes(entry));
+  }
+
+  #upload(tensor: Tensor, bytes: Uint8Array): Tensor {
+    this.backend.upload(tensor, bytes);
+    return tensor;
+  }
+
+  #temporary(entry: TensorEntry, parts: Uint8Array | undefined): Tensor {
+    if (parts) return this.#upload(this.backend.empty(entry.shape, entry.dtype), parts);
     return this.backend.loadFile(this.#open(entry.file), entry.offset, entry.shape, entry.dtype, { pooled: true });
   }
 

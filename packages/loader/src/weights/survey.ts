@@ -1,10 +1,11 @@
 // What a checkpoint holds for a model, told before any weight is loaded: headers, and a few small tensors.
 import type { QuantizationConfig } from '@q/config';
-import { dtypes, type FloatDType, type ParameterSlot } from '@q/tensor';
+import { dtypes, type FloatDType, type ParameterSlot, type Source } from '@q/tensor';
 import type { Checkpoint } from '../checkpoint.js';
 import type { StoredLayer } from '../formats/format.js';
 import { formatOfStored, recogniseWeight } from '../formats/registry.js';
 import { matchNames, type NameMatch, type StoredTensorInfo } from './match-names.js';
+import { partOf } from './sources.js';
 import { decideQuantization } from './stored-quantization.js';
 import { sameValues } from './values.js';
 
@@ -21,8 +22,6 @@ export interface SurveyOptions {
   readonly keepInFp32?: readonly string[];
   /** What stands before the base model's names in a model with a head. */
   readonly basePrefix?: string;
-  /** Modules that checkpoints call otherwise: from the name in the model to that on disk. */
-  readonly namesOnDisk?: Readonly<Record<string, string>>;
   /** Modules that a checkpoint may lack as a whole, by their path in the base model. */
   readonly optionalModules?: readonly string[];
   readonly signal?: AbortSignal;
@@ -30,10 +29,10 @@ export interface SurveyOptions {
 
 /** Where each parameter comes from, and how the weights are stored. */
 export interface WeightSurvey {
-  /** Parameter to stored tensor; tied parameters are not in it. */
-  readonly stored: ReadonlyMap<string, string>;
-  /** Parameters that are saved under another name than the model's: that of the file. */
-  readonly renamed: ReadonlyMap<string, string>;
+  /** Parameter to the tensor that has it, or the part of one; tied parameters are not in it. */
+  readonly stored: ReadonlyMap<string, Source>;
+  /** Parameter to where it is saved: of the places where it may be, the one where it was. */
+  readonly saved: ReadonlyMap<string, Source>;
   /** Parameters that config.json ties, and that have other values of their own: they are not tied. */
   readonly untied: ReadonlySet<string>;
   /** Optional modules of which the checkpoint has nothing: the model is to be built without them. */
@@ -59,13 +58,13 @@ export async function surveyWeights(
   const { stored: stated, keepDense, keepInFp32, signal } = options;
   const { folder, absent } = checkpoint;
   const match = matchNames({ ...options, tensors: infoOf(checkpoint), slots, absent, folder });
-  const { stored, untied, warnings } = await settleTies(checkpoint, match, signal);
+  const { stored, untied, warnings } = await settleTies(checkpoint, slots, match, signal);
   const layers: StoredLayer[] = [];
   let dtype: FloatDType | undefined;
   for (const slot of slots) {
-    const name = slot.kind === 'linear' ? stored.get(slot.name) : undefined;
-    if (slot.kind !== 'linear' || name === undefined) continue;
-    const weight = recogniseWeight(checkpoint, name);
+    const source = slot.kind === 'linear' ? stored.get(slot.name) : undefined;
+    if (slot.kind !== 'linear' || source === undefined) continue;
+    const weight = recogniseWeight(checkpoint, source.name);
     const format = formatOfStored(weight);
     layers.push({ module: slot.module, ...format.layer(weight) });
     if (!stated) dtype ??= await format.originalDType?.(checkpoint, weight, { signal });
@@ -74,7 +73,7 @@ export async function surveyWeights(
   const quantization = decideQuantization({ layers, stated, keepDense, keepInFp32, dtype: original });
   return {
     stored,
-    renamed: match.renamed,
+    saved: match.saved,
     untied,
     without: match.without,
     quantization: quantization.config,
@@ -83,13 +82,20 @@ export async function surveyWeights(
 }
 
 /**
- * The slots as the survey found them: those that have values of their own are not tied, and those of modules that the
- * checkpoint lacks are left out.
+ * The slots as the survey found them: where they are saved; those that have values of their own are not tied, and those
+ * of modules that the checkpoint lacks are left out.
  */
-export const surveyedSlots = (slots: readonly ParameterSlot[], { stored, untied }: WeightSurvey): ParameterSlot[] =>
+export const surveyedSlots = (slots: readonly ParameterSlot[], survey: WeightSurvey): ParameterSlot[] =>
   slots
-    .filter(({ name, tiedTo }) => tiedTo !== undefined || stored.has(name))
-    .map((slot) => (untied.has(slot.name) ? { ...slot, tiedTo: undefined } : slot));
+    .filter(({ name, tiedTo }) => tiedTo !== undefined || survey.stored.has(name))
+    .map((slot) => {
+      const source = survey.saved.get(slot.name);
+      return {
+        ...slot,
+        sources: source ? [source] : slot.sources,
+        tiedTo: survey.untied.has(slot.name) ? undefined : slot.tiedTo,
+      };
+    });
 
 function infoOf(checkpoint: Checkpoint): Map<string, StoredTensorInfo> {
   const tensors = new Map<string, StoredTensorInfo>(checkpoint.tensors);
@@ -100,14 +106,20 @@ function infoOf(checkpoint: Checkpoint): Map<string, StoredTensorInfo> {
 /** Ties what is stored twice with equal values, as transformers 5 does; other values stay apart. */
 async function settleTies(
   checkpoint: Checkpoint,
+  slots: readonly ParameterSlot[],
   match: NameMatch,
   signal?: AbortSignal,
-): Promise<{ stored: Map<string, string>; untied: Set<string>; warnings: string[] }> {
+): Promise<{ stored: Map<string, Source>; untied: Set<string>; warnings: string[] }> {
   const stored = new Map(match.stored);
   const untied = new Set<string>();
   const warnings = [...match.warnings];
+  const shapes = new Map(slots.map(({ name, shape }) => [name, shape]));
+  const entryOf = (name: string) => {
+    const source = stored.get(name)!;
+    return partOf(checkpoint.tensor(source.name), source, shapes.get(name)!);
+  };
   for (const [target, source] of match.compare) {
-    const [a, b] = [checkpoint.tensor(stored.get(target)!), checkpoint.tensor(stored.get(source)!)];
+    const [a, b] = [entryOf(target), entryOf(source)];
     if (await sameValues(checkpoint, a, b, { signal })) stored.delete(target);
     else {
       untied.add(target);

@@ -113,12 +113,21 @@ export function backend(): Backend {
   return made;
 }
 
+async function joined(data: Promise<Uint8Array> | AsyncIterable<Uint8Array>): Promise<Uint8Array> {
+  if (data instanceof Promise) return data;
+  const pieces: Uint8Array[] = [];
+  for await (const piece of data) pieces.push(piece);
+  return Uint8Array.from(Buffer.concat(pieces));
+}
+
 /** What the checkpoint of `save` of a loaded model holds. */
 export async function saved(slots: readonly ParameterSlot[]): Promise<Record<string, Stored>> {
   const list = await storedTensors(slots);
   return Object.fromEntries(
     await Promise.all(
-      list.map(async ({ name, dtype, shape, bytes }) => [name, { dtype, shape, bytes: await bytes() }] as const),
+      list.map(
+        async ({ name, dtype, shape, bytes }) => [name, { dtype, shape, bytes: await joined(bytes()) }] as const,
+      ),
     ),
   );
 }

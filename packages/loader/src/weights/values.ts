@@ -12,6 +12,10 @@ async function* pieces(
   entry: TensorEntry,
   { signal }: Options,
 ): AsyncGenerator<{ at: number; bytes: Uint8Array<ArrayBuffer> }> {
+  if (entry.strides) {
+    yield { at: 0, bytes: await checkpoint.read(entry, { signal }) };
+    return;
+  }
   for (let at = 0; at < entry.bytes; at += readChunkBytes) {
     const bytes = new Uint8Array(Math.min(readChunkBytes, entry.bytes - at));
     await checkpoint.readInto(entry, bytes, { from: at, signal });
@@ -27,6 +31,8 @@ export async function sameValues(
   options: Options = {},
 ): Promise<boolean> {
   if (a.dtype !== b.dtype || a.shape.join() !== b.shape.join()) return false;
+  if (a.strides || b.strides)
+    return Buffer.compare(await checkpoint.read(a, options), await checkpoint.read(b, options)) === 0;
   for await (const { at, bytes } of pieces(checkpoint, a, options)) {
     const other = new Uint8Array(bytes.length);
     await checkpoint.readInto(b, other, { from: at, signal: options.signal });
@@ -70,6 +76,7 @@ export const nonFiniteError = (
   new CheckpointError('load', `a weight is ${what}`, {
     file: entry.file,
     tensor: entry.name,
+    ...(entry.part !== undefined && { part: entry.part }),
     ...detail,
     why: 'every output would be NaN',
     fix: 'the file is damaged, or the model was saved after it diverged',

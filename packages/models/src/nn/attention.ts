@@ -2,25 +2,36 @@
 import { UnsupportedError } from '@q/config';
 import {
   attention,
+  headNorm,
   keyValueLayout,
+  queryKeyParts,
   queryLayout,
   ropeKvWrite,
+  valueDimOf,
   type AttentionOptions,
+  type HeadNormOptions,
   type QkvLayout,
+  type QueryKeyWeights,
   type RopeOptions,
   type Tensor,
 } from '@q/tensor';
 import { blocksFor, kvBlockSize } from '../pass/blocks.js';
 import type { LayerKeys, Pass } from '../pass/pass.js';
 
+/** The norms of query and key heads before they are rotated; shapes of the weights: `queryKeyParts` of `@q/tensor`. */
+export type QueryKeyNorms = QueryKeyWeights & HeadNormOptions;
+
 /** Masks, scale and bias, and how to rotate; no `rope`: not at all. */
-export type SelfAttentionOptions = AttentionOptions & { readonly rope?: RopeOptions };
+export type SelfAttentionOptions = AttentionOptions & {
+  readonly rope?: RopeOptions;
+  readonly headNorms?: QueryKeyNorms;
+};
 
 /**
- * Self attention of a layer: rotates queries and keys, keeps keys and values, and mixes.
- * @param qkv activations [T, layout.rowStride]; its queries are rotated in place
+ * Self attention of a layer: normalises and rotates queries and keys, keeps keys and values, and mixes.
+ * @param qkv activations [T, layout.rowStride]; its queries are rotated in place, keys may change too
  * @param index of the layer among those that keep keys
- * @returns activations [T, numHeads · headDim]
+ * @returns activations [T, numHeads · valueDim]
  */
 export const attend = (
   qkv: Tensor,
@@ -38,8 +49,9 @@ function mix(
   qkv: Tensor,
   { layer, rows }: LayerKeys,
   layout: QkvLayout,
-  { rope, ...options }: SelfAttentionOptions,
+  { rope, headNorms, ...options }: SelfAttentionOptions,
 ): Tensor {
+  if (headNorms) headNorm(qkv, queryKeyParts(layout, headNorms), headNorms);
   ropeKvWrite(qkv, layer, rows, layout, rope);
   return attention(qkv, layer, rows, layout, options);
 }
@@ -102,14 +114,14 @@ const tables = {};
 /** Blocks for this pass alone; keys and values live until the layer's scope ends. */
 function withinPass(
   { backend, dtype, rows, derived }: Pass,
-  { numKvHeads, headDim }: Pick<QkvLayout, 'numKvHeads' | 'headDim'>,
+  heads: Pick<QkvLayout, 'numKvHeads' | 'headDim' | 'valueDim'>,
 ): LayerKeys {
   const counts = derived.current.map(blocksFor);
   const blocks = counts.reduce((sum, count) => sum + count, 0);
   const blockTables = derived.get(tables, (lengths) => consecutiveBlocks(lengths.map(blocksFor)));
-  const shape = [blocks, numKvHeads, kvBlockSize, headDim];
+  const side = (dim: number) => backend.empty([blocks, heads.numKvHeads, kvBlockSize, dim], dtype);
   return {
-    layer: { keys: backend.empty(shape, dtype), values: backend.empty(shape, dtype) },
+    layer: { keys: side(heads.headDim), values: side(valueDimOf(heads)) },
     rows: { ...rows, blockTables },
   };
 }

@@ -3,7 +3,7 @@ import { Module, unavailable, type Parameter } from './module.js';
 
 /** y = x · Wᵀ + b, whatever the weight is stored as. */
 export class Linear extends Module {
-  readonly className = 'Linear';
+  readonly className: 'Linear' | 'Conv1D';
   readonly bias: Parameter | undefined;
   #weight: Weight | undefined;
   #shared = false;
@@ -12,9 +12,10 @@ export class Linear extends Module {
   constructor(
     readonly inFeatures: number,
     readonly outFeatures: number,
-    options: { bias?: boolean } = {},
+    options: { bias?: boolean; className?: 'Linear' | 'Conv1D' } = {},
   ) {
     super();
+    this.className = options.className ?? 'Linear';
     if (options.bias) this.bias = this.parameter('bias', [outFeatures]);
   }
 
@@ -22,6 +23,12 @@ export class Linear extends Module {
   get weight(): Weight {
     if (!this.#weight) throw unavailable(`a linear layer [${this.outFeatures}, ${this.inFeatures}]`, this.#disposed);
     return this.#weight;
+  }
+
+  /** Shape of the dense weight in the Python module, whose Conv1D has it the other way round. */
+  get pythonShape(): readonly [number, number] {
+    const { inFeatures, outFeatures } = this;
+    return this.className === 'Conv1D' ? [inFeatures, outFeatures] : [outFeatures, inFeatures];
   }
 
   get loaded(): boolean {

@@ -5,16 +5,19 @@ import {
   attention,
   packedQkv,
   ropeKvWrite,
+  valueDimOf,
   type AttentionOptions,
   type PagedRows,
   type KvLayer,
   type QkvLayout,
+  type QueryScaling,
 } from '../ops/attention.js';
 import { fill } from '../ops/elementwise.js';
 import { numbers, type Conformance, type ConformanceCase } from './harness.js';
 
 /** Options of attention without tensors. */
-export type ScoreOptions = Omit<AttentionOptions, 'alibiSlopes' | 'distanceBias'> & {
+export type ScoreOptions = Omit<AttentionOptions, 'alibiSlopes' | 'distanceBias' | 'sinks'> & {
+  readonly sinks?: boolean;
   readonly alibi?: boolean;
   readonly distanceBias?: { readonly distances: number; readonly offset: number };
 };
@@ -25,7 +28,13 @@ interface Setting {
   readonly sequences: readonly (readonly [context: number, query: number])[];
   readonly layout: QkvLayout;
   readonly blockSize?: number;
-  readonly rope?: { rotary: number; interleaved?: boolean; perSequence?: boolean };
+  readonly rope?: {
+    rotary: number;
+    interleaved?: boolean;
+    perSequence?: boolean;
+    offset?: number;
+    queryScaling?: QueryScaling;
+  };
   readonly options?: ScoreOptions;
   readonly cacheDtype?: FloatDType;
 }
@@ -228,6 +237,94 @@ export const settings: readonly Setting[] = [
     rope: { rotary: 64 },
   },
   {
+    name: 'sinks',
+    sequences: [[90, 90], [33, 5], [70, 1]], // prettier-ignore
+    layout: packedQkv(4, 2, 64),
+    options: { sinks: true },
+  },
+  {
+    name: 'sinks, decode over several splits and a few',
+    sequences: [[1300, 1], [1, 1], [65, 1]], // prettier-ignore
+    layout: packedQkv(8, 1, 64),
+    options: { sinks: true },
+    blockSize: 32,
+  },
+  {
+    name: 'sinks, decode of 20 heads that share keys',
+    sequences: [[300, 1], [40, 1]], // prettier-ignore
+    layout: packedQkv(20, 1, 96),
+    options: { sinks: true, window: 128 },
+  },
+  {
+    name: 'sinks, head 33, few rows',
+    sequences: [[20, 3], [9, 9]], // prettier-ignore
+    layout: packedQkv(2, 1, 33),
+    options: { sinks: true, causal: false },
+  },
+  {
+    name: 'sinks, head 128, window, softcap, alibi and distance bias at once',
+    sequences: [[150, 150], [60, 1], [80, 7]], // prettier-ignore
+    layout: packedQkv(4, 2, 128),
+    options: { distanceBias: { distances: 40, offset: 33 }, alibi: true, window: 50, softcap: 4, sinks: true },
+  },
+  {
+    name: 'sinks, f32 cache, window',
+    sequences: [[26, 26], [80, 1]], // prettier-ignore
+    layout: packedQkv(4, 2, 64),
+    options: { sinks: true, window: 8 },
+    cacheDtype: 'f32',
+  },
+  {
+    name: 'keys of 192 and values of 128, the last 64 of a head rotated',
+    sequences: [[70, 70], [33, 5], [150, 1]], // prettier-ignore
+    layout: packedQkv(2, 2, 192, 128),
+    rope: { rotary: 64, interleaved: true, offset: 128 },
+  },
+  {
+    name: 'keys of 24 and values of 16, the last 8 of a head rotated',
+    sequences: [[40, 40], [33, 5], [50, 1]], // prettier-ignore
+    layout: packedQkv(4, 4, 24, 16),
+    rope: { rotary: 8, interleaved: true, offset: 16 },
+  },
+  {
+    name: 'values larger than keys, GQA, a window and sinks',
+    sequences: [[80, 80], [300, 1], [33, 3]], // prettier-ignore
+    layout: packedQkv(4, 2, 64, 96),
+    rope: { rotary: 32, offset: 8 },
+    options: { window: 40, sinks: true },
+  },
+  {
+    name: 'keys of 33 and values of 21',
+    sequences: [[19, 19], [45, 1]], // prettier-ignore
+    layout: packedQkv(2, 1, 33, 21),
+    rope: { rotary: 6, offset: 5 },
+  },
+  {
+    name: 'keys of 128 and values of 64 in blocks of 32',
+    sequences: [[140, 140], [700, 1]], // prettier-ignore
+    layout: packedQkv(4, 2, 128, 64),
+    blockSize: 32,
+  },
+  {
+    name: 'queries scaled by position',
+    sequences: [[90, 90], [70, 3], [100, 1]], // prettier-ignore
+    layout: packedQkv(4, 2, 64),
+    rope: { rotary: 64, queryScaling: { beta: 0.3, length: 16 } },
+  },
+  {
+    name: 'queries scaled by position, partly rotated, head 33',
+    sequences: [[30, 30], [45, 1]], // prettier-ignore
+    layout: packedQkv(2, 1, 33),
+    rope: { rotary: 6, interleaved: true, offset: 3, queryScaling: { beta: 0.1, length: 7 } },
+  },
+  ...[40, 72, 80, 96, 112, 120, 160, 192].map((headDim) => ({
+    name: `head ${headDim}, prefill, a chunk and decode`,
+    sequences: [[67, 67], [80, 5], [150, 1]] as const, // prettier-ignore
+    layout: packedQkv(4, 2, headDim),
+    rope: { rotary: headDim },
+    blockSize: 32,
+  })),
+  {
     name: 'f32 cache',
     sequences: [
       [26, 26],
@@ -275,10 +372,11 @@ export function runAttention(backend: Backend, setting: Setting, dtype: FloatDTy
   const { layout, sequences, rope, options = {}, blockSize = 16 } = setting;
   const source = numbers(layout.rowStride + sequences.length);
   const { batch, blocks } = batchOf(backend, sequences, blockSize);
-  const cacheShape = [blocks, layout.numKvHeads, blockSize, layout.headDim];
-  const cache = () =>
-    backend.tensor(source.normals(cacheShape.reduce((a, b) => a * b, 1)), cacheShape, setting.cacheDtype ?? dtype);
-  const kv: KvLayer = { keys: cache(), values: cache() };
+  const cache = (dim: number) => {
+    const shape = [blocks, layout.numKvHeads, blockSize, dim];
+    return backend.tensor(source.normals(shape.reduce((a, b) => a * b, 1)), shape, setting.cacheDtype ?? dtype);
+  };
+  const kv: KvLayer = { keys: cache(layout.headDim), values: cache(valueDimOf(layout)) };
   const qkv = backend.tensor(source.normals(batch.tokens * layout.rowStride), [batch.tokens, layout.rowStride], dtype);
   const half = (rope?.rotary ?? 0) / 2;
   const frequencies = (copies: number) =>
@@ -293,6 +391,8 @@ export function runAttention(backend: Backend, setting: Setting, dtype: FloatDTy
         ? backend.tensor(frequencies(sequences.length), [sequences.length, half], 'f32')
         : backend.tensor(frequencies(1), [half], 'f32'),
       interleaved: rope.interleaved,
+      offset: rope.offset,
+      queryScaling: rope.queryScaling,
       scale: 1.1,
     },
   );
@@ -304,12 +404,13 @@ export function runAttention(backend: Backend, setting: Setting, dtype: FloatDTy
 export function optionsOf(
   backend: Backend,
   numHeads: number,
-  { alibi, distanceBias, ...options }: ScoreOptions,
+  { alibi, distanceBias, sinks, ...options }: ScoreOptions,
   source: ReturnType<typeof numbers>,
 ): AttentionOptions {
   const slopes = Float32Array.from({ length: numHeads }, (_, head) => 2 ** -(head + 1));
   return {
     ...options,
+    sinks: sinks ? backend.tensor(source.normals(numHeads, 2), [numHeads], 'bf16') : undefined,
     alibiSlopes: alibi ? backend.tensor(slopes, [numHeads], 'f32') : undefined,
     distanceBias: distanceBias && {
       table: backend.tensor(

@@ -7,11 +7,12 @@ import { eager } from '../lowering/eager.js';
 import { fused } from '../lowering/fused.js';
 import type { Lowering } from '../lowering/lowering.js';
 import { attention, packedQkv, type AttentionOptions, type PagedRows, type KvLayer } from '../ops/attention.js';
-import { activation, argmax, crossEntropy, softmax } from '../ops/elementwise.js';
+import { activation, argmax, crossEntropy, gatedActivation, softmax } from '../ops/elementwise.js';
 import { rmsNorm } from '../ops/norm.js';
 import { embedding } from '../ops/rows.js';
 import { advance, sample, type SamplingState } from '../ops/sampling.js';
 import type { ActivationKind } from '../driver/schema.js';
+import { batchOf as pagedBatch } from './attention.js';
 import { assertEqual, fail, numbers, relativeError, type Conformance, type ConformanceCase } from './harness.js';
 
 // ---- attention
@@ -23,7 +24,10 @@ interface Setting {
   readonly headDim: number;
   /** Context length and, last so many, query length of each sequence. */
   readonly sequences: readonly (readonly [context: number, query: number])[];
+  /** Default headDim. */
+  readonly valueDim?: number;
   readonly options?: AttentionOptions;
+  readonly sinks?: boolean;
 }
 
 /** A number that is none: in a query row, or in the keys or values of a position. */
@@ -41,6 +45,8 @@ const settings: readonly Setting[] = [
   { name: 'head of 128', heads: 2, kvHeads: 1, headDim: 128, sequences: [[140, 16]] },
   { name: 'window', heads: 2, kvHeads: 1, headDim: 64, sequences: [[100, 40]], options: { window: 33 } },
   { name: 'not causal', heads: 2, kvHeads: 2, headDim: 32, sequences: [[24, 24]], options: { causal: false } },
+  { name: 'sinks', heads: 2, kvHeads: 1, headDim: 64, sequences: [[50, 20], [33, 1]], sinks: true }, // prettier-ignore
+  { name: 'values of a size of their own', heads: 2, kvHeads: 2, headDim: 96, valueDim: 64, sequences: [[70, 40], [90, 1]] }, // prettier-ignore
   { name: 'softcap', heads: 2, kvHeads: 1, headDim: 64, sequences: [[50, 20]], options: { softcap: 5 } },
   { name: 'decode', heads: 4, kvHeads: 2, headDim: 64, sequences: [[90, 1], [33, 1]] }, // prettier-ignore
   { name: 'decode over several splits', heads: 8, kvHeads: 1, headDim: 128, sequences: [[1500, 1]] },
@@ -87,27 +93,29 @@ function batchOf(backend: Backend, sequences: Setting['sequences']): PagedRows {
 
 /** One attention with NaN in a place, or in none. */
 async function attend({ backend, dtype }: Conformance, setting: Setting, lowering: Lowering, place?: Place) {
-  const { heads, kvHeads, headDim, sequences, options } = setting;
-  const layout = packedQkv(heads, kvHeads, headDim);
+  const { heads, kvHeads, headDim, valueDim = headDim, sequences } = setting;
+  const layout = packedQkv(heads, kvHeads, headDim, valueDim);
   const run = () => {
     const batch = batchOf(backend, sequences);
     const source = numbers(headDim);
     const maxBlocks = batch.blockTables.dim(1);
-    const shape = [sequences.length * maxBlocks, kvHeads, blockSize, headDim];
+    const shapeOf = (dim: number) => [sequences.length * maxBlocks, kvHeads, blockSize, dim];
     const qkv = source.normals(batch.tokens * layout.rowStride);
-    const caches = [0, 1].map(() => source.normals(shape.reduce((a, b) => a * b, 1)));
+    const caches = [headDim, valueDim].map((dim) => source.normals(shapeOf(dim).reduce((a, b) => a * b, 1)));
     if (place) {
-      const at = (position: number) =>
+      const at = (position: number, dim: number) =>
         (((place.sequence * maxBlocks + Math.floor(position / blockSize)) * kvHeads + place.head) * blockSize +
           (position % blockSize)) *
-          headDim +
+          dim +
         place.dim;
       const first = sequences.slice(0, place.sequence).reduce((sum, [, query]) => sum + query, 0);
       if ('query' in place) qkv[(first + place.query) * layout.rowStride + place.head * headDim + place.dim] = NaN;
-      else if ('key' in place) caches[0][at(place.key)] = NaN;
-      else caches[1][at(place.value)] = NaN;
+      else if ('key' in place) caches[0][at(place.key, headDim)] = NaN;
+      else caches[1][at(place.value, valueDim)] = NaN;
     }
-    const [keys, values] = caches.map((cache) => backend.tensor(cache, shape, dtype));
+    const [keys, values] = caches.map((cache, i) => backend.tensor(cache, shapeOf(i === 0 ? headDim : valueDim), dtype));
+    const sinks = setting.sinks ? backend.tensor(source.normals(heads), [heads], 'f32') : undefined;
+    const options = { ...setting.options, sinks };
     const kv: KvLayer = { keys, values };
     return attention(backend.tensor(qkv, [batch.tokens, layout.rowStride], dtype), kv, batch, layout, options);
   };
@@ -144,19 +152,20 @@ const tolerances: Readonly<Record<FloatDType, number>> = { f32: 5e-6, f16: 2e-3,
 
 async function checkPlaces(context: Conformance, setting: Setting, lowering: Lowering): Promise<void> {
   const whole = await attend(context, setting, lowering);
-  const [{ headDim }, { dtype }] = [setting, context];
+  const { dtype } = context;
+  const { headDim, valueDim = headDim } = setting;
   for (const place of placesOf(setting)) {
     const name = JSON.stringify(place);
     const [got, broken] = [await attend(context, setting, lowering, place), seers(setting, place)];
-    for (let item = 0; item < got.length / headDim; item++) {
-      const row = got.subarray(item * headDim, (item + 1) * headDim);
+    for (let item = 0; item < got.length / valueDim; item++) {
+      const row = got.subarray(item * valueDim, (item + 1) * valueDim);
       const nans = row.filter(Number.isNaN).length;
       if (broken.has(item)) {
         // A NaN in a value is in its own dimension of the result; elsewhere it is in all.
-        const enough = 'value' in place ? Number.isNaN(row[place.dim]) : nans === headDim;
-        if (!enough) fail(`NaN at ${name}: row and head ${item} should be NaN, ${nans} of ${headDim} are`);
+        const enough = 'value' in place ? Number.isNaN(row[place.dim]) : nans === valueDim;
+        if (!enough) fail(`NaN at ${name}: row and head ${item} should be NaN, ${nans} of ${valueDim} are`);
       } else {
-        const error = relativeError(row, whole.subarray(item * headDim, (item + 1) * headDim));
+        const error = relativeError(row, whole.subarray(item * valueDim, (item + 1) * valueDim));
         if (!(error <= tolerances[dtype]))
           fail(`NaN at ${name}, which row and head ${item} does not see, moves it by ${error}`);
       }
@@ -286,6 +295,26 @@ const carried: ConformanceCase = {
   },
 };
 
+const brokenSink: ConformanceCase[] = [[40, 9], [300, 1]].map(([context, query]) => ({ // prettier-ignore
+  name: `attention, a sink that is NaN, ${query} of ${context}: its head is, and no other`,
+  run: async ({ backend, dtype }) => {
+    const [heads, headDim] = [4, 64];
+    const out = backend.scope(() => {
+      const [source, { batch, blocks }] = [numbers(3), pagedBatch(backend, [[context, query]], blockSize)];
+      const shape = [blocks, 2, blockSize, headDim];
+      const random = (...of: number[]) => backend.tensor(source.normals(of.reduce((a, b) => a * b, 1)), of, dtype);
+      const kv: KvLayer = { keys: random(...shape), values: random(...shape) };
+      const layout = packedQkv(heads, 2, headDim);
+      const sinks = backend.tensor([0, 1, NaN, -Infinity], [heads], 'f32');
+      return attention(random(query, layout.rowStride), kv, batch, layout, { sinks });
+    });
+    const result = Array.from((await out.data()) as Float32Array, Number.isNaN);
+    out.dispose();
+    const wrong = result.findIndex((isNaN, i) => isNaN !== (Math.floor(i / headDim) % heads === 2));
+    if (wrong >= 0) fail(`a NaN as the sink of head 2: element ${wrong} ${result[wrong] ? 'is' : 'is not'} NaN`);
+  },
+}));
+
 const rowwise: ConformanceCase[] = [5, 130, 4096].map((width) => ({
   name: `softmax, crossEntropy, rmsNorm and activations of ${width}: NaN stays`,
   run: async ({ backend, dtype }) => {
@@ -299,12 +328,15 @@ const rowwise: ConformanceCase[] = [5, 130, 4096].map((width) => ({
       const x = rowsOf(backend, dtype, rows);
       const weight = backend.tensor(new Float32Array(width).fill(1), [width], dtype);
       const targets = backend.tensor([1, 1, 1, 1], [4], 'i32');
-      return [softmax(x), rmsNorm(x, weight, { eps: 1e-5 }), crossEntropy(x, targets), ...kinds.map((kind) => activation(x, kind))]; // prettier-ignore
+      // A gate that is NaN, and an up, with limits.
+      const gates = [rowsOf(backend, dtype, rows.map((row) => [...row, ...rows[3]])), rowsOf(backend, dtype, rows.map((row) => [...rows[3], ...row]))]; // prettier-ignore
+      const gated = gates.map((pair) => gatedActivation(pair, 'quick_gelu', { limit: 7, upOffset: 1 }));
+      return [softmax(x), rmsNorm(x, weight, { eps: 1e-5 }), crossEntropy(x, targets), ...kinds.map((kind) => activation(x, kind)), ...gated]; // prettier-ignore
     });
     const results = await Promise.all(made.map(async (tensor) => Array.from((await tensor.data()) as Float32Array)));
     for (const tensor of made) tensor.dispose();
     for (const [i, result] of results.entries()) {
-      const name = ['softmax', 'rmsNorm', 'crossEntropy', ...kinds][i];
+      const name = ['softmax', 'rmsNorm', 'crossEntropy', ...kinds, 'a gate', 'an up'][i];
       const each = result.length / 4;
       const nans = [0, 1, 2, 3].map((row) => result.slice(row * each, (row + 1) * each).filter(Number.isNaN).length);
       const expected = i < 3 ? each : 1;
@@ -313,4 +345,4 @@ const rowwise: ConformanceCase[] = [5, 130, 4096].map((width) => ({
   },
 }));
 
-export const brokenCases: readonly ConformanceCase[] = [...attentions, ...choosing, carried, ...rowwise];
+export const brokenCases: readonly ConformanceCase[] = [...attentions, ...brokenSink, ...choosing, carried, ...rowwise];

@@ -46,6 +46,7 @@ const settings: readonly Setting[] = [
   },
   { name: 'window', sequences: [[12, 30], [90, 40], [80, 1]], heads: 2, headDim: 64, options: { window: 7 } }, // prettier-ignore
   { name: 'softcap', sequences: [[12, 30], [90, 1]], heads: 2, headDim: 64, options: { softcap: 3 } }, // prettier-ignore
+  { name: 'sinks', sequences: [[12, 30], [90, 1]], heads: 4, kvHeads: 2, headDim: 64, options: { sinks: true } }, // prettier-ignore
   { name: 'f32 keys', sequences: [[12, 30], [90, 1]], heads: 2, headDim: 64, cacheDtype: 'f32' }, // prettier-ignore
 ];
 

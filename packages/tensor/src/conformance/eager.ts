@@ -154,6 +154,9 @@ const elementwise: ConformanceCase[] = (
     one('multiply', (make) => multiply(make([rows, width]), make([rows, width], 3))),
     one('multiply by a row', (make) => multiply(make([rows, width]), make([width], 1, 'bf16'))),
     one('gatedActivation', (make) => gatedActivation(make([rows, 2 * width], 3), 'silu')),
+    one('gatedActivation with limits', (make) =>
+      gatedActivation(make([rows, 2 * width], 3), 'quick_gelu', { limit: 2, upOffset: 1 }),
+    ),
     one('scale', (make) => {
       const x = make([rows, width], 20);
       scaleInPlace(x, { factor: 0.37, softcap: 30 });
@@ -164,6 +167,9 @@ const elementwise: ConformanceCase[] = (
       const x = make([rows, width]);
       return [rmsNorm(x, make([width], 1, 'f32'), { eps: 1e-5, weightOffset: 1, residual: make([rows, width], 2) }), x];
     }),
+    one('rmsNorm of one rounding', (make) =>
+      rmsNorm(make([rows, width], 5), make([width], 1, 'bf16'), { eps: 1e-5, roundFirst: false }),
+    ),
     one('layerNorm with a residual', (make) => {
       const x = make([rows, width]);
       return [layerNorm(x, { weight: make([width]), eps: 1e-3, residual: make([rows, width], 2) }), x];

@@ -112,6 +112,9 @@ export const elementwiseCases: ConformanceCase[] = [
     ...perSize(`gatedActivation ${kind}`, ({ random, rows, width }) =>
       gatedActivation(random([rows, 2 * width], 3), kind),
     ),
+    ...perSize(`gatedActivation ${kind} with limits`, ({ random, rows, width }) =>
+      gatedActivation(random([rows, 2 * width], 3), kind, { limit: 2, upOffset: 1 }),
+    ),
   ]),
   ...perSize('softmax', ({ random, rows, width }) => softmax(random([rows, width], 4))),
   ...perSize('argmax', ({ random, rows, width }) => argmax(random([rows, width])), { exact: true }),

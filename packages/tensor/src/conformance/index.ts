@@ -8,6 +8,7 @@ import { decodingCases } from './decoding.js';
 import { eagerCases } from './eager.js';
 import { elementwiseCases } from './elementwise.js';
 import { Conformance, type ConformanceCase } from './harness.js';
+import { headNormCases } from './head-norm.js';
 import { linearCases } from './linear.js';
 import { refusalCases } from './refusals.js';
 
@@ -19,6 +20,7 @@ export { runTransfers, transferCases, type Pair, type TransferCase } from './tra
 export const conformanceCases: readonly ConformanceCase[] = [
   ...elementwiseCases,
   ...linearCases,
+  ...headNormCases,
   ...attentionCases,
   ...crossCases,
   ...decodingCases,

@@ -168,6 +168,23 @@ const otherDTypes: ConformanceCase[] = (['f32', 'f16', 'bf16'] as const).flatMap
   })),
 );
 
+/** gpt-oss: a clamped gate and up, in every kernel that multiplies them. */
+const limited: ConformanceCase[] = Object.entries(formats).flatMap(([name, format]) =>
+  [1, 3, 16, 20, 80, 300].map((rows) => ({
+    name: `linear ${name} gated with limits, bias, residual, rows ${rows}`,
+    run: (context: Parameters<ConformanceCase['run']>[0]) =>
+      context.same(
+        (backend) =>
+          product(backend, format, [rows, 512, [72, 72]], context.dtype, () => ({
+            bias: true,
+            residual: true,
+            fusion: { activation: 'quick_gelu', gated: true, limit: 1.5, upOffset: 1 },
+          })),
+        { tolerance: tolerance(name, context.dtype) ?? (context.dtype === 'f32' ? 5e-6 : undefined) },
+      ),
+  })),
+);
+
 /** A row's result is the same alone and among neighbours. */
 const independence: ConformanceCase[] = Object.entries(formats).map(([name, format]) => ({
   name: `linear ${name}: rows are independent of neighbours`,
@@ -333,6 +350,7 @@ const chained: ConformanceCase[] = Object.entries(formats).map(([name, format]) 
 export const linearCases: ConformanceCase[] = [
   ...formatCases,
   ...otherDTypes,
+  ...limited,
   ...independence,
   ...recorded,
   ...chained,

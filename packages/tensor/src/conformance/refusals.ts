@@ -62,6 +62,8 @@ const linear = (
   k: 8,
   activation: 0,
   gated: 0,
+  limit: 0,
+  upOffset: 0,
   parts: [{ ...dense(make, 8, 8), ...part }],
   ...args,
 });
@@ -76,6 +78,7 @@ const attention = (make: Make, args: Partial<CommandArgs<'attention'>> = {}): Co
   blockTables: make.of(2, 'i32'),
   alibiSlopes: undefined,
   distanceBias: undefined,
+  sinks: undefined,
   tokens: 3,
   sequences: 1,
   maxQuery: 3,
@@ -83,6 +86,7 @@ const attention = (make: Make, args: Partial<CommandArgs<'attention'>> = {}): Co
   numHeads: 1,
   numKvHeads: 1,
   headDim: 32,
+  valueDim: 32,
   scale: 1,
   softcap: 0,
   causal: 1,
@@ -153,6 +157,31 @@ const within = (outer: TensorRef, bytes: number, offset: number): TensorRef => (
   offset: outer.offset + offset,
 });
 
+const headNorm = (
+  make: Make,
+  part: Partial<CommandArgs<'headNorm'>['parts'][number]> = {},
+): CommandArgs<'headNorm'> => ({
+  x: make.of(20),
+  rows: 2,
+  rowStride: 10,
+  centred: 0,
+  eps: 1e-5,
+  weightOffset: 0,
+  parts: [{ weight: make.of(4), weightStride: 0, offset: 1, count: 2, width: 4, group: 1, groupStride: 4, ...part }],
+});
+
+const concat = (
+  make: Make,
+  part: Partial<CommandArgs<'concatColumns'>['parts'][number]> = {},
+): CommandArgs<'concatColumns'> => ({
+  out: make.of(24),
+  rows: 2,
+  rowStride: 12,
+  parts: [
+    { x: make.of(12), xOffset: 2, xStride: 0, xRowStride: 6, offset: 0, stride: 4, count: 3, width: 4, ...part },
+  ],
+});
+
 const sizes = [
   refusal('products that wrap to nothing', /rows|width|x/, 'quantizeInt8', (m) => int8(m, 2048, 2 ** 53)),
   refusal('products of sizes that are allowed, beyond the tensor', /x/, 'quantizeInt8', (m) =>
@@ -216,6 +245,20 @@ const sizes = [
   refusal('a bias offset past 2^30', /biasOffset/, 'attention', (m) =>
     attention(m, { distanceBias: m.of(8, 'f32'), distances: 8, biasOffset: 2 ** 30 + 1 }),
   ),
+  refusal('sinks too short', /sinks/, 'attention', (m) => attention(m, { sinks: m.of(0, 'f32') })),
+  refusal('value rows that are fewer than keys', /valueCache/, 'attention', (m) =>
+    attention(m, { valueDim: 16, valueCache: m.of(16 * 16), out: m.of(3 * 16) }),
+  ),
+  refusal('no values', /valueDim/, 'attention', (m) => attention(m, { valueDim: 0 })),
+  refusal('heads past their row', /offset/, 'headNorm', (m) => headNorm(m, { count: 3 })),
+  refusal('heads of nothing', /width/, 'headNorm', (m) => headNorm(m, { width: 0 })),
+  refusal('groups within each other', /groupStride/, 'headNorm', (m) => headNorm(m, { count: 2, groupStride: 3 })),
+  refusal('half a group', /count/, 'headNorm', (m) => headNorm(m, { count: 1, group: 2 })),
+  refusal('norm weights too short', /weight/, 'headNorm', (m) => headNorm(m, { count: 2, weightStride: 5 })),
+  refusal('no norms', /parts/, 'headNorm', (m) => ({ ...headNorm(m), parts: [] })),
+  refusal('pieces past the rows that they come from', /xOffset/, 'concatColumns', (m) => concat(m, { xOffset: 3 })),
+  refusal('pieces past their row', /offset/, 'concatColumns', (m) => concat(m, { offset: 9 })),
+  refusal('pieces over each other', /stride/, 'concatColumns', (m) => concat(m, { count: 2, stride: 3 })),
   refusal('attention without heads', /numHeads/, 'attention', (m) => attention(m, { numHeads: 0 })),
   refusal('sampling options too short', /floats/, 'sample', (m) => sample(m, { floats: m.of(7, 'f32') })),
   refusal('a history without lengths', /history/, 'sample', (m) =>
@@ -227,6 +270,7 @@ const sizes = [
 const values = [
   refusal('a negative threshold', /threshold/, 'linear', (m) => linear(m, {}, { threshold: -1 })),
   refusal('a threshold that is no number', /threshold/, 'linear', (m) => linear(m, {}, { threshold: NaN })),
+  refusal('a negative limit', /limit/, 'linear', (m) => linear(m, { limit: -1 })),
   refusal('an unknown activation', /activation/, 'linear', (m) => linear(m, { activation: 8 })),
   refusal('an unknown kind of weight', /kind/, 'linear', (m) => linear(m, {}, { kind: 3 })),
   refusal('an unknown kind of function', /kind/, 'activation', (m) => ({
@@ -327,9 +371,17 @@ const memory = [
     const x = m.of(4, 'f32');
     return { x, out: as(x, 'bf16', 8) };
   }),
+  refusal('heads that lie in their weight', /x/, 'headNorm', (m) => {
+    const one = headNorm(m);
+    return { ...one, parts: [{ ...one.parts[0], weight: within(one.x, one.x.bytes / 2, 0) }] };
+  }),
+  refusal('columns over their source', /out/, 'concatColumns', (m) => {
+    const one = concat(m);
+    return { ...one, parts: [{ ...one.parts[0], x: within(one.out, one.out.bytes / 2, 0) }] };
+  }),
   refusal('a gate over its input', /out/, 'gatedActivation', (m) => {
     const x = m.of(16);
-    return { x, out: within(x, x.bytes / 2, 0), rows: 2, width: 4, kind: 1 };
+    return { x, out: within(x, x.bytes / 2, 0), rows: 2, width: 4, kind: 1, limit: 0, upOffset: 0, dtype: 0 };
   }),
   refusal('attention over its queries', /out/, 'attention', (m) => {
     const qkv = m.of(3 * 96);

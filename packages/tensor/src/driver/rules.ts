@@ -120,23 +120,28 @@ const keysFit = [
   'kOffset and kvStride lead the keys past their row',
 ] as const;
 const valuesFit = [
-  'vOffset + strided(numKvHeads, kvStride, headDim) <= rowStride',
+  'vOffset + strided(numKvHeads, kvStride, valueDim) <= rowStride',
   'vOffset and kvStride lead the values past their row',
 ] as const;
 const sameCaches = [
-  'dtype(keyCache) == dtype(valueCache) && bytes(keyCache) == bytes(valueCache)',
-  'valueCache must be of the size and dtype of keyCache',
+  'dtype(keyCache) == dtype(valueCache) && bytes(keyCache) / headDim == bytes(valueCache) / valueDim && bytes(valueCache) % valueDim == 0',
+  'valueCache must be of the dtype of keyCache, with as many rows, of valueDim each',
 ] as const;
 const rotaryFits = [
-  'rotaryDim % 2 == 0 && rotaryDim <= headDim',
-  'rotaryDim must be even and at most headDim',
+  'rotaryDim % 2 == 0 && rotaryOffset + rotaryDim <= headDim',
+  'rotaryDim must be even, and at most headDim with rotaryOffset',
 ] as const;
 const headSizes: Rules['integers'] = {
   numHeads: [1, largestSize],
   numKvHeads: [1, largestSize],
   headDim: [1, largestSize],
 };
-const paged: Rules['integers'] = { ...headSizes, blockSize: [1, largestSize], maxBlocks: [1, largestSize] };
+const paged: Rules['integers'] = {
+  ...headSizes,
+  valueDim: [1, largestSize],
+  blockSize: [1, largestSize],
+  maxBlocks: [1, largestSize],
+};
 
 /** Positions and distances are added in 32 bits. */
 const largestDistance = 2 ** 30;
@@ -151,17 +156,39 @@ const attention: Rules = {
   tensors: {
     qkv: ['act', 'tokens * rowStride'],
     keyCache: ['float', 'numKvHeads * blockSize * headDim'],
-    valueCache: ['float'],
-    out: ['act', 'tokens * numHeads * headDim'],
+    valueCache: ['float', 'numKvHeads * blockSize * valueDim'],
+    out: ['act', 'tokens * numHeads * valueDim'],
     sequenceStarts: ['i32', 'sequences + 1'],
     contextLengths: ['i32', 'sequences'],
     blockTables: ['i32', 'sequences * maxBlocks'],
     alibiSlopes: ['f32', 'numHeads'],
     distanceBias: ['f32', 'distances * numHeads'],
+    sinks: ['float', 'numHeads'],
   },
   where: [wholeGroups, queriesFit, sameCaches],
   cases: [{ when: 'distanceBias', integers: { distances: [1, largestDistance] } }],
   writes: ['out'],
+};
+
+const headNorm: Rules = {
+  integers: { centred: [0, 1], roundFirst: [0, 1], dtype: floatCode },
+  tensors: { x: ['act', 'rows * rowStride'] },
+  where: [['length(parts) > 0', 'parts must not be empty']],
+  items: {
+    parts: {
+      integers: { width: [1, largestSize], group: [1, largestSize] },
+      tensors: { weight: ['float', 'strided(count, weightStride, width)'] },
+      where: [
+        ['count % group == 0', 'count must be a multiple of group'],
+        ['count <= group || groupStride >= group * width', 'groupStride must keep the groups apart'],
+        [
+          'offset + strided(count / group, groupStride, group * width) <= rowStride',
+          'offset and groupStride lead the heads past their row',
+        ],
+      ],
+    },
+  },
+  writes: ['x'],
 };
 
 const linear: Rules = {
@@ -229,9 +256,26 @@ export const rules: Readonly<Record<CommandName, Rules>> = {
     where: [sameDType],
     writes: ['out'],
   },
+  concatColumns: {
+    tensors: { out: ['act', 'rows * rowStride'] },
+    where: [['length(parts) > 0', 'parts must not be empty']],
+    items: {
+      parts: {
+        integers: { width: [1, largestSize] },
+        tensors: { x: ['act', 'rows * xRowStride'] },
+        where: [
+          ['xOffset + strided(count, xStride, width) <= xRowStride', 'xOffset and xStride lead past the rows of x'],
+          ['offset + strided(count, stride, width) <= rowStride', 'offset and stride lead past the rows of out'],
+          ['count <= 1 || stride >= width', 'stride must keep the pieces apart'],
+        ],
+      },
+    },
+    writes: ['out'],
+  },
 
   linear: {
     ...linear,
+    notNegative: ['limit'],
     cases: [
       {
         when: 'gated',
@@ -252,13 +296,14 @@ export const rules: Readonly<Record<CommandName, Rules>> = {
 
   rmsNorm: norm,
   layerNorm: norm,
+  headNorm,
 
   ropeKvWrite: {
-    integers: { ...paged, numHeads: [0, largestSize] },
+    integers: { ...paged, numHeads: [0, largestSize], scalingLength: [1, largestSize] },
     tensors: {
       qkv: ['act', 'tokens * rowStride'],
       keyCache: ['float', 'numKvHeads * blockSize * headDim'],
-      valueCache: ['float'],
+      valueCache: ['float', 'numKvHeads * blockSize * valueDim'],
       positions: ['i32', 'tokens'],
       sequenceOf: ['i32', 'tokens'],
       blockTables: ['i32'],
@@ -271,7 +316,8 @@ export const rules: Readonly<Record<CommandName, Rules>> = {
 
   activation: { ...binary, integers: { ...count, kind: activationKind } },
   gatedActivation: {
-    integers: { ...width, kind: activationKind },
+    integers: { ...width, kind: activationKind, dtype: floatCode },
+    notNegative: ['limit'],
     tensors: { x: ['act', 'rows * width * 2'], out: rowsOf('act') },
     writes: ['out'],
   },
@@ -363,7 +409,13 @@ export const rules: Readonly<Record<CommandName, Rules>> = {
   },
   eagerLinear: { ...linear, tensors: { ...linear.tensors, out: ['act', 'rows * sum(parts.n)'] } },
   eagerRope: {
-    integers: { ...headSizes, numHeads: [0, largestSize], rotaryDim: [2, largestSize], dtype: floatCode },
+    integers: {
+      ...headSizes,
+      numHeads: [0, largestSize],
+      rotaryDim: [2, largestSize],
+      scalingLength: [1, largestSize],
+      dtype: floatCode,
+    },
     tensors: {
       qkv: ['act', 'tokens * rowStride'],
       positions: ['i32', 'tokens'],
@@ -373,5 +425,6 @@ export const rules: Readonly<Record<CommandName, Rules>> = {
     where: [wholeGroups, queriesFit, keysFit, rotaryFits],
     writes: ['qkv'],
   },
+  eagerHeadNorm: headNorm,
   eagerAttention: { ...attention, integers: { ...scored, dtype: floatCode } },
 };

@@ -57,19 +57,21 @@ const attentionFields = {
   qkv: 'tensor', // act [T, rowStride], only queries are read
   keyCache: 'tensor',
   valueCache: 'tensor',
-  out: 'tensor', // act [T, numHeads * headDim]
+  out: 'tensor', // act [T, numHeads * valueDim]
   sequenceStarts: 'tensor', // i32 [B + 1], first token of each sequence in the packed rows
   contextLengths: 'tensor', // i32 [B], keys of each sequence: query i of a sequence is at position contextLength - queryLength + i, which may be negative unless causal (keys of another sequence); at least 1 where there are queries
   blockTables: 'tensor',
   alibiSlopes: 'tensor?', // f32 [numHeads]: score += slope * (key position - query position)
   distanceBias: 'tensor?', // f32 [distances, numHeads]: score += distanceBias[clamp(key position - query position + biasOffset, 0, distances - 1), h]
+  sinks: 'tensor?', // float [numHeads]: one more score a head, as it is, of a key without a value: it takes part in the softmax and adds nothing
   tokens: 'int',
   sequences: 'int',
   maxQuery: 'int', // largest query length in this pass
   maxContext: 'int', // upper bound of contextLengths (in a captured program: of every replay)
   numHeads: 'int',
   numKvHeads: 'int',
-  headDim: 'int',
+  headDim: 'int', // of queries and keys
+  valueDim: 'int',
   scale: 'float',
   softcap: 'float', // > 0: score = softcap * tanh(score / softcap), after what is added
   causal: 'int',
@@ -83,6 +85,27 @@ const attentionFields = {
   maxBlocks: 'int',
 } as const satisfies Fields;
 
+/** Norms of heads, in place in packed rows; see the command. */
+const headNormFields = {
+  x: 'tensor', // act [rows, rowStride]
+  rows: 'int',
+  rowStride: 'int',
+  centred: 'int', // 0: h / sqrt(mean(h^2) + eps) * (weight + weightOffset), as rmsNorm; 1: (h - mean(h)) / sqrt(variance(h) + eps) * (weight + weightOffset), as layerNorm; f32 inside
+  eps: 'float',
+  weightOffset: 'float',
+  parts: {
+    repeat: {
+      weight: 'tensor', // float [width], or [count, width] with weightStride = width
+      weightStride: 'int', // 0: one weight for all heads of the part
+      offset: 'int', // head i lies at offset + (i / group) * groupStride + (i % group) * width, in elements
+      count: 'int', // heads
+      width: 'int', // of a head: what is normalised at a time
+      group: 'int',
+      groupStride: 'int',
+    },
+  },
+} as const satisfies Fields;
+
 export const commands = {
   // ---- memory
   fill: { out: 'tensor', value: 'float' }, // every element, any dtype
@@ -94,9 +117,28 @@ export const commands = {
   embedding: { table: 'tensor', ids: 'tensor', out: 'tensor', rows: 'int', width: 'int', vocab: 'int', scale: 'float' }, // out act [rows, width] = table float [vocab, width][ids i32] * scale; id -1 gives zeros (sampling gives it for broken logits); another one outside the table is an error of the queue
   selectRows: { x: 'tensor', indices: 'tensor', out: 'tensor', rows: 'int', width: 'int' }, // out[i] = x[indices[i]]; any dtype
   scatterRows: { x: 'tensor', indices: 'tensor', out: 'tensor', rows: 'int', width: 'int' }, // out[indices[i]] = x[i]; other rows untouched
+  concatColumns: {
+    // pieces of the rows of up to 4 tensors side by side: piece i of a part is out[row * rowStride + offset + i *
+    // stride + j] = x[row * xRowStride + xOffset + i * xStride + j], j < width; what no part writes is left as it is
+    out: 'tensor', // act [rows, rowStride]
+    rows: 'int',
+    rowStride: 'int',
+    parts: {
+      repeat: {
+        x: 'tensor', // act [rows, xRowStride]
+        xOffset: 'int',
+        xStride: 'int', // between pieces; 0: the same piece for all
+        xRowStride: 'int',
+        offset: 'int',
+        stride: 'int',
+        count: 'int', // pieces
+        width: 'int', // of a piece
+      },
+    },
+  },
 
   // ---- linear: y = x W^T + bias for all parts side by side; then with `gated` (2 parts: gate, up) activation(gate) *
-  // up, else activation(y); then + residual
+  // up as gatedActivation, else activation(y); then + residual
   linear: {
     x: 'tensor', // act [rows, k]
     out: 'tensor', // act [rows, sum of n], or [rows, n] when gated
@@ -105,6 +147,8 @@ export const commands = {
     k: 'int',
     activation: 'int',
     gated: 'int',
+    limit: 'float', // of gate and up, see gatedActivation
+    upOffset: 'float',
     parts: { repeat: linearPart },
   },
 
@@ -131,9 +175,10 @@ export const commands = {
     width: 'int',
     eps: 'float',
   },
+  headNorm: headNormFields,
 
-  // ---- attention over the paged cache. A cache layer is two tensors [numBlocks, numKvHeads, blockSize, headDim] (act
-  // dtype or any float); position p of sequence b lives in block blockTables[b, p / blockSize] at p % blockSize. A row
+  // ---- attention over the paged cache. A cache layer is two tensors, keys [numBlocks, numKvHeads, blockSize, headDim]
+  // and values [numBlocks, numKvHeads, blockSize, valueDim] (act dtype or any float); position p of sequence b lives in block blockTables[b, p / blockSize] at p % blockSize. A row
   // of qkv holds, in act, query head h at qOffset + (h / groupSize) * qGroupStride + (h % groupSize) * headDim
   // (groupSize = numHeads / numKvHeads), key head g at kOffset + g * kvStride, value head g at vOffset + g * kvStride;
   // rowStride is the row length. All in elements.
@@ -149,10 +194,14 @@ export const commands = {
     numHeads: 'int',
     numKvHeads: 'int',
     headDim: 'int',
-    rotaryDim: 'int', // leading part of each head that is rotated
+    valueDim: 'int',
+    rotaryDim: 'int', // values of each head that are rotated
+    rotaryOffset: 'int', // the first of them: 0 for a leading part, headDim - rotaryDim for the last
     interleaved: 'int', // 1: pairs (2i, 2i + 1) as GPT-J; 0: pairs (i, i + rotaryDim / 2) as Llama
     perSequence: 'int',
     ropeScale: 'float', // factor on cos and sin (attention factor of yarn and longrope)
+    scalingBeta: 'float', // not 0: whole queries, rotated, times 1 + scalingBeta * ln(1 + floor(position / scalingLength))
+    scalingLength: 'int',
     qOffset: 'int',
     qGroupStride: 'int',
     kOffset: 'int',
@@ -166,7 +215,16 @@ export const commands = {
 
   // ---- elementwise and rows
   activation: { x: 'tensor', out: 'tensor', count: 'int', kind: 'int' },
-  gatedActivation: { x: 'tensor', out: 'tensor', rows: 'int', width: 'int', kind: 'int' }, // x act [rows, 2 width] = gate | up; out = kind(gate) * up
+  gatedActivation: {
+    x: 'tensor', // act [rows, 2 width] = gate | up
+    out: 'tensor', // kind(gate) * (up + upOffset)
+    rows: 'int',
+    width: 'int',
+    kind: 'int',
+    limit: 'float', // > 0: gate is taken as at most limit, up as within -limit and limit
+    upOffset: 'float',
+    dtype: 'int', // code of the float dtype that kind(gate) and up + upOffset are rounded to; f32 rounds nothing
+  },
   add: { a: 'tensor', b: 'tensor', out: 'tensor', count: 'int' },
   scale: { x: 'tensor', out: 'tensor', count: 'int', factor: 'float', softcap: 'float' }, // out = x * factor; then softcap * tanh(out / softcap) when softcap > 0
   softmax: { x: 'tensor', out: 'tensor', rows: 'int', width: 'int' },
@@ -262,9 +320,12 @@ export const commands = {
     numKvHeads: 'int',
     headDim: 'int',
     rotaryDim: 'int',
+    rotaryOffset: 'int',
     interleaved: 'int',
     perSequence: 'int',
     ropeScale: 'float',
+    scalingBeta: 'float', // q' = R(q R(1 + scalingBeta * ln(1 + floor(position / scalingLength))))
+    scalingLength: 'int',
     qOffset: 'int',
     qGroupStride: 'int',
     kOffset: 'int',
@@ -272,7 +333,12 @@ export const commands = {
     rowStride: 'int',
     dtype: 'int', // cos = R(cos(angle) * ropeScale), sin likewise; a' = R(R(a cos) - R(b sin)), b' = R(R(b cos) + R(a sin))
   },
-  eagerAttention: { ...attentionFields, dtype: 'int' }, // p = exp(score - largest score of the row) in f32; R((sum R(p) v) / (sum p)): the rounding of flash attention within one block of keys
+  eagerHeadNorm: {
+    ...headNormFields,
+    roundFirst: 'int', // 1: R(R(h / sqrt(...)) * (weight + weightOffset)); 0: R of the whole
+    dtype: 'int',
+  },
+  eagerAttention: { ...attentionFields, dtype: 'int' }, // p = exp(score - largest score of the row, the sink among them) in f32; R((sum R(p) v) / (sum p)): the rounding of flash attention within one block of keys
 } as const satisfies Record<string, Fields>;
 
 export type CommandName = keyof typeof commands;

@@ -2,6 +2,7 @@
 import { dtypes, type FloatDType } from '../dtype.js';
 import type { CommandArgs } from '../driver/schema.js';
 import type { Tensor } from '../core/tensor.js';
+import { valueDimOf } from '../ops/attention.js';
 import type { AttentionOptions, AttentionRows, KvLayer, QkvLayout, RopeOptions, WriteRows } from '../ops/attention.js';
 
 /** Fields that `ropeKvWrite` and `eagerRope` share. */
@@ -16,9 +17,12 @@ export function rotationArgs(qkv: Tensor, rows: WriteRows, layout: QkvLayout, ro
     numKvHeads: layout.numKvHeads,
     headDim: layout.headDim,
     rotaryDim: frequencies ? frequencies.dim(-1) * 2 : 0,
+    rotaryOffset: rope?.offset ?? 0,
     interleaved: Number(rope?.interleaved ?? false),
     perSequence: Number(frequencies?.shape.length === 2),
     ropeScale: rope?.scale ?? 1,
+    scalingBeta: rope?.queryScaling?.beta ?? 0,
+    scalingLength: rope?.queryScaling?.length ?? 1,
     qOffset: layout.qOffset,
     qGroupStride: layout.qGroupStride,
     kOffset: layout.kOffset,
@@ -41,6 +45,7 @@ export function ropeArgs(
     valueCache: kv.values.ref(),
     blockTables: rows.blockTables.ref(),
     inverseFrequencies: rope?.inverseFrequencies.ref(),
+    valueDim: valueDimOf(layout),
     vOffset: layout.vOffset,
     blockSize: kv.keys.dim(2),
     maxBlocks: rows.blockTables.dim(1),
@@ -56,7 +61,7 @@ export function attentionArgs(
   options: AttentionOptions,
 ): CommandArgs<'attention'> {
   const { numHeads, numKvHeads, headDim, qOffset, qGroupStride, rowStride } = layout;
-  const { scale = 1 / Math.sqrt(headDim), causal = true, window = 0, softcap = 0, alibiSlopes, distanceBias } = options;
+  const { scale = 1 / Math.sqrt(headDim), causal = true, window = 0, softcap = 0, alibiSlopes, distanceBias, sinks } = options;
   return {
     qkv: qkv.ref(),
     keyCache: kv.keys.ref(),
@@ -67,6 +72,7 @@ export function attentionArgs(
     blockTables: rows.blockTables.ref(),
     alibiSlopes: alibiSlopes?.ref(),
     distanceBias: distanceBias?.table.ref(),
+    sinks: sinks?.ref(),
     tokens: rows.tokens,
     sequences: rows.sequences,
     maxQuery: rows.maxQuery,
@@ -74,6 +80,7 @@ export function attentionArgs(
     numHeads,
     numKvHeads,
     headDim,
+    valueDim: valueDimOf(layout),
     scale,
     softcap,
     causal: Number(causal),

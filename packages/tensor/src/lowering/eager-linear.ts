@@ -13,15 +13,14 @@ import { roundInPlace } from './round.js';
 export function eagerLinear(
   x: Tensor,
   parts: readonly LinearPart[],
-  { residual, activation = 'none', gated = false }: LinearFusion,
+  { residual, activation = 'none', gated = false, limit = 0, upOffset = 0 }: LinearFusion,
   dtype: FloatDType,
-  steps: Pick<Lowering, 'activation' | 'multiply' | 'add'>,
+  steps: Pick<Lowering, 'activation' | 'gatedActivation' | 'add'>,
 ): Tensor {
   const shaped = (y: Tensor) => (activation === 'none' ? y : steps.activation(y, activation, false));
   return x.backend.scope(() => {
-    const y = gated
-      ? steps.multiply(shaped(products(x, [parts[0]], dtype)), products(x, [parts[1]], dtype))
-      : shaped(products(x, parts, dtype));
+    const product = products(x, parts, dtype);
+    const y = gated ? steps.gatedActivation(product, activation, { limit, upOffset }) : shaped(product);
     return residual ? steps.add(residual, y) : y;
   });
 }

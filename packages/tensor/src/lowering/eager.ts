@@ -1,13 +1,16 @@
-import { dtypeBytes, dtypes, type FloatDType } from '../dtype.js';
+import { dtypes, type FloatDType } from '../dtype.js';
 import type { ActivationKind } from '../driver/schema.js';
 import { roundTo } from '../core/half.js';
 import type { Tensor } from '../core/tensor.js';
 import type { AttentionOptions, AttentionRows, KvLayer, QkvLayout, RopeOptions, WriteRows } from '../ops/attention.js';
+import { valueDimOf } from '../ops/attention.js';
+import type { GateLimits } from '../ops/elementwise.js';
+import { headNormArgs, type HeadNormOptions, type HeadNormPart } from '../ops/head-norm.js';
 import type { LinearFusion, LinearPart } from '../ops/linear-command.js';
 import type { LayerNormOptions, RmsNormOptions } from '../ops/norm.js';
 import { attentionArgs, rotate } from './attention-args.js';
 import { eagerLinear } from './eager-linear.js';
-import { fused } from './fused.js';
+import { fused, gate } from './fused.js';
 import type { Lowering } from './lowering.js';
 import { roundInPlace } from './round.js';
 
@@ -23,6 +26,7 @@ class Eager implements Lowering {
   readonly selectRows = fused.selectRows;
   readonly cast = fused.cast;
   readonly crossEntropy = fused.crossEntropy;
+  readonly concatColumns = fused.concatColumns;
 
   /** The scale is a step of its own, with a factor in the dtype of the model. */
   embedding(table: Tensor, ids: Tensor, dtype: FloatDType, scale: number): Tensor {
@@ -37,12 +41,13 @@ class Eager implements Lowering {
 
   /**
    * As transformers' LlamaRMSNorm: x / sqrt(...) is rounded, then multiplied by the weight. With an offset as its
-   * GemmaRMSNorm: one rounding.
+   * GemmaRMSNorm, and without `roundFirst`: one rounding.
    */
-  rmsNorm(x: Tensor, weight: Tensor, { eps, residual, weightOffset = 0 }: RmsNormOptions): Tensor {
+  rmsNorm(x: Tensor, weight: Tensor, options: RmsNormOptions): Tensor {
+    const { eps, residual, weightOffset = 0, roundFirst = weightOffset === 0 } = options;
     return x.backend.scope(() => {
       this.#addInto(x, residual);
-      if (weightOffset !== 0) return this.#settle(fused.rmsNorm(x, weight, { eps, weightOffset }));
+      if (!roundFirst) return this.#settle(fused.rmsNorm(x, weight, { eps, weightOffset }));
       const ones = x.backend.empty([x.dim(-1)], 'f32');
       x.backend.submit('fill', { out: ones.ref(), value: 1 });
       return this.multiply(this.#settle(fused.rmsNorm(x, ones, { eps })), weight);
@@ -54,13 +59,22 @@ class Eager implements Lowering {
     return this.#settle(fused.layerNorm(x, { weight, bias, eps }));
   }
 
+  headNorm(x: Tensor, parts: readonly HeadNormPart[], options: HeadNormOptions): void {
+    const { weightOffset = 0, centred = false, roundFirst = weightOffset === 0 && !centred } = options;
+    x.backend.submit('eagerHeadNorm', {
+      ...headNormArgs(x, parts, options),
+      roundFirst: Number(roundFirst),
+      dtype: dtypes[this.dtype].code,
+    });
+  }
+
   ropeKvWrite(qkv: Tensor, kv: KvLayer, rows: WriteRows, layout: QkvLayout, rope: RopeOptions | undefined): void {
     if (rope) rotate(qkv, rows, layout, rope, this.dtype);
     fused.ropeKvWrite(qkv, kv, rows, layout, undefined);
   }
 
   attention(qkv: Tensor, kv: KvLayer, rows: AttentionRows, layout: QkvLayout, options: AttentionOptions): Tensor {
-    const out = qkv.backend.empty([rows.tokens, layout.numHeads * layout.headDim], qkv.dtype);
+    const out = qkv.backend.empty([rows.tokens, layout.numHeads * valueDimOf(layout)], qkv.dtype);
     const args = attentionArgs(out, qkv, kv, rows, layout, options);
     qkv.backend.submit('eagerAttention', { ...args, dtype: dtypes[this.dtype].code });
     return out;
@@ -70,24 +84,8 @@ class Eager implements Lowering {
     return this.#settle(fused.activation(x, kind, inPlace));
   }
 
-  gatedActivation(x: Tensor, kind: ActivationKind): Tensor {
-    if (x.count === 0) return fused.gatedActivation(x, kind);
-    const width = x.dim(-1) / 2;
-    const out = x.backend.empty([...x.shape.slice(0, -1), width], x.dtype);
-    const gate = this.activation(x, kind, false);
-    const half = width * dtypeBytes(x.dtype);
-    const { offset, bytes, ...up } = x.ref();
-    out.backend.submit('multiply', {
-      a: gate.ref(),
-      b: { ...up, offset: offset + half, bytes: bytes - half },
-      out: out.ref(),
-      rows: out.rows,
-      width,
-      aStride: 2 * width,
-      bStride: 2 * width,
-    });
-    gate.dispose();
-    return this.#settle(out);
+  gatedActivation(x: Tensor, kind: ActivationKind, limits: GateLimits): Tensor {
+    return this.#settle(gate(x, kind, limits, this.dtype));
   }
 
   multiply(a: Tensor, b: Tensor): Tensor {

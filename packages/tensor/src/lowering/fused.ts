@@ -1,11 +1,33 @@
-import { activationKinds } from '../driver/schema.js';
+import { dtypes, type FloatDType } from '../dtype.js';
+import { activationKinds, type ActivationKind } from '../driver/schema.js';
 import type { Tensor } from '../core/tensor.js';
+import type { GateLimits } from '../ops/elementwise.js';
 import { fusedLinear } from '../ops/linear-command.js';
+import { headNormArgs } from '../ops/head-norm.js';
+import { valueDimOf } from '../ops/attention.js';
+import { concatArgs } from '../ops/rows.js';
 import { attentionArgs, ropeArgs, rotate } from './attention-args.js';
 import type { Lowering } from './lowering.js';
 
 /** A result in the shape and dtype of x. */
 const like = (x: Tensor): Tensor => x.backend.empty(x.shape, x.dtype);
+
+/** The command gatedActivation; with what it multiplies rounded to `dtype`. */
+export function gate(x: Tensor, kind: ActivationKind, limits: GateLimits, dtype: FloatDType): Tensor {
+  const width = x.dim(-1) / 2;
+  const out = x.backend.empty([...x.shape.slice(0, -1), width], x.dtype);
+  x.backend.submit('gatedActivation', {
+    x: x.ref(),
+    out: out.ref(),
+    rows: x.rows,
+    width,
+    kind: activationKinds[kind],
+    limit: limits.limit ?? 0,
+    upOffset: limits.upOffset ?? 0,
+    dtype: dtypes[dtype].code,
+  });
+  return out;
+}
 
 /** Every op is one command, which rounds once, to the dtype of its result. */
 export const fused: Lowering = {
@@ -30,6 +52,13 @@ export const fused: Lowering = {
     const rows = indices.count;
     const out = x.backend.empty([rows, width], x.dtype);
     x.backend.submit('selectRows', { x: x.ref(), indices: indices.ref(), out: out.ref(), rows, width });
+    return out;
+  },
+
+  concatColumns(parts, rowStride) {
+    const [{ x }] = parts;
+    const out = x.backend.empty([x.rows, rowStride], x.dtype);
+    x.backend.submit('concatColumns', concatArgs(out, parts));
     return out;
   },
 
@@ -67,6 +96,10 @@ export const fused: Lowering = {
     return out;
   },
 
+  headNorm(x, parts, options) {
+    x.backend.submit('headNorm', headNormArgs(x, parts, options));
+  },
+
   ropeKvWrite(qkv, kv, rows, layout, rope) {
     if (!rope || !rows.slots) return qkv.backend.submit('ropeKvWrite', ropeArgs(qkv, kv, rows, layout, rope));
     rotate(qkv, rows, layout, rope, 'f32');
@@ -74,7 +107,7 @@ export const fused: Lowering = {
   },
 
   attention(qkv, kv, rows, layout, options) {
-    const out = qkv.backend.empty([rows.tokens, layout.numHeads * layout.headDim], qkv.dtype);
+    const out = qkv.backend.empty([rows.tokens, layout.numHeads * valueDimOf(layout)], qkv.dtype);
     qkv.backend.submit('attention', attentionArgs(out, qkv, kv, rows, layout, options));
     return out;
   },
@@ -85,13 +118,7 @@ export const fused: Lowering = {
     return out;
   },
 
-  gatedActivation(x, kind) {
-    const width = x.dim(-1) / 2;
-    const out = x.backend.empty([...x.shape.slice(0, -1), width], x.dtype);
-    const args = { x: x.ref(), out: out.ref(), rows: x.rows, width, kind: activationKinds[kind] };
-    x.backend.submit('gatedActivation', args);
-    return out;
-  },
+  gatedActivation: (x, kind, limits) => gate(x, kind, limits, 'f32'),
 
   multiply(a, b) {
     const out = like(a);

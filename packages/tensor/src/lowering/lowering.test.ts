@@ -5,10 +5,11 @@ import type { Tensor } from '../core/tensor.js';
 import { dtypeFromCode, type DType } from '../dtype.js';
 import type { TensorRef } from '../driver/schema.js';
 import { attention, packedQkv, ropeKvWrite, type PagedRows } from '../ops/attention.js';
+import { headNorm, queryKeyParts } from '../ops/head-norm.js';
 import { activation, add, gatedActivation, multiply, scaleInPlace, softmax } from '../ops/elementwise.js';
 import { linear, type LinearPart } from '../ops/linear.js';
 import { layerNorm, rmsNorm } from '../ops/norm.js';
-import { embedding } from '../ops/rows.js';
+import { concatColumns, embedding } from '../ops/rows.js';
 import { quantizeBnb4 } from '../formats/bnb4/bnb4.js';
 import { quantizeInt8 } from '../formats/int8/int8.js';
 import { ReferenceDriver } from '../reference/driver.js';
@@ -75,6 +76,12 @@ function layer(backend: Backend): void {
   y = linear(y, [dense(queries, width, true), dense(keys, width), int8(keys, width)]);
   ropeKvWrite(y, kv, batch, layout, { inverseFrequencies: t([headDim / 2]), scale: 1.1 });
   ropeKvWrite(y, kv, batch, layout);
+  headNorm(y, queryKeyParts(layout, { query: t([headDim], 'bf16'), key: t([kvHeads, headDim]) }), { eps: 1e-6 });
+  headNorm(y, [{ weight: t([9]), offset: 1 }], { eps: 1e-5, centred: true, weightOffset: 1 });
+  concatColumns([{ x: y, from: queries, offset: 3, count: 2, width: 8 }], 19);
+  const queryScaling = { beta: 0.1, length: 64 };
+  ropeKvWrite(y, kv, batch, layout, { inverseFrequencies: t([2]), offset: 12, interleaved: true, queryScaling });
+  attention(y, kv, batch, layout, { sinks: t([heads], 'bf16') });
   const distanceBias = { table: t([9, heads]), offset: 4 };
   attention(y, kv, batch, layout, { causal: false, scale: 1, distanceBias });
   y = attention(y, kv, batch, layout, { window: 4, softcap: 30, alibiSlopes: t([heads]) });
@@ -83,6 +90,9 @@ function layer(backend: Backend): void {
   y = linear(y, [nf4(96, width), nf4(96, width)], { activation: 'silu', gated: true });
   x = linear(y, [int8(width, 96)], { residual: x, activation: 'gelu' });
   x = layerNorm(x, { weight: norms[2], bias: t([width]), eps: 1e-6, residual: t([tokens, width]) });
+  linear(x, [nf4(96, width), nf4(96, width)], { activation: 'quick_gelu', gated: true, limit: 7, upOffset: 1 });
+  rmsNorm(x, norms[0], { eps: 1e-5, roundFirst: false });
+  y = gatedActivation(x, 'quick_gelu', { limit: 7, upOffset: 1 });
   y = gatedActivation(x, 'gelu_tanh');
   y = multiply(y, t([width / 2], 'bf16'));
   y = add(y, multiply(y, t([tokens, width / 2])));
@@ -121,7 +131,7 @@ it('another lowering sees every op once, by its name', () => {
   });
   commandsOf((backend, fn) => backend.lowered(watching, fn));
   const expected =
-    'embedding embedding rmsNorm linear ropeKvWrite ropeKvWrite attention attention linear rmsNorm linear linear ' +
-    'layerNorm gatedActivation multiply multiply add activation scaleInPlace scaleInPlace activation softmax';
+    'embedding embedding rmsNorm linear ropeKvWrite ropeKvWrite headNorm headNorm concatColumns ropeKvWrite attention ' +
+    'attention attention linear rmsNorm linear linear layerNorm linear rmsNorm gatedActivation gatedActivation multiply multiply add activation scaleInPlace scaleInPlace activation softmax';
   expect(seen.join(' ')).toBe(expected);
 });

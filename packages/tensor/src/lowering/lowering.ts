@@ -2,8 +2,11 @@ import type { FloatDType } from '../dtype.js';
 import type { ActivationKind } from '../driver/schema.js';
 import type { Tensor } from '../core/tensor.js';
 import type { AttentionOptions, AttentionRows, KvLayer, QkvLayout, RopeOptions, WriteRows } from '../ops/attention.js';
+import type { GateLimits } from '../ops/elementwise.js';
+import type { HeadNormOptions, HeadNormPart } from '../ops/head-norm.js';
 import type { LinearFusion, LinearPart } from '../ops/linear-command.js';
 import type { LayerNormOptions, RmsNormOptions } from '../ops/norm.js';
+import type { ColumnPart } from '../ops/rows.js';
 
 /**
  * How ops become commands: {@link fused}, one each, unless a backend was given another one (`eager`). An op checks its
@@ -13,13 +16,15 @@ import type { LayerNormOptions, RmsNormOptions } from '../ops/norm.js';
 export interface Lowering {
   embedding(table: Tensor, ids: Tensor, dtype: FloatDType, scale: number): Tensor;
   selectRows(x: Tensor, indices: Tensor): Tensor;
+  concatColumns(parts: readonly ColumnPart[], rowStride: number): Tensor;
   linear(x: Tensor, parts: readonly LinearPart[], fusion: LinearFusion): Tensor;
   rmsNorm(x: Tensor, weight: Tensor, options: RmsNormOptions): Tensor;
   layerNorm(x: Tensor, options: LayerNormOptions): Tensor;
+  headNorm(x: Tensor, parts: readonly HeadNormPart[], options: HeadNormOptions): void;
   ropeKvWrite(qkv: Tensor, kv: KvLayer, rows: WriteRows, layout: QkvLayout, rope: RopeOptions | undefined): void;
   attention(qkv: Tensor, kv: KvLayer, rows: AttentionRows, layout: QkvLayout, options: AttentionOptions): Tensor;
   activation(x: Tensor, kind: ActivationKind, inPlace: boolean): Tensor;
-  gatedActivation(x: Tensor, kind: ActivationKind): Tensor;
+  gatedActivation(x: Tensor, kind: ActivationKind, limits: GateLimits): Tensor;
   /** `b` has the shape of `a`, or is one row for all. */
   multiply(a: Tensor, b: Tensor): Tensor;
   add(a: Tensor, b: Tensor): Tensor;

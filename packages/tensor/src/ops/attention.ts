@@ -1,6 +1,6 @@
 import { ShapeError } from '@q/config';
 import type { Tensor } from '../core/tensor.js';
-import { checkActivation, checkDType, checkIndices, checkShape } from './check.js';
+import { checkActivation, checkDType, checkFloat, checkIndices, checkShape } from './check.js';
 
 /**
  * The rows of one forward pass, packed: all tokens of sequence 0, then of sequence 1, and so on. The index tensors live
@@ -45,7 +45,10 @@ export type AttentionRows = Pick<
   'tokens' | 'sequences' | 'maxQuery' | 'maxContext' | 'sequenceStarts' | 'contextLengths' | 'blockTables'
 >;
 
-/** Keys and values of one layer in fixed blocks: each [numBlocks, numKvHeads, blockSize, headDim]. */
+/**
+ * Keys and values of one layer in fixed blocks: [numBlocks, numKvHeads, blockSize, headDim], and valueDim in place of
+ * headDim.
+ */
 export interface KvLayer {
   readonly keys: Tensor;
   readonly values: Tensor;
@@ -55,7 +58,10 @@ export interface KvLayer {
 export interface QkvLayout {
   readonly numHeads: number;
   readonly numKvHeads: number;
+  /** Of queries and keys. */
   readonly headDim: number;
+  /** Default headDim. */
+  readonly valueDim?: number;
   readonly qOffset: number;
   readonly qGroupStride: number;
   readonly kOffset: number;
@@ -64,23 +70,32 @@ export interface QkvLayout {
   readonly rowStride: number;
 }
 
-/** The layout of [all query heads | all key heads | all value heads]. */
-export function packedQkv(numHeads: number, numKvHeads: number, headDim: number): QkvLayout {
+/** Size of a value head. */
+export const valueDimOf = ({ headDim, valueDim = headDim }: Pick<QkvLayout, 'headDim' | 'valueDim'>): number =>
+  valueDim;
+
+/**
+ * The layout of [all query heads | all key heads | all value heads]; where values have a size of their own (DeepSeek),
+ * of [all query heads | key and value of each key head].
+ */
+export function packedQkv(numHeads: number, numKvHeads: number, headDim: number, valueDim = headDim): QkvLayout {
   if (numHeads % numKvHeads !== 0) {
     throw new ShapeError('attention', 'query heads must divide evenly over key/value heads', { numHeads, numKvHeads });
   }
   const queries = numHeads * headDim;
   const keys = numKvHeads * headDim;
+  const side = valueDim === headDim;
   return {
     numHeads,
     numKvHeads,
     headDim,
+    valueDim,
     qOffset: 0,
     qGroupStride: (numHeads / numKvHeads) * headDim,
     kOffset: queries,
-    vOffset: queries + keys,
-    kvStride: headDim,
-    rowStride: queries + 2 * keys,
+    vOffset: queries + (side ? keys : headDim),
+    kvStride: side ? headDim : headDim + valueDim,
+    rowStride: queries + keys + numKvHeads * valueDim,
   };
 }
 
@@ -103,6 +118,17 @@ export interface RopeOptions {
   readonly interleaved?: boolean;
   /** Factor on cos and sin. Default 1. */
   readonly scale?: number;
+  /** First rotated element of a head: 0, the default, or headDim - rotaryDim where the last part is rotated. */
+  readonly offset?: number;
+  /** What rotated queries are multiplied by. */
+  readonly queryScaling?: QueryScaling;
+}
+
+/** Queries times 1 + beta · ln(1 + floor(position / length)): those past the first `length` positions (Llama 4). */
+export interface QueryScaling {
+  readonly beta: number;
+  /** A positive integer. */
+  readonly length: number;
 }
 
 /**
@@ -112,25 +138,29 @@ export interface RopeOptions {
  */
 export function ropeKvWrite(qkv: Tensor, kv: KvLayer, batch: WriteRows, layout: QkvLayout, rope?: RopeOptions): void {
   checkPaged('ropeKvWrite', qkv, kv, batch, layout);
-  if (Math.max(layout.kOffset, layout.vOffset) + layout.headDim > layout.rowStride)
+  if (Math.max(layout.kOffset + layout.headDim, layout.vOffset + valueDimOf(layout)) > layout.rowStride)
     throw new ShapeError('ropeKvWrite', 'the rows hold no keys and values', { layout });
   checkIndices('ropeKvWrite', 'positions', batch.positions, [batch.tokens]);
   if (batch.slots) checkIndices('ropeKvWrite', 'slots', batch.slots, [batch.tokens]);
   checkIndices('ropeKvWrite', 'sequenceOf', batch.sequenceOf, [batch.tokens]);
-  if (rope) checkFrequencies(rope.inverseFrequencies, batch, layout);
+  if (rope) checkRope(rope, batch, layout);
   qkv.backend.lowering.ropeKvWrite(qkv, kv, batch, layout, rope);
 }
 
-function checkFrequencies(frequencies: Tensor, batch: WriteRows, layout: QkvLayout): void {
+function checkRope(rope: RopeOptions, batch: WriteRows, layout: QkvLayout): void {
+  const { inverseFrequencies: frequencies, offset = 0, queryScaling } = rope;
   checkDType('ropeKvWrite', 'inverseFrequencies', frequencies, 'f32');
   if (frequencies.shape.length === 2)
     checkShape('ropeKvWrite', 'inverseFrequencies', frequencies, [batch.sequences, 'rotaryDim / 2']);
-  if (frequencies.dim(-1) * 2 > layout.headDim) {
+  if (offset + frequencies.dim(-1) * 2 > layout.headDim) {
     throw new ShapeError('ropeKvWrite', 'more frequencies than pairs in a head', {
       frequencies: frequencies.dim(-1),
+      offset,
       headDim: layout.headDim,
     });
   }
+  if (queryScaling && !(Number.isInteger(queryScaling.length) && queryScaling.length > 0))
+    throw new ShapeError('ropeKvWrite', 'the length of queryScaling is no positive integer', { queryScaling });
 }
 
 /** What a key adds to the score of a query: row clamp(key position - query position + offset) of a table. */
@@ -154,6 +184,8 @@ export interface AttentionOptions {
   readonly alibiSlopes?: Tensor;
   /** Added to the scaled scores, by distance (T5). */
   readonly distanceBias?: DistanceBias;
+  /** Float [numHeads]: one more score in the softmax of each head, of no key and with no value (gpt-oss). */
+  readonly sinks?: Tensor;
 }
 
 /**
@@ -162,7 +194,7 @@ export interface AttentionOptions {
  * Cross attention: with queries in {@link queryLayout}, `kv`, `contextLengths`, `blockTables` and `maxContext` of
  * another sequence, and `causal: false`, the keys may be fewer than the queries. What goes by distance then takes
  * query i to be at contextLength - queryLength + i.
- * @returns activations [T, numHeads · headDim]
+ * @returns activations [T, numHeads · valueDim]
  */
 export function attention(
   qkv: Tensor,
@@ -180,7 +212,11 @@ export function attention(
 }
 
 /** What is added to the scores. */
-function checkScoreTerms(numHeads: number, { alibiSlopes, distanceBias }: AttentionOptions): void {
+function checkScoreTerms(numHeads: number, { alibiSlopes, distanceBias, sinks }: AttentionOptions): void {
+  if (sinks) {
+    checkFloat('attention', 'sinks', sinks);
+    checkShape('attention', 'sinks', sinks, [numHeads]);
+  }
   if (alibiSlopes) {
     checkDType('attention', 'alibiSlopes', alibiSlopes, 'f32');
     checkShape('attention', 'alibiSlopes', alibiSlopes, [numHeads]);
@@ -204,7 +240,7 @@ function checkPaged(
   checkActivation(op, 'qkv', qkv);
   checkShape(op, 'qkv', qkv, [batch.tokens, layout.rowStride]);
   checkShape(op, 'keys', kv.keys, ['blocks', layout.numKvHeads, 'blockSize', layout.headDim]);
-  checkShape(op, 'values', kv.values, [...kv.keys.shape]);
+  checkShape(op, 'values', kv.values, [...kv.keys.shape.slice(0, 3), valueDimOf(layout)]);
   checkDType(op, 'values', kv.values, kv.keys.dtype);
   checkIndices(op, 'blockTables', batch.blockTables, [batch.sequences, 'maxBlocks']);
   const blockSize = kv.keys.dim(2);

@@ -45,12 +45,20 @@ export function activation(x: Tensor, kind: ActivationKind, { inPlace = false } 
   return x.backend.lowering.activation(x, kind, inPlace);
 }
 
-/** x [T, 2 width] = gate | up gives kind(gate) · up, [T, width]. */
-export function gatedActivation(x: Tensor, kind: ActivationKind): Tensor {
+/** What is done to a gate and its up before they are multiplied (gpt-oss). */
+export interface GateLimits {
+  /** The gate is at most this, up lies within ± this; 0, the default, is no limit. */
+  readonly limit?: number;
+  /** Added to up. Default 0. */
+  readonly upOffset?: number;
+}
+
+/** x [T, 2 width] = gate | up gives kind(gate) · (up + upOffset), [T, width]. */
+export function gatedActivation(x: Tensor, kind: ActivationKind, limits: GateLimits = {}): Tensor {
   checkActivation('gatedActivation', 'x', x);
   if (x.dim(-1) % 2 !== 0)
     throw new ShapeError('gatedActivation', 'the last axis must hold gate and up side by side', { got: x.shape });
-  return x.backend.lowering.gatedActivation(x, kind);
+  return x.backend.lowering.gatedActivation(x, kind, limits);
 }
 
 /** a · b of equal shapes; or b, of any float dtype, is one row [width] for all rows of a. */

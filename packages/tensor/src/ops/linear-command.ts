@@ -2,6 +2,7 @@
 import { activationKinds, weightKinds, type ActivationKind, type CommandArgs } from '../driver/schema.js';
 import type { Tensor } from '../core/tensor.js';
 import { formatOf, type Weight } from '../formats/registry.js';
+import type { GateLimits } from './elementwise.js';
 
 /** A weight [n, k] with its bias (float [n]). */
 export interface LinearPart {
@@ -9,12 +10,13 @@ export interface LinearPart {
   readonly bias?: Tensor;
 }
 
-export interface LinearFusion {
+/** Limits are for gated parts. */
+export interface LinearFusion extends GateLimits {
   /** Added to the result last; activations of the result's shape. */
   readonly residual?: Tensor;
   /** Applied to the result, or to the gate. Default none. */
   readonly activation?: ActivationKind;
-  /** The two parts are gate and up: the result is activation(gate) · up. */
+  /** The two parts are gate and up: the result is activation(gate) · (up + upOffset). */
   readonly gated?: boolean;
 }
 
@@ -48,7 +50,7 @@ export const outputWidth = (parts: readonly LinearPart[], gated: boolean): numbe
 export function fusedLinear(
   x: Tensor,
   parts: readonly LinearPart[],
-  { residual, activation = 'none', gated = false }: LinearFusion,
+  { residual, activation = 'none', gated = false, limit = 0, upOffset = 0 }: LinearFusion,
 ): Tensor {
   const [rows, k] = x.shape;
   const out = x.backend.empty([rows, outputWidth(parts, gated)], x.dtype);
@@ -60,6 +62,8 @@ export function fusedLinear(
     k,
     activation: activationKinds[activation],
     gated: Number(gated),
+    limit,
+    upOffset,
     parts: parts.map(partArgs),
   });
   return out;

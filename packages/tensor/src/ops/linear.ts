@@ -13,7 +13,7 @@ export type { LinearFusion, LinearPart } from './linear-command.js';
  * @throws ShapeError, DTypeError
  */
 export function linear(x: Tensor, parts: readonly LinearPart[], fusion: LinearFusion = {}): Tensor {
-  const { residual, gated = false } = fusion;
+  const { residual, gated = false, limit = 0, upOffset = 0 } = fusion;
   checkActivation('linear', 'x', x);
   checkShape('linear', 'x', x, ['T', 'k']);
   const [rows, k] = x.shape;
@@ -36,6 +36,8 @@ export function linear(x: Tensor, parts: readonly LinearPart[], fusion: LinearFu
       got: parts.map(({ weight }) => weight.shape),
     });
   }
+  if (!gated && (limit !== 0 || upOffset !== 0))
+    throw new ShapeError('linear', 'limit and upOffset are for a gate and its up', { limit, upOffset });
   if (residual) {
     checkActivation('linear', 'residual', residual);
     checkShape('linear', 'residual', residual, [rows, outputWidth(parts, gated)]);

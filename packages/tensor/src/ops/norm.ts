@@ -11,6 +11,11 @@ export interface NormOptions {
 export interface RmsNormOptions extends NormOptions {
   /** Default 0. */
   weightOffset?: number;
+  /**
+   * Eager numerics: x / sqrt(...) is rounded before the weight multiplies it, as LlamaRMSNorm does, and Olmo2RMSNorm
+   * does not. Default: when weightOffset is 0.
+   */
+  roundFirst?: boolean;
 }
 
 /** Weight and bias: float [width]. */

@@ -1,6 +1,8 @@
+import { ShapeError } from '@q/config';
 import type { FloatDType } from '../dtype.js';
+import type { CommandArgs } from '../driver/schema.js';
 import type { Tensor } from '../core/tensor.js';
-import { checkActivationDType, checkFloat, checkIndices, checkShape } from './check.js';
+import { checkActivation, checkActivationDType, checkDType, checkFloat, checkIndices, checkShape } from './check.js';
 
 /**
  * Rows of a table, scaled.
@@ -40,4 +42,57 @@ export function scatterRows(x: Tensor, indices: Tensor, out: Tensor): void {
     rows: x.dim(0),
     width: x.dim(1),
   });
+}
+
+/** Pieces of the rows of a tensor, and where they go in the result; in elements. */
+export interface ColumnPart {
+  /** Activations [T, any width]. */
+  readonly x: Tensor;
+  /** Of the first piece in a row of x. Default 0. */
+  readonly from?: number;
+  /** Between the pieces in a row of x; 0, the default, repeats one piece. */
+  readonly fromStride?: number;
+  /** Of the first piece in a row of the result. */
+  readonly offset: number;
+  /** Between the pieces in a row of the result. Default width. */
+  readonly stride?: number;
+  /** Pieces. Default 1. */
+  readonly count?: number;
+  /** Of a piece. Default the width of x. */
+  readonly width?: number;
+}
+
+/**
+ * Pieces of the rows of 1 to 4 tensors side by side in rows of their own.
+ * @returns activations [T, rowStride]; what no part writes is undefined
+ */
+export function concatColumns(parts: readonly ColumnPart[], rowStride: number): Tensor {
+  if (parts.length < 1 || parts.length > 4)
+    throw new ShapeError('concatColumns', 'takes 1 to 4 parts', { got: parts.length });
+  const [first] = parts;
+  for (const { x } of parts) {
+    checkActivation('concatColumns', 'x', x);
+    checkDType('concatColumns', 'x', x, first.x.dtype);
+    checkShape('concatColumns', 'x', x, [first.x.dim(0), 'width']);
+  }
+  return first.x.backend.lowering.concatColumns(parts, rowStride);
+}
+
+/** Arguments of the command; they are checked already. */
+export function concatArgs(out: Tensor, parts: readonly ColumnPart[]): CommandArgs<'concatColumns'> {
+  return {
+    out: out.ref(),
+    rows: out.rows,
+    rowStride: out.dim(-1),
+    parts: parts.map(({ x, from = 0, fromStride = 0, offset, width = x.dim(-1), stride = width, count = 1 }) => ({
+      x: x.ref(),
+      xOffset: from,
+      xStride: fromStride,
+      xRowStride: x.dim(-1),
+      offset,
+      stride,
+      count,
+      width,
+    })),
+  };
 }

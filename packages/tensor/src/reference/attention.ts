@@ -2,18 +2,18 @@ import type { CommandArgs } from '../driver/schema.js';
 import { softmaxOf } from './maths.js';
 import type { Cells, ReferenceMemory } from './memory.js';
 
-type Paged = Pick<CommandArgs<'attention'>, 'numKvHeads' | 'blockSize' | 'headDim' | 'maxBlocks'>;
+type Paged = Pick<CommandArgs<'attention'>, 'numKvHeads' | 'blockSize' | 'maxBlocks'>;
 
-/** Index in a cache tensor of element 0 of head `head` at a position of a sequence. */
+/** Row of a cache tensor that head `head` has at a position of a sequence. */
 const slot = (
   tables: Cells,
-  { numKvHeads, blockSize, headDim, maxBlocks }: Paged,
+  { numKvHeads, blockSize, maxBlocks }: Paged,
   sequence: number,
   position: number,
   head: number,
 ): number => {
   const block = tables.get(sequence * maxBlocks + Math.floor(position / blockSize));
-  return ((block * numKvHeads + head) * blockSize + (position % blockSize)) * headDim;
+  return (block * numKvHeads + head) * blockSize + (position % blockSize);
 };
 
 const queryAt = (
@@ -32,6 +32,12 @@ const queryAt = (
   return token * rowStride + qOffset + Math.floor(head / group) * qGroupStride + (head % group) * headDim;
 };
 
+/** Factor on a rotated query. */
+export const queryScaling = (
+  { scalingBeta, scalingLength }: Pick<CommandArgs<'ropeKvWrite'>, 'scalingBeta' | 'scalingLength'>,
+  position: number,
+): number => (scalingBeta === 0 ? 1 : 1 + scalingBeta * Math.log(1 + Math.floor(position / scalingLength)));
+
 export function ropeKvWrite(args: CommandArgs<'ropeKvWrite'>, memory: ReferenceMemory): void {
   const [qkv, keys, values, positions, sequenceOf, tables] = [
     args.qkv,
@@ -49,7 +55,7 @@ export function ropeKvWrite(args: CommandArgs<'ropeKvWrite'>, memory: ReferenceM
       const frequency = frequencies.get((args.perSequence ? sequenceOf.get(token) * half : 0) + i);
       const angle = Math.fround(positions.get(token) * frequency);
       const [cos, sin] = [Math.cos(angle) * args.ropeScale, Math.sin(angle) * args.ropeScale];
-      const [a, b] = args.interleaved ? [2 * i, 2 * i + 1] : [i, i + half];
+      const [a, b] = (args.interleaved ? [2 * i, 2 * i + 1] : [i, i + half]).map((at) => at + args.rotaryOffset);
       [head[a], head[b]] = [head[a] * cos - head[b] * sin, head[b] * cos + head[a] * sin];
     }
     return head;
@@ -57,13 +63,14 @@ export function ropeKvWrite(args: CommandArgs<'ropeKvWrite'>, memory: ReferenceM
   for (let token = 0; token < args.tokens; token++) {
     for (let head = 0; head < args.numHeads; head++) {
       const at = queryAt(args, token, head);
-      rotated(at, token).forEach((value, i) => qkv.set(at + i, value));
+      const scaling = queryScaling(args, positions.get(token));
+      rotated(at, token).forEach((value, i) => qkv.set(at + i, value * scaling));
     }
     for (let head = 0; head < args.numKvHeads; head++) {
       const to = slot(tables, args, sequenceOf.get(token), positions.get(token), head);
       const row = token * args.rowStride + head * args.kvStride;
-      rotated(row + args.kOffset, token).forEach((value, i) => keys.set(to + i, value));
-      for (let i = 0; i < args.headDim; i++) values.set(to + i, qkv.get(row + args.vOffset + i));
+      rotated(row + args.kOffset, token).forEach((value, i) => keys.set(to * args.headDim + i, value));
+      for (let i = 0; i < args.valueDim; i++) values.set(to * args.valueDim + i, qkv.get(row + args.vOffset + i));
     }
   }
 }
@@ -92,7 +99,10 @@ function scorer(args: CommandArgs<'attention'>, qkv: Cells, keys: Cells, memory:
   };
 }
 
-/** @param steps how scores become weights of the values, and how a result is rounded beside the dtype of the output */
+/**
+ * @param steps how scores (a sink last, if there is one) become weights of the values, and how a result is rounded
+ * beside the dtype of the output
+ */
 export function attention(
   args: CommandArgs<'attention'>,
   memory: ReferenceMemory,
@@ -111,7 +121,8 @@ export function attention(
     args.blockTables,
   ].map((ref) => memory.cells(ref));
   const scoreOf = scorer(args, qkv, keys, memory);
-  const { headDim, numHeads, numKvHeads } = args;
+  const sinks = args.sinks && memory.cells(args.sinks);
+  const { headDim, valueDim, numHeads, numKvHeads } = args;
   const isVisible = (queryPosition: number, keyPosition: number) =>
     !(args.causal && keyPosition > queryPosition) && !(args.window > 0 && keyPosition <= queryPosition - args.window);
   for (let sequence = 0; sequence < args.sequences; sequence++) {
@@ -123,10 +134,12 @@ export function attention(
       for (let head = 0; head < numHeads; head++) {
         const kvHead = Math.floor(head / (numHeads / numKvHeads));
         const slots = visible.map((p) => slot(tables, args, sequence, p, kvHead));
-        const weights = mix(slots.map((at, i) => scoreOf(queryAt(args, token, head), at, head, position, visible[i])));
-        for (let i = 0; i < headDim; i++) {
-          const sum = slots.reduce((total, at, p) => total + weights[p] * values.get(at + i), 0);
-          out.set(token * numHeads * headDim + head * headDim + i, round(sum));
+        const query = queryAt(args, token, head);
+        const scores = slots.map((at, i) => scoreOf(query, at * headDim, head, position, visible[i]));
+        const weights = mix(sinks ? [...scores, sinks.get(head)] : scores);
+        for (let i = 0; i < valueDim; i++) {
+          const sum = slots.reduce((total, at, p) => total + weights[p] * values.get(at * valueDim + i), 0);
+          out.set((token * numHeads + head) * valueDim + i, round(sum));
         }
       }
     }

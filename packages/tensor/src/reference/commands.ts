@@ -1,8 +1,11 @@
 import type { CommandArgs, CommandName } from '../driver/schema.js';
 import { attention, ropeKvWrite } from './attention.js';
-import { eagerAttention, eagerLinear, eagerRope } from './eager.js';
+import { dtypeFromCode, type FloatDType } from '../dtype.js';
+import { roundTo } from '../core/half.js';
+import { eagerAttention, eagerHeadNorm, eagerLinear, eagerRope } from './eager.js';
+import { normHeads } from './head-norm.js';
 import { linear } from './linear.js';
-import { activations, philox, softmaxOf } from './maths.js';
+import { activations, gated, mean, philox, softmaxOf } from './maths.js';
 import type { Cells, ReferenceMemory } from './memory.js';
 import { dequantize4bit, dequantizeInt8, quantize4bit, quantizeAbsmax, quantizeInt8 } from './quantization.js';
 import { advance, argmaxOf, noToken, sample } from './sampling.js';
@@ -30,8 +33,6 @@ function norm(
     normalise(values).forEach((value, i) => out.set(row * args.width + i, value));
   }
 }
-
-const mean = (values: readonly number[]) => values.reduce((a, b) => a + b, 0) / values.length;
 
 function moveRows(
   source: Uint8Array,
@@ -109,6 +110,20 @@ export const reference: Reference = {
     );
   },
 
+  concatColumns({ out, rows, rowStride, parts }, memory) {
+    const to = memory.cells(out);
+    for (const part of parts) {
+      const from = memory.cells(part.x);
+      for (let row = 0; row < rows; row++) {
+        for (let piece = 0; piece < part.count; piece++) {
+          const source = row * part.xRowStride + part.xOffset + piece * part.xStride;
+          const target = row * rowStride + part.offset + piece * part.stride;
+          for (let i = 0; i < part.width; i++) to.set(target + i, from.get(source + i));
+        }
+      }
+    }
+  },
+
   linear,
 
   rmsNorm(args, memory) {
@@ -128,6 +143,8 @@ export const reference: Reference = {
     });
   },
 
+  headNorm: (args, memory) => normHeads(args, memory, { normalised: (value) => value, result: (value) => value }),
+
   ropeKvWrite,
   attention,
 
@@ -136,12 +153,13 @@ export const reference: Reference = {
     for (let i = 0; i < count; i++) to.set(i, activations[kind](from.get(i)));
   },
 
-  gatedActivation({ x, out, rows, width, kind }, memory) {
+  gatedActivation({ x, out, rows, width, dtype, ...gate }, memory) {
     const [from, to] = [memory.cells(x), memory.cells(out)];
+    const round = (value: number) => roundTo(dtypeFromCode(dtype) as FloatDType, value);
     for (let row = 0; row < rows; row++) {
       for (let i = 0; i < width; i++) {
         const at = row * 2 * width + i;
-        to.set(row * width + i, activations[kind](from.get(at)) * from.get(at + width));
+        to.set(row * width + i, gated(gate, from.get(at), from.get(at + width), round));
       }
     }
   },
@@ -196,5 +214,6 @@ export const reference: Reference = {
 
   eagerLinear,
   eagerRope,
+  eagerHeadNorm,
   eagerAttention,
 };

@@ -1,7 +1,8 @@
 import { dtypeFromCode, type FloatDType } from '../dtype.js';
 import { roundTo } from '../core/half.js';
 import { weightKinds, type CommandArgs } from '../driver/schema.js';
-import { attention } from './attention.js';
+import { attention, queryScaling } from './attention.js';
+import { normHeads } from './head-norm.js';
 import { absmaxReader, bnb4Reader, codebookOf, int8Code } from './quantization.js';
 import type { Cells, ReferenceMemory } from './memory.js';
 
@@ -112,21 +113,37 @@ export function eagerRope(args: CommandArgs<'eagerRope'>, memory: ReferenceMemor
     ),
     ...Array.from({ length: args.numKvHeads }, (_, head) => args.kOffset + head * args.kvStride),
   ];
-  for (let token = 0; token < args.tokens; token++) {
+  const rotate = (token: number): void => {
     for (let i = 0; i < half; i++) {
       const angle = toF32(
         positions.get(token) * frequencies.get((args.perSequence ? sequenceOf.get(token) * half : 0) + i),
       );
       const [cos, sin] = [round(Math.cos(angle) * args.ropeScale), round(Math.sin(angle) * args.ropeScale)];
       for (const start of starts) {
-        const base = token * args.rowStride + start;
+        const base = token * args.rowStride + start + args.rotaryOffset;
         const [a, b] = args.interleaved ? [base + 2 * i, base + 2 * i + 1] : [base + i, base + i + half];
         const [first, second] = [qkv.get(a), qkv.get(b)];
         qkv.set(a, round(round(first * cos) - round(second * sin)));
         qkv.set(b, round(round(second * cos) + round(first * sin)));
       }
     }
+  };
+  const scale = (token: number): void => {
+    const scaling = round(queryScaling(args, positions.get(token)));
+    for (const start of starts.slice(0, args.numHeads)) {
+      const base = token * args.rowStride + start;
+      for (let i = 0; i < args.headDim; i++) qkv.set(base + i, round(qkv.get(base + i) * scaling));
+    }
+  };
+  for (let token = 0; token < args.tokens; token++) {
+    rotate(token);
+    if (args.scalingBeta !== 0) scale(token);
   }
+}
+
+export function eagerHeadNorm(args: CommandArgs<'eagerHeadNorm'>, memory: ReferenceMemory): void {
+  const round = roundingTo(args.dtype);
+  normHeads(args, memory, { normalised: args.roundFirst ? round : (value) => value, result: round });
 }
 
 /** Weights are rounded before they multiply the values, their sum is not; see {@link attention}. */

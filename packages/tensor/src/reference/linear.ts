@@ -1,5 +1,5 @@
 import { weightKinds, type CommandArgs } from '../driver/schema.js';
-import { activations } from './maths.js';
+import { activations, gated } from './maths.js';
 import { absmaxReader, bnb4Reader, codebookOf, int8Code } from './quantization.js';
 import type { Cells, ReferenceMemory } from './memory.js';
 
@@ -75,7 +75,8 @@ export function linear(args: CommandArgs<'linear'>, memory: ReferenceMemory): vo
   const width = args.gated ? parts[0].n : columns.length;
   for (let row = 0; row < args.rows; row++) {
     for (let column = 0; column < width; column++) {
-      const y = act(columns[column](row)) * (args.gated ? columns[width + column](row) : 1);
+      const first = columns[column](row);
+      const y = args.gated ? gated({ ...args, kind: args.activation }, first, columns[width + column](row)) : act(first);
       const at = row * width + column;
       out.set(at, y + (residual?.get(at) ?? 0));
     }

@@ -24,6 +24,19 @@ export function erf(x: number): number {
   return Math.sign(x) * (1 - Math.exp(-a * a) / Math.sqrt(Math.PI) / (a + fraction));
 }
 
+export const mean = (values: readonly number[]): number => values.reduce((a, b) => a + b, 0) / values.length;
+
+/** kind(gate) · (up + upOffset), both within their limits, and rounded; NaN stays. */
+export function gated(
+  { kind, limit, upOffset }: { kind: number; limit: number; upOffset: number },
+  gate: number,
+  up: number,
+  round: (value: number) => number = (value) => value,
+): number {
+  const [g, u] = limit > 0 ? [Math.min(gate, limit), Math.max(Math.min(up, limit), -limit)] : [gate, up];
+  return round(activations[kind](g)) * round(u + upOffset);
+}
+
 const sigmoid = (x: number) => 1 / (1 + Math.exp(-x));
 
 /** Activation functions in the order of `activationKinds`. */

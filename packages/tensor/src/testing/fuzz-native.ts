@@ -48,6 +48,9 @@ class Draw {
 /** Sizes that go together, by field name; others are small. */
 const sizes: Readonly<Record<string, (draw: Draw, known: Readonly<Record<string, unknown>>) => number>> = {
   headDim: (draw) => draw.pick([1, 3, 8, 16, 24, 33, 64]),
+  valueDim: (draw, { headDim }) => (draw.chance(0.6) ? Number(headDim) : draw.pick([1, 8, 16, 24])),
+  rotaryOffset: (draw) => (draw.chance(0.7) ? 0 : draw.below(6)),
+  scalingLength: (draw) => draw.between(1, 5),
   numHeads: (draw) => draw.pick([0, 1, 2, 4, 6]),
   numKvHeads: (draw, { numHeads }) => (draw.chance(0.5) ? Math.max(1, Number(numHeads)) : 1),
   rotaryDim: (draw, { headDim }) => 2 * draw.between(1, Math.max(1, Math.floor(Number(headDim) / 2))),
@@ -62,9 +65,18 @@ const sizes: Readonly<Record<string, (draw: Draw, known: Readonly<Record<string,
     Math.floor(Number(numHeads) / Number(numKvHeads)) * Number(headDim),
   kOffset: (_, { numHeads, headDim }) => Number(numHeads) * Number(headDim),
   vOffset: (_, { numHeads, numKvHeads, headDim }) => (Number(numHeads) + Number(numKvHeads)) * Number(headDim),
-  kvStride: (_, { headDim }) => Number(headDim),
-  rowStride: (_, { numHeads, numKvHeads, headDim }) => (Number(numHeads) + 2 * Number(numKvHeads)) * Number(headDim),
-  count: (draw) => draw.between(0, 300),
+  kvStride: (_, { headDim, valueDim = 0 }) => Math.max(Number(headDim), Number(valueDim)),
+  rowStride: (draw, { numHeads, numKvHeads, headDim, valueDim = headDim }) =>
+    headDim === undefined
+      ? draw.pick([16, 130, 700])
+      : (Number(numHeads) + Number(numKvHeads)) * Number(headDim) +
+        Number(numKvHeads) * Math.max(Number(headDim), Number(valueDim)),
+  xRowStride: (draw) => draw.pick([16, 130, 700]),
+  stride: (draw) => draw.pick([1, 8, 64, 130]),
+  weightStride: (draw) => draw.pick([0, 1, 64]),
+  group: (draw) => draw.between(1, 3),
+  groupStride: (_, { group, width }) => Number(group) * Number(width),
+  count: (draw, { offset }) => draw.between(0, typeof offset === 'number' ? 3 : 300),
   k: (draw) => draw.pick([1, 5, 16, 64, 65, 128, 192]),
   n: (draw) => draw.between(0, 40),
   rows: (draw) => draw.pick([0, 1, 2, 3, 5, 17, 33]),
