@@ -27,7 +27,7 @@ export {
   type PythonJsonOptions,
 } from './python-json.js';
 export { ACCELERATE_SIZES, HUB_SIZES, parseSizeText, type SizeRules } from './size.js';
-export { show, type ConfigObject, type OptionSource } from './fields.js';
+export { show, validate, type ConfigObject, type OptionSource } from './fields.js';
 export { skipRule, unmatchedLine, type SkipRule } from './skip.js';
 export { BitsAndBytesConfig, type BitsAndBytesOptions, type ComputeDType, type QuantStorage } from './bitsandbytes.js';
 export { GPTQConfig, type GPTQOptions } from './gptq.js';
@@ -50,8 +50,9 @@ export {
   type GenerationOptions,
   type ResolvedGenerationOptions,
 } from './generation-fields.js';
+export { checkKeys, type KnownKeys } from './keys.js';
 export { maxContext } from './max-context.js';
-export { readRope, ROPE_KEYS, ROPE_TYPES, type RopeConfig, type RopeType } from './rope.js';
+export { readRope, ROPE_KEYS, ROPE_TYPES, type RopeConfig, type RopeContext, type RopeType } from './rope.js';
 export { defineModel, type ModelDefinition, type ReadContext } from './model-definition.js';
 export {
   readModelConfig,

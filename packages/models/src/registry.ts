@@ -3,18 +3,68 @@ import type { ParameterSlot } from '@q/tensor';
 import type { Architecture, LayerCounts, Task, TaskModels } from './architecture.js';
 import { bert } from './bert.js';
 import { bloom } from './bloom.js';
+import { cohere } from './cohere.js';
+import { cohere2 } from './cohere2.js';
+import { falcon } from './falcon.js';
+import { gemma } from './gemma.js';
+import { gemma2 } from './gemma2.js';
+import { glm4 } from './glm4.js';
+import { gptBigCode } from './gpt_bigcode.js';
 import { gpt2 } from './gpt2.js';
 import { gptNeox } from './gpt_neox.js';
+import { gptj } from './gptj.js';
+import { granite } from './granite.js';
 import { llama } from './llama.js';
+import { ministral } from './ministral.js';
+import { ministral3 } from './ministral3.js';
 import { mistral } from './mistral.js';
+import { mpt } from './mpt.js';
 import type { Module } from './nn/module.js';
+import { olmo2 } from './olmo2.js';
 import { opt } from './opt.js';
+import { phi } from './phi.js';
+import { phi3 } from './phi3.js';
 import { qwen2 } from './qwen2.js';
+import { qwen3 } from './qwen3.js';
+import { smollm3 } from './smollm3.js';
+import { stablelm } from './stablelm.js';
 import { parameterSlots } from './slots.js';
+import { starcoder2 } from './starcoder2.js';
 import { t5 } from './t5.js';
+import { xglm } from './xglm.js';
 
 /** Every architecture, one row each; the key is `model_type`. */
-const architectures = { bert, bloom, gpt2, gpt_neox: gptNeox, llama, mistral, opt, qwen2, t5 };
+const architectures = {
+  bert,
+  bloom,
+  cohere,
+  cohere2,
+  falcon,
+  gpt2,
+  gemma,
+  gemma2,
+  glm4,
+  gpt_bigcode: gptBigCode,
+  gpt_neox: gptNeox,
+  gptj,
+  granite,
+  llama,
+  ministral,
+  ministral3,
+  mistral,
+  mpt,
+  olmo2,
+  opt,
+  phi,
+  phi3,
+  qwen2,
+  qwen3,
+  smollm3,
+  stablelm,
+  starcoder2,
+  t5,
+  xglm,
+};
 
 type Registry = typeof architectures;
 

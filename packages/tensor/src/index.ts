@@ -11,13 +11,7 @@ export { abiHash, nativeHeader } from './driver/header.js';
 export type { Lowering } from './lowering/lowering.js';
 export { fused } from './lowering/fused.js';
 export { eager } from './lowering/eager.js';
-export {
-  concatColumns,
-  embedding,
-  scatterRows,
-  selectRows,
-  type ColumnPart,
-} from './ops/rows.js';
+export { concatColumns, embedding, scatterRows, selectRows, type ColumnPart } from './ops/rows.js';
 export * from './ops/linear.js';
 export * from './ops/norm.js';
 export {

@@ -25,7 +25,11 @@ struct Plan {
 };
 
 Plan make_plan(const AttentionArgs& a, Context& context) {
-  Plan plan{a, attention_kernels(context.features.isa), rule_of(a), sinks_of(a, context), a.num_heads / a.num_kv_heads,
+  Plan plan{a,
+            attention_kernels(context.features.isa),
+            rule_of(a),
+            sinks_of(a, context),
+            a.num_heads / a.num_kv_heads,
             context.scratch.take_array<Sequence>(size_t(a.sequences))};
   const int32_t* starts = a.sequence_starts.as<int32_t>();
   for (int64_t b = 0; b < a.sequences; ++b) {
@@ -71,8 +75,11 @@ int64_t fill_rows(const Plan& plan, const Sequence& s, int64_t kv_head, int64_t 
     const int64_t token = s.start + query, position = s.context - s.queries + query;
     rows[i] = {
         a.qkv.as<float>() + token * a.row_stride + a.q_offset + kv_head * a.q_group_stride + in_group * a.head_dim,
-        a.out.as<float>() + (token * a.num_heads + head) * a.value_dim, bias_column(a, head), position,
-        a.alibi_slopes ? a.alibi_slopes.as<float>()[head] : 0.f, plan.sinks[head]};
+        a.out.as<float>() + (token * a.num_heads + head) * a.value_dim,
+        bias_column(a, head),
+        position,
+        a.alibi_slopes ? a.alibi_slopes.as<float>()[head] : 0.f,
+        plan.sinks[head]};
   }
   return count;
 }
@@ -97,7 +104,8 @@ void run_lanes(const Plan& plan, Context& context) {
       const int64_t count = fill_rows(plan, s, kv_head, local / plan.a.num_kv_heads * plan.kernels.lane_rows,
                                       plan.kernels.lane_rows, rows);
       plan.kernels.lanes(rows, count, paged(plan, plan.a.key_cache, plan.a.head_dim, b, kv_head),
-                         paged(plan, plan.a.value_cache, plan.a.value_dim, b, kv_head), plan.rule, s.context, scratch + floats * thread);
+                         paged(plan, plan.a.value_cache, plan.a.value_dim, b, kv_head), plan.rule, s.context,
+                         scratch + floats * thread);
     }
   });
 }
@@ -122,8 +130,9 @@ void run_splits(const Plan& plan, Context& context) {
         parts[r].values = at[r]->values;
       }
       const int64_t from = (s.first_split + split) * kSplitKeys;
-      plan.kernels.split(rows, count, paged(plan, a.key_cache, a.head_dim, b, kv_head), paged(plan, a.value_cache, a.value_dim, b, kv_head),
-                         plan.rule, from, std::min(from + kSplitKeys, s.context), parts);
+      plan.kernels.split(rows, count, paged(plan, a.key_cache, a.head_dim, b, kv_head),
+                         paged(plan, a.value_cache, a.value_dim, b, kv_head), plan.rule, from,
+                         std::min(from + kSplitKeys, s.context), parts);
       for (int64_t r = 0; r < count; ++r) *at[r] = parts[r];
     }
   });
@@ -136,8 +145,7 @@ void run_splits(const Plan& plan, Context& context) {
           for (int64_t i = begin; i < end; ++i) {
             QueryRow row;
             fill_rows(plan, s, i / s.rows, i % s.rows, 1, &row);
-            plan.kernels.combine(partials + s.first_partial + i * s.splits, s.splits, row.out, a.value_dim,
-                                 row.sink);
+            plan.kernels.combine(partials + s.first_partial + i * s.splits, s.splits, row.out, a.value_dim, row.sink);
           }
         });
   }

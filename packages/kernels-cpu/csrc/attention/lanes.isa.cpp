@@ -1,10 +1,11 @@
 // lanes: out[m] = softmax(scale * q[m] . K + alibi + distance bias, softcapped and masked) V for up to 4 blocks of
 // M = 2 vectors of query rows; prefill
-// layout  queries lie side by side in vector lanes: QT [D, M], scores [keys, M], OT [value D, M]; K and V rows are read as
-//         scalars that are broadcast, so softmax needs no sum across lanes and tails of D and keys need no masks. K and
-//         V go through tiles of 64 keys in f32 [64, ld]. Rows are (token, head of the group) pairs: all heads of a KV
-//         head share its tiles.
-// maths   online softmax: per tile m' = max(m, scores), O = O e^(m - m') + P V, l = l e^(m - m') + sum P; out = O / (l + e^(sink - m))
+// layout  queries lie side by side in vector lanes: QT [D, M], scores [keys, M], OT [value D, M]; K and V rows are read
+//         as scalars that are broadcast, so softmax needs no sum across lanes and tails of D and keys need no masks.
+//         K and V go through tiles of 64 keys in f32 [64, ld]. Rows are (token, head of the group) pairs: all heads of
+//         a KV head share its tiles.
+// maths   online softmax: per tile m' = max(m, scores), O = O e^(m - m') + P V, l = l e^(m - m') + sum P; last
+//         out = O / (l + e^(sink - m))
 // floor   4 D flops per visible (query, key); K and V are read once per 4 blocks of M rows
 // exact   tiles begin at multiples of 64 positions and keys are added in order: the same bits whatever the neighbours
 //         and threads
@@ -261,7 +262,8 @@ void run_blocks(const QueryRow* rows, int64_t count, const PagedHead& keys, cons
       V alpha[MV];
       weigh(b, scores, n_count, alpha);
       if (edge && !is_finite(value_tile, n_count, wide, value_ld))
-        add_visible<MV>(value_tile, scores, alpha, b.ot, b.rows, b.count, rule, begin, n_count, context, wide, value_ld);
+        add_visible<MV>(value_tile, scores, alpha, b.ot, b.rows, b.count, rule, begin, n_count, context, wide,
+                        value_ld);
       else
         add_values<MV>(value_tile, scores, alpha, b.ot, n_count, wide, value_ld);
     }

@@ -203,8 +203,9 @@ void run(const EagerRopeArgs& a, Context& context) {
             const float cos = rounded(std::cos(angle) * float(a.rope_scale), dtype),
                         sin = rounded(std::sin(angle) * float(a.rope_scale), dtype);
             for (int64_t h = 0; h < a.num_heads + a.num_kv_heads; ++h) {
-              float* head = row + (h < a.num_heads ? a.q_offset + h / group * a.q_group_stride + h % group * a.head_dim
-                                                   : a.k_offset + (h - a.num_heads) * a.kv_stride) +
+              float* head = row +
+                            (h < a.num_heads ? a.q_offset + h / group * a.q_group_stride + h % group * a.head_dim
+                                             : a.k_offset + (h - a.num_heads) * a.kv_stride) +
                             a.rotary_offset;
               float &x = head[a.interleaved ? 2 * i : i], &y = head[a.interleaved ? 2 * i + 1 : i + half];
               const float first = x, second = y;
@@ -230,7 +231,8 @@ void run(const EagerAttentionArgs& a, Context& context) {
     check_sequence(a, b, starts[b], starts[b + 1], lengths[b]);
     longest = std::max<int64_t>(longest, lengths[b]);
   }
-  const int64_t group = a.num_heads / a.num_kv_heads, per_thread = (longest + std::max(a.head_dim, a.value_dim) + 63) / 16 * 16;
+  const int64_t group = a.num_heads / a.num_kv_heads,
+                per_thread = (longest + std::max(a.head_dim, a.value_dim) + 63) / 16 * 16;
   float* scratch = context.scratch.take_array<float>(size_t(per_thread * context.workers.threads()));
   const AttentionRule rule = rule_of(a);
   const float* sinks = sinks_of(a, context);
@@ -243,8 +245,11 @@ void run(const EagerAttentionArgs& a, Context& context) {
                       token = starts[b] + query, position = length - queries + query;
         const QueryRow row{a.qkv.as<float>() + token * a.row_stride + a.q_offset + kv_head * a.q_group_stride +
                                head % group * a.head_dim,
-                           a.out.as<float>() + (token * a.num_heads + head) * a.value_dim, bias_column(a, head),
-                           position, a.alibi_slopes ? a.alibi_slopes.as<float>()[head] : 0.f, sinks[head]};
+                           a.out.as<float>() + (token * a.num_heads + head) * a.value_dim,
+                           bias_column(a, head),
+                           position,
+                           a.alibi_slopes ? a.alibi_slopes.as<float>()[head] : 0.f,
+                           sinks[head]};
         const PagedHead keys{a.key_cache.as<char>(), a.key_cache.dtype, table, a.num_kv_heads, kv_head,
                              a.block_size,           a.head_dim};
         PagedHead values = keys;

@@ -1,6 +1,7 @@
 // What follows the matrix product, while the sums are still in cache: out = act(y + bias), or act(gate + bias) * (up +
-// bias + upOffset) with gate and up within their limits, then + residual. The exponential is a degree-7 polynomial after exact range reduction (below 2 ulp), written
-// so that the compiler makes vectors of it; erf follows the C library.
+// bias + upOffset) with gate and up within their limits, then + residual. The exponential is a degree-7 polynomial
+// after exact range reduction (below 2 ulp), written so that the compiler makes vectors of it; erf follows the C
+// library.
 #pragma once
 #include <algorithm>
 #include <cmath>

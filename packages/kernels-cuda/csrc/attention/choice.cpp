@@ -24,8 +24,7 @@ int least_of(int64_t head_dim, const int* widths, int count) {
 
 AttentionPick pick_prefill(const AttentionFacts& f, const Machine& m) {
   if (f.max_query <= 1) return {AttentionKernel::none, "no sequence has more than one query"};
-  if (m.wgmma && wider(f) <= 128)
-    return {AttentionKernel::hopper, "sm_90a, headDim to 128", wider(f) <= 64 ? 64 : 128};
+  if (m.wgmma && wider(f) <= 128) return {AttentionKernel::hopper, "sm_90a, headDim to 128", wider(f) <= 64 ? 64 : 128};
   constexpr int kWidths[] = {64, 96, 128, 192, 256};
   return {AttentionKernel::mma, m.wgmma ? "headDim over 128" : "no wgmma", least_of(wider(f), kWidths, 5)};
 }

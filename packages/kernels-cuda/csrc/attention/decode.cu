@@ -50,6 +50,12 @@ __device__ __forceinline__ uint32_t place(int row, int piece) {
   return static_cast<uint32_t>(row * kStride<D> * 2 + ((piece ^ (row & 7)) << 4));
 }
 
+/// Only the modified kernel takes values of a size of their own: a second size costs the other its last registers.
+template <bool MODIFIED>
+__device__ __forceinline__ int value_dim_of(const AttentionParams& p) {
+  return MODIFIED ? p.value_dim : p.head_dim;
+}
+
 /// What is known of a row after some of its splits, for four columns.
 struct Running {
   float largest, total, sum[4];
@@ -76,9 +82,9 @@ struct Running {
   }
 };
 
-/// Four columns of every (32 / kLanes)th row from that of `head` on: `count` splits in order. Rows are `splits` apart in
-/// the parts and value_dim in the output.
-template <class T, int D>
+/// Four columns of every (32 / kLanes)th row from that of `head` on: `count` splits in order. Rows are `splits` apart
+/// in the parts and value_dim in the output.
+template <class T, int D, bool MODIFIED>
 __device__ __forceinline__ void combine(const AttentionParams& p, const float2* statistics, const float* partial,
                                         T* out, int64_t head, int count, int splits, int rows) {
   constexpr int kRowsAtOnce = 32 / kLanes<D>;
@@ -105,7 +111,7 @@ __device__ __forceinline__ void combine(const AttentionParams& p, const float2* 
     all.finish(p, head + row, out);
     statistics += kRowsAtOnce * splits;
     partial += kRowsAtOnce * splits * D;
-    out += kRowsAtOnce * p.value_dim;
+    out += kRowsAtOnce * value_dim_of<MODIFIED>(p);
   }
 }
 
@@ -113,8 +119,8 @@ __device__ __forceinline__ void combine(const AttentionParams& p, const float2* 
 /// whatever they hold. `slot`: where row i starts, in lanes i and i + 16; when the rows lie in a row, where the first
 /// starts (any valid place when there is none).
 template <class T, int D>
-__device__ __forceinline__ void copy_rows(const AttentionParams& p, const DecodeWork& work, const void* cache,
-                                          int dim, long long slot, int hidden, int valid, uint32_t to) {
+__device__ __forceinline__ void copy_rows(const AttentionParams& p, const DecodeWork& work, const void* cache, int dim,
+                                          long long slot, int hidden, int valid, uint32_t to) {
   const int lane = threadIdx.x & 31;
   const unsigned seen = valid > hidden ? valid - hidden : 0;
   if (D != 96 && work.contiguous) {
@@ -209,7 +215,7 @@ __global__ void __launch_bounds__(kWarps * 32, (kBlocksPerMultiprocessor<D, WIDE
   };
   const auto copy_keys = [&](int stage) { copy(p.keys, p.head_dim, own_shared + stage * 2 * kTileBytes<D>); };
   const auto copy_values = [&](int stage) {
-    copy(p.values, p.value_dim, own_shared + stage * 2 * kTileBytes<D> + kTileBytes<D>);
+    copy(p.values, value_dim_of<MODIFIED>(p), own_shared + stage * 2 * kTileBytes<D> + kTileBytes<D>);
     if (!ahead.live) return;
     if (++ahead_step == ahead.steps()) ahead.advance(p, work), ahead_step = 0;
     look_up();
@@ -371,17 +377,17 @@ __global__ void __launch_bounds__(kWarps * 32, (kBlocksPerMultiprocessor<D, WIDE
       const int row = lane / kLanes<D>;
       const int64_t head = tile.head0 + row,
                     part = (int64_t(done.sequence) * p.heads + head) * work.splits + done.in.first;
-      if (last && d < p.value_dim)
-        combine<T, D>(p, work.statistics + part, work.partial + part * D + d,
-                      static_cast<T*>(p.out) + (tile.token * p.heads + head) * p.value_dim + d, head,
+      if (last && d < value_dim_of<MODIFIED>(p))
+        combine<T, D, MODIFIED>(p, work.statistics + part, work.partial + part * D + d,
+                      static_cast<T*>(p.out) + (tile.token * p.heads + head) * value_dim_of<MODIFIED>(p) + d, head,
                       static_cast<int>(count), work.splits, tile.rows - row);
-    } else if (d < p.value_dim) {
+    } else if (d < value_dim_of<MODIFIED>(p)) {
 #pragma unroll
       for (int pass = 0; pass < kPasses; ++pass) {
         const int row = lane / kLanes<D> + pass * kRowsAtOnce;
         if (row < tile.rows)
           running[pass].finish(p, tile.head0 + row,
-                               static_cast<T*>(p.out) + (tile.token * p.heads + tile.head0 + row) * p.value_dim + d);
+                               static_cast<T*>(p.out) + (tile.token * p.heads + tile.head0 + row) * value_dim_of<MODIFIED>(p) + d);
       }
     }
     if (at.live) tile = load_queries(at);
@@ -420,7 +426,8 @@ void decode(const AttentionParams& p, int max_context, Context& c) {
   work.share = 1.f / grid.x;
   work.contiguous = p.block_size % 16 == 0 && p.head_dim == D && p.value_dim == D && D != 96;
   const auto go = [&](auto kernel) { launch(c, "attention", kernel, grid, kWarps * 32, shared, p, work); };
-  if (p.modified()) return wide ? go(decode_kernel<T, D, true, true>) : go(decode_kernel<T, D, false, true>);
+  if (p.modified() || p.value_dim != p.head_dim)
+    return wide ? go(decode_kernel<T, D, true, true>) : go(decode_kernel<T, D, false, true>);
   wide ? go(decode_kernel<T, D, true, false>) : go(decode_kernel<T, D, false, false>);
 }
 

@@ -36,7 +36,8 @@ __device__ __forceinline__ void store_cache(void* cache, DType dtype, int64_t i,
     store(static_cast<bfloat_t*>(cache) + i, v);
 }
 
-/// Rotates `rotated` values of a head of `dim`, read from `head`; put(i, values) takes N values at element i of the head.
+/// Rotates `rotated` values of a head of `dim`, read from `head`; put(i, values) takes N values at element i of the
+/// head.
 template <int N, int PAIRS, class T, class Put>
 __device__ __forceinline__ void rotate_head(const RopeParams& p, const T* head, int dim, int rotated,
                                             const float (&sines)[PAIRS], const float (&cosines)[PAIRS], Put put) {
@@ -87,7 +88,7 @@ __device__ __forceinline__ void rotate_head(const RopeParams& p, const T* head, 
 /// A warp has the heads first, first + step, ... of a token, and computes the token's sines and cosines once.
 /// PAIRS: pairs of a lane, so rotaryDim is at most 64 * PAIRS.
 template <class T, int N, int PAIRS>
-__global__ void __launch_bounds__(256) rope_kernel(RopeParams p) {
+__global__ void __launch_bounds__(256, N == 2 && PAIRS == 2 ? 6 : 1) rope_kernel(RopeParams p) {
   pdl_trigger();
   const int64_t token = blockIdx.x;
   const int lane = threadIdx.x & 31, heads = p.heads + 2 * p.kv_heads, group_size = p.heads / p.kv_heads;
@@ -127,7 +128,8 @@ __global__ void __launch_bounds__(256) rope_kernel(RopeParams p) {
     }
     const bool key = head < p.heads + p.kv_heads;
     const int group = head - p.heads - (key ? 0 : p.kv_heads);
-    const int64_t slot = ((block * p.kv_heads + group) * p.block_size + position % p.block_size) * (key ? p.head_dim : p.value_dim);
+    const int64_t slot =
+        ((block * p.kv_heads + group) * p.block_size + position % p.block_size) * (key ? p.head_dim : p.value_dim);
     const T* from = row + (key ? p.k_offset : p.v_offset) + group * p.kv_stride;
     void* cache = key ? p.keys : p.values;
     rotate_head<N, PAIRS>(p, from, key ? p.head_dim : p.value_dim, key ? rotated : 0, sines, cosines,

@@ -193,10 +193,10 @@ __global__ void __launch_bounds__(kThreads)
   sincosf(angle, &sin, &cos);
   sin = rounded(sin * static_cast<float>(a.rope_scale), dtype);
   cos = rounded(cos * static_cast<float>(a.rope_scale), dtype);
-  const int64_t head =
-      token * a.row_stride + (h < a.num_heads ? a.q_offset + h / group * a.q_group_stride + h % group * a.head_dim
-                                              : a.k_offset + (h - a.num_heads) * a.kv_stride) +
-      a.rotary_offset;
+  const int64_t head = token * a.row_stride +
+                       (h < a.num_heads ? a.q_offset + h / group * a.q_group_stride + h % group * a.head_dim
+                                        : a.k_offset + (h - a.num_heads) * a.kv_stride) +
+                       a.rotary_offset;
   const int64_t x = head + (a.interleaved ? 2 * i : i), y = head + (a.interleaved ? 2 * i + 1 : i + half);
   const float first = load_any(a.qkv.data, act, x), second = load_any(a.qkv.data, act, y);
   store_any(a.qkv.data, act, x,

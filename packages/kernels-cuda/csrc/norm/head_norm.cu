@@ -69,21 +69,21 @@ __global__ void __launch_bounds__(kThreads) head_norm_kernel(const __grid_consta
       if (i < part.width) use(v[k], i);
     }
   };
-  each([&](float(&of)[N], int i) { load(of, x + i); });
+  each([&](float (&of)[N], int i) { load(of, x + i); });
   if (p.centred) {
-    each([&](float(&of)[N], int) {
+    each([&](float (&of)[N], int) {
 #pragma unroll
       for (int j = 0; j < N; ++j) total += of[j];
     });
     mean = warp_reduce<Sum>(total) / static_cast<float>(part.width);
     total = 0.f;
   }
-  each([&](float(&of)[N], int) {
+  each([&](float (&of)[N], int) {
 #pragma unroll
     for (int j = 0; j < N; ++j) total += (of[j] - mean) * (of[j] - mean);
   });
   const float scale = 1.f / sqrtf(warp_reduce<Sum>(total) / static_cast<float>(part.width) + p.eps);
-  each([&](float(&of)[N], int i) {
+  each([&](float (&of)[N], int i) {
 #pragma unroll
     for (int j = 0; j < N; ++j) of[j] = weighed(p, part, head, i + j, (of[j] - mean) * scale);
     store(x + i, of);

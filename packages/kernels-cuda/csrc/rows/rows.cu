@@ -114,7 +114,6 @@ void run(const ScatterRowsArgs& a, Context& c) {
   move_rows<true>(a.x, a.indices, a.out, a.rows, a.width, "scatterRows", c);
 }
 
-
 void run(const ConcatColumnsArgs& a, Context& c) {
   if (a.rows == 0) return;
   const int64_t bytes = dtype_bytes(a.out.dtype);
@@ -133,9 +132,8 @@ void run(const ConcatColumnsArgs& a, Context& c) {
     for (int64_t i = 0; i < a.parts_count; ++i) {
       const ConcatColumnsArgsItem& part = a.parts[i];
       const int64_t width = part.width / each;
-      p.part[i] = {part.x.data,           part.x_offset / each, part.x_stride / each,
-                   part.x_row_stride / each, part.offset / each,   part.stride / each,
-                   static_cast<unsigned>(width), width * part.count};
+      p.part[i] = {part.x.data,        part.x_offset / each, part.x_stride / each,         part.x_row_stride / each,
+                   part.offset / each, part.stride / each,   static_cast<unsigned>(width), width * part.count};
     }
     launch(c, "concatColumns", concat_kernel<U>,
            dim3(static_cast<unsigned>(a.rows), static_cast<unsigned>(a.parts_count)), kThreads, 0, p);

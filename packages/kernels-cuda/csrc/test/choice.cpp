@@ -136,10 +136,10 @@ void answer(const std::string& line) {
   }
   if (family == "prefill" || family == "decode") {
     const DType act = f.dtype("act", DType::f16);
-    const AttentionChoice c = choose_attention({act, f.dtype("cache", act), f.number("sequences", 1),
-                                                f.number("maxQuery", 1), f.number("headDim", 128),
-                                                f.number("valueDim", f.number("headDim", 128)), aligned},
-                                               machine);
+    const AttentionChoice c =
+        choose_attention({act, f.dtype("cache", act), f.number("sequences", 1), f.number("maxQuery", 1),
+                          f.number("headDim", 128), f.number("valueDim", f.number("headDim", 128)), aligned},
+                         machine);
     return print(family == "prefill" ? c.prefill : c.decode);
   }
   if (family == "rope") {

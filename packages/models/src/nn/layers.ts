@@ -1,18 +1,21 @@
-import { embedding, layerNorm, rmsNorm, type FloatDType, type Tensor } from '@q/tensor';
+import { embedding, layerNorm, rmsNorm, type FloatDType, type RmsNormOptions, type Tensor } from '@q/tensor';
 import type { Activation } from '../shared/activation.js';
 import { Module, type Parameter } from './module.js';
 
-/** A table of token vectors [vocab, hidden]. */
+/** A table of token vectors [vocab, hidden], which are multiplied by `scale` (default 1). */
 export class Embedding extends Module {
-  readonly className = 'Embedding';
+  readonly className: string;
   readonly weight: Parameter;
+  private readonly scale: number;
 
   constructor(
     vocabSize: number,
     hiddenSize: number,
-    private readonly scale = 1,
+    { scale = 1, className = 'Embedding' }: { scale?: number; className?: string } = {},
   ) {
     super();
+    this.className = className;
+    this.scale = scale;
     this.weight = this.parameter('weight', [vocabSize, hiddenSize]);
   }
 
@@ -22,7 +25,10 @@ export class Embedding extends Module {
   }
 }
 
-/** Root mean square norm with a learned scale. */
+/** What multiplies in a root mean square norm, and when: see `rmsNorm` of `@q/tensor`. */
+export type RmsNormScale = Pick<RmsNormOptions, 'weightOffset' | 'roundFirst'>;
+
+/** Root mean square norm with a learned scale: the weight, or weight + `weightOffset`. */
 export class RmsNorm extends Module {
   readonly weight: Parameter;
 
@@ -30,31 +36,33 @@ export class RmsNorm extends Module {
     readonly className: string,
     width: number,
     private readonly eps: number,
+    private readonly options: RmsNormScale = {},
   ) {
     super();
     this.weight = this.parameter('weight', [width]);
   }
 
   forward(x: Tensor): Tensor {
-    return rmsNorm(x, this.weight.tensor, { eps: this.eps });
+    return rmsNorm(x, this.weight.tensor, { eps: this.eps, ...this.options });
   }
 }
 
-/** Layer norm, with learned scale and shift unless `affine` is false. */
+/** Layer norm, with learned scale and shift unless `affine` is false; `bias: false`: without the shift. */
 export class LayerNorm extends Module {
-  readonly className = 'LayerNorm';
+  readonly className: string;
   readonly weight: Parameter | undefined;
   readonly bias: Parameter | undefined;
 
   constructor(
     width: number,
     private readonly eps: number,
-    { affine = true }: { affine?: boolean } = {},
+    options: { affine?: boolean; bias?: boolean; className?: string } = {},
   ) {
     super();
-    if (!affine) return;
-    this.weight = this.parameter('weight', [width]);
-    this.bias = this.parameter('bias', [width]);
+    const { affine = true, bias = affine, className = 'LayerNorm' } = options;
+    this.className = className;
+    if (affine) this.weight = this.parameter('weight', [width]);
+    if (bias) this.bias = this.parameter('bias', [width]);
   }
 
   forward(x: Tensor): Tensor {
@@ -99,4 +107,4 @@ export class Place extends Module {
 }
 
 /** The place of an activation function in the tree; what computes it is the linear layer before it. */
-export const activationPlace = (name: Activation): Place => new Place(activationClasses[name]);
+export const activationPlace = (name: Activation, className = activationClasses[name]): Place => new Place(className);

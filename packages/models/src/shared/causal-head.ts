@@ -1,13 +1,23 @@
-import { checkFinite, type Tensor } from '@q/tensor';
+import { checkFinite, scaleInPlace, type Tensor } from '@q/tensor';
 import type { CausalLM, InputName, Model, StateSpec } from '../model.js';
 import { Linear } from '../nn/linear.js';
 import { Module } from '../nn/module.js';
 import type { Pass } from '../pass/pass.js';
 
+export interface CausalHeadOptions {
+  /** Default false. */
+  readonly bias?: boolean;
+  /** Factor on the logits. Default none. */
+  readonly logitScale?: number;
+  /** Logits become softcap · tanh(logits / softcap). Default none. */
+  readonly softcap?: number;
+}
+
 /** A decoder with its language modelling head, which most architectures have under the same names. */
 export class CausalHead<M extends Model & Module = Model & Module> extends Module implements CausalLM {
   readonly base: M;
   readonly head: Linear;
+  readonly #scaling: { readonly factor?: number; readonly softcap?: number } | undefined;
 
   /**
    * @param className of the Python class
@@ -19,10 +29,12 @@ export class CausalHead<M extends Model & Module = Model & Module> extends Modul
     prefix: string,
     base: M,
     width: number,
+    { bias = false, logitScale, softcap }: CausalHeadOptions = {},
   ) {
     super();
+    if (logitScale !== undefined || softcap !== undefined) this.#scaling = { factor: logitScale, softcap };
     this.base = this.child(prefix, base);
-    this.head = this.child('lm_head', new Linear(width, base.vocabSize));
+    this.head = this.child('lm_head', new Linear(width, base.vocabSize, { bias }));
   }
 
   get vocabSize(): number {
@@ -46,6 +58,8 @@ export class CausalHead<M extends Model & Module = Model & Module> extends Modul
   }
 
   logits(hidden: Tensor): Tensor {
-    return checkFinite(this.head.forward(hidden), 'lm_head');
+    const logits = this.head.forward(hidden);
+    if (this.#scaling) scaleInPlace(logits, this.#scaling);
+    return checkFinite(logits, 'lm_head');
   }
 }

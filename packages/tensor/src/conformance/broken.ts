@@ -113,7 +113,9 @@ async function attend({ backend, dtype }: Conformance, setting: Setting, lowerin
       else if ('key' in place) caches[0][at(place.key, headDim)] = NaN;
       else caches[1][at(place.value, valueDim)] = NaN;
     }
-    const [keys, values] = caches.map((cache, i) => backend.tensor(cache, shapeOf(i === 0 ? headDim : valueDim), dtype));
+    const [keys, values] = caches.map((cache, i) =>
+      backend.tensor(cache, shapeOf(i === 0 ? headDim : valueDim), dtype),
+    );
     const sinks = setting.sinks ? backend.tensor(source.normals(heads), [heads], 'f32') : undefined;
     const options = { ...setting.options, sinks };
     const kv: KvLayer = { keys, values };
@@ -295,7 +297,11 @@ const carried: ConformanceCase = {
   },
 };
 
-const brokenSink: ConformanceCase[] = [[40, 9], [300, 1]].map(([context, query]) => ({ // prettier-ignore
+const brokenSink: ConformanceCase[] = [
+  [40, 9],
+  [300, 1],
+].map(([context, query]) => ({
+  // prettier-ignore
   name: `attention, a sink that is NaN, ${query} of ${context}: its head is, and no other`,
   run: async ({ backend, dtype }) => {
     const [heads, headDim] = [4, 64];

@@ -177,9 +177,7 @@ const concat = (
   out: make.of(24),
   rows: 2,
   rowStride: 12,
-  parts: [
-    { x: make.of(12), xOffset: 2, xStride: 0, xRowStride: 6, offset: 0, stride: 4, count: 3, width: 4, ...part },
-  ],
+  parts: [{ x: make.of(12), xOffset: 2, xStride: 0, xRowStride: 6, offset: 0, stride: 4, count: 3, width: 4, ...part }],
 });
 
 const sizes = [

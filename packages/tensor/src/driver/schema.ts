@@ -178,10 +178,10 @@ export const commands = {
   headNorm: headNormFields,
 
   // ---- attention over the paged cache. A cache layer is two tensors, keys [numBlocks, numKvHeads, blockSize, headDim]
-  // and values [numBlocks, numKvHeads, blockSize, valueDim] (act dtype or any float); position p of sequence b lives in block blockTables[b, p / blockSize] at p % blockSize. A row
-  // of qkv holds, in act, query head h at qOffset + (h / groupSize) * qGroupStride + (h % groupSize) * headDim
-  // (groupSize = numHeads / numKvHeads), key head g at kOffset + g * kvStride, value head g at vOffset + g * kvStride;
-  // rowStride is the row length. All in elements.
+  // and values [numBlocks, numKvHeads, blockSize, valueDim] (act dtype or any float); position p of sequence b lives in
+  // block blockTables[b, p / blockSize] at p % blockSize. A row of qkv holds, in act, query head h at qOffset + (h /
+  // groupSize) * qGroupStride + (h % groupSize) * headDim (groupSize = numHeads / numKvHeads), key head g at
+  // kOffset + g * kvStride, value head g at vOffset + g * kvStride; rowStride is the row length. All in elements.
   ropeKvWrite: {
     qkv: 'tensor', // act [T, rowStride]; queries (none when numHeads is 0) are rotated in place, keys are rotated on their way to the cache (in qkv they are left undefined)
     keyCache: 'tensor',

@@ -52,6 +52,23 @@ export function ropeArgs(
   };
 }
 
+/** How scores are made of products, and which keys are seen. */
+function scoreArgs({ headDim }: QkvLayout, options: AttentionOptions) {
+  const { scale = 1 / Math.sqrt(headDim), causal = true, window = 0, softcap = 0 } = options;
+  const { alibiSlopes, distanceBias, sinks } = options;
+  return {
+    alibiSlopes: alibiSlopes?.ref(),
+    distanceBias: distanceBias?.table.ref(),
+    sinks: sinks?.ref(),
+    scale,
+    softcap,
+    causal: Number(causal),
+    window,
+    distances: distanceBias?.table.dim(0) ?? 0,
+    biasOffset: distanceBias?.offset ?? 0,
+  };
+}
+
 export function attentionArgs(
   out: Tensor,
   qkv: Tensor,
@@ -61,8 +78,8 @@ export function attentionArgs(
   options: AttentionOptions,
 ): CommandArgs<'attention'> {
   const { numHeads, numKvHeads, headDim, qOffset, qGroupStride, rowStride } = layout;
-  const { scale = 1 / Math.sqrt(headDim), causal = true, window = 0, softcap = 0, alibiSlopes, distanceBias, sinks } = options;
   return {
+    ...scoreArgs(layout, options),
     qkv: qkv.ref(),
     keyCache: kv.keys.ref(),
     valueCache: kv.values.ref(),
@@ -70,9 +87,6 @@ export function attentionArgs(
     sequenceStarts: rows.sequenceStarts.ref(),
     contextLengths: rows.contextLengths.ref(),
     blockTables: rows.blockTables.ref(),
-    alibiSlopes: alibiSlopes?.ref(),
-    distanceBias: distanceBias?.table.ref(),
-    sinks: sinks?.ref(),
     tokens: rows.tokens,
     sequences: rows.sequences,
     maxQuery: rows.maxQuery,
@@ -81,12 +95,6 @@ export function attentionArgs(
     numKvHeads,
     headDim,
     valueDim: valueDimOf(layout),
-    scale,
-    softcap,
-    causal: Number(causal),
-    window,
-    distances: distanceBias?.table.dim(0) ?? 0,
-    biasOffset: distanceBias?.offset ?? 0,
     qOffset,
     qGroupStride,
     rowStride,

@@ -92,7 +92,7 @@ function layer(backend: Backend): void {
   x = layerNorm(x, { weight: norms[2], bias: t([width]), eps: 1e-6, residual: t([tokens, width]) });
   linear(x, [nf4(96, width), nf4(96, width)], { activation: 'quick_gelu', gated: true, limit: 7, upOffset: 1 });
   rmsNorm(x, norms[0], { eps: 1e-5, roundFirst: false });
-  y = gatedActivation(x, 'quick_gelu', { limit: 7, upOffset: 1 });
+  gatedActivation(x, 'quick_gelu', { limit: 7, upOffset: 1 });
   y = gatedActivation(x, 'gelu_tanh');
   y = multiply(y, t([width / 2], 'bf16'));
   y = add(y, multiply(y, t([tokens, width / 2])));

@@ -81,6 +81,9 @@ function checkLength({ causal }: CommandArgs<'attention'>, sequence: number, row
   if (rows > 0 && length < 1) throw new Error(`sequence ${sequence} has ${rows} rows and no keys`);
 }
 
+const isVisible = ({ causal, window }: CommandArgs<'attention'>, query: number, key: number): boolean =>
+  !(causal && key > query) && !(window > 0 && key <= query - window);
+
 type Score = (query: number, key: number, head: number, queryPosition: number, keyPosition: number) => number;
 
 /** Of a query and a key, which begin at elements of their tensors. */
@@ -123,14 +126,12 @@ export function attention(
   const scoreOf = scorer(args, qkv, keys, memory);
   const sinks = args.sinks && memory.cells(args.sinks);
   const { headDim, valueDim, numHeads, numKvHeads } = args;
-  const isVisible = (queryPosition: number, keyPosition: number) =>
-    !(args.causal && keyPosition > queryPosition) && !(args.window > 0 && keyPosition <= queryPosition - args.window);
   for (let sequence = 0; sequence < args.sequences; sequence++) {
     const [start, end, length] = [starts.get(sequence), starts.get(sequence + 1), lengths.get(sequence)];
     checkLength(args, sequence, end - start, length);
     for (let token = start; token < end; token++) {
       const position = length - (end - token);
-      const visible = Array.from({ length }, (_, p) => p).filter((p) => isVisible(position, p));
+      const visible = Array.from({ length }, (_, p) => p).filter((p) => isVisible(args, position, p));
       for (let head = 0; head < numHeads; head++) {
         const kvHead = Math.floor(head / (numHeads / numKvHeads));
         const slots = visible.map((p) => slot(tables, args, sequence, p, kvHead));

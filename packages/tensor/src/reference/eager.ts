@@ -96,6 +96,18 @@ export function eagerLinear(args: Linear, memory: ReferenceMemory): void {
   }
 }
 
+/** Where the heads of a row begin: queries, then keys. */
+function headStarts(args: CommandArgs<'eagerRope'>): number[] {
+  const group = args.numHeads / args.numKvHeads;
+  return [
+    ...Array.from(
+      { length: args.numHeads },
+      (_, head) => args.qOffset + Math.floor(head / group) * args.qGroupStride + (head % group) * args.headDim,
+    ),
+    ...Array.from({ length: args.numKvHeads }, (_, head) => args.kOffset + head * args.kvStride),
+  ];
+}
+
 export function eagerRope(args: CommandArgs<'eagerRope'>, memory: ReferenceMemory): void {
   const [qkv, positions, sequenceOf, frequencies] = [
     args.qkv,
@@ -105,14 +117,7 @@ export function eagerRope(args: CommandArgs<'eagerRope'>, memory: ReferenceMemor
   ].map((ref) => memory.cells(ref));
   const round = roundingTo(args.dtype);
   const half = args.rotaryDim / 2;
-  const group = args.numHeads / args.numKvHeads;
-  const starts = [
-    ...Array.from(
-      { length: args.numHeads },
-      (_, head) => args.qOffset + Math.floor(head / group) * args.qGroupStride + (head % group) * args.headDim,
-    ),
-    ...Array.from({ length: args.numKvHeads }, (_, head) => args.kOffset + head * args.kvStride),
-  ];
+  const starts = headStarts(args);
   const rotate = (token: number): void => {
     for (let i = 0; i < half; i++) {
       const angle = toF32(

@@ -76,7 +76,9 @@ export function linear(args: CommandArgs<'linear'>, memory: ReferenceMemory): vo
   for (let row = 0; row < args.rows; row++) {
     for (let column = 0; column < width; column++) {
       const first = columns[column](row);
-      const y = args.gated ? gated({ ...args, kind: args.activation }, first, columns[width + column](row)) : act(first);
+      const y = args.gated
+        ? gated({ ...args, kind: args.activation }, first, columns[width + column](row))
+        : act(first);
       const at = row * width + column;
       out.set(at, y + (residual?.get(at) ?? 0));
     }
