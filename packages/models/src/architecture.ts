@@ -54,8 +54,8 @@ interface ArchitectureParts<D extends ModelDefinition, C> extends ArchitectureFa
   readonly config: D;
   readonly heads: { readonly [T in Task]?: (config: C, has: HasModule) => TaskModels[T] };
   /**
-   * Where files keep a parameter of this name, read and saved: the usual place first, then others that are read too. The
-   * parts that are taken of a tensor make it up. Undefined, as for every parameter by default: a tensor of its own name.
+   * Where files keep a parameter of this name, read and saved: the usual place first, then others that are read too.
+   * The parts that are taken of a tensor make it up. Undefined, as by default: a tensor of its own name.
    */
   readonly checkpoint?: (parameter: string, config: C) => readonly Source[] | undefined;
 }

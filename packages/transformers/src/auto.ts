@@ -272,14 +272,8 @@ async function loadModel<T extends Task, M>(
     // A GPU is fast where weights have the dtype of the activations, so dense ones get it; the CPU takes any.
     const dtype = device === 'cpu' ? settings.dtype : activations;
     for (const line of withoutEffect(wanted, slots)) warnings.push(line);
-    const filled = await fillWeights(slots, config, source, {
-      ...options,
-      backend,
-      dtype,
-      modelDType,
-      stored,
-      wanted,
-    });
+    const weights = { ...options, backend, dtype, modelDType, stored, wanted };
+    const filled = await fillWeights(slots, config, source, weights);
     return make({
       ...settingsOfModel,
       config,
