@@ -139,6 +139,8 @@ const odd: readonly Case[] = [
   [`rows=1 act=f32 ${dense}`, 'cublas', /dense/, /passed=activations of 32 bits otherwise=plain/],
   [`rows=1 act=f32 cublas=0 ${dense}`, 'plain', /no tensor cores/],
   [`rows=1 act=bf16 dense:n=4096,weight=f16`, 'plain', /another dtype/, /passed=weights in another dtype/],
+  [`rows=1 act=f16 dense:n=4096,weight=f32`, 'plain', /another dtype/, /passed=weights in another dtype/],
+  [`rows=512 act=bf16 dense:n=4096,weight=f32`, 'plain', /another dtype/, /passed=weights in another/],
   [`rows=1 capability=75 ${dense}`, 'cublas', /dense/, /passed=compute capability below 8.0 otherwise=mma/],
   [`rows=1 capability=75 act=bf16 cublas=0 ${dense}`, 'plain', /no tensor cores/],
   [`rows=1 capability=75 ${nf4}`, 'cublas', /dense/, /dequantized/],

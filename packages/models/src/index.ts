@@ -13,6 +13,7 @@ export * from './pass/pack.js';
 export type { Encoded, LayerKeys, Pass, State } from './pass/pass.js';
 export {
   architectureOf,
+  assertLayersStored,
   buildModel,
   MODEL_TYPES,
   parseModelConfig,

@@ -1,6 +1,6 @@
-import { readModelConfig, UnsupportedError, type ConfigOf, type ModelConfigOptions } from '@q/config';
+import { ConfigError, readModelConfig, UnsupportedError, type ConfigOf, type ModelConfigOptions } from '@q/config';
 import type { ParameterSlot } from '@q/tensor';
-import type { Architecture, Task, TaskModels } from './architecture.js';
+import type { Architecture, LayerCounts, Task, TaskModels } from './architecture.js';
 import { bart } from './bart.js';
 import { bert } from './bert.js';
 import { blenderbotSmall } from './blenderbot-small.js';
@@ -126,11 +126,28 @@ export function tiesOf({ modelType, tieWordEmbeddings }: ModelConfig): Readonly<
 
 /**
  * An empty model of the config's architecture; a loader fills its {@link slotsOf}.
+ * @param without optional modules of the architecture that it is to lack
  * @throws UnsupportedError for a task that the architecture has no model for
  */
-export const buildModel = <T extends Task>(config: ModelConfig, task: T): TaskModels[T] =>
-  architectureOf(config.modelType).build(task, config);
+export const buildModel = <T extends Task>(config: ModelConfig, task: T, without?: readonly string[]): TaskModels[T] =>
+  architectureOf(config.modelType).build(task, config, without);
 
 /** What a loader must fill of a model that {@link buildModel} made, and where files of this architecture keep it. */
 export const slotsOf = (config: ModelConfig, model: Module): ParameterSlot[] =>
   parameterSlots(model, tiesOf(config), (parameter) => architectureOf(config.modelType).sources(parameter, config));
+
+/**
+ * Compares the layers of a config with the tensors of a checkpoint before a tree of them is built: a config of a few
+ * bytes is not to make ten thousand layers.
+ * @throws ConfigError for more layers than tensors
+ */
+export function assertLayersStored(config: ModelConfig, tensors: number): void {
+  const { numLayers, numDecoderLayers = 0 }: LayerCounts = config;
+  const layers = numLayers + numDecoderLayers;
+  if (layers <= tensors) return;
+  throw new ConfigError('config', `config.json says ${layers} layers, and the checkpoint has ${tensors} tensors`, {
+    modelType: config.modelType,
+    why: 'each layer has tensors of its own: config.json and the weights belong to different models',
+    fix: 'fetch the config.json of these weights, or correct its number of layers',
+  });
+}

@@ -75,6 +75,7 @@ describe('config.json', () => {
     [{ relative_attention_max_distance: 1e9 }, /relative_attention_max_distance/],
     [{ d_ff: 2 ** 20, d_model: 2 ** 18, num_layers: 1000 }, /parameters/],
     [{ num_decoder_layers: 0 }, /num_decoder_layers/],
+    [{ num_layers: 5001, num_decoder_layers: 5000 }, /the stacks have 10001 layers.*at most 10000/],
   ])('%j is refused', (keys, message) => {
     expect(() => parse(keys)).toThrow(ConfigError);
     expect(() => parse(keys)).toThrow(message);

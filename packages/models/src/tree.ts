@@ -57,12 +57,13 @@ function groupsOf(ties: readonly (readonly [target: string, source: string])[]):
 }
 
 /**
- * The tree of a config's model, for planning; nothing is allocated. @throws UnsupportedError for an unknown
- * architecture.
+ * The tree of a config's model, for planning; nothing is allocated.
+ * @param without optional modules that the model is to lack
+ * @throws UnsupportedError for an unknown architecture
  */
-export function planTree(config: ModelConfig, task: Task = taskOf(config)): ModelTree {
+export function planTree(config: ModelConfig, task: Task = taskOf(config), without: readonly string[] = []): ModelTree {
   const architecture = architectureOf(config.modelType);
-  const model = buildModel(config, task);
+  const model = buildModel(config, task, without);
   const modules = moduleTree(model);
   const names = new Set(modules.flatMap(([path, , tensors]) => tensors.map(([name]) => `${path}.${name}`)));
   const ties = Object.entries(tiesOf(config)).filter((tie) => tie.every((name) => names.has(name)));

@@ -257,20 +257,23 @@ async function loadModel<T extends Task, M>(
   for (const line of quantization.warnings) warnings.push(line);
   const { deviceMap, maxMemory, torchDtype, loadIn8bit, loadIn4bit, quantizationConfig } = options;
   const placement = { deviceMap, maxMemory, torchDtype, loadIn8bit, loadIn4bit, quantizationConfig };
-  const device = await placeOnOne(config, placement, { storedIn, task });
+  const without = source?.survey.without;
+  const device = await placeOnOne(config, placement, { storedIn, task, without });
   const backend = openDevice(device, {
     threads: options.threads,
     eager: settings.eager ? (settings.dtype ?? storedIn) : undefined,
     checkFinite: options.checkFinite,
   });
-  const model = buildModel(config, task);
+  const model = buildModel(config, task, without);
   try {
     const slots = slotsOf(config, model);
-    const activations = activationDType(backend.caps.activationDtypes, settings.dtype ?? storedIn);
-    // A GPU multiplies in the activation dtype, so dense weights have it too; the CPU takes any.
+    const modelDType = settings.dtype ?? storedIn;
+    const activations = activationDType(backend.caps.activationDtypes, modelDType);
+    // A GPU is fast where weights have the dtype of the activations, so dense ones get it; the CPU takes any.
     const dtype = device === 'cpu' ? settings.dtype : activations;
     for (const line of withoutEffect(wanted, slots)) warnings.push(line);
-    const filled = await fillWeights(slots, config, source, { ...options, backend, dtype, stored, wanted });
+    const weights = { ...options, backend, dtype, modelDType, stored, wanted };
+    const filled = await fillWeights(slots, config, source, weights);
     return make({
       ...settingsOfModel,
       config,

@@ -87,6 +87,8 @@ export interface Planned {
   readonly storedIn?: FloatDType;
   /** What the model is loaded for. Default: what most checkpoints of its architecture are for. */
   readonly task?: Task;
+  /** Optional modules that the weights lack. Default none. */
+  readonly without?: readonly string[];
 }
 
 /** What can be told of the options before planning. */
@@ -108,15 +110,15 @@ function checkPlanOptions({ maxContext }: Model, options: PlanOptions): void {
 export async function planConfig(
   config: ModelConfig,
   options: PlanOptions,
-  { storedIn = storedDType(config), task = taskOf(config) }: Planned = {},
+  { storedIn = storedDType(config), task = taskOf(config), without }: Planned = {},
 ): Promise<Plan> {
-  const model = buildModel(config, task);
+  const model = buildModel(config, task, without);
   checkPlanOptions(model, options);
   const { deviceMap = 'auto', maxMemory, wiring, devices, quantizedOffload } = options;
   const dense = floatDType('torchDtype', options.torchDtype ?? 'auto', 'planFor') ?? storedIn;
   const { stored, wanted } = quantizationFor(config, options, 'planFor');
   const request = {
-    tree: planTree(config, task),
+    tree: planTree(config, task, without),
     dtype: names[dense],
     maxMemory,
     wiring,

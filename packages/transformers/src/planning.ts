@@ -47,7 +47,10 @@ export async function planFor(model: ModelConfig | string, options: PlanFolderOp
     return withLines(await planConfig(stated.config, options), lines);
   }
   await using source = await openWeights(stated, taskOf(stated.config), folder, options, lines);
-  return withLines(await planConfig(source.config, options, { storedIn: source.dtype }), lines);
+  return withLines(
+    await planConfig(source.config, options, { storedIn: source.dtype, without: source.survey.without }),
+    lines,
+  );
 }
 
 /** Whether the weights lie in the folder; a snapshot of the hub that lacks some counts as one without any. */

@@ -1,7 +1,7 @@
 // The config.json of BART and its relatives.
 import { defineModel, schema, UnsupportedError, type JsonObject, type JsonValue } from '@q/config';
 import { activation, activationClass, type Activation } from './activation.js';
-import { assertPlausible, headDimOf, oneOf, size } from './sizes.js';
+import { assertLayers, assertPlausible, headDimOf, oneOf, size } from './sizes.js';
 
 const { flag, idOrIds, integer, nullable, orElse } = schema;
 
@@ -122,6 +122,7 @@ export function bartConfig<M extends string>(modelType: M, defaults: BartDefault
 function checkSizes(op: string, settings: BartSettings): void {
   const { vocabSize, hiddenSize, maxPositionEmbeddings, numLayers, numDecoderLayers } = settings;
   const { intermediateSize, decoderIntermediateSize } = settings;
+  assertLayers(op, { encoder_layers: numLayers, decoder_layers: numDecoderLayers });
   headDimOf(op, ['encoder_attention_heads', settings.numHeads], ['d_model', hiddenSize]);
   headDimOf(op, ['decoder_attention_heads', settings.numDecoderHeads], ['d_model', hiddenSize]);
   const encoder = numLayers * hiddenSize * (4 * hiddenSize + 2 * intermediateSize);

@@ -1,7 +1,7 @@
 // The config.json of T5, mT5 and umT5.
 import { ConfigError, defineModel, schema } from '@q/config';
 import { activation, type Activation } from './activation.js';
-import { assertPlausible, size } from './sizes.js';
+import { assertLayers, assertPlausible, size } from './sizes.js';
 
 const { flag, nullable, orElse, sizeUpTo, text } = schema;
 
@@ -80,6 +80,7 @@ export const t5Config = <M extends string>(modelType: M, kind: T5Kind, defaults:
     followsTies: ({ scaleDecoderOutputs }: T5Settings) => ({ scale_decoder_outputs: scaleDecoderOutputs }),
     read: (keys, raw, { op }): T5Settings => {
       const numDecoderLayers = keys.num_decoder_layers ?? keys.num_layers;
+      assertLayers(op, { num_layers: keys.num_layers, num_decoder_layers: numDecoderLayers });
       checkBuckets(op, keys.relative_attention_num_buckets, keys.relative_attention_max_distance);
       const { vocab_size, d_model, d_ff } = keys;
       const layer = d_model * (4 * keys.num_heads * keys.d_kv + 3 * d_ff);
