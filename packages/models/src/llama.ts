@@ -1,6 +1,7 @@
 // Llama 1 to 3 (Touvron et al. 2023, arXiv 2302.13971; transformers models/llama): pre-norm decoder, RMS norm, rotary
 // positions, grouped queries, gated SiLU. Files before grouped-query attention have no num_key_value_heads. Mistral
-// adds a sliding window, Qwen 2 biases on q, k and v: all are the modules of shared/llama-family.ts with other settings.
+// adds a sliding window, Qwen 2 biases on q, k and v: all are the modules of shared/llama-family.ts with other
+// settings.
 import { defineModel, schema } from '@q/config';
 import { decoderKeys, decoderShape, expectedKeys, heads, noWindow, readDecoder } from './shared/decoder-config.js';
 import { llamaFamily } from './shared/llama-family.js';

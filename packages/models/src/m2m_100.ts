@@ -1,6 +1,6 @@
 // M2M-100 (Fan et al. 2020, arXiv 2010.11125; transformers models/m2m_100) and NLLB-200: BART with norms before each
-// part, and positions as sines and cosines, counted from pad_token_id + 1. Python leaves padding tokens in the middle of
-// a text out of the count, but not in cached steps; here every token of a text counts.
+// part, and positions as sines and cosines, counted from pad_token_id + 1. Python leaves padding tokens in the middle
+// of a text out of the count, but not in cached steps; here every token of a text counts.
 import { ConfigError } from '@q/config';
 import { architecture } from './architecture.js';
 import { SinusoidalPositions } from './nn/sinusoidal.js';

@@ -1,5 +1,5 @@
-// mBART (Liu et al. 2020, arXiv 2001.08210; transformers models/mbart), mBART-50: BART with norms before each part and a
-// last one behind each stack, beside the one on the embeddings.
+// mBART (Liu et al. 2020, arXiv 2001.08210; transformers models/mbart), mBART-50: BART with norms before each part and
+// a last one behind each stack, beside the one on the embeddings.
 import { architecture } from './architecture.js';
 import { bartConfig } from './shared/bart-config.js';
 import { learnedPositions, type BartKind } from './shared/bart-kind.js';

@@ -1,5 +1,5 @@
-// Ministral 8B (Mistral AI 2024). Source followed: transformers' MinistralConfig. Against Llama: no biases, and layers slide
-// where layer_types says; without it all do unless sliding_window is null; a file without that key means 4096.
+// Ministral 8B (Mistral AI 2024). Source followed: transformers' MinistralConfig. Against Llama: no biases, and layers
+// slide where layer_types says; without it all do unless sliding_window is null; a file without that key means 4096.
 import { defineModel } from '@q/config';
 import { z } from 'zod';
 import {

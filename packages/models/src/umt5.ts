@@ -1,6 +1,6 @@
-// umT5 (Chung et al. 2023, arXiv 2304.09151; transformers models/umt5): mT5 with a bias by distance in every layer. As in
-// transformers 4, the decoder's output is scaled where config.json ties the head (no released file does); 5.17 takes all
-// of them as tied, and scales.
+// umT5 (Chung et al. 2023, arXiv 2304.09151; transformers models/umt5): mT5 with a bias by distance in every layer. As
+// in transformers 4, the decoder's output is scaled where config.json ties the head (no released file does); 5.17 takes
+// all of them as tied, and scales.
 import { architecture } from './architecture.js';
 import { t5Config } from './shared/t5-config.js';
 import { t5Facts, t5Heads } from './shared/t5-model.js';

@@ -31,7 +31,10 @@ export const times =
     return x;
   };
 
-/** Attention and MLP, with norms before them or without; what attention and MLP give is changed once more before it is added. */
+/**
+ * Attention and MLP, with norms before them or without; what attention and MLP give is changed once more before it is
+ * added.
+ */
 export class BranchLayer extends Module implements DecoderLayer {
   /** @param children in Python's order; those of `parts` among them */
   constructor(
