@@ -19,6 +19,7 @@ export {
   parseModelConfig,
   slotsOf,
   taskOf,
+  tasksOf,
   tiesOf,
   type ModelConfig,
   type ModelType,
