@@ -6,7 +6,7 @@ import { fixture, temporaryFolders, unpackCheckpoint } from './testing.js';
 
 interface Scored {
   inputIds: number[];
-  /** -100 in the middle and at the end of the first pair; at the end only for m2m_100, see {@link Seq2SeqModel.score}. */
+  /** -100 in the middle and at the end of the first pair; m2m_100: at the end only, see {@link Seq2SeqModel.score}. */
   labels: number[];
   mean: number;
   logLikelihoods: number[];

@@ -2,7 +2,14 @@
 import { readFile, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
-import { AutoModel, AutoModelForSeq2SeqLM, planFor, UnsupportedError, type Seq2SeqModel, type Tensor } from './index.js';
+import {
+  AutoModel,
+  AutoModelForSeq2SeqLM,
+  planFor,
+  UnsupportedError,
+  type Seq2SeqModel,
+  type Tensor,
+} from './index.js';
 import {
   checkpointFiles,
   compareLogits,
