@@ -3,7 +3,8 @@ import { OutOfMemoryError } from '@q/config';
 import { ReferenceDriver } from '@q/tensor';
 import { describe, expect, it } from 'vitest';
 import { Engine } from './engine.js';
-import { PastState, scoreWindows } from './forward.js';
+import { PastState } from './forward.js';
+import { scoreWindows } from './score.js';
 import { backendOf, collect, llamaText, randomModel, request } from './testing.js';
 
 /** A device that refuses from an allocation on. */

@@ -3,7 +3,7 @@ import { NumericsError } from '@q/config';
 import type { Tensor } from '@q/tensor';
 import { describe, expect, it } from 'vitest';
 import { Engine } from './engine.js';
-import { scoreWindows } from './forward.js';
+import { scoreWindows } from './score.js';
 import type { SamplingOptions } from './options.js';
 import { backendOf, collect, greedy, llamaText, randomModel, request } from './testing.js';
 

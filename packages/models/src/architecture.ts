@@ -53,6 +53,8 @@ export type HasModule = (path: string) => boolean;
 interface ArchitectureParts<D extends ModelDefinition, C> extends ArchitectureFacts {
   readonly config: D;
   readonly heads: { readonly [T in Task]?: (config: C, has: HasModule) => TaskModels[T] };
+  /** Tasks that a config leaves without a model: an encoder alone writes nothing. Default none. */
+  readonly lacks?: (config: C) => readonly Task[];
   /**
    * Where files keep a parameter of this name, read and saved: the usual place first, then others that are read too.
    * The parts that are taken of a tensor make it up. Undefined, as by default: a tensor of its own name.
@@ -68,8 +70,8 @@ export interface Architecture<D extends ModelDefinition = ModelDefinition> exten
   readonly modelType: string;
   /** Reads its config.json. */
   readonly config: D;
-  /** What it can be built for; the first is what its published checkpoints are. */
-  readonly tasks: readonly Task[];
+  /** What a config can be built for; the first is what published checkpoints are. */
+  tasks(config: AnyConfig): readonly Task[];
   /**
    * An empty model.
    * @param without optional modules that it is to lack
@@ -84,10 +86,13 @@ export interface Architecture<D extends ModelDefinition = ModelDefinition> exten
 export function architecture<D extends ModelDefinition<string, LayerCounts>>(
   parts: ArchitectureParts<D, ReadBy<D>>,
 ): Architecture<D> {
-  const { config: definition, heads, checkpoint, ...facts } = parts;
+  const { config: definition, heads, lacks, checkpoint, ...facts } = parts;
   const { modelType } = definition;
-  const tasks = Object.keys(heads) as Task[];
   const isOwn = (settings: object): settings is ReadBy<D> => (settings as AnyConfig).modelType === modelType;
+  const tasks = (settings: AnyConfig): Task[] => {
+    const lacking = isOwn(settings) ? lacks?.(settings) : undefined;
+    return (Object.keys(heads) as Task[]).filter((task) => !lacking?.includes(task));
+  };
   return {
     ...facts,
     modelType,
@@ -95,8 +100,11 @@ export function architecture<D extends ModelDefinition<string, LayerCounts>>(
     tasks,
     build(task, config, without = []) {
       const head = heads[task];
-      if (head && isOwn(config)) return head(config, (module) => !without.includes(module));
-      throw new UnsupportedError('model', `${modelType} has no ${task} model`, { why: `it has ${tasks.join(', ')}` });
+      const possible = tasks(config);
+      if (head && isOwn(config) && possible.includes(task)) return head(config, (module) => !without.includes(module));
+      throw new UnsupportedError('model', `${modelType} has no ${task} model`, {
+        why: `it has ${possible.join(', ')}`,
+      });
     },
     sources: (parameter, config) => (isOwn(config) ? checkpoint?.(parameter, config) : undefined),
   };

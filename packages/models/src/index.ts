@@ -19,6 +19,7 @@ export {
   parseModelConfig,
   slotsOf,
   taskOf,
+  tasksOf,
   tiesOf,
   type ModelConfig,
   type ModelType,
@@ -26,5 +27,5 @@ export {
 export type { Activation } from './shared/activation.js';
 export type { DecoderConfig, LayerType } from './shared/decoder-config.js';
 export { parameterSlots } from './slots.js';
-export { stateBytes, stateElements, type StateSize } from './state.js';
+export { keyValueShapes, stateBytes, stateElements, type StateSize } from './state.js';
 export { bufferBytes, moduleTree, planTree, type ModelTree } from './tree.js';

@@ -115,8 +115,19 @@ export function architectureOf(modelType: string): Architecture {
   });
 }
 
-/** The task that most checkpoints of a config's architecture are for. */
-export const taskOf = ({ modelType }: ModelConfig): Task => architectureOf(modelType).tasks[0];
+/** What a config's model can be built for: what most checkpoints of its architecture are, first. */
+export const tasksOf = (config: ModelConfig): readonly Task[] => architectureOf(config.modelType).tasks(config);
+
+/**
+ * The task of the Python class that the config names, of which the weights are; where it names none that is here, the
+ * one that most checkpoints of its architecture are for.
+ */
+export function taskOf(config: ModelConfig): Task {
+  const [usual, ...others] = tasksOf(config);
+  const [named] = config.architectures;
+  if (named === undefined) return usual;
+  return others.find((task) => buildModel(config, task).className === named) ?? usual;
+}
 
 /** Parameters that share memory in models of a config: target to source. */
 export function tiesOf({ modelType, tieWordEmbeddings }: ModelConfig): Readonly<Record<string, string>> {

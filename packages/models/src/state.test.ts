@@ -2,7 +2,7 @@ import { describe, expect, it } from 'vitest';
 import type { StateSpec } from './model.js';
 import { RmsNorm } from './nn/layers.js';
 import { buildModel, parseModelConfig } from './registry.js';
-import { stateBytes, stateElements } from './state.js';
+import { keyValueShapes, stateBytes, stateElements } from './state.js';
 
 const owner = new RmsNorm('Norm', 1, 1e-5);
 const kv: StateSpec = { kind: 'kv', owner, numKvHeads: 3, headDim: 8 };
@@ -15,6 +15,10 @@ describe('state', () => {
     expect(stateElements(cross)).toEqual({ perToken: 32, perSequence: 0 });
     expect(stateElements({ ...kv, valueDim: 5 })).toEqual({ perToken: 3 * (8 + 5), perSequence: 0 });
     expect(stateElements(recurrent)).toEqual({ perToken: 0, perSequence: 320 });
+  });
+
+  it('lies in blocks of 32 tokens, heads before tokens', () => {
+    expect(keyValueShapes({ ...kv, valueDim: 5 }, 7)).toEqual({ keys: [7, 3, 32, 8], values: [7, 3, 32, 5] });
   });
 
   it('is summed over all places, in bytes', () => {

@@ -1,5 +1,14 @@
-import { dtypeBytes, valueDimOf, type FloatDType } from '@q/tensor';
-import type { Model, StateSpec } from './model.js';
+import { dtypeBytes, valueDimOf, type FloatDType, type Shape } from '@q/tensor';
+import type { KeyValueSpec, Model, StateSpec } from './model.js';
+import { kvBlockSize } from './pass/blocks.js';
+
+/** Shapes of a layer's keys and values in so many blocks: [blocks, numKvHeads, blockSize, dim]. */
+export function keyValueShapes(spec: Omit<KeyValueSpec, 'owner'>, blocks: number): { keys: Shape; values: Shape } {
+  const side = (dim: number) => [blocks, spec.numKvHeads, kvBlockSize, dim];
+  return { keys: side(spec.headDim), values: side(valueDimOf(spec)) };
+}
+
+const elementsOf = (shape: Shape): number => shape.reduce((a, b) => a * b, 1);
 
 /** How much is kept: for each token (of an encoder-decoder: of either text), and for a sequence whatever its length. */
 export interface StateSize {
@@ -8,10 +17,11 @@ export interface StateSize {
 }
 
 /** Numbers in one place of the state. */
-export const stateElements = (spec: StateSpec): StateSize =>
-  spec.kind === 'recurrent'
-    ? { perToken: 0, perSequence: spec.shape.reduce((a, b) => a * b, 1) }
-    : { perToken: spec.numKvHeads * (spec.headDim + valueDimOf(spec)), perSequence: 0 };
+export function stateElements(spec: StateSpec): StateSize {
+  if (spec.kind === 'recurrent') return { perToken: 0, perSequence: elementsOf(spec.shape) };
+  const { keys, values } = keyValueShapes(spec, 1);
+  return { perToken: (elementsOf(keys) + elementsOf(values)) / kvBlockSize, perSequence: 0 };
+}
 
 /** Bytes of a model's state in all its places. @param dtype of what is kept */
 export function stateBytes({ state }: Pick<Model, 'state'>, dtype: FloatDType): StateSize {

@@ -2,7 +2,7 @@ import { readFileSync } from 'node:fs';
 import { ConfigError } from '@q/config';
 import { describe, expect, it } from 'vitest';
 import { distanceBuckets } from './nn/relative-bias.js';
-import { buildModel, parseModelConfig, tiesOf } from './registry.js';
+import { buildModel, parseModelConfig, taskOf, tasksOf, tiesOf } from './registry.js';
 import { parameterSlots } from './slots.js';
 import type { T5Settings } from './shared/t5-config.js';
 import { planTree } from './tree.js';
@@ -83,7 +83,10 @@ describe('config.json', () => {
 
   it.each([{ is_encoder_decoder: false }, { architectures: ['T5EncoderModel'] }])('%j is an encoder', (keys) => {
     expect(buildModel(parse(keys), 'base').className).toBe('T5EncoderModel');
+    expect([taskOf(parse(keys)), tasksOf(parse(keys))]).toEqual(['base', ['base']]);
+    expect(() => buildModel(parse(keys), 'seq2seqLM')).toThrow(/t5 has no seq2seqLM model.*it has base/);
     expect(buildModel(parse(), 'base').className).toBe('T5Model');
+    expect([taskOf(parse()), tasksOf(parse())]).toEqual(['seq2seqLM', ['seq2seqLM', 'base']]);
   });
 });
 

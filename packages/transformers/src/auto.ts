@@ -11,10 +11,10 @@ import {
 } from '@q/config';
 import { skipWarnings, type LoadProgress } from '@q/loader';
 import {
-  architectureOf,
   buildModel,
   parseModelConfig,
   slotsOf,
+  tasksOf,
   type ModelConfig,
   type Task,
   type TaskModels,
@@ -163,10 +163,11 @@ const classOf: Readonly<Record<Task, string>> = {
 };
 
 /** @throws UnsupportedError that names the class to take instead */
-function assertTask({ name, task }: Pick<Kind<Task, unknown>, 'name' | 'task'>, { modelType }: ModelConfig): void {
-  const { tasks } = architectureOf(modelType);
+function assertTask({ name, task }: Pick<Kind<Task, unknown>, 'name' | 'task'>, config: ModelConfig): void {
+  const tasks = tasksOf(config);
   if (tasks.includes(task)) return;
-  throw new UnsupportedError(name, `${modelType} is no model of this class`, {
+  const [named = config.modelType] = config.architectures;
+  throw new UnsupportedError(name, `${named} is no model of this class`, {
     fix: `use ${tasks.map((each) => classOf[each]).join(' or ')}`,
   });
 }

@@ -85,7 +85,7 @@ export function assertModelConfig(op: string, config: unknown): asserts config i
 export interface Planned {
   /** Dtype of the weights where `torchDtype` does not say. Default: what the config says. */
   readonly storedIn?: FloatDType;
-  /** What the model is loaded for. Default: what most checkpoints of its architecture are for. */
+  /** What the model is loaded for. Default: what the class is that the config names. */
   readonly task?: Task;
   /** Optional modules that the weights lack. Default none. */
   readonly without?: readonly string[];

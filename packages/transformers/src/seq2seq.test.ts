@@ -1,8 +1,15 @@
 // Encoder-decoders against transformers' outputs: 1e-4 absolute, and the same argmax at every position.
-import { readFile } from 'node:fs/promises';
+import { readFile, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
-import { AutoModel, AutoModelForSeq2SeqLM, type Seq2SeqModel, type Tensor } from './index.js';
+import {
+  AutoModel,
+  AutoModelForSeq2SeqLM,
+  planFor,
+  UnsupportedError,
+  type Seq2SeqModel,
+  type Tensor,
+} from './index.js';
 import {
   checkpointFiles,
   compareLogits,
@@ -141,4 +148,15 @@ it('t5-encoder: AutoModel is the encoder alone', async () => {
   using output = model.forward({ inputIds: expectedRows(name, 'input_ids'), attentionMask });
   const { values } = expectedTensor(name, 'last_hidden_state_padded');
   expect(largest(await numbers(output.lastHiddenState), values, attentionMask.flat())).toBeLessThanOrEqual(tolerance);
+});
+
+it.each([false, true])('t5-encoder is planned as it loads (weights beside the config: %s)', async (weights) => {
+  const folder = await unpackCheckpoint('t5-encoder', await temporary());
+  if (!weights) await rm(join(folder, 'model.safetensors'));
+  const plan = await planFor(folder, { maxMemory: { cpu: '1GiB' } });
+  await using model = await AutoModel.fromPretrained(await unpackCheckpoint('t5-encoder', await temporary()));
+  expect(plan.size).toBe(model.getMemoryFootprint());
+  const refused = AutoModelForSeq2SeqLM.fromPretrained(folder);
+  await expect(refused).rejects.toThrow(UnsupportedError);
+  await expect(refused).rejects.toThrow(/T5EncoderModel is no model of this class; use AutoModel$/);
 });

@@ -16,6 +16,7 @@ import {
   buildModel,
   parseModelConfig,
   slotsOf,
+  taskOf,
   type ModelConfig,
   type Task,
 } from '@q/models';
@@ -68,12 +69,13 @@ interface WeightSource extends AsyncDisposable {
 
 /**
  * Opens a checkpoint and compares it with its config.
+ * @param task what the model is loaded for; undefined: for what the class is that config.json names
  * @throws ConfigError for more layers than tensors; `unread` unless the weights show that what config.json says of
  *   quantization is left over; as surveyWeights
  */
 export async function openWeights(
   { config: stated, unread }: StatedConfig,
-  task: Task,
+  task: Task | undefined,
   folder: string,
   { signal, ignoreConfigKeys }: ConfigOptions,
   warnings: string[],
@@ -83,7 +85,7 @@ export async function openWeights(
   try {
     const { tensors, unsupported, absent } = checkpoint;
     assertLayersStored(stated, tensors.size + unsupported.size + absent.size);
-    const slots = slotsOf(stated, buildModel(stated, task));
+    const slots = slotsOf(stated, buildModel(stated, task ?? taskOf(stated)));
     const survey = await surveyWeights(checkpoint, slots, {
       stored: stated.quantizationConfig ?? undefined,
       tied: { ...facts.tied, ...facts.alwaysTied },

@@ -69,10 +69,17 @@ export abstract class Module {
   readonly children = new Map<string, Module>();
   readonly parameters = new Map<string, Parameter>();
   readonly buffers = new Map<string, ModuleBuffer>();
+  #place: { readonly parent: Module; readonly name: string } | undefined;
 
   protected child<M extends Module>(name: string, module: M): M {
     this.children.set(name, module);
+    module.#place = { parent: this, name };
     return module;
+  }
+
+  /** The path of a child in the whole model, which reports name. */
+  pathOf(child: string): string {
+    return this.#place ? this.#place.parent.pathOf(`${this.#place.name}.${child}`) : child;
   }
 
   /** Several children, in the order of the object. */

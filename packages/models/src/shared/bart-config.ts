@@ -86,6 +86,7 @@ export function bartConfig<M extends string>(modelType: M, defaults: BartDefault
     read: (keys, raw: JsonObject, { op }): BartSettings => {
       const { d_model, hidden_size, encoder_layers, num_hidden_layers } = keys;
       const { encoder_attention_heads, num_attention_heads } = keys;
+      const forcesEos = Object.hasOwn(raw, 'forced_eos_token_id');
       const settings: BartSettings = {
         vocabSize: keys.vocab_size,
         hiddenSize: oneOf(op, { d_model, hidden_size }, hiddenSize),
@@ -103,18 +104,21 @@ export function bartConfig<M extends string>(modelType: M, defaults: BartDefault
         padTokenId: keys.pad_token_id,
         decoderStartTokenId: keys.decoder_start_token_id,
         forcedBosTokenId: keys.forced_bos_token_id,
-        forcedEosTokenId: Object.hasOwn(raw, 'forced_eos_token_id')
-          ? keys.forced_eos_token_id
-          : defaults.forcedEosTokenId,
+        forcedEosTokenId: forcesEos ? keys.forced_eos_token_id : defaults.forcedEosTokenId,
       };
-      if (!keys.is_encoder_decoder)
-        throw new UnsupportedError(op, 'is_encoder_decoder is false', {
-          why: 'the decoder without its encoder is not supported',
-        });
+      assertEncoderDecoder(op, keys.is_encoder_decoder);
       checkSizes(op, settings);
       options.check?.(settings, raw, op);
       return settings;
     },
+  });
+}
+
+/** @throws UnsupportedError */
+function assertEncoderDecoder(op: string, isEncoderDecoder: boolean): void {
+  if (isEncoderDecoder) return;
+  throw new UnsupportedError(op, 'is_encoder_decoder is false', {
+    why: 'the decoder without its encoder is not supported',
   });
 }
 

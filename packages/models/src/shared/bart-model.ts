@@ -30,7 +30,7 @@ class BartStack<L extends BartEncoderLayer | BartDecoderLayer> extends Module {
   constructor(
     settings: BartSettings,
     kind: BartKind,
-    private readonly name: 'encoder' | 'decoder',
+    name: 'encoder' | 'decoder',
     readonly layers: readonly L[],
   ) {
     super();
@@ -49,10 +49,10 @@ class BartStack<L extends BartEncoderLayer | BartDecoderLayer> extends Module {
 
   // ids [T] → [T, C]
   forward(pass: Pass): Tensor {
-    const { name } = this;
-    const embedded = checkFinite(this.#embed(pass), `${name}.embed_tokens`);
-    const x = runLayers(this.layers, embedded, pass, `${name}.layers`, (layer, h, i) => layer.forward(h, i, pass));
-    return checkFinite(this.lastNorm?.forward(x) ?? x, `${name}.layer_norm`);
+    const path = this.pathOf('layers');
+    const embedded = checkFinite(this.#embed(pass), this.pathOf('embed_tokens'));
+    const x = runLayers(this.layers, embedded, pass, path, (layer, h, i) => layer.forward(h, i, pass));
+    return checkFinite(this.lastNorm?.forward(x) ?? x, this.pathOf('layer_norm'));
   }
 
   #embed(pass: Pass): Tensor {

@@ -166,10 +166,7 @@ export class T5Stack extends Module {
   readonly blocks: readonly T5Block[];
   readonly norm: RmsNorm;
 
-  constructor(
-    settings: T5Settings,
-    private readonly name: 'encoder' | 'decoder',
-  ) {
+  constructor(settings: T5Settings, name: 'encoder' | 'decoder') {
     super();
     this.className = `${settings.classPrefix}Stack`;
     const decodes = name === 'decoder';
@@ -185,14 +182,16 @@ export class T5Stack extends Module {
   }
 
   forward(pass: Pass): Tensor {
-    const { name } = this;
     const shared = this.blocks[0].attention.attention.bias!;
     const biasOf = ({ attention }: T5Block) => (attention.attention.bias ?? shared).on(pass);
-    const embedded = checkFinite(this.embedding.forward(pass.inputs.tokenIds!, pass.dtype), `${name}.embed_tokens`);
-    const x = runLayers(this.blocks, embedded, pass, `${name}.block`, (block, h, i) =>
+    const embedded = checkFinite(
+      this.embedding.forward(pass.inputs.tokenIds!, pass.dtype),
+      this.pathOf('embed_tokens'),
+    );
+    const x = runLayers(this.blocks, embedded, pass, this.pathOf('block'), (block, h, i) =>
       block.forward(h, i, pass, biasOf(block)),
     );
-    return checkFinite(this.norm.forward(x), `${name}.final_layer_norm`);
+    return checkFinite(this.norm.forward(x), this.pathOf('final_layer_norm'));
   }
 }
 

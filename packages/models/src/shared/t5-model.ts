@@ -1,6 +1,7 @@
 // The models of T5, mT5 and umT5: one table is the embedding of both stacks and, where it is tied, the head.
 import { MAX_POSITIONS } from '@q/config';
 import { checkFinite, multiply, type Tensor } from '@q/tensor';
+import type { Task } from '../architecture.js';
 import type { EncoderDecoder, InputName, Model, Seq2SeqLM, StateSpec } from '../model.js';
 import { keepForCross } from '../nn/attention.js';
 import { constantOf, type Constant } from '../nn/constant.js';
@@ -111,8 +112,9 @@ export const t5Heads = {
   base: (settings: T5Settings): Model => (settings.encoderOnly ? new T5EncoderModel(settings) : new T5Model(settings)),
 };
 
-/** What planners and loaders need of each of them, beside its classes that are not split. */
+/** What each of them has beside its config, heads and classes that are not split. */
 export const t5Facts = {
+  lacks: ({ encoderOnly }: T5Settings): Task[] => (encoderOnly ? ['seq2seqLM'] : []),
   keepDense: ['lm_head'],
   keepInFp32: ['wo'],
   outputEmbeddings: 'lm_head',
