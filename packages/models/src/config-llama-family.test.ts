@@ -56,6 +56,54 @@ describe('gemma and gemma2', () => {
   });
 });
 
+describe('gemma3_text', () => {
+  const gemma3 = (changes: object) => read('gemma3_text.config', changes);
+  const legacy = (changes: object) => read('gemma3_text.config.legacy', changes);
+
+  test('missing keys have the values of the Python class', () => {
+    const none = { rope_parameters: undefined, layer_types: undefined, query_pre_attn_scalar: undefined };
+    const more = { hidden_activation: undefined, sliding_window: undefined, head_dim: undefined };
+    const config = gemma3({ ...none, ...more, num_hidden_layers: 13 });
+    expect(config).toMatchObject({
+      headDim: 256,
+      queryPreAttnScalar: 256,
+      slidingWindow: 4096,
+      activationClass: 'GELUTanh',
+      rope: { type: 'default', theta: 1e6 },
+      slidingRope: { type: 'default', theta: 1e4 },
+    });
+    const full =
+      config.modelType === 'gemma3_text' && config.layerTypes.flatMap((kind, i) => (kind[0] === 'f' ? [i] : []));
+    expect(full).toEqual([5, 11]);
+  });
+
+  test('each kind of layers has its rotation, in either form', () => {
+    const ropes = {
+      rope: { type: 'linear', factor: 8, theta: 1e6 },
+      slidingRope: { type: 'default', theta: 10000 },
+    };
+    expect(gemma3({})).toMatchObject(ropes);
+    expect(legacy({})).toMatchObject(ropes);
+    expect(legacy({ rope_local_base_freq: 500 })).toMatchObject({ ...ropes, slidingRope: { theta: 500 } });
+    expect(legacy({ rope_theta: 500 })).toMatchObject({ ...ropes, rope: { theta: 500 } });
+    expect(legacy({ sliding_window_pattern: 3 })).toMatchObject({
+      layerTypes: [2, 5].flatMap(() => ['sliding_attention', 'sliding_attention', 'full_attention']),
+    });
+  });
+
+  test.each([
+    [{ rope_parameters: { rope_type: 'default', rope_theta: 1e6 } }, /rope_parameters are not by kind of layers/],
+    [{ rope_parameters: { chunked_attention: {} } }, /an object each for full_attention and sliding_attention/],
+    [{ rope_local_base_freq: 5 }, /rope_local_base_freq/],
+    [{ rope_theta: 5 }, /rope_theta/],
+    [{ rope_local_base_freq: 'x' }, /rope_local_base_freq/],
+    [{ attn_logit_softcapping: 50 }, /attn_logit_softcapping/],
+    [{ use_bidirectional_attention: true }, /use_bidirectional_attention is true/],
+  ])('%j is refused', (changes, message) => {
+    expect(() => gemma3(changes)).toThrow(message);
+  });
+});
+
 describe('granite', () => {
   test('factors that are not there are 1', () => {
     const none = { embedding_multiplier: undefined, attention_multiplier: undefined };

@@ -25,6 +25,7 @@ const names = [
   'gpt2',
   'gemma',
   'gemma2',
+  'gemma3_text',
   'glm4',
   'gpt_bigcode',
   'gpt_bigcode-mha',

@@ -3,7 +3,6 @@
 import { defineModel, schema } from '@q/config';
 import { z } from 'zod';
 import { activation, activationClass } from './shared/activation.js';
-import { BranchLayer, through } from './shared/branch-layer.js';
 import {
   decoderKeys,
   decoderShape,
@@ -16,9 +15,8 @@ import {
   window,
   type DecoderConfig,
 } from './shared/decoder-config.js';
-import type { SequentialParts } from './shared/decoder-layer.js';
-import { assertCausal, bidirectional, scaledEmbedding } from './shared/gemma-parts.js';
-import { llamaFamily, type LayerContext } from './shared/llama-family.js';
+import { assertCausal, bidirectional, fourNormLayer, scaledEmbedding } from './shared/gemma-parts.js';
+import { llamaFamily } from './shared/llama-family.js';
 
 const { flag, orElse } = schema;
 
@@ -82,20 +80,6 @@ const config = defineModel({
   },
 });
 
-function layer(parts: Pick<SequentialParts, 'attention' | 'mlp'>, { norm }: LayerContext<DecoderConfig>): BranchLayer {
-  const [attentionNorm, afterAttention, mlpNorm, afterMlp] = [norm(), norm(), norm(), norm()];
-  const children = {
-    self_attn: parts.attention,
-    mlp: parts.mlp,
-    input_layernorm: attentionNorm,
-    post_attention_layernorm: afterAttention,
-    pre_feedforward_layernorm: mlpNorm,
-    post_feedforward_layernorm: afterMlp,
-  };
-  const leaves = { leaveAttention: through(afterAttention), leaveMlp: through(afterMlp) };
-  return new BranchLayer('Gemma2DecoderLayer', children, { ...parts, attentionNorm, mlpNorm, ...leaves });
-}
-
 export const gemma2 = llamaFamily(config, 'Gemma2', {
   norm: { weightOffset: 1 },
   embedding: scaledEmbedding('Gemma2TextScaledWordEmbedding'),
@@ -103,6 +87,6 @@ export const gemma2 = llamaFamily(config, 'Gemma2', {
     scale: queryPreAttnScalar ** -0.5,
     softcap: scoreSoftcap ?? 0,
   }),
-  layer,
+  layer: fourNormLayer,
   logits: ({ logitSoftcap }) => ({ softcap: logitSoftcap ?? undefined }),
 });

@@ -10,6 +10,7 @@ import { cohere2 } from './cohere2.js';
 import { falcon } from './falcon.js';
 import { gemma } from './gemma.js';
 import { gemma2 } from './gemma2.js';
+import { gemma3Text } from './gemma3_text.js';
 import { glm4 } from './glm4.js';
 import { gpt2 } from './gpt2.js';
 import { gptBigCode } from './gpt_bigcode.js';
@@ -52,6 +53,7 @@ const architectures = {
   falcon,
   gemma,
   gemma2,
+  gemma3_text: gemma3Text,
   glm4,
   gpt2,
   gpt_bigcode: gptBigCode,

@@ -19,6 +19,7 @@ const models = [
   'gpt2-bin',
   'gemma',
   'gemma2',
+  'gemma3_text',
   'glm4',
   'gpt_bigcode',
   'gpt_bigcode-mha',

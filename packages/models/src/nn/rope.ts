@@ -150,3 +150,29 @@ export class Rope extends Module {
     this.#table.dispose();
   }
 }
+
+/** Rotary embeddings of kinds of layers, which Python keeps in one module. */
+export class RopeByKind<K extends string> extends Module {
+  readonly #ropes: ReadonlyMap<K, Rope>;
+
+  /** @param configs in the order of Python's buffers */
+  constructor(
+    readonly className: string,
+    configs: readonly (readonly [kind: K, config: RopeConfig])[],
+    shape: RopeShape,
+  ) {
+    super();
+    this.#ropes = new Map(configs.map(([kind, config]) => [kind, new Rope(className, config, shape)]));
+    for (const [kind, { buffers }] of this.#ropes)
+      for (const [name, buffer] of buffers) this.buffers.set(`${kind}_${name}`, buffer);
+  }
+
+  /** The rotary embedding of a kind that the model has. */
+  of(kind: K): Rope {
+    return this.#ropes.get(kind)!;
+  }
+
+  override dispose(): void {
+    for (const rope of this.#ropes.values()) rope.dispose();
+  }
+}

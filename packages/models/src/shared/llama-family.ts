@@ -1,15 +1,15 @@
 // Decoders around Llama's skeleton: embedding, layers with rotary positions and RMS norms, a norm, a head. An
 // architecture says what is not as in Llama, as facts or as modules of its own.
-import { maxContext, type ModelDefinition } from '@q/config';
+import { maxContext, type ModelDefinition, type RopeConfig } from '@q/config';
 import type { QueryScaling } from '@q/tensor';
 import { architecture, type Architecture } from '../architecture.js';
 import type { SelfAttentionOptions } from '../nn/attention.js';
 import { Embedding, RmsNorm, type RmsNormScale } from '../nn/layers.js';
 import { ModuleList, type Module } from '../nn/module.js';
-import { Rope } from '../nn/rope.js';
+import { Rope, RopeByKind } from '../nn/rope.js';
 import type { Pass } from '../pass/pass.js';
 import { CausalHead, type CausalHeadOptions } from './causal-head.js';
-import type { DecoderConfig } from './decoder-config.js';
+import type { DecoderConfig, LayerType } from './decoder-config.js';
 import { SequentialLayer, type DecoderLayer, type SequentialParts } from './decoder-layer.js';
 import { Decoder, repeated } from './decoder.js';
 import { GatedMlp } from './mlp.js';
@@ -27,6 +27,8 @@ export interface LayerContext<S extends DecoderConfig> {
 
 /** What is not as in Llama. */
 export interface FamilyParts<S extends DecoderConfig> {
+  /** The Python class without a head. Default: the name and `Model`. */
+  readonly base?: string;
   readonly embedding?: (settings: S) => Embedding;
   readonly attention?: (context: LayerContext<S>) => SequentialParts['attention'];
   readonly mlp?: (context: LayerContext<S>) => SequentialParts['mlp'];
@@ -38,6 +40,8 @@ export interface FamilyParts<S extends DecoderConfig> {
   readonly scores?: (settings: S) => Pick<SelfAttentionOptions, 'scale' | 'softcap'>;
   /** Whether a layer rotates queries and keys. Default: all do. */
   readonly rotates?: (settings: S, layer: number) => boolean;
+  /** How layers that slide rotate. Default: as the others. */
+  readonly slidingRope?: (settings: S) => RopeConfig;
   /** What rotated queries are multiplied by. Default nothing. */
   readonly queryScaling?: (settings: S) => QueryScaling;
   /** Pairs that are rotated are neighbours. Default false. */
@@ -96,21 +100,45 @@ function layerOf<S extends DecoderConfig>(
   return (parts.layer ?? llamaLayer)({ attention, mlp }, context);
 }
 
+/** The module of the rotary embedding, and the rotation of a kind of layers. */
+function ropesOf<S extends DecoderConfig>(
+  name: string,
+  settings: S,
+  parts: FamilyParts<S>,
+): { module: Module; of: (kind: LayerType) => Rope } {
+  const { headDim, maxPositionEmbeddings, layerTypes } = settings;
+  const rotaryDim = Math.floor(headDim * settings.rope.partialRotaryFactor);
+  const shape = { rotaryDim, maxPositionEmbeddings, interleaved: parts.interleaved };
+  const className = `${name}RotaryEmbedding`;
+  if (!parts.slidingRope) {
+    const rope = new Rope(className, settings.rope, shape);
+    return { module: rope, of: () => rope };
+  }
+  const ropes = { full_attention: settings.rope, sliding_attention: parts.slidingRope(settings) };
+  const kinds = [...new Set(layerTypes)].sort();
+  const byKind = new RopeByKind(
+    className,
+    kinds.map((kind) => [kind, ropes[kind]]),
+    shape,
+  );
+  return { module: byKind, of: (kind) => byKind.of(kind) };
+}
+
 const normOf = <S extends DecoderConfig>(name: string, settings: S, { norm }: FamilyParts<S>): RmsNorm =>
   new RmsNorm(`${name}RMSNorm`, settings.hiddenSize, settings.rmsNormEps, norm);
 
 /** The decoder without a head. */
 function decoderOf<S extends DecoderConfig>(name: string, settings: S, parts: FamilyParts<S>): Decoder {
-  const { vocabSize, hiddenSize, numLayers, numKvHeads, headDim, maxPositionEmbeddings } = settings;
-  const rotaryDim = Math.floor(headDim * settings.rope.partialRotaryFactor);
-  const shape = { rotaryDim, maxPositionEmbeddings, interleaved: parts.interleaved };
-  const rope = new Rope(`${name}RotaryEmbedding`, settings.rope, shape);
+  const { vocabSize, hiddenSize, numLayers, numKvHeads, headDim, layerTypes } = settings;
+  const ropes = ropesOf(name, settings, parts);
   const embedding = parts.embedding?.(settings) ?? new Embedding(vocabSize, hiddenSize);
-  const layers = new ModuleList(repeated(numLayers, (index) => layerOf(name, settings, parts, rope, index)));
+  const layers = new ModuleList(
+    repeated(numLayers, (index) => layerOf(name, settings, parts, ropes.of(layerTypes[index]), index)),
+  );
   const norm = normOf(name, settings, parts);
   return new Decoder(
-    `${name}Model`,
-    { embed_tokens: embedding, layers, norm, rotary_emb: rope },
+    parts.base ?? `${name}Model`,
+    { embed_tokens: embedding, layers, norm, rotary_emb: ropes.module },
     {
       vocabSize,
       maxContext: maxContext(settings),

@@ -15,7 +15,9 @@ export const normedAttention =
   ({ name, settings, options }: LayerContext<DecoderConfig>): SelfAttention => {
     const { headDim, numHeads, numKvHeads, rmsNormEps: eps, attentionBias, attentionOutputBias } = settings;
     const parts = separateQkv(settings, { bias: attentionBias, outputBias: attentionOutputBias });
-    const norm = (heads: number) => new RmsNorm(`${name}RMSNorm`, acrossHeads ? heads * headDim : headDim, eps);
+    const { weightOffset } = norms;
+    const norm = (heads: number) =>
+      new RmsNorm(`${name}RMSNorm`, acrossHeads ? heads * headDim : headDim, eps, { weightOffset });
     const [q, k] = [norm(numHeads), norm(numKvHeads)];
     const { q: q_proj, k: k_proj, v: v_proj, out: o_proj } = parts;
     return new SelfAttention(

@@ -3,6 +3,7 @@ import {
   isPlainObject,
   readRope,
   schema,
+  show,
   type JsonObject,
   type RopeConfig,
   type RopeContext,
@@ -26,12 +27,21 @@ export interface RopeSpelling {
   readonly shares?: Readonly<Record<string, number | null>>;
 }
 
+/** A number of a file, or null where it has none. @throws ConfigError for anything else */
+export function numberAt(op: string, object: JsonObject, key: string): number | null {
+  const value = object[key] ?? null;
+  if (value === null || typeof value === 'number') return value;
+  throw new ConfigError(op, `${key} is ${show(value)}`, { why: 'must be a number' });
+}
+
 /** Rotary settings of a class with spellings or defaults of its own. @throws ConfigError where two spellings differ */
 export function readRopeSpelled(raw: JsonObject, context: RopeContext, spelling: RopeSpelling): RopeConfig {
   const { op } = context;
   const current = isPlainObject(raw.rope_parameters) ? raw.rope_parameters : {};
-  const number = (value: unknown): number | null => (typeof value === 'number' ? value : null);
-  const spelled = (key: string) => ({ [key]: number(raw[key]), [`rope_parameters.${key}`]: number(current[key]) });
+  const spelled = (key: string) => ({
+    [key]: numberAt(op, raw, key),
+    [`rope_parameters.${key}`]: numberAt(op, current as JsonObject, key),
+  });
   const bases = { ...spelling.bases, ...spelled('rope_theta') };
   const shares = { ...spelling.shares, ...spelled('partial_rotary_factor') };
   return readRope(
