@@ -1,4 +1,4 @@
-import { assertInteger, ConfigError, DisposedError, ShapeError } from '@q/config';
+import { assertInteger, ConfigError, DisposedError, ShapeError, UnsupportedError } from '@q/config';
 import { blocksFor, isEncoderDecoder, type Model } from '@q/models';
 import { fill, scatterRows, type Backend, type FloatDType, type Tensor } from '@q/tensor';
 import { BlockPool, KvCache } from './cache.js';
@@ -80,7 +80,8 @@ export class PastState implements Disposable {
    * Runs the next tokens of each sequence (lists may differ in length, empty ones sit out).
    * @param more positions of the ids where they are not those that follow; takes the hidden states of the layers
    * @returns hidden states of all tokens, packed: [T, hidden]
-   * @throws ShapeError when a sequence outgrows maxLength, DisposedError
+   * @throws ShapeError when a sequence outgrows maxLength, UnsupportedError when it reaches a length from which on the
+   *   keys kept of it are void (`rebuildAt` of the model), DisposedError
    */
   forward(
     ids: readonly (readonly number[])[],
@@ -98,6 +99,7 @@ export class PastState implements Disposable {
           length: start + list.length,
           maxLength: this.options.maxLength,
         });
+      this.#assertKeysHold(start, start + list.length);
       if (list.length > 0)
         slices.push({
           ids: list,
@@ -126,6 +128,16 @@ export class PastState implements Disposable {
     this.#disposed = true;
     this.#cache.dispose();
     this.#cross?.dispose();
+  }
+
+  /** Whether keys of the first `start` tokens are those of a text of `length` tokens. @throws UnsupportedError */
+  #assertKeysHold(start: number, length: number): void {
+    const at = this.model.rebuildAt?.find((voids) => start > 0 && start < voids && length >= voids);
+    if (at === undefined) return;
+    throw new UnsupportedError('forward', `a sequence of ${start} tokens grows to ${length}`, {
+      why: `from ${at} tokens on this model rotates all keys in another way, and those of the past are void`,
+      fix: 'give the whole text to a new past, or use generate(), which computes it anew',
+    });
   }
 
   /** @throws DisposedError, ShapeError */

@@ -28,8 +28,7 @@ interface Part {
   readonly slice: CachedSlice;
 }
 
-const isComplete = ({ sequence, slice }: Part): boolean =>
-  slice.start + slice.ids.length === sequence.request.ids.length;
+const isComplete = ({ sequence, slice }: Part): boolean => slice.start + slice.ids.length === sequence.length;
 
 /**
  * Computes jobs, one after the other: prompts are prefilled in chunks, then all sequences of the job decode together
@@ -93,8 +92,11 @@ export class Runner {
         if (takeSource(next, [...running, ...admitted], cache)) unread.push(next);
       }
       await this.#encode(run, unread);
-      if (admitted.length > 0) await this.#prefill(run, admitted);
+      const outgrown = running.filter(({ length }) => this.#isRebuilt(length));
+      for (const sequence of outgrown) sequence.prefilled = 0;
+      await this.#prefill(run, [...outgrown, ...admitted]);
       running = [...running, ...admitted].filter((sequence) => stays(sequence, cache));
+      if (running.some(({ length }) => this.#isRebuilt(length))) continue;
       if (running.length > 0) await this.#decode(run, running);
       running = running.filter((sequence) => stays(sequence, cache));
     }
@@ -121,7 +123,12 @@ export class Runner {
     run.job.clock.prefillMs += performance.now() - started;
   }
 
-  /** Runs the prompts chunk by chunk; each gives its first token. */
+  /** Whether the keys kept of a text are void once it has so many tokens. */
+  #isRebuilt(length: number): boolean {
+    return this.model.rebuildAt?.includes(length) ?? false;
+  }
+
+  /** Runs prompts chunk by chunk, and texts that are computed anew; each gives its next token. */
   async #prefill(run: Run, sequences: readonly Sequence[]): Promise<void> {
     const { job } = run;
     const waiting = [...sequences];
@@ -145,7 +152,7 @@ export class Runner {
     const chunk: Part[] = [];
     for (const sequence of waiting) {
       if (room === 0) break;
-      const { ids } = sequence.request;
+      const { ids } = sequence;
       const part = ids.slice(sequence.prefilled, sequence.prefilled + room);
       // Rotary scalings that depend on the length go by the whole prompt, however it is cut.
       const { prefilled: start, blocks, source } = sequence;
@@ -178,7 +185,7 @@ export class Runner {
     }
   }
 
-  /** Decodes until a sequence ends. The device is always one step ahead of the host. */
+  /** Decodes until a sequence ends or must be computed anew. The device is always one step ahead of the host. */
   async #decode({ job, cache, ...most }: Run, sequences: readonly Sequence[]): Promise<void> {
     let mark = performance.now();
     const decoder = this.#decoders.start(sequences, cache, { tokens: most.maxContext, sourceTokens: most.maxSource });
@@ -188,7 +195,8 @@ export class Runner {
       let current: Promise<Int32Array> | undefined = step();
       while (current) {
         const last = sequences.every(({ newIds, request }) => newIds.length + 1 >= request.maxNewTokens);
-        ahead = last || sequences.some(({ finishReason }) => finishReason) ? undefined : step();
+        const ends = sequences.some(({ finishReason, length }) => finishReason || this.#isRebuilt(length + 1));
+        ahead = last || ends ? undefined : step();
         ahead?.catch(() => undefined);
         const tokens: Int32Array = await current;
         job.throwIfStopped();
@@ -259,8 +267,8 @@ function groupsOf(sequences: readonly Sequence[], tokens: number): Sequence[][] 
 }
 
 /** The first new token: what the logits gave, unless the request forces another. Damage shows in either case. */
-const firstToken = ({ request }: Sequence, tokenId: number): number =>
-  tokenId < 0 ? tokenId : (request.forcedFirstTokenId ?? tokenId);
+const firstToken = ({ request, newIds }: Sequence, tokenId: number): number =>
+  tokenId < 0 || newIds.length > 0 ? tokenId : (request.forcedFirstTokenId ?? tokenId);
 
 /** Gives the blocks of a finished sequence back. */
 function stays(sequence: Sequence, cache: KvCache): boolean {

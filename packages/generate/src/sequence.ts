@@ -9,7 +9,7 @@ export class Sequence {
   blocks: number[] = [];
   /** Blocks of what its decoder reads of the encoder. */
   sourceBlocks: number[] = [];
-  /** Prompt tokens already in the cache. */
+  /** Tokens that prefilling has put into the cache. */
   prefilled = 0;
   finishReason: FinishReason | undefined;
   readonly #text: TextStream | undefined;
@@ -23,6 +23,11 @@ export class Sequence {
     // The token with which a decoder starts is no text.
     this.#text = decoder && new TextStream(decoder, request.encoderIds ? request.ids.slice(1) : request.ids);
     this.#stops = new StopStrings(request.stopStrings);
+  }
+
+  /** Its tokens so far. */
+  get ids(): readonly number[] {
+    return this.newIds.length === 0 ? this.request.ids : [...this.request.ids, ...this.newIds];
   }
 
   /** Most tokens that the cache must hold; the last new token is never run. */

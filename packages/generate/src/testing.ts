@@ -107,7 +107,7 @@ export async function translateStepByStep(
   return await continued(model, backend, past, ids, count); // the past lives until then
 }
 
-/** Greedy tokens one by one, without batches, captured programs or sampling on the device. */
+/** Greedy tokens one by one, anew where the model rotates a longer text otherwise; without batches, captured programs or sampling on the device. */
 export async function stepByStep(
   model: CausalLM,
   backend: Backend,
@@ -115,6 +115,12 @@ export async function stepByStep(
   count: number,
   dtype: FloatDType = 'f32',
 ): Promise<number[]> {
+  const reached = model.rebuildAt?.find((length) => length > ids.length && length < ids.length + count);
+  if (reached !== undefined) {
+    const first = await stepByStep(model, backend, ids, reached - ids.length, dtype);
+    const rest = await stepByStep(model, backend, [...ids, ...first], count - first.length, dtype);
+    return [...first, ...rest];
+  }
   using past = new PastState(model, backend, { sequences: 1, maxLength: ids.length + count, dtype });
   return await continued(model, backend, past, ids, count); // the past lives until then
 }

@@ -173,6 +173,40 @@ it('phi3-longrope takes the long factors from the first token past the original 
   expectClose(Float32Array.from(last), name, 'crossing_logits');
 });
 
+describe('phi3-longrope past its original length', () => {
+  const name = 'phi3-longrope';
+  const [sequence] = expectedRows(name, 'crossing_sequence');
+  const [prompt] = expectedRows(name, 'short_input_ids');
+  const options = { maxNewTokens: sequence.length - prompt.length, doSample: false, eosTokenId: [] };
+
+  it('generates as if each step had computed the whole text', async () => {
+    await using model = await load(name);
+    for (const start of [prompt.length, prompt.length + 3, 17]) {
+      const maxNewTokens = sequence.length - start;
+      const { newTokens } = await model.generate({ inputIds: [sequence.slice(0, start)], ...options, maxNewTokens });
+      expect(newTokens[0]).toEqual(sequence.slice(start));
+    }
+  });
+
+  it('generates the same beside a text that is longer already', async () => {
+    await using model = await load(name);
+    const other = [...sequence, ...prompt];
+    const { newTokens } = await model.generate({ inputIds: [other, prompt, prompt.slice(1)], ...options });
+    const alone = await model.generate({ inputIds: [other], ...options });
+    expect(newTokens[0]).toEqual(alone.newTokens[0]);
+    expect(newTokens[1]).toEqual(sequence.slice(prompt.length));
+  });
+
+  it('refuses a past whose keys are void', async () => {
+    await using model = await load(name);
+    using past = model.createPast({ sequences: 1, maxLength: sequence.length });
+    model.forward({ inputIds: [prompt], past }).dispose();
+    expect(() => model.forward({ inputIds: [sequence.slice(prompt.length)], past })).toThrow(
+      /from 17 tokens on this model rotates all keys in another way/,
+    );
+  });
+});
+
 describe('llama-rope-dynamic', () => {
   const name = 'llama-rope-dynamic';
 

@@ -131,6 +131,14 @@ export class Rope extends Module {
     this.#table = constantOf(frequencies, [half]);
   }
 
+  /**
+   * See `rebuildAt` of models: the text is one with short factors, or one with long ones. What grows with every token
+   * (`dynamic`) is kept as it was written, as in Python.
+   */
+  get rebuildAt(): readonly number[] {
+    return this.config.type === 'longrope' ? [this.config.originalMaxPositionEmbeddings + 1] : [];
+  }
+
   /** How the queries and keys of a pass are rotated. */
   in({ backend, derived }: Pass): RopeOptions {
     const inverseFrequencies = this.#dependsOnLength
@@ -167,6 +175,10 @@ export class RopeByKind<K extends string> extends Module {
       for (const [name, buffer] of buffers) this.buffers.set(`${kind}_${name}`, buffer);
   }
 
+  get rebuildAt(): readonly number[] {
+    return [...this.#ropes.values()].flatMap((rope) => rope.rebuildAt);
+  }
+
   /** The rotary embedding of a kind that the model has. */
   of(kind: K): Rope {
     return this.#ropes.get(kind)!;
@@ -176,3 +188,7 @@ export class RopeByKind<K extends string> extends Module {
     for (const rope of this.#ropes.values()) rope.dispose();
   }
 }
+
+/** Where texts are computed anew for the rotary embeddings among modules. */
+export const rebuildsOf = (modules: readonly Module[]): readonly number[] =>
+  modules.flatMap((module) => (module instanceof Rope || module instanceof RopeByKind ? module.rebuildAt : []));

@@ -45,6 +45,10 @@ export class CausalHead<M extends Model & Module = Model & Module> extends Modul
     return this.base.maxContext;
   }
 
+  get rebuildAt(): readonly number[] | undefined {
+    return this.base.rebuildAt;
+  }
+
   get state(): readonly StateSpec[] {
     return this.base.state;
   }

@@ -1,6 +1,7 @@
 import { checkFinite, type Tensor } from '@q/tensor';
 import type { InputName, Model, StateSpec } from '../model.js';
 import { Module, type ModuleList } from '../nn/module.js';
+import { rebuildsOf } from '../nn/rope.js';
 import { runLayers } from '../nn/run-layers.js';
 import type { Pass } from '../pass/pass.js';
 import type { DecoderLayer, Norm } from './decoder-layer.js';
@@ -27,6 +28,7 @@ export interface DecoderParts {
 export class Decoder extends Module implements Model {
   readonly vocabSize: number;
   readonly maxContext: number;
+  readonly rebuildAt: readonly number[];
   readonly state: readonly StateSpec[];
   readonly inputs: readonly InputName[];
   readonly #names: { readonly embedding: string; readonly layers: string; readonly norm: string };
@@ -45,6 +47,7 @@ export class Decoder extends Module implements Model {
     this.#names = { embedding: names[0], layers: nameOf(layers), norm: nameOf(norm) };
     this.vocabSize = parts.vocabSize;
     this.maxContext = parts.maxContext;
+    this.rebuildAt = rebuildsOf(Object.values(children));
     this.inputs = readsPositions ? ['tokenIds', 'positionIds'] : ['tokenIds'];
     this.state = layers.items.map((owner) => ({ kind: 'kv', owner, numKvHeads, headDim }));
   }
