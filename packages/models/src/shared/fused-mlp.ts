@@ -1,4 +1,4 @@
-import { gatedActivation, type Tensor } from '@q/tensor';
+import type { Tensor } from '@q/tensor';
 import { activationPlace } from '../nn/layers.js';
 import { Linear } from '../nn/linear.js';
 import { Module } from '../nn/module.js';
@@ -24,6 +24,7 @@ export class FusedGatedMlp extends Module {
 
   // x, residual [T, C] → down(act(gate x) · up x) + residual
   forward(x: Tensor, residual?: Tensor): Tensor {
-    return this.down.forward(gatedActivation(this.gateUp.forward(x), this.activation), { residual });
+    const h = this.gateUp.forward(x, { gated: true, activation: this.activation });
+    return this.down.forward(h, { residual });
   }
 }

@@ -105,7 +105,7 @@ function product(
     weight: own(carried(backend, source.normals(n * k, k ** -0.5), [n, k], format, dtype)),
     bias: bias ? backend.tensor(source.normals(n), [n], dtype) : undefined,
   }));
-  const outWidth = fusion.gated ? ns[0] : width;
+  const outWidth = fusion.gated ? width / 2 : width;
   const added = residual ? backend.tensor(source.normals(rows * outWidth), [rows, outWidth], dtype) : undefined;
   return linear(x, parts, { ...fusion, residual: added });
 }
@@ -166,6 +166,25 @@ const otherDTypes: ConformanceCase[] = (['f32', 'f16', 'bf16'] as const).flatMap
         });
       }),
   })),
+);
+
+/** Gate and up in one weight; 256 columns of nested blocks are parts of it, 72 begin within a block of blocks. */
+const fusedGates: ConformanceCase[] = Object.entries(formats).flatMap(([name, format]) =>
+  [1, 5, 80].flatMap((rows) =>
+    [72, 256].map((n) => ({
+      name: `linear ${name} gate and up of ${n} columns in one, bias, residual, rows ${rows}`,
+      run: (context: Parameters<ConformanceCase['run']>[0]) =>
+        context.same(
+          (backend) =>
+            product(backend, format, [rows, 256, [2 * n]], context.dtype, () => ({
+              bias: true,
+              residual: true,
+              fusion: { activation: 'silu', gated: true },
+            })),
+          { tolerance: tolerance(name, context.dtype) ?? (context.dtype === 'f32' ? 5e-6 : undefined) },
+        ),
+    })),
+  ),
 );
 
 /** gpt-oss: a clamped gate and up, in every kernel that multiplies them. */
@@ -350,6 +369,7 @@ const chained: ConformanceCase[] = Object.entries(formats).map(([name, format]) 
 export const linearCases: ConformanceCase[] = [
   ...formatCases,
   ...otherDTypes,
+  ...fusedGates,
   ...limited,
   ...independence,
   ...recorded,

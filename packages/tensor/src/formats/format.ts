@@ -30,6 +30,8 @@ export interface WeightFormat<W extends StoredWeight> {
   footprint(weight: W): number;
   /** What the linear command is told of it. */
   fields(weight: W): WeightFields;
+  /** Rows [start, end) as a weight that shares the memory; undefined where its scales would not be whole. */
+  rows(weight: W, start: number, end: number): W | undefined;
   /**
    * The weight as float values [n, k]: a new temporary in `dtype`, except for a dense weight, which gives its own
    * tensor.

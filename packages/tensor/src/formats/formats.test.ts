@@ -80,6 +80,51 @@ describe.each(Object.entries(weights))('%s', (_, { make, label, bytes, footprint
   });
 });
 
+describe('rows of a weight', () => {
+  const shape = [512, 96] as const; // 768 blocks of 64
+  const many = backend
+    .tensor(
+      Float32Array.from({ length: shape[0] * shape[1] }, (_, i) => ((i * 31) % 97) / 48 - 1),
+      shape,
+      'f16',
+    )
+    .keep();
+  const nf4 = quantizeBnb4(many, { quantType: 'nf4' });
+  const nested = quantizeBnb4(many, { quantType: 'nf4', doubleQuant: true });
+  // 1536 blocks: the second half begins with the fourth block of blocks.
+  const twice = quantizeBnb4(
+    backend
+      .tensor(
+        new Float32Array(1024 * 96).map((_, i) => Math.sin(i)),
+        [1024, 96],
+        'f16',
+      )
+      .keep(),
+    { quantType: 'nf4', doubleQuant: true },
+  );
+  const valuesOf = (weight: Weight) => formatOf(weight).values(weight, 'f32').data();
+
+  it.each([
+    ['dense', denseWeight(many), 5, 9],
+    ['int8', quantizeInt8(many), 5, 9],
+    ['nf4', nf4, 2, 6],
+    ['nf4 to its end', nf4, 2, 512],
+    ['nested', nested, 0, 6],
+    ['nested, from a block of blocks on', twice, 512, 1024],
+  ] as const)('%s: those of the whole', async (_, weight, start, end) => {
+    const rows = formatOf(weight).rows(weight, start, end)!;
+    expect(rows.shape).toEqual([end - start, 96]);
+    const all = await valuesOf(weight);
+    expect(await valuesOf(rows)).toEqual(all.slice(96 * start, 96 * end));
+  });
+
+  it('are none where they begin or end within a block of values, or of blocks', () => {
+    expect(formatOf(nf4).rows(nf4, 1, 512)).toBeUndefined();
+    expect(formatOf(nf4).rows(nf4, 0, 1)).toBeUndefined();
+    expect(formatOf(nested).rows(nested, 256, 512)).toBeUndefined();
+  });
+});
+
 it('element types keep the order and the codes of the native ABI', () => {
   expect(Object.values(dtypes).map(({ code }) => code)).toEqual([0, 1, 2, 3, 4, 5, 6, 7]);
 });

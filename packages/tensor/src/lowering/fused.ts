@@ -2,7 +2,7 @@ import { dtypes, type FloatDType } from '../dtype.js';
 import { activationKinds, type ActivationKind } from '../driver/schema.js';
 import type { Tensor } from '../core/tensor.js';
 import type { GateLimits } from '../ops/elementwise.js';
-import { fusedLinear } from '../ops/linear-command.js';
+import { fusedLinear, gateAndUp } from '../ops/linear-command.js';
 import { headNormArgs } from '../ops/head-norm.js';
 import { valueDimOf } from '../ops/attention.js';
 import { concatArgs } from '../ops/rows.js';
@@ -62,7 +62,16 @@ export const fused: Lowering = {
     return out;
   },
 
-  linear: fusedLinear,
+  /** Gate and up in one weight whose halves are no weights of their own are a product and a gatedActivation. */
+  linear(x, parts, fusion) {
+    if (!fusion.gated || parts.length === 2) return fusedLinear(x, parts, fusion);
+    const halves = gateAndUp(parts[0]);
+    if (halves) return fusedLinear(x, halves, fusion);
+    return x.backend.scope(() => {
+      const y = gate(fusedLinear(x, parts, {}), fusion.activation ?? 'none', fusion, 'f32');
+      return fusion.residual ? fused.add(fusion.residual, y) : y;
+    });
+  },
 
   rmsNorm(x, weight, { eps, residual, weightOffset = 0 }) {
     const out = like(x);

@@ -1,5 +1,5 @@
 // The commands that a lowering queues, for the ops of a small decoder with every kind of weight.
-import { expect, it } from 'vitest';
+import { describe, expect, it } from 'vitest';
 import { openBackend, type Backend } from '../core/backend.js';
 import type { Tensor } from '../core/tensor.js';
 import { dtypeFromCode, type DType } from '../dtype.js';
@@ -11,7 +11,9 @@ import { linear, type LinearPart } from '../ops/linear.js';
 import { layerNorm, rmsNorm } from '../ops/norm.js';
 import { concatColumns, embedding } from '../ops/rows.js';
 import { quantizeBnb4 } from '../formats/bnb4/bnb4.js';
+import { denseWeight } from '../formats/dense/dense.js';
 import { quantizeInt8 } from '../formats/int8/int8.js';
+import type { Weight } from '../formats/registry.js';
 import { ReferenceDriver } from '../reference/driver.js';
 import { eager } from './eager.js';
 import { fused } from './fused.js';
@@ -134,4 +136,45 @@ it('another lowering sees every op once, by its name', () => {
     'embedding embedding rmsNorm linear ropeKvWrite ropeKvWrite headNorm headNorm concatColumns ropeKvWrite attention ' +
     'attention attention linear rmsNorm linear linear layerNorm linear rmsNorm gatedActivation gatedActivation multiply multiply add activation scaleInPlace scaleInPlace activation softmax';
   expect(seen.join(' ')).toBe(expected);
+});
+
+describe('gate and up in one weight', () => {
+  const [n, k] = [256, 64];
+  const results = async (format: (values: Tensor) => Weight, residual: boolean) => {
+    const backend = openBackend(new ReferenceDriver());
+    const values = Float32Array.from({ length: 2 * n * k }, (_, i) => Math.sin(i * i) / 8);
+    const rows = Float32Array.from({ length: 3 * k }, (_, i) => Math.cos(i));
+    const weight = format(backend.tensor(values, [2 * n, k], 'f32').keep());
+    const x = backend.tensor(rows, [3, k], 'f32');
+    const added = residual ? backend.tensor(new Float32Array(3 * n).fill(2), [3, n], 'f32') : undefined;
+    const commands: string[] = [];
+    backend.trace((name) => commands.push(name));
+    const y = await linear(x, [{ weight }], { activation: 'silu', gated: true, residual: added }).data();
+    backend.trace(undefined);
+    const steps = gatedActivation(linear(x, [{ weight }]), 'silu');
+    const expected = await (added ? add(added, steps) : steps).data();
+    await backend.close();
+    return { commands, y, expected };
+  };
+  const nested = (values: Tensor) => quantizeBnb4(values, { quantType: 'nf4', doubleQuant: true });
+
+  it.each([
+    ['dense', denseWeight],
+    ['nf4', (values: Tensor) => quantizeBnb4(values, { quantType: 'nf4' })],
+    ['nested nf4', nested],
+    ['int8', (values: Tensor) => quantizeInt8(values)],
+  ] as const)('%s: one command', async (_, format) => {
+    const { commands, y, expected } = await results(format, true);
+    expect(commands).toEqual(['linear']);
+    y.forEach((value, i) => expect(value).toBeCloseTo(Number(expected[i]), 5));
+  });
+
+  it.each([true, false])('two commands where a half begins within a block (residual: %s)', async (residual) => {
+    const { commands, y, expected } = await results(
+      (values) => quantizeBnb4(values, { quantType: 'nf4', blockSize: 4096, doubleQuant: true }),
+      residual,
+    );
+    expect(commands).toEqual(['linear', 'gatedActivation', ...(residual ? ['add'] : [])]);
+    expect(y).toEqual(expected);
+  });
 });

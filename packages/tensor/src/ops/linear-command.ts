@@ -16,7 +16,7 @@ export interface LinearFusion extends GateLimits {
   readonly residual?: Tensor;
   /** Applied to the result, or to the gate. Default none. */
   readonly activation?: ActivationKind;
-  /** The two parts are gate and up: the result is activation(gate) · (up + upOffset). */
+  /** The two parts, or the two halves of one, are gate and up: the result is activation(gate) · (up + upOffset). */
   readonly gated?: boolean;
 }
 
@@ -43,8 +43,23 @@ export function partArgs({ weight, bias }: LinearPart): PartArgs {
 }
 
 /** Columns of the result. */
-export const outputWidth = (parts: readonly LinearPart[], gated: boolean): number =>
-  gated ? parts[0].weight.shape[0] : parts.reduce((sum, { weight }) => sum + weight.shape[0], 0);
+export function outputWidth(parts: readonly LinearPart[], gated: boolean): number {
+  const width = parts.reduce((sum, { weight }) => sum + weight.shape[0], 0);
+  return gated ? width / 2 : width;
+}
+
+/** Gate and up of a part that has one above the other; undefined where the format cannot show them as two weights. */
+export function gateAndUp({ weight, bias }: LinearPart): [gate: LinearPart, up: LinearPart] | undefined {
+  const format = formatOf(weight);
+  const n = weight.shape[0];
+  const gate = format.rows(weight, 0, n / 2);
+  const up = format.rows(weight, n / 2, n);
+  if (!gate || !up) return undefined;
+  return [
+    { weight: gate, bias: bias?.slice(0, n / 2) },
+    { weight: up, bias: bias?.slice(n / 2, n) },
+  ];
+}
 
 /** The product and what is fused with it as one command; arguments are checked already. */
 export function fusedLinear(

@@ -9,7 +9,7 @@ export type { LinearFusion, LinearPart } from './linear-command.js';
 /**
  * y = x · Wᵀ + bias for 1 to 4 weights that share x, side by side, with what follows fused.
  * @param x activations [T, k]
- * @returns activations [T, sum of n], or [T, n] when gated
+ * @returns activations [T, sum of n], or [T, half of it] when gated
  * @throws ShapeError, DTypeError
  */
 export function linear(x: Tensor, parts: readonly LinearPart[], fusion: LinearFusion = {}): Tensor {
@@ -31,8 +31,8 @@ export function linear(x: Tensor, parts: readonly LinearPart[], fusion: LinearFu
       checkShape('linear', 'bias', bias, [weight.shape[0]]);
     }
   }
-  if (gated && (parts.length !== 2 || parts[0].weight.shape[0] !== parts[1].weight.shape[0])) {
-    throw new ShapeError('linear', 'gate and up must be two weights of one shape', {
+  if (gated && !hasGateAndUp(parts)) {
+    throw new ShapeError('linear', 'gate and up must be two weights of one shape, or the halves of one', {
       got: parts.map(({ weight }) => weight.shape),
     });
   }
@@ -44,3 +44,6 @@ export function linear(x: Tensor, parts: readonly LinearPart[], fusion: LinearFu
   }
   return x.backend.lowering.linear(x, parts, fusion);
 }
+
+const hasGateAndUp = ([first, second, ...more]: readonly LinearPart[]): boolean =>
+  second ? more.length === 0 && first.weight.shape[0] === second.weight.shape[0] : first.weight.shape[0] % 2 === 0;

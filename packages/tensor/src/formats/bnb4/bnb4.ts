@@ -157,6 +157,29 @@ const mapNested = (nested: NestedAbsmax, replace: (tensor: Tensor) => Tensor): N
   blockSize: nested.blockSize,
 });
 
+/** Rows that begin and end with a block of values, and with nested absmax begin with a block of blocks. */
+function rowsOf(weight: Bnb4Weight, start: number, end: number): Bnb4Weight | undefined {
+  const { absmax, blockSize, codes } = weight;
+  const [n, k] = weight.shape;
+  const first = (start * k) / blockSize;
+  const isWhole = Number.isInteger(first) && (end === n || (end * k) % blockSize === 0);
+  if (!isWhole || ('codebook' in absmax && first % absmax.blockSize !== 0)) return undefined;
+  const last = blocksOf(end * k, blockSize);
+  return {
+    ...weight,
+    shape: [end - start, k],
+    codes: codes.slice((start * k) / 2, Math.ceil((end * k) / 2)),
+    absmax: 'codebook' in absmax ? nestedBlocks(absmax, first, last) : absmax.slice(first, last),
+  };
+}
+
+/** The absmax of blocks [start, end). */
+const nestedBlocks = (nested: NestedAbsmax, start: number, end: number): NestedAbsmax => ({
+  ...nested,
+  codes: nested.codes.slice(start, end),
+  absmax: nested.absmax.slice(start / nested.blockSize, blocksOf(end, nested.blockSize)),
+});
+
 /** Rows up to which bitsandbytes multiplies 4-bit weights in a kernel of its own, which rounds more. */
 const fewRows = 4;
 
@@ -184,6 +207,7 @@ export const bnb4: WeightFormat<Bnb4Weight> = {
       computeDtype: dtypes[computeDtype].code,
     };
   },
+  rows: rowsOf,
   values: dequantizeBnb4,
   eagerDType: ({ shape, blockSize, computeDtype }, rows) =>
     rows > fewRows || shape[1] % blockSize !== 0 ? (computeDtype as FloatDType) : undefined,

@@ -21,6 +21,7 @@ export const dense: WeightFormat<DenseWeight> = {
   scales: () => [],
   footprint: ({ values }) => values.bytes,
   fields: ({ values }) => ({ weight: values.ref() }),
+  rows: ({ values }, start, end) => denseWeight(values.slice(start, end)),
   values: ({ values }) => values,
   eagerDType: (_weight, _rows, modelDType) => modelDType,
 };

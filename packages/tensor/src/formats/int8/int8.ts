@@ -55,6 +55,12 @@ export const int8: WeightFormat<Int8Weight> = {
   scales: ({ absmax }) => [absmax],
   footprint: ({ codes }) => codes.bytes,
   fields: ({ codes, absmax, threshold }) => ({ weight: codes.ref(), absmax: absmax.ref(), threshold }),
+  rows: (weight, start, end) => ({
+    ...weight,
+    shape: [end - start, weight.shape[1]],
+    codes: weight.codes.slice(start, end),
+    absmax: weight.absmax.slice(start, end),
+  }),
   values: dequantizeInt8,
   eagerDType: () => undefined,
 };
