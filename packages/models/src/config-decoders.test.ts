@@ -53,7 +53,7 @@ describe('phi', () => {
   });
 
   test.each([
-    [{ qk_layernorm: true }, /qk_layernorm is true/],
+    [{ qk_layernorm: true, head_dim: 32 }, /head_dim is 32 and qk_layernorm is true.*num_attention_heads \(16\)/],
     [{ num_key_value_heads: 3 }, /num_key_value_heads is 3; must divide num_attention_heads \(4\)/],
     [{ partial_rotary_factor: 0.2 }, /partial_rotary_factor is 0.2.*must be an even number/],
     [{ qk_layernrm: true }, /did you mean qk_layernorm/],

@@ -48,6 +48,7 @@ const names = [
   'opt',
   'opt-postnorm',
   'phi',
+  'phi-qknorm',
   'phi3',
   'phi3-longrope',
   'm2m_100',

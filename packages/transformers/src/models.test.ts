@@ -42,6 +42,7 @@ const models = [
   'opt',
   'opt-postnorm',
   'phi',
+  'phi-qknorm',
   'phi3',
   'phi3-longrope',
   'qwen2',

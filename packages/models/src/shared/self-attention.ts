@@ -6,8 +6,8 @@ import type { Pass } from '../pass/pass.js';
 
 /** What self attention computes with. */
 export interface SelfAttentionParts {
-  /** One product, or several whose results lie side by side. */
-  readonly qkv: readonly Linear[];
+  /** One product, or several whose results lie side by side, or x [T, C] to packed rows. */
+  readonly qkv: readonly Linear[] | ((x: Tensor) => Tensor);
   readonly out: Linear;
   /** Where queries, keys and values are in what `qkv` gives. */
   readonly layout: QkvLayout;
@@ -30,7 +30,8 @@ export class SelfAttention extends Module {
   // x, residual [T, C] → attention(x) (+ residual)
   forward(x: Tensor, index: number, pass: Pass, residual?: Tensor): Tensor {
     const { qkv, out, layout, options } = this.parts;
-    const mixed = attend(forwardTogether(qkv, x), index, pass, layout, options?.(pass)); // [T, H D]
+    const packed = typeof qkv === 'function' ? qkv(x) : forwardTogether(qkv, x);
+    const mixed = attend(packed, index, pass, layout, options?.(pass)); // [T, H D]
     return out.forward(mixed, { residual });
   }
 }
