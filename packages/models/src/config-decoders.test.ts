@@ -201,12 +201,15 @@ describe('mpt', () => {
     expect(mpt({ attn_config: undefined })).toMatchObject({ alibiBiasMax: 8, softmaxScale: null });
     expect(mpt({ d_model: undefined, hidden_size: 32, expansion_ratio: 2 })).toMatchObject({ intermediateSize: 64 });
     expect(mpt({ norm_type: 'layernorm' }, { attn_impl: 'triton', clip_qkv: 0 }).warnings).toEqual([]);
+    expect(mpt({}, { clip_qkv: 0 })).toMatchObject({ clipQkv: null });
+    expect(mpt({}, { clip_qkv: 6 })).toMatchObject({ clipQkv: 6 });
     expect(mpt({}, { remark: 1 }).warnings.map(({ field }) => field)).toEqual(['attn_config.remark']);
   });
 
   test.each([
     [{}, { alibi: false }, /alibi is false; learned positions are not computed; supported: true/],
-    [{}, { clip_qkv: 6 }, /clip_qkv is 6; queries, keys and values are not clipped/],
+    [{}, { clip_qkv: 0.5 }, /clip_qkv is 0.5; must be 0 or at least 1/],
+    [{}, { clip_qkv: -6 }, /clip_qkv is -6; must be 0 or at least 1/],
     [{}, { qk_ln: true }, /qk_ln is true/],
     [{}, { prefix_lm: true }, /prefix_lm is true/],
     [{}, { attn_type: 'multiquery_attention' }, /attn_type is "multiquery_attention"/],

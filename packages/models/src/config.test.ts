@@ -44,6 +44,7 @@ const names = [
   'ministral',
   'mistral',
   'mpt',
+  'mpt-clip',
   'olmo2',
   'opt',
   'opt-postnorm',

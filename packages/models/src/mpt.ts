@@ -5,6 +5,7 @@ import { packedQkv } from '@q/tensor';
 import { z } from 'zod';
 import { architecture } from './architecture.js';
 import { alibiTable, mptAlibiSlopes } from './nn/alibi.js';
+import { clip } from './nn/clip.js';
 import type { Constant } from './nn/constant.js';
 import { Embedding, LayerNorm, Place } from './nn/layers.js';
 import { Linear } from './nn/linear.js';
@@ -28,6 +29,8 @@ export interface MptConfig {
   readonly layerNormEps: number;
   /** What the slopes fall to: 2^-alibiBiasMax. */
   readonly alibiBiasMax: number;
+  /** Queries, keys and values lie within ± this; null: no limit. */
+  readonly clipQkv: number | null;
   /** Factor on the scores; null: 1 / sqrt(headDim). */
   readonly softmaxScale: number | null;
   readonly tieWordEmbeddings: boolean;
@@ -40,7 +43,7 @@ const attentionShape = {
   alibi_bias_max: orElse(positive.max(1000, { error: 'must be at most 1000' }), 8),
   attn_type: orElse(text, 'multihead_attention'),
   attn_uses_sequence_id: flag(false),
-  clip_qkv: nullable(real),
+  clip_qkv: nullable(z.union([z.literal(0), real.min(1, { error: 'must be 0 or at least 1' })])),
   prefix_lm: flag(false),
   qk_ln: flag(false),
   rope: flag(false),
@@ -91,6 +94,8 @@ const config = defineModel({
       maxSeqLen: keys.max_seq_len,
       layerNormEps: keys.layer_norm_epsilon,
       alibiBiasMax: attention.alibi_bias_max,
+      // 0 is no limit in Python.
+      clipQkv: attention.clip_qkv || null,
       softmaxScale: attention.softmax_scale,
       tieWordEmbeddings: keys.tie_word_embeddings,
     };
@@ -104,7 +109,6 @@ const parts: Readonly<Record<string, { readonly as: readonly JsonValue[]; readon
   alibi: { as: [true], why: 'learned positions are not computed' },
   attn_type: { as: ['multihead_attention'], why: 'keys and values of one head are not computed' },
   attn_uses_sequence_id: { as: [false], why: 'masks of parts of a sequence are not computed' },
-  clip_qkv: { as: [null, 0], why: 'queries, keys and values are not clipped' },
   prefix_lm: { as: [false], why: 'prefixes that see each other are not computed' },
   qk_ln: { as: [false], why: 'norms of queries and keys are not computed' },
   rope: { as: [false], why: 'rotations are not computed' },
@@ -124,7 +128,8 @@ function refuseOthers(op: string, keys: Readonly<Record<string, unknown>>): void
   }
 }
 
-function attention({ hiddenSize, numHeads, headDim, softmaxScale }: MptConfig, slopes: Constant): SelfAttention {
+function attention(settings: MptConfig, slopes: Constant): SelfAttention {
+  const { hiddenSize, numHeads, headDim, softmaxScale, clipQkv } = settings;
   const qkv = new Linear(hiddenSize, 3 * hiddenSize);
   const out = new Linear(hiddenSize, hiddenSize);
   const scale = softmaxScale ?? undefined;
@@ -132,7 +137,7 @@ function attention({ hiddenSize, numHeads, headDim, softmaxScale }: MptConfig, s
     'MptAttention',
     { Wqkv: qkv, out_proj: out },
     {
-      qkv: [qkv],
+      qkv: clipQkv === null ? [qkv] : (x) => clip(qkv.forward(x), clipQkv),
       out,
       layout: packedQkv(numHeads, numHeads, headDim),
       options: ({ backend }) => ({ scale, alibiSlopes: slopes.on(backend) }),

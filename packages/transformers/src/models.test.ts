@@ -38,6 +38,7 @@ const models = [
   'ministral3',
   'mistral',
   'mpt',
+  'mpt-clip',
   'olmo2',
   'opt',
   'opt-postnorm',
