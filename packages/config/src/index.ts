@@ -50,8 +50,9 @@ export {
   type GenerationOptions,
   type ResolvedGenerationOptions,
 } from './generation-fields.js';
+export { checkKeys, type KnownKeys } from './keys.js';
 export { maxContext } from './max-context.js';
-export { readRope, ROPE_KEYS, ROPE_TYPES, type RopeConfig, type RopeType } from './rope.js';
+export { readRope, ROPE_KEYS, ROPE_TYPES, type RopeConfig, type RopeContext, type RopeType } from './rope.js';
 export { defineModel, type ModelDefinition, type ReadContext } from './model-definition.js';
 export {
   readModelConfig,

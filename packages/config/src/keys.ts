@@ -149,6 +149,8 @@ export interface KnownKeys {
   readonly read: readonly string[];
   /** Values of keys of other architectures that describe what this one does anyway. */
   readonly neutral?: Readonly<Record<string, readonly JsonValue[]>>;
+  /** Path of the object in the file. Default: the file itself. */
+  readonly place?: string;
 }
 
 /**
@@ -157,27 +159,28 @@ export interface KnownKeys {
  * @throws ConfigError for a key that changes the maths, and for one that looks like a misspelt known key;
  *   UnsupportedError for what Q knows and does not compute
  */
-export function checkKeys(op: string, raw: JsonObject, { read, neutral = {} }: KnownKeys): ConfigWarning[] {
+export function checkKeys(op: string, raw: JsonObject, { read, neutral = {}, place }: KnownKeys): ConfigWarning[] {
   const warnings: ConfigWarning[] = [];
   const known = new Set(read);
   for (const [key, value] of Object.entries(raw)) {
     if (known.has(key) || HARMLESS.has(key) || HARMLESS_KINDS.test(key) || value === null) continue;
+    const path = place === undefined ? key : `${place}.${key}`;
     if (Object.hasOwn(UNSUPPORTED, key)) {
       if (jsonEqual(value, UNSUPPORTED[key])) continue;
-      throw new UnsupportedError(op, `${key} is ${show(value)}`, {
+      throw new UnsupportedError(op, `${path} is ${show(value)}`, {
         why: `only ${JSON.stringify(UNSUPPORTED[key])} is supported`,
-        fix: ignoreAdvice(key),
+        fix: ignoreAdvice(path),
       });
     }
     const meant = closest(key, read, 2);
     const same = Object.hasOwn(neutral, key) && neutral[key].some((candidate) => jsonEqual(candidate, value));
     if (!same && (meant !== undefined || changesTheMaths(key, value, raw))) {
-      throw new ConfigError(op, `unknown key ${key} (${show(value)})`, {
+      throw new ConfigError(op, `unknown key ${path} (${show(value)})`, {
         why: 'it may change what the model computes',
-        fix: `${meant === undefined ? '' : `did you mean ${meant}? `}${ignoreAdvice(key)}`,
+        fix: `${meant === undefined ? '' : `did you mean ${meant}? `}${ignoreAdvice(path)}`,
       });
     }
-    warnings.push(passedOver(op, key));
+    warnings.push(passedOver(op, path));
   }
   return warnings;
 }

@@ -34,6 +34,8 @@ export interface ModuleTree {
    * parameter and the output embeddings, as in Python.
    */
   keepDense?: readonly string[];
+  /** Classes whose weight is quantized. Default: `Linear` and `Conv1D`. */
+  linearClasses?: readonly string[];
   /** Path of the output embeddings. */
   outputEmbeddings?: string | null;
   /** Whether the config says that the embeddings are tied. Default false. */
@@ -78,6 +80,7 @@ export interface Tree {
   readonly tied: readonly (readonly string[])[];
   readonly tiedWeights: ReadonlyMap<string, string>;
   readonly keepInFp32: readonly string[];
+  readonly linearClasses: ReadonlySet<string>;
   readonly keepDense: readonly string[] | undefined;
   readonly outputEmbeddings: string | null;
   readonly tieWordEmbeddings: boolean;
@@ -109,7 +112,9 @@ export const readTree = (source: ModuleTree | Tree): Tree => {
     if (!parameters.has(name)) throw invalid('a tied name is not a parameter', { name });
   }
   const { noSplit = [], keepInFp32 = [], keepDense, outputEmbeddings = null, tieWordEmbeddings = false } = source;
-  const settings = { noSplit: new Set(noSplit), keepInFp32, keepDense, outputEmbeddings, tieWordEmbeddings };
+  const { linearClasses = ['Linear', 'Conv1D'] } = source;
+  const classes = { noSplit: new Set(noSplit), linearClasses: new Set(linearClasses) };
+  const settings = { ...classes, keepInFp32, keepDense, outputEmbeddings, tieWordEmbeddings };
   return { root, modules, parameters, buffers, tied, tiedWeights, ...settings };
 };
 

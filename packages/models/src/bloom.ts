@@ -5,7 +5,7 @@ import { defineModel, MAX_POSITIONS, schema, type JsonObject } from '@q/config';
 import { checkFinite, type QkvLayout, type Tensor } from '@q/tensor';
 import { architecture } from './architecture.js';
 import type { InputName, Model, StateSpec } from './model.js';
-import { alibiTable } from './nn/alibi.js';
+import { alibiSlopes, alibiTable } from './nn/alibi.js';
 import { attend } from './nn/attention.js';
 import type { Constant } from './nn/constant.js';
 import { Embedding, LayerNorm, Place } from './nn/layers.js';
@@ -164,7 +164,7 @@ export class BloomModel extends Module implements Model {
     super();
     const { vocabSize, hiddenSize, numLayers, numHeads, layerNormEps } = settings;
     this.vocabSize = vocabSize;
-    this.#slopes = alibiTable(numHeads);
+    this.#slopes = alibiTable(alibiSlopes(numHeads));
     this.embedding = this.child('word_embeddings', new Embedding(vocabSize, hiddenSize));
     this.embeddingNorm = this.child('word_embeddings_layernorm', new LayerNorm(hiddenSize, layerNormEps));
     const layers = Array.from({ length: numLayers }, () => new BloomBlock(settings, this.#slopes));

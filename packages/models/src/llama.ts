@@ -2,11 +2,11 @@
 // positions, grouped queries, gated SiLU. Files before grouped-query attention have no num_key_value_heads. Mistral
 // adds a sliding window, Qwen 2 biases on q, k and v: both are these modules with other settings.
 import { defineModel, maxContext, schema, type ModelDefinition } from '@q/config';
-import { checkFinite, packedQkv, type ActivationKind, type QkvLayout, type Tensor } from '@q/tensor';
+import { checkFinite, packedQkv, type QkvLayout, type Tensor } from '@q/tensor';
 import { architecture, type Architecture } from './architecture.js';
 import type { InputName, Model, StateSpec } from './model.js';
 import { attend } from './nn/attention.js';
-import { activationPlace, Embedding, RmsNorm } from './nn/layers.js';
+import { Embedding, RmsNorm } from './nn/layers.js';
 import { forwardTogether, Linear } from './nn/linear.js';
 import { Module, ModuleList } from './nn/module.js';
 import { Rope } from './nn/rope.js';
@@ -21,6 +21,7 @@ import {
   readDecoder,
   type DecoderConfig,
 } from './shared/decoder-config.js';
+import { GatedMlp } from './shared/mlp.js';
 
 const { flag, nullable } = schema;
 
@@ -80,34 +81,10 @@ class LlamaAttention extends Module {
   }
 }
 
-class LlamaMlp extends Module {
-  readonly className: string;
-  readonly gate: Linear;
-  readonly up: Linear;
-  readonly down: Linear;
-  private readonly activation: ActivationKind;
-
-  constructor({ family, hiddenSize, intermediateSize, mlpBias: bias, hiddenAct }: LlamaSettings) {
-    super();
-    this.className = `${family}MLP`;
-    this.activation = hiddenAct;
-    this.gate = this.child('gate_proj', new Linear(hiddenSize, intermediateSize, { bias }));
-    this.up = this.child('up_proj', new Linear(hiddenSize, intermediateSize, { bias }));
-    this.down = this.child('down_proj', new Linear(intermediateSize, hiddenSize, { bias }));
-    this.child('act_fn', activationPlace(hiddenAct));
-  }
-
-  // x, residual [T, C] → residual + down(act(gate x) · up x)
-  forward(x: Tensor, residual: Tensor): Tensor {
-    const h = forwardTogether([this.gate, this.up], x, { gated: true, activation: this.activation });
-    return this.down.forward(h, { residual });
-  }
-}
-
 class LlamaDecoderLayer extends Module {
   readonly className: string;
   readonly attention: LlamaAttention;
-  readonly mlp: LlamaMlp;
+  readonly mlp: GatedMlp;
   readonly attentionNorm: RmsNorm;
   readonly mlpNorm: RmsNorm;
 
@@ -116,7 +93,7 @@ class LlamaDecoderLayer extends Module {
     const norm = () => new RmsNorm(`${settings.family}RMSNorm`, settings.hiddenSize, settings.rmsNormEps);
     this.className = `${settings.family}DecoderLayer`;
     this.attention = this.child('self_attn', new LlamaAttention(settings, rope, window));
-    this.mlp = this.child('mlp', new LlamaMlp(settings));
+    this.mlp = this.child('mlp', new GatedMlp(`${settings.family}MLP`, settings));
     this.attentionNorm = this.child('input_layernorm', norm());
     this.mlpNorm = this.child('post_attention_layernorm', norm());
   }

@@ -3,18 +3,46 @@ import type { ParameterSlot } from '@q/tensor';
 import type { Architecture, Task, TaskModels } from './architecture.js';
 import { bert } from './bert.js';
 import { bloom } from './bloom.js';
+import { cohere } from './cohere.js';
+import { cohere2 } from './cohere2.js';
+import { falcon } from './falcon.js';
+import { gptBigCode } from './gpt_bigcode.js';
 import { gpt2 } from './gpt2.js';
 import { gptNeox } from './gpt_neox.js';
+import { gptj } from './gptj.js';
 import { llama } from './llama.js';
 import { mistral } from './mistral.js';
+import { mpt } from './mpt.js';
 import type { Module } from './nn/module.js';
 import { opt } from './opt.js';
+import { phi } from './phi.js';
 import { qwen2 } from './qwen2.js';
+import { stablelm } from './stablelm.js';
 import { parameterSlots } from './slots.js';
 import { t5 } from './t5.js';
+import { xglm } from './xglm.js';
 
 /** Every architecture, one row each; the key is `model_type`. */
-const architectures = { bert, bloom, gpt2, gpt_neox: gptNeox, llama, mistral, opt, qwen2, t5 };
+const architectures = {
+  bert,
+  bloom,
+  cohere,
+  cohere2,
+  falcon,
+  gpt2,
+  gpt_bigcode: gptBigCode,
+  gpt_neox: gptNeox,
+  gptj,
+  llama,
+  mistral,
+  mpt,
+  opt,
+  phi,
+  qwen2,
+  stablelm,
+  t5,
+  xglm,
+};
 
 type Registry = typeof architectures;
 

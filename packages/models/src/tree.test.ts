@@ -57,6 +57,11 @@ describe('planTree', () => {
     expect(tree.noSplit).toEqual(['Qwen2DecoderLayer']);
   });
 
+  it('names the classes whose weight can be quantized', () => {
+    const falcon = parseModelConfig(read('configs/falcon-7b.config'));
+    expect(planTree(falcon).linearClasses).toEqual(['FalconLinear', 'Linear']);
+  });
+
   it('counts the parameters that are published: 494,032,768 with the tied head once', () => {
     const { modules, tiedWeights } = planTree(config('qwen2', { tie_word_embeddings: true }));
     const total = modules

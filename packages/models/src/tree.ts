@@ -20,6 +20,8 @@ export interface ModelTree {
   /** Modules that a quantized model keeps dense unless its config names others. */
   readonly keepDense: readonly string[];
   readonly keepInFp32: readonly string[];
+  /** Classes whose weight can be quantized. */
+  readonly linearClasses: readonly string[];
   /** Target to source of parameters that share memory. */
   readonly tiedWeights: Readonly<Record<string, string>>;
   readonly tied: readonly (readonly string[])[];
@@ -37,6 +39,10 @@ export function moduleTree(model: Module): ModelTree['modules'] {
   });
 }
 
+const linearClassesOf = (model: Module): string[] => [
+  ...new Set([...model.walk()].filter(({ module }) => module instanceof Linear).map(({ module }) => module.className)),
+];
+
 /** Names that share memory, in groups. */
 function groupsOf(ties: readonly (readonly [target: string, source: string])[]): string[][] {
   const groups = new Map<string, string[]>();
@@ -50,7 +56,8 @@ function groupsOf(ties: readonly (readonly [target: string, source: string])[]):
  */
 export function planTree(config: ModelConfig, task: Task = taskOf(config)): ModelTree {
   const architecture = architectureOf(config.modelType);
-  const modules = moduleTree(buildModel(config, task));
+  const model = buildModel(config, task);
+  const modules = moduleTree(model);
   const names = new Set(modules.flatMap(([path, , tensors]) => tensors.map(([name]) => `${path}.${name}`)));
   const ties = Object.entries(tiesOf(config)).filter((tie) => tie.every((name) => names.has(name)));
   return {
@@ -58,6 +65,7 @@ export function planTree(config: ModelConfig, task: Task = taskOf(config)): Mode
     noSplit: architecture.noSplit,
     keepDense: architecture.keepDense,
     keepInFp32: architecture.keepInFp32 ?? [],
+    linearClasses: linearClassesOf(model),
     tiedWeights: Object.fromEntries(ties),
     tied: groupsOf(ties),
     outputEmbeddings: architecture.outputEmbeddings,

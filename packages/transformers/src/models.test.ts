@@ -2,26 +2,40 @@
 import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
-import { AutoModelForCausalLM, type CausalModel } from './index.js';
+import { AutoModelForCausalLM, planFor, type CausalModel } from './index.js';
 import { compareLogits, expectedLogits, expectedRows, temporaryFolders, unpackCheckpoint } from './testing.js';
 
 const temporary = temporaryFolders();
 const tolerance = 1e-4;
 const models = [
-  'llama',
-  'llama-rope-llama3',
-  'llama-rope-linear',
-  'llama-bf16',
-  'llama-fp16',
-  'llama-sharded',
-  'mistral',
-  'qwen2',
   'bloom',
-  'opt',
-  'opt-postnorm',
-  'gpt_neox',
+  'cohere',
+  'cohere-qknorm',
+  'cohere2',
+  'falcon-7b',
+  'falcon-new',
+  'falcon-rw',
   'gpt2',
   'gpt2-bin',
+  'gpt_bigcode',
+  'gpt_bigcode-mha',
+  'gpt_neox',
+  'gptj',
+  'llama',
+  'llama-bf16',
+  'llama-fp16',
+  'llama-rope-linear',
+  'llama-rope-llama3',
+  'llama-sharded',
+  'mistral',
+  'mpt',
+  'opt',
+  'opt-postnorm',
+  'phi',
+  'qwen2',
+  'stablelm',
+  'stablelm-qknorm',
+  'xglm',
 ];
 
 const load = async (name: string, options: { legacy?: boolean } = {}): Promise<CausalModel> =>
@@ -94,6 +108,18 @@ describe.each(models)('%s', (name) => {
     expect(argmaxDiffers).toBe(0);
   });
 
+  // What is in shards or a pickle is saved otherwise than it was read: tests of their own.
+  it.skipIf(['gpt2-bin', 'llama-sharded'].includes(name))('is planned, and saved byte for byte', async () => {
+    const source = await unpackCheckpoint(name, await temporary(name));
+    const plan = await planFor(source, { maxMemory: { cpu: '1GiB' } });
+    expect(plan.deviceMap).toEqual({ '': 'cpu' });
+    await using model = await AutoModelForCausalLM.fromPretrained(source, { deviceMap: 'cpu', threads: 1 });
+    const folder = await temporary('saved');
+    await model.savePretrained(folder);
+    for (const file of ['config.json', 'model.safetensors'])
+      expect((await readFile(join(folder, file))).equals(await readFile(join(source, file))), file).toBe(true);
+  });
+
   it('is the same model from a config.json of transformers 4', async () => {
     await using model = await load(name);
     await using legacy = await load(name, { legacy: true });
@@ -161,9 +187,8 @@ describe('the head of gpt_neox, which files call embed_out', () => {
     const folder = await temporary('saved');
     await model.savePretrained(folder);
     const source = await unpackCheckpoint('gpt_neox', await temporary('source'));
-    expect(await readFile(join(folder, 'model.safetensors'))).toEqual(
-      await readFile(join(source, 'model.safetensors')),
-    );
+    const saved = await readFile(join(folder, 'model.safetensors'));
+    expect(saved.equals(await readFile(join(source, 'model.safetensors')))).toBe(true);
     await using quantized = await AutoModelForCausalLM.fromPretrained(folder, { threads: 1, loadIn4bit: true });
     const again = await temporary('nf4');
     await quantized.savePretrained(again);

@@ -24,9 +24,6 @@ export interface Conversion {
   withoutEffect: readonly string[];
 }
 
-/** Classes whose weight bitsandbytes quantizes. */
-const linearClasses: ReadonlySet<string> = new Set(['Linear', 'Conv1D']);
-
 const unique = (names: readonly string[]): string[] => [...new Set(names)];
 
 /**
@@ -47,8 +44,8 @@ const keptModules = (tree: Tree, quantization: Quantization, deviceMap: DeviceMa
 
 /**
  * Which linears bitsandbytes replaces and which it keeps. Sources: transformers 5 `should_convert_module`
- * (`skipRule` of `@q/config`) and the bitsandbytes quantizers. A tree's linears are its modules of class `Linear` or
- * `Conv1D`.
+ * (`skipRule` of `@q/config`) and the bitsandbytes quantizers. A tree's linears are its modules of
+ * the classes in `linearClasses`.
  * @param deviceMap a custom map, if any
  * @throws PlacementError (`fields.rule` `quantized_offload`) when the custom map puts modules on cpu or disk without
  *   `cpuOffload`
@@ -64,7 +61,7 @@ export const planQuantization = (
   const notConverted = keptModules(tree, quantization, deviceMap);
   const rule = skipRule(notConverted);
   const linears = [...tree.modules.values()]
-    .filter(({ className }) => linearClasses.has(className))
+    .filter(({ className }) => tree.linearClasses.has(className))
     .map(({ path }) => path);
   const kept = new Set(linears.filter((path) => rule.skips(path)));
   return {

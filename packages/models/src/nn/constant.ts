@@ -17,10 +17,10 @@ export class Constant {
   }
 }
 
-/** A table of float32 numbers. */
-export const constantOf = (values: Float32Array, shape: Shape): Constant =>
+/** A table of float32 numbers; large ones as a function, called when the table is made. */
+export const constantOf = (values: Float32Array | (() => Float32Array), shape: Shape): Constant =>
   new Constant((backend) => {
     const table = backend.allocate(shape, 'f32');
-    backend.assign(table, values);
+    backend.assign(table, typeof values === 'function' ? values() : values);
     return table;
   });

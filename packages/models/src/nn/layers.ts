@@ -2,17 +2,20 @@ import { embedding, layerNorm, rmsNorm, type FloatDType, type Tensor } from '@q/
 import type { Activation } from '../shared/activation.js';
 import { Module, type Parameter } from './module.js';
 
-/** A table of token vectors [vocab, hidden]. */
+/** A table of token vectors [vocab, hidden], which are multiplied by `scale` (default 1). */
 export class Embedding extends Module {
-  readonly className = 'Embedding';
+  readonly className: string;
   readonly weight: Parameter;
+  private readonly scale: number;
 
   constructor(
     vocabSize: number,
     hiddenSize: number,
-    private readonly scale = 1,
+    { scale = 1, className = 'Embedding' }: { scale?: number; className?: string } = {},
   ) {
     super();
+    this.className = className;
+    this.scale = scale;
     this.weight = this.parameter('weight', [vocabSize, hiddenSize]);
   }
 
@@ -40,21 +43,22 @@ export class RmsNorm extends Module {
   }
 }
 
-/** Layer norm, with learned scale and shift unless `affine` is false. */
+/** Layer norm, with learned scale and shift unless `affine` is false; `bias: false`: without the shift. */
 export class LayerNorm extends Module {
-  readonly className = 'LayerNorm';
+  readonly className: string;
   readonly weight: Parameter | undefined;
   readonly bias: Parameter | undefined;
 
   constructor(
     width: number,
     private readonly eps: number,
-    { affine = true }: { affine?: boolean } = {},
+    options: { affine?: boolean; bias?: boolean; className?: string } = {},
   ) {
     super();
-    if (!affine) return;
-    this.weight = this.parameter('weight', [width]);
-    this.bias = this.parameter('bias', [width]);
+    const { affine = true, bias = affine, className = 'LayerNorm' } = options;
+    this.className = className;
+    if (affine) this.weight = this.parameter('weight', [width]);
+    if (bias) this.bias = this.parameter('bias', [width]);
   }
 
   forward(x: Tensor): Tensor {

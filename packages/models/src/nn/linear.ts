@@ -3,7 +3,7 @@ import { Module, unavailable, type Parameter } from './module.js';
 
 /** y = x · Wᵀ + b, whatever the weight is stored as. */
 export class Linear extends Module {
-  readonly className: 'Linear' | 'Conv1D';
+  readonly className: string;
   readonly bias: Parameter | undefined;
   #weight: Weight | undefined;
   #shared = false;
@@ -12,11 +12,11 @@ export class Linear extends Module {
   constructor(
     readonly inFeatures: number,
     readonly outFeatures: number,
-    options: { bias?: boolean; className?: 'Linear' | 'Conv1D' } = {},
+    { bias = false, className = 'Linear' }: { bias?: boolean; className?: string } = {},
   ) {
     super();
-    this.className = options.className ?? 'Linear';
-    if (options.bias) this.bias = this.parameter('bias', [outFeatures]);
+    this.className = className;
+    if (bias) this.bias = this.parameter('bias', [outFeatures]);
   }
 
   /** @throws CheckpointError before loading, DisposedError after {@link dispose} */

@@ -45,7 +45,7 @@ export class Parameter {
  */
 export interface ModuleBuffer {
   readonly shape: Shape;
-  readonly dtype: 'float32' | 'int64';
+  readonly dtype: 'float32' | 'int64' | 'bool';
 }
 
 /**
@@ -62,6 +62,11 @@ export abstract class Module {
   protected child<M extends Module>(name: string, module: M): M {
     this.children.set(name, module);
     return module;
+  }
+
+  /** Several children, in the order of the object. */
+  protected childrenNamed(modules: Readonly<Record<string, Module>>): void {
+    for (const [name, module] of Object.entries(modules)) this.child(name, module);
   }
 
   protected parameter(name: string, shape: Shape): Parameter {

@@ -7,6 +7,8 @@ import { Module } from './module.js';
 export interface RopeShape {
   readonly rotaryDim: number;
   readonly maxPositionEmbeddings: number;
+  /** Pairs are neighbours, else those of the two halves of the rotated part. Default false. */
+  readonly interleaved?: boolean;
 }
 
 /** The settings of one type. */
@@ -134,7 +136,7 @@ export class Rope extends Module {
     const inverseFrequencies = this.#dependsOnLength
       ? derived.get(this, (lengths) => this.#rows(lengths))
       : this.#table.on(backend);
-    return { inverseFrequencies, scale: this.#scale };
+    return { inverseFrequencies, scale: this.#scale, interleaved: this.shape.interleaved };
   }
 
   #rows(lengths: readonly number[]): Float32Array {

@@ -18,3 +18,17 @@ const ACTIVATIONS: Readonly<Record<string, Activation>> = {
 export const activation = z
   .enum(Object.keys(ACTIVATIONS), { error: `must be one of ${Object.keys(ACTIVATIONS).join(', ')}` })
   .transform((name) => ACTIVATIONS[name]);
+
+const CLASSES: Readonly<Record<string, string>> = {
+  silu: 'SiLUActivation',
+  swish: 'SiLUActivation',
+  gelu: 'GELUActivation',
+  gelu_new: 'NewGELUActivation',
+  gelu_pytorch_tanh: 'GELUTanh',
+  gelu_fast: 'FastGELUActivation',
+  quick_gelu: 'QuickGELUActivation',
+  relu: 'ReLU',
+};
+
+/** The Python class behind the name of an activation function in a file; several names compute the same. */
+export const activationClass = (name: string): string => CLASSES[name];

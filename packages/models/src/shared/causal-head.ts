@@ -1,13 +1,21 @@
-import { checkFinite, type Tensor } from '@q/tensor';
+import { checkFinite, scaleInPlace, type Tensor } from '@q/tensor';
 import type { CausalLM, InputName, Model, StateSpec } from '../model.js';
 import { Linear } from '../nn/linear.js';
 import { Module } from '../nn/module.js';
 import type { Pass } from '../pass/pass.js';
 
+export interface CausalHeadOptions {
+  /** Default false. */
+  readonly bias?: boolean;
+  /** Factor on the logits. Default none. */
+  readonly logitScale?: number;
+}
+
 /** A decoder with its language modelling head, which most architectures have under the same names. */
 export class CausalHead<M extends Model & Module = Model & Module> extends Module implements CausalLM {
   readonly base: M;
   readonly head: Linear;
+  readonly #logitScale: number | undefined;
 
   /**
    * @param className of the Python class
@@ -19,10 +27,12 @@ export class CausalHead<M extends Model & Module = Model & Module> extends Modul
     prefix: string,
     base: M,
     width: number,
+    { bias = false, logitScale }: CausalHeadOptions = {},
   ) {
     super();
+    this.#logitScale = logitScale;
     this.base = this.child(prefix, base);
-    this.head = this.child('lm_head', new Linear(width, base.vocabSize));
+    this.head = this.child('lm_head', new Linear(width, base.vocabSize, { bias }));
   }
 
   get vocabSize(): number {
@@ -46,6 +56,8 @@ export class CausalHead<M extends Model & Module = Model & Module> extends Modul
   }
 
   logits(hidden: Tensor): Tensor {
-    return checkFinite(this.head.forward(hidden), 'lm_head');
+    const logits = this.head.forward(hidden);
+    if (this.#logitScale !== undefined) scaleInPlace(logits, { factor: this.#logitScale });
+    return checkFinite(logits, 'lm_head');
   }
 }

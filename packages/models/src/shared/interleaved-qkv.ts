@@ -1,14 +1,21 @@
 import type { QkvLayout } from '@q/tensor';
 
-/** Rows of [heads, (q, k, v), headDim]: one projection that makes the three of a head side by side. */
-export const interleavedQkv = (numHeads: number, headDim: number): QkvLayout => ({
-  numHeads,
-  numKvHeads: numHeads,
-  headDim,
-  qOffset: 0,
-  qGroupStride: 3 * headDim,
-  kOffset: headDim,
-  vOffset: 2 * headDim,
-  kvStride: 3 * headDim,
-  rowStride: 3 * numHeads * headDim,
-});
+/**
+ * Rows of [kv heads, (queries of its group, key, value), headDim]: one projection that makes what belongs together side
+ * by side. With as many kv heads as heads: query, key and value of each head.
+ */
+export function interleavedQkv(numHeads: number, headDim: number, numKvHeads = numHeads): QkvLayout {
+  const queries = (numHeads / numKvHeads) * headDim;
+  const stride = queries + 2 * headDim;
+  return {
+    numHeads,
+    numKvHeads,
+    headDim,
+    qOffset: 0,
+    qGroupStride: stride,
+    kOffset: queries,
+    vOffset: queries + headDim,
+    kvStride: stride,
+    rowStride: numKvHeads * stride,
+  };
+}
