@@ -12,11 +12,14 @@ import { gptNeox } from './gpt_neox.js';
 import { gptj } from './gptj.js';
 import { llama } from './llama.js';
 import { mistral } from './mistral.js';
+import { mixtral } from './mixtral.js';
 import { mpt } from './mpt.js';
 import type { Module } from './nn/module.js';
 import { opt } from './opt.js';
 import { phi } from './phi.js';
 import { qwen2 } from './qwen2.js';
+import { qwen2Moe } from './qwen2_moe.js';
+import { qwen3Moe } from './qwen3_moe.js';
 import { stablelm } from './stablelm.js';
 import { parameterSlots } from './slots.js';
 import { t5 } from './t5.js';
@@ -35,10 +38,13 @@ const architectures = {
   gptj,
   llama,
   mistral,
+  mixtral,
   mpt,
   opt,
   phi,
   qwen2,
+  qwen2_moe: qwen2Moe,
+  qwen3_moe: qwen3Moe,
   stablelm,
   t5,
   xglm,

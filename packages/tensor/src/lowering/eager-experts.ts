@@ -1,8 +1,14 @@
 // Routed experts with eager numerics: transformers' grouped_mm_experts_forward, step by step. Its experts are one dense
 // tensor, which bitsandbytes does not quantize: the products of quantized ones here are rounded once.
-import { dtypes, type FloatDType } from '../dtype.js';
+import type { FloatDType } from '../dtype.js';
 import type { Tensor } from '../core/tensor.js';
-import { expertProducts, type ExpertFusion, type ExpertLayer, type Routing } from '../ops/experts-command.js';
+import {
+  expertProducts,
+  mixChoices,
+  type ExpertFusion,
+  type ExpertLayer,
+  type Routing,
+} from '../ops/experts-command.js';
 import type { Lowering } from './lowering.js';
 import { roundInPlace } from './round.js';
 
@@ -23,17 +29,7 @@ export function eagerExperts(
     const alone = { chosen: chosen.reshape([rows * choices, 1]) };
     const y = roundInPlace(expertProducts(h, alone, [down], {}), dtype); // [T K, hidden]
     if (inModelDType) roundInPlace(scores, dtype);
-    const out = backend.empty([rows, y.dim(1)], x.dtype);
-    backend.submit('mixChoices', {
-      x: y.ref(),
-      scores: scores.ref(),
-      out: out.ref(),
-      rows,
-      choices,
-      width: y.dim(1),
-      dtype: dtypes[inModelDType ? dtype : 'f32'].code,
-    });
-    roundInPlace(out, dtype);
+    const out = roundInPlace(mixChoices(y, scores, inModelDType ? dtype : 'f32'), dtype);
     return residual ? steps.add(residual, out) : out;
   });
 }

@@ -45,6 +45,10 @@ class Eager implements Lowering {
     return eagerExperts(x, routing, layer, fusion, this.dtype, this);
   }
 
+  scaleRows(x: Tensor, factors: Tensor): Tensor {
+    return this.#settle(fused.scaleRows(x, factors));
+  }
+
   /**
    * As transformers' LlamaRMSNorm: x / sqrt(...) is rounded, then multiplied by the weight. With an offset as its
    * GemmaRMSNorm, and without `roundFirst`: one rounding.

@@ -3,7 +3,7 @@ import { activationKinds, type ActivationKind } from '../driver/schema.js';
 import type { Tensor } from '../core/tensor.js';
 import type { GateLimits } from '../ops/elementwise.js';
 import { fusedLinear } from '../ops/linear-command.js';
-import { fusedExperts } from '../ops/experts-command.js';
+import { fusedExperts, mixChoices } from '../ops/experts-command.js';
 import { headNormArgs } from '../ops/head-norm.js';
 import { valueDimOf } from '../ops/attention.js';
 import { concatArgs } from '../ops/rows.js';
@@ -65,6 +65,7 @@ export const fused: Lowering = {
 
   linear: fusedLinear,
   experts: fusedExperts,
+  scaleRows: (x, factors) => mixChoices(x, factors, 'f32'),
 
   rmsNorm(x, weight, { eps, residual, weightOffset = 0 }) {
     const out = like(x);

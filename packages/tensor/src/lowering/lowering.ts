@@ -21,6 +21,8 @@ export interface Lowering {
   linear(x: Tensor, parts: readonly LinearPart[], fusion: LinearFusion): Tensor;
   /** Sum over the choices of score · down(activation(gate x) · (up x + upOffset)), + residual. */
   experts(x: Tensor, routing: Routing, layer: ExpertLayer, fusion: ExpertFusion): Tensor;
+  /** `factors`: f32 [T, 1]. */
+  scaleRows(x: Tensor, factors: Tensor): Tensor;
   rmsNorm(x: Tensor, weight: Tensor, options: RmsNormOptions): Tensor;
   layerNorm(x: Tensor, options: LayerNormOptions): Tensor;
   headNorm(x: Tensor, parts: readonly HeadNormPart[], options: HeadNormOptions): void;

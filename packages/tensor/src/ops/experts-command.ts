@@ -1,5 +1,6 @@
 // The arguments of the commands of routed experts.
 import { activationKinds, weightKinds, type ActivationKind, type CommandArgs } from '../driver/schema.js';
+import { dtypes, type FloatDType } from '../dtype.js';
 import type { Tensor } from '../core/tensor.js';
 import { formatOf } from '../formats/registry.js';
 import type { GateLimits } from './elementwise.js';
@@ -115,6 +116,16 @@ function expertSums(x: Tensor, { chosen, scores }: Routing, parts: readonly Line
     upOffset: 0,
     parts: parts.map(tensorsOf),
   });
+  return out;
+}
+
+/** Sums over the choices of rounded score · x: x [T K, width] and scores f32 [T, K] to [T, width]. */
+export function mixChoices(x: Tensor, scores: Tensor, dtype: FloatDType): Tensor {
+  const [rows, choices] = scores.shape;
+  const width = x.dim(1);
+  const out = x.backend.empty([rows, width], x.dtype);
+  const args = { x: x.ref(), scores: scores.ref(), out: out.ref(), rows, choices, width };
+  x.backend.submit('mixChoices', { ...args, dtype: dtypes[dtype].code });
   return out;
 }
 

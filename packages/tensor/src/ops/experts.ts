@@ -140,3 +140,12 @@ export function experts(x: Tensor, routing: Routing, layer: ExpertLayer, fusion:
   }
   return x.backend.lowering.experts(x, routing, layer, fusion);
 }
+
+/** x act [T, width] times a factor for each row: f32 [T, 1]. @throws ShapeError, DTypeError */
+export function scaleRows(x: Tensor, factors: Tensor): Tensor {
+  checkActivation('scaleRows', 'x', x);
+  checkShape('scaleRows', 'x', x, ['T', 'width']);
+  checkDType('scaleRows', 'factors', factors, 'f32');
+  checkShape('scaleRows', 'factors', factors, [x.dim(0), 1]);
+  return x.backend.lowering.scaleRows(x, factors);
+}
