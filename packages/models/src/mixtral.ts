@@ -14,7 +14,7 @@ import {
 import { size } from './shared/sizes.js';
 import { assertExperts, numChoices, numExperts, sparseFamily, type SparseConfig } from './shared/sparse-decoder.js';
 
-const { flag, nullable, orElse, real } = schema;
+const { nullable, orElse } = schema;
 
 const config = defineModel({
   modelType: 'mixtral',
@@ -26,8 +26,6 @@ const config = defineModel({
     sliding_window: nullable(window),
     num_local_experts: orElse(numExperts, 8),
     num_experts_per_tok: orElse(numChoices, 2),
-    output_router_logits: flag(false),
-    router_jitter_noise: orElse(real, 0), // while training
   },
   alsoReads: decoderKeys,
   expected: [...expectedKeys, 'num_key_value_heads', 'num_local_experts', 'num_experts_per_tok'],

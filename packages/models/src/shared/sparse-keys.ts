@@ -12,5 +12,4 @@ export const sparseLayerKeys = (defaults: { moe_intermediate_size: number; num_e
   decoder_sparse_step: orElse(size.layers, 1),
   /** Layers without experts. */
   mlp_only_layers: orElse(listOf(integer, 'must be a list of layers', MAX_LAYERS), []),
-  output_router_logits: flag(false),
 });
