@@ -24,6 +24,7 @@ const names = [
   'gpt_bigcode',
   'gpt_bigcode-mha',
   'gpt_neox',
+  'gpt_oss',
   'gptj',
   'llama',
   'llama-bf16',

@@ -11,8 +11,16 @@ import {
   readWindow,
   window,
 } from './shared/decoder-config.js';
+import { expertSources } from './shared/experts.js';
 import { size } from './shared/sizes.js';
-import { assertExperts, numChoices, numExperts, sparseFamily, type SparseConfig } from './shared/sparse-decoder.js';
+import {
+  assertExperts,
+  numChoices,
+  numExperts,
+  sparseBlock,
+  sparseFamily,
+  type SparseConfig,
+} from './shared/sparse-decoder.js';
 
 const { nullable, orElse } = schema;
 
@@ -56,7 +64,11 @@ const inFiles = (name: string) => name.replace('.mlp.', '.block_sparse_moe.');
 
 export const mixtral = sparseFamily(config, {
   family: 'Mixtral',
-  routerFirst: true,
-  ownName: (path, expert, matrix) => `${inFiles(`${path}.${expert}`)}.${matrices[matrix]}.weight`,
-  routerName: inFiles,
+  block: sparseBlock('Mixtral', { routerFirst: true }),
+  checkpoint: (parameter, { expertSize }) => {
+    if (parameter.endsWith('.mlp.gate.weight')) return [{ name: inFiles(parameter) }, { name: parameter }];
+    return expertSources(parameter, expertSize, (path, expert, matrix) =>
+      inFiles(`${path}.${expert}.${matrices[matrix]}.weight`),
+    );
+  },
 });

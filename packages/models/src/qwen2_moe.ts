@@ -12,8 +12,16 @@ import {
   readWindow,
   window,
 } from './shared/decoder-config.js';
+import { expertSources } from './shared/experts.js';
 import { oneOf, size } from './shared/sizes.js';
-import { assertExperts, everyStep, numExperts, sparseFamily, type SparseConfig } from './shared/sparse-decoder.js';
+import {
+  assertExperts,
+  everyStep,
+  numExperts,
+  sparseBlock,
+  sparseFamily,
+  type SparseConfig,
+} from './shared/sparse-decoder.js';
 import { sparseLayerKeys } from './shared/sparse-keys.js';
 
 const { flag, integer, nullable, orElse } = schema;
@@ -69,6 +77,7 @@ const config = defineModel({
 
 export const qwen2Moe = sparseFamily(config, {
   family: 'Qwen2Moe',
-  routerFirst: true,
-  ownName: (path, expert, matrix) => `${path}.${expert}.${matrix}.weight`,
+  block: sparseBlock('Qwen2Moe', { routerFirst: true }),
+  checkpoint: (parameter, { expertSize }) =>
+    expertSources(parameter, expertSize, (path, expert, matrix) => `${path}.${expert}.${matrix}.weight`),
 });

@@ -10,8 +10,16 @@ import {
   readWindow,
   window,
 } from './shared/decoder-config.js';
+import { expertSources } from './shared/experts.js';
 import { oneOf, size } from './shared/sizes.js';
-import { assertExperts, everyStep, numExperts, sparseFamily, type SparseConfig } from './shared/sparse-decoder.js';
+import {
+  assertExperts,
+  everyStep,
+  numExperts,
+  sparseBlock,
+  sparseFamily,
+  type SparseConfig,
+} from './shared/sparse-decoder.js';
 import { sparseLayerKeys } from './shared/sparse-keys.js';
 
 const { flag, nullable, orElse } = schema;
@@ -59,6 +67,7 @@ const config = defineModel({
 
 export const qwen3Moe = sparseFamily(config, {
   family: 'Qwen3Moe',
-  routerFirst: false,
-  ownName: (path, expert, matrix) => `${path}.${expert}.${matrix}.weight`,
+  block: sparseBlock('Qwen3Moe', { routerFirst: false }),
+  checkpoint: (parameter, { expertSize }) =>
+    expertSources(parameter, expertSize, (path, expert, matrix) => `${path}.${expert}.${matrix}.weight`),
 });

@@ -8,6 +8,7 @@ import { cohere2 } from './cohere2.js';
 import { falcon } from './falcon.js';
 import { gptBigCode } from './gpt_bigcode.js';
 import { gpt2 } from './gpt2.js';
+import { gptOss } from './gpt_oss.js';
 import { gptNeox } from './gpt_neox.js';
 import { gptj } from './gptj.js';
 import { llama } from './llama.js';
@@ -35,6 +36,7 @@ const architectures = {
   gpt2,
   gpt_bigcode: gptBigCode,
   gpt_neox: gptNeox,
+  gpt_oss: gptOss,
   gptj,
   llama,
   mistral,

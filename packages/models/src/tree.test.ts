@@ -80,16 +80,21 @@ const trees = JSON.parse(read('trees')) as Record<string, [string, string, unkno
 type Parameters = readonly (readonly [string, readonly number[]])[];
 type Entry = readonly [path: string, className: string, parameters: Parameters, buffers: unknown];
 
+/** Python's classes whose stacks hold matrices [in, out]. */
+const transposed = ['GptOssExperts'];
+
 /** The stacks that Python has in place of the experts' layers. */
-function stacksOf(path: string, modules: readonly Entry[]): Parameters {
-  const shapeOf = (name: string) =>
-    modules.find(([other]) => other === `${path}.0.${name}`)![2].find(([key]) => key === 'weight')![1];
+function stacksOf([path, className]: Entry, modules: readonly Entry[]): Parameters {
+  const parametersOf = (name: string) => new Map(modules.find(([other]) => other === `${path}.0.${name}`)![2]);
   const count = modules.filter(([other]) => other.startsWith(`${path}.`) && other.endsWith('.down_proj')).length;
-  const [width, hidden] = shapeOf('gate_proj');
-  return [
-    ['gate_up_proj', [count, 2 * width, hidden]],
-    ['down_proj', [count, ...shapeOf('down_proj')]],
-  ];
+  const stacks = (name: string, matrices: readonly string[]): Parameters => {
+    const own = parametersOf(matrices[0]);
+    const [n, k] = own.get('weight')!;
+    const matrix = [n * matrices.length, k];
+    const weight = [name, [count, ...(transposed.includes(className) ? matrix.reverse() : matrix)]] as const;
+    return own.has('bias') ? [weight, [`${name}_bias`, [count, n * matrices.length]]] : [weight];
+  };
+  return [...stacks('gate_up_proj', ['gate_proj', 'up_proj']), ...stacks('down_proj', ['down_proj'])];
 }
 
 /**
@@ -101,7 +106,7 @@ const stacked = (modules: readonly Entry[]): Entry[] =>
     .filter(([path]) => !/\.experts\.\d+(\.|$)/.test(path))
     .map((entry) => {
       const [path, className, , buffers] = entry;
-      return path.endsWith('.experts') ? [path, className, stacksOf(path, modules), buffers] : entry;
+      return path.endsWith('.experts') ? [path, className, stacksOf(entry, modules), buffers] : entry;
     });
 
 it.each(Object.keys(trees))('%s: modules, parameters and buffers are those of Python, in its order', (name) => {

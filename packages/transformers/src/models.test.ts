@@ -20,6 +20,7 @@ const models = [
   'gpt_bigcode',
   'gpt_bigcode-mha',
   'gpt_neox',
+  'gpt_oss',
   'gptj',
   'llama',
   'llama-bf16',

@@ -9,6 +9,7 @@ import {
   route,
   scaleRows,
   type ExpertLayer,
+  type GateLimits,
   type LinearPart,
   type RouteOptions,
   type Routing,
@@ -24,20 +25,22 @@ import { GatedMlp } from './mlp.js';
 /** Which experts a row goes through. The weight is no linear layer in Python, and is never quantized. */
 export class Router extends Module {
   readonly weight: Parameter;
+  readonly bias: Parameter | undefined;
 
   constructor(
     readonly className: string,
-    hiddenSize: number,
-    numExperts: number,
+    { hiddenSize, numExperts }: Pick<ExpertsShape, 'hiddenSize' | 'numExperts'>,
     private readonly options: RouteOptions,
+    { bias = false }: { bias?: boolean } = {},
   ) {
     super();
     this.weight = this.parameter('weight', [numExperts, hiddenSize]);
+    if (bias) this.bias = this.parameter('bias', [numExperts]);
   }
 
   // x [T, C] → experts and scores [T, K]
   forward(x: Tensor): Routing {
-    const logits = linear(x, [{ weight: denseWeight(this.weight.tensor) }]); // [T, E]
+    const logits = linear(x, [{ weight: denseWeight(this.weight.tensor), bias: this.bias?.tensor }]); // [T, E]
     return route(logits, this.options);
   }
 }
@@ -48,6 +51,12 @@ export interface ExpertsShape {
   readonly expertSize: number;
   readonly numExperts: number;
   readonly hiddenAct: Activation;
+  /** Of all products. Default false. */
+  readonly expertBias?: boolean;
+  /** What is done to gate and up. Default nothing. */
+  readonly limits?: GateLimits;
+  /** Whether Python has a module for the activation. Default true. */
+  readonly activationModule?: boolean;
 }
 
 /** One expert; what computes it is the list of them. */
@@ -57,11 +66,11 @@ class Expert extends Module {
   readonly up: Linear;
   readonly down: Linear;
 
-  constructor({ hiddenSize, expertSize }: ExpertsShape) {
+  constructor({ hiddenSize, expertSize, expertBias: bias }: ExpertsShape) {
     super();
-    this.gate = this.child('gate_proj', new Linear(hiddenSize, expertSize));
-    this.up = this.child('up_proj', new Linear(hiddenSize, expertSize));
-    this.down = this.child('down_proj', new Linear(expertSize, hiddenSize));
+    this.gate = this.child('gate_proj', new Linear(hiddenSize, expertSize, { bias }));
+    this.up = this.child('up_proj', new Linear(hiddenSize, expertSize, { bias }));
+    this.down = this.child('down_proj', new Linear(expertSize, hiddenSize, { bias }));
   }
 }
 
@@ -71,22 +80,21 @@ class Expert extends Module {
  */
 export class Experts extends Module {
   readonly items: readonly Expert[];
-  private readonly activation: Activation;
   #layer: ExpertLayer | undefined;
 
   constructor(
     readonly className: string,
-    shape: ExpertsShape,
+    private readonly shape: ExpertsShape,
   ) {
     super();
-    this.activation = shape.hiddenAct;
     this.items = Array.from({ length: shape.numExperts }, (_, i) => this.child(String(i), new Expert(shape)));
-    this.child('act_fn', activationPlace(shape.hiddenAct));
+    if (shape.activationModule ?? true) this.child('act_fn', activationPlace(shape.hiddenAct));
   }
 
   // x, residual [T, C] → sum of score · expert(x) over the choices, + residual
   forward(x: Tensor, routing: Routing, residual?: Tensor): Tensor {
-    return experts(x, routing, this.#layerNow(), { activation: this.activation, residual });
+    const { hiddenAct: activation, limits } = this.shape;
+    return experts(x, routing, this.#layerNow(), { ...limits, activation, residual });
   }
 
   /** The parts of all experts, made anew only when a weight is another one. */

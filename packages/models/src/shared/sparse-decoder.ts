@@ -1,6 +1,6 @@
 // What decoders with routed experts share: Llama's names and norms, and in place of some MLPs a block of experts.
 import { ConfigError, schema, type ModelDefinition } from '@q/config';
-import { maxChoices, maxExperts, type RouteOptions } from '@q/tensor';
+import { maxChoices, maxExperts, type RouteOptions, type Source } from '@q/tensor';
 import { architecture, type Architecture } from '../architecture.js';
 import { RmsNorm } from '../nn/layers.js';
 import { Linear } from '../nn/linear.js';
@@ -11,7 +11,7 @@ import { CausalHead } from './causal-head.js';
 import type { Decoder } from './decoder.js';
 import type { DecoderConfig } from './decoder-config.js';
 import { SequentialLayer } from './decoder-layer.js';
-import { Experts, expertSources, Router, SparseMlp } from './experts.js';
+import { Experts, Router, SparseMlp } from './experts.js';
 import { ropeOf, rotaryDecoder } from './layer-norm-decoder.js';
 import { GatedMlp } from './mlp.js';
 import { SelfAttention, separateQkv } from './self-attention.js';
@@ -31,6 +31,8 @@ export interface SparseConfig extends DecoderConfig {
   readonly sharedExpertSize?: number;
   /** Whether heads of queries and keys have norms. */
   readonly headNorms: boolean;
+  /** Whether attention has sinks. Default false. */
+  readonly sinks?: boolean;
   /** One entry per layer: whether it has experts. */
   readonly sparseLayers: readonly boolean[];
 }
@@ -40,12 +42,10 @@ type Settings = SparseConfig & SparseNames;
 
 export interface SparseNames {
   readonly family: string;
-  /** Whether the router comes before the experts in Python's module. */
-  readonly routerFirst: boolean;
-  /** The usual name of an expert's matrix in files. */
-  readonly ownName: (path: string, expert: string, matrix: string) => string;
-  /** The usual name of a router's weight, where it is another one. */
-  readonly routerName?: (parameter: string) => string;
+  /** The block of experts of a layer. */
+  readonly block: (settings: SparseConfig) => SparseMlp;
+  /** Where files keep a parameter; undefined: under its own name. */
+  readonly checkpoint: (parameter: string, settings: SparseConfig) => readonly Source[] | undefined;
 }
 
 /** @throws ConfigError when a row would go through more experts than there are, or layers and experts are too many */
@@ -76,33 +76,40 @@ function attention(settings: Settings, rope: Rope, window: number): SelfAttentio
     rope: rope.in(pass),
     headNorms: norms && { query: norms.q_norm.weight.tensor, key: norms.k_norm.weight.tensor, eps },
   });
-  return new SelfAttention(`${family}Attention`, children, { ...parts, options });
+  const sinks = settings.sinks ? settings.numHeads : undefined;
+  return new SelfAttention(`${family}Attention`, children, { ...parts, options, sinks });
 }
 
-function sparse(settings: Settings): SparseMlp {
-  const { family, hiddenSize, sharedExpertSize, routerFirst } = settings;
-  const router = new Router(`${family}TopKRouter`, hiddenSize, settings.numExperts, settings.route);
-  const experts = new Experts(`${family}Experts`, settings);
-  const shared =
-    sharedExpertSize === undefined
-      ? undefined
-      : {
-          mlp: new GatedMlp(`${family}MLP`, { ...settings, intermediateSize: sharedExpertSize }),
-          gate: new Linear(hiddenSize, 1),
-        };
-  const children = {
-    ...(routerFirst ? { gate: router, experts } : { experts, gate: router }),
-    ...(shared && { shared_expert: shared.mlp, shared_expert_gate: shared.gate }),
+/**
+ * The usual block: router, experts, and where the config has one an expert for all rows.
+ * @param routerFirst whether the router comes before the experts in Python's module
+ */
+export const sparseBlock =
+  (family: string, { routerFirst }: { routerFirst: boolean }): SparseNames['block'] =>
+  (settings) => {
+    const { hiddenSize, sharedExpertSize } = settings;
+    const router = new Router(`${family}TopKRouter`, settings, settings.route);
+    const experts = new Experts(`${family}Experts`, settings);
+    const shared =
+      sharedExpertSize === undefined
+        ? undefined
+        : {
+            mlp: new GatedMlp(`${family}MLP`, { ...settings, intermediateSize: sharedExpertSize }),
+            gate: new Linear(hiddenSize, 1),
+          };
+    const children = {
+      ...(routerFirst ? { gate: router, experts } : { experts, gate: router }),
+      ...(shared && { shared_expert: shared.mlp, shared_expert_gate: shared.gate }),
+    };
+    return new SparseMlp(`${family}SparseMoeBlock`, children, { router, experts, shared });
   };
-  return new SparseMlp(`${family}SparseMoeBlock`, children, { router, experts, shared });
-}
 
 function layer(settings: Settings, rope: Rope, index: number): SequentialLayer {
   const { family, hiddenSize, layerTypes, slidingWindow, sparseLayers } = settings;
   const window = layerTypes[index] === 'sliding_attention' ? slidingWindow! : 0;
   const parts = {
     attention: attention(settings, rope, window),
-    mlp: sparseLayers[index] ? sparse(settings) : new GatedMlp(`${family}MLP`, settings),
+    mlp: sparseLayers[index] ? settings.block(settings) : new GatedMlp(`${family}MLP`, settings),
     attentionNorm: normOf(settings, hiddenSize),
     mlpNorm: normOf(settings, hiddenSize),
   };
@@ -141,9 +148,5 @@ export const sparseFamily = <D extends ModelDefinition<string, SparseConfig>>(
     basePrefix: 'model',
     ignoredTensors: [/\.rotary_emb\.inv_freq$/],
     tied: { 'lm_head.weight': 'model.embed_tokens.weight' },
-    checkpoint: (parameter, { expertSize }) => {
-      const sources = expertSources(parameter, expertSize, names.ownName);
-      if (sources || !names.routerName || !parameter.endsWith('.mlp.gate.weight')) return sources;
-      return [{ name: names.routerName(parameter) }, { name: parameter }];
-    },
+    checkpoint: names.checkpoint,
   });
