@@ -51,8 +51,8 @@ function relative(actual: Float32Array, expected: Float32Array, rows: number): n
 }
 
 // 4 bits: products in float32 of the same values, in another order. int8: rows of x are rounded to 8 bits before each
-// of some 15 products in a row, by 0.4 % of their values each; where that turns the choice of an expert a row is another
-// one, so that the middle row is compared.
+// of some 15 products in a row, by 0.4 % of their values each; where that turns the choice of an expert a row is
+// another one, so that the middle row is compared.
 const cases = ['gpt_oss', 'mixtral', 'qwen2_moe', 'qwen3_moe'].flatMap((name) =>
   (
     [
@@ -78,7 +78,7 @@ describe.each(cases)('$name, $format', ({ name, format, label, bound }) => {
     await using model = await load();
     await using dense = await load();
     makeDense(dense);
-    const experts = slotsOf(model).filter(({ name: slot }) => /\.experts\.\d+\./.test(slot));
+    const experts = slotsOf(model).filter((slot) => slot.kind === 'linear' && /\.experts\.\d+\./.test(slot.name));
     expect(experts.length % 3).toBe(0);
     for (const slot of experts) expect(slot.kind === 'linear' && weightLabel(slot.current()), slot.name).toBe(label);
     const [got, want] = [await logitsOf(model, inputIds), await logitsOf(dense, inputIds)];
@@ -94,6 +94,14 @@ describe.each(cases)('$name, $format', ({ name, format, label, bound }) => {
     const greedy = sequences[0].map((_, i) => best(logits.subarray(i * vocab, (i + 1) * vocab)));
     expect(sequences[0].slice(inputIds[0].length)).toEqual(greedy.slice(inputIds[0].length - 1, -1));
   });
+
+  if (name === 'gpt_oss') {
+    it('is not saved: its files keep the experts in stacks, of which none can be quantized', async () => {
+      await using model = await load();
+      await expect(model.savePretrained(await temporary('saved'))).rejects.toThrow(/is quantized, and files keep it/);
+    });
+    return;
+  }
 
   it('is saved under the names of its files, and read back', async () => {
     await using model = await load();

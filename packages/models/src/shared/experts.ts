@@ -20,7 +20,7 @@ import { activationPlace } from '../nn/layers.js';
 import { Linear } from '../nn/linear.js';
 import { Module, type Parameter } from '../nn/module.js';
 import type { Activation } from './activation.js';
-import { GatedMlp } from './mlp.js';
+import type { GatedMlp } from './mlp.js';
 
 /** Which experts a row goes through. The weight is no linear layer in Python, and is never quantized. */
 export class Router extends Module {

@@ -4,47 +4,20 @@
 // tensors (indices, lengths) is for the kernels to check.
 //
 // Expressions: expression.ts. A tensor that may be absent is checked when it is there.
-import { maxChoices, maxExperts, type CommandName } from './schema.js';
+import { expertRules } from './rules-experts.js';
+import {
+  activationKind,
+  count,
+  floatCode,
+  largestCount,
+  largestSize,
+  rowsOf,
+  width,
+  type Rules,
+} from './rules-common.js';
+import type { CommandName } from './schema.js';
 
-/** Sizes of one axis, and indices, are 32 bits on every device. */
-const largestSize = 2 ** 31 - 1;
-/** Counts of elements, and what no kernel multiplies. */
-const largestCount = 2 ** 53;
-
-/**
- * What a tensor may hold. `act`: an activation dtype of the device, the same for all such tensors of a command;
- * `logits`: any activation dtype of the device; `float`: f32, f16 or bf16; `any`: any.
- */
-export type Kind = 'act' | 'logits' | 'float' | 'f32' | 'i32' | 'u8' | 'i8' | 'any';
-
-/** Element type, and the least number of elements. */
-export type TensorRule = readonly [kind: Kind, count?: string];
-
-export interface Rules {
-  /** Least and largest value of integers; those not named go from 0 to 2^31 - 1. */
-  readonly integers?: Readonly<Record<string, readonly [least: number, largest: number]>>;
-  /** Numbers that must not be negative, or NaN. */
-  readonly notNegative?: readonly string[];
-  readonly tensors?: Readonly<Record<string, TensorRule>>;
-  /** Conditions, each with what to say when it does not hold; the message begins with a field. */
-  readonly where?: readonly (readonly [condition: string, message: string])[];
-  /** More rules for some values of the fields; tensors named here must be there. */
-  readonly cases?: readonly ({ readonly when: string } & Omit<Rules, 'cases' | 'items' | 'writes' | 'inPlace'>)[];
-  /** Rules of the items of a list; their expressions may use the fields around them. */
-  readonly items?: Readonly<Record<string, Rules>>;
-  /**
-   * The tensors that a command writes: each must lie apart from all its other tensors, but for those of `inPlace`,
-   * which may also begin at the same byte.
-   */
-  readonly writes?: readonly string[];
-  readonly inPlace?: readonly (readonly [written: string, other: string])[];
-}
-
-const count: Rules['integers'] = { count: [0, largestCount] };
-const rowsOf = (kind: Kind): TensorRule => [kind, 'rows * width'];
-const width: Rules['integers'] = { width: [1, largestSize] };
-const activationKind = [0, 7] as const;
-const floatCode = [0, 2] as const;
+export type { Kind, Rules, TensorRule } from './rules-common.js';
 
 const norm: Rules = {
   integers: width,
@@ -294,103 +267,7 @@ export const rules: Readonly<Record<CommandName, Rules>> = {
     inPlace: [['out', 'residual']],
   },
 
-  route: {
-    integers: {
-      experts: [1, maxExperts],
-      choices: [1, maxChoices],
-      kind: [0, 2],
-      normalize: [0, 1],
-      groups: [1, maxExperts],
-      topGroups: [1, maxExperts],
-    },
-    tensors: {
-      logits: ['act', 'rows * experts'],
-      bias: ['f32', 'experts'],
-      chosen: ['i32', 'rows * choices'],
-      scores: ['f32', 'rows * choices'],
-    },
-    where: [
-      ['choices <= experts', 'choices must be at most experts'],
-      ['experts % groups == 0', 'experts must be a multiple of groups'],
-      ['topGroups <= groups', 'topGroups must be at most groups'],
-      ['topGroups * (experts / groups) >= choices', 'topGroups hold fewer experts than choices'],
-      ['kind == 2 || groups == 1 && !bias', 'groups and bias are for sigmoid'],
-      ['groups == 1 || experts / groups >= 2', 'groups must hold two experts or more'],
-    ],
-    writes: ['chosen', 'scores'],
-  },
-  expertLinear: {
-    integers: {
-      experts: [1, maxExperts],
-      choices: [1, maxChoices],
-      k: [1, largestSize],
-      n: [1, largestSize],
-      activation: activationKind,
-      gated: [0, 1],
-      kind: [0, 2],
-      weightDtype: floatCode,
-      nested: [0, 1],
-      quantType: [0, 1],
-      computeDtype: floatCode,
-    },
-    notNegative: ['limit', 'threshold'],
-    tensors: { chosen: ['i32', 'rows * choices'], scores: ['f32', 'rows * choices'] },
-    where: [
-      ['length(parts) == experts || length(parts) == 2 * experts', 'parts must be one or two for each expert'],
-      ['!gated || length(parts) == 2 * experts', 'gated takes two parts for each expert, gate and up'],
-      [
-        '!scores || length(parts) == experts && activation == 0',
-        'scores take one part for each expert, and no activation',
-      ],
-      ['scores || !residual', 'residual is for results with scores'],
-      ['kind != 2 || k <= 133152', 'k is above 133152: sums of int8 weights may leave 32 bits'],
-    ],
-    cases: [
-      {
-        when: 'scores',
-        tensors: { x: ['act', 'rows * choices * k'], out: ['act', 'rows * n'] },
-      },
-      { when: 'residual', tensors: { residual: ['act', 'rows * n'] } },
-      {
-        when: '!scores && gated',
-        tensors: { x: ['act', 'rows * k'], out: ['act', 'rows * choices * n'] },
-      },
-      {
-        when: '!scores && !gated',
-        tensors: { x: ['act', 'rows * k'], out: ['act', 'rows * choices * n * (length(parts) / experts)'] },
-      },
-      { when: 'kind == 1', integers: { blockSize: [1, largestSize] } },
-      { when: 'kind == 1 && nested', integers: { nestedBlockSize: [1, largestSize] } },
-    ],
-    items: {
-      parts: {
-        tensors: { bias: ['float', 'n'] },
-        where: [['kind != 0 || dtype(weight) == weightDtype', 'weight must have the dtype of the others']],
-        cases: [
-          { when: 'kind == 0', tensors: { weight: ['float', 'n * k'] } },
-          { when: 'kind == 1', tensors: { weight: ['u8', 'ceil(n * k, 2)'] } },
-          { when: 'kind == 1 && !nested', tensors: { absmax: ['f32', 'ceil(n * k, blockSize)'] } },
-          {
-            when: 'kind == 1 && nested',
-            tensors: {
-              absmax: ['u8', 'ceil(n * k, blockSize)'],
-              nestedAbsmax: ['f32', 'ceil(ceil(n * k, blockSize), nestedBlockSize)'],
-              nestedCode: ['f32', '256'],
-              offset: ['f32', '1'],
-            },
-          },
-          { when: 'kind == 2', tensors: { weight: ['i8', 'n * k'], absmax: ['f32', 'n'] } },
-        ],
-      },
-    },
-    writes: ['out'],
-    inPlace: [['out', 'residual']],
-  },
-  mixChoices: {
-    integers: { ...width, choices: [1, maxChoices], dtype: floatCode },
-    tensors: { x: ['act', 'rows * choices * width'], scores: ['f32', 'rows * choices'], out: rowsOf('act') },
-    writes: ['out'],
-  },
+  ...expertRules,
 
   rmsNorm: norm,
   layerNorm: norm,

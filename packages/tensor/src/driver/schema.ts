@@ -164,8 +164,8 @@ export const commands = {
   route: {
     // softmax: the K largest logits, scores their softmax over all; softmax_of_chosen: over those K. sigmoid: s =
     // sigmoid(logit), the K largest s + bias among the topGroups groups whose two largest s + bias have the largest
-    // sums, scores their s. normalize: scores / (their sum + 1e-20 for sigmoid). Then times scale. The lowest index wins
-    // ties. A row with NaN or plus infinity, or of minus infinity alone, gives -1 with NaN. The best choice comes first
+    // sums, scores their s. normalize: scores / (their sum + 1e-20 for sigmoid). Then times scale. The lowest index
+    // wins ties. A row with NaN or plus infinity, or of minus infinity alone, gives -1 with NaN. The best comes first
     logits: 'tensor', // act [T, E]
     bias: 'tensor?', // f32 [E], for sigmoid
     chosen: 'tensor', // i32 [T, K]
@@ -180,9 +180,9 @@ export const commands = {
     scale: 'float',
   },
   expertLinear: {
-    // the parts of an expert, side by side in the order of the experts, as those of linear. Without scores row t gives K
-    // rows, t K + j through the j-th choice, with activation and gate as in linear. With scores, one part each: row t =
-    // sum over j of scores[t, j] * (row t K + j of x through its choice), + residual, summed in the order of the choices
+    // the parts of an expert, side by side in the order of the experts, as those of linear. Without scores row t gives
+    // K rows, t K + j through the j-th choice, with activation and gate as in linear. With scores, one part each: row t
+    // = sum over j of scores[t, j] * (row t K + j of x through its choice), + residual, summed in the order of j
     x: 'tensor', // act [T, k]; with scores [T K, k]
     chosen: 'tensor', // i32 [T, K]
     scores: 'tensor?', // f32 [T, K]

@@ -82,7 +82,7 @@ export function route(logits: Tensor, options: RouteOptions): Routing {
   return { chosen, scores, inModelDType };
 }
 
-/** The weights of one product, one for each expert, all [n, k] and stored alike. @throws ShapeError, UnsupportedError */
+/** The weights of one product, for each expert, all [n, k] and stored alike. @throws ShapeError, UnsupportedError */
 function checkList(name: string, parts: readonly LinearPart[], n: number, k: number): void {
   for (const [expert, { weight, bias }] of parts.entries()) {
     if (weight.shape[0] !== n || weight.shape[1] !== k)

@@ -121,8 +121,7 @@ class Maker {
     }
     for (const [name, type] of Object.entries(fields)) {
       if (typeof type === 'string') continue;
-      const pair = values.gated === 1 ? 2 : this.draw.between(1, type.most ? 2 : 3);
-      const length = type.most ? Number(values.experts) * (values.scores ? 1 : pair) : pair;
+      const length = this.length(values, type.most !== undefined);
       const around = [values, ...outer];
       const items = Array.from({ length }, () => this.args(type.repeat, own.items![name], around));
       if (values.gated === 1 && !type.most)
@@ -136,6 +135,12 @@ class Maker {
       if (wanted) values[name] = this.tensor(name, rule, [values, ...outer]);
     }
     return values;
+  }
+
+  /** Items of a list; of a long one as many as there are experts, or twice that. */
+  private length(values: Readonly<Record<string, unknown>>, long: boolean): number {
+    const few = values.gated === 1 ? 2 : this.draw.between(1, long ? 2 : 3);
+    return long ? Number(values.experts) * (values.scores ? 1 : few) : few;
   }
 
   private integer(name: string, own: Rules, known: Readonly<Record<string, unknown>>): number {
