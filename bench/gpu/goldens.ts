@@ -104,20 +104,23 @@ async function steps(model: CausalModel | Seq2SeqModel, expected: Expected): Pro
 const classFor = ({ checkpoint }: Expected) =>
   checkpoint.tensors.has('decoder_input_ids') ? AutoModelForSeq2SeqLM : AutoModelForCausalLM;
 
+/** Differences of one golden. */
+async function golden(folder: string, deviceMap: string): Promise<Record<string, number>> {
+  await using expected = await tensorsOf(folder, 'expected');
+  const options = { deviceMap, torchDtype: 'float32' };
+  if (!expected.checkpoint.tensors.has('logits_step')) {
+    await using model = await AutoModel.fromPretrained(folder, options);
+    return passes(model, expected);
+  }
+  await using model = await classFor(expected).fromPretrained(folder, options);
+  return { ...(await passes(model, expected)), steps: await steps(model, expected) };
+}
+
 /** Model goldens in f32: largest absolute errors, alone, padded and in cached steps. */
 export async function models(folder: string, deviceMap: string): Promise<unknown> {
   const results: Record<string, unknown> = {};
-  for (const name of readdirSync(folder).sort()) {
-    await using expected = await tensorsOf(join(folder, name), 'expected');
-    const options = { deviceMap, torchDtype: 'float32' };
-    if (expected.checkpoint.tensors.has('logits_step')) {
-      await using model = await classFor(expected).fromPretrained(join(folder, name), options);
-      results[name] = { ...(await passes(model, expected)), steps: await steps(model, expected) };
-    } else {
-      await using model = await AutoModel.fromPretrained(join(folder, name), options);
-      results[name] = await passes(model, expected);
-    }
-  }
+  for (const name of readdirSync(folder).sort())
+    results[name] = await golden(join(folder, name), deviceMap).catch((error: Error) => ({ error: error.message }));
   return results;
 }
 
@@ -157,7 +160,7 @@ export async function checkpoints(folder: string, deviceMap: string): Promise<un
   for (const name of readdirSync(folder).sort()) {
     if (!existsSync(join(folder, name, 'expected.safetensors'))) continue;
     await using expected = await tensorsOf(join(folder, name), 'expected');
-    for (const format of formats) {
+    for (const format of formats.filter((each) => existsSync(join(folder, name, each)))) {
       const measured: Record<string, unknown> = {};
       for (const numerics of numericsModes) {
         await using model = await classFor(expected).fromPretrained(join(folder, name, format), {

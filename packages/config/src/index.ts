@@ -27,7 +27,7 @@ export {
   type PythonJsonOptions,
 } from './python-json.js';
 export { ACCELERATE_SIZES, HUB_SIZES, parseSizeText, type SizeRules } from './size.js';
-export { show, type ConfigObject, type OptionSource } from './fields.js';
+export { show, validate, type ConfigObject, type OptionSource } from './fields.js';
 export { skipRule, unmatchedLine, type SkipRule } from './skip.js';
 export { BitsAndBytesConfig, type BitsAndBytesOptions, type ComputeDType, type QuantStorage } from './bitsandbytes.js';
 export { GPTQConfig, type GPTQOptions } from './gptq.js';

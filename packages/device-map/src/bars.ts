@@ -1,3 +1,4 @@
+import { assertInteger, assertKnownKeys, ConfigError, describeValue } from '@q/config';
 import { deviceName } from './explain.js';
 import { formatSize } from './parse-size.js';
 import type { DeviceUsage } from './usage.js';
@@ -14,9 +15,11 @@ const glyphs = { unicode: '█▓▒░', ascii: '#+=.' };
 /**
  * A bar per device, as lines of text: weights, KV cache, reserve, free. A device without a budget has a bar of what it
  * holds. What is not zero gets at least one character, as far as there is room.
+ * @throws ConfigError for what is no plan, and for options
  */
 export const renderBars = (plan: { usage: readonly DeviceUsage[] }, options: BarOptions = {}): string => {
-  const width = Math.max(40, Math.floor(options.width ?? 80));
+  checkArguments(plan, options);
+  const width = Math.max(40, options.width ?? 80);
   const marks = options.ascii === true ? glyphs.ascii : glyphs.unicode;
   const shown = plan.usage.filter((row) => row.budget > 0 || row.weights + row.kvCache + row.reserved > 0);
   const used = shown.map((row) => row.device !== 'disk' || row.modules > 0 || Number.isFinite(row.budget));
@@ -32,6 +35,17 @@ export const renderBars = (plan: { usage: readonly DeviceUsage[] }, options: Bar
   const legend = `${marks[0]} weights  ${marks[1]} KV cache  ${marks[2]} reserved  ${marks[3]} free`;
   return [...lines, legend].join('\n');
 };
+
+function checkArguments(plan: unknown, options: BarOptions): void {
+  if (!Array.isArray((plan as Partial<{ usage: unknown }> | null | undefined)?.usage))
+    throw new ConfigError('renderBars', `the plan is ${describeValue(plan)}`, {
+      fix: 'give what planPlacement() or planFor() returns',
+    });
+  assertKnownKeys('renderBars', options, ['width', 'ascii']);
+  if (options.width !== undefined) assertInteger('renderBars', 'width', options.width, { min: 0 });
+  if (options.ascii !== undefined && typeof options.ascii !== 'boolean')
+    throw new ConfigError('renderBars', `ascii is ${describeValue(options.ascii)}`, { fix: 'give true or false' });
+}
 
 const label = ({ budget, weights, kvCache, reserved }: DeviceUsage): string => {
   const held = formatSize(weights + kvCache + reserved);

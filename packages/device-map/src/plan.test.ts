@@ -306,6 +306,14 @@ describe('reserve', () => {
     expect(plan.usage[0]!.kvCache).toBe(180);
   });
 
+  it('adds what a sequence takes whatever its length', () => {
+    const cacheOf = (bytesPerSequence: number | number[], more: object = {}) =>
+      planPlacement({ tree, deviceMap: 0, reserve: { kvCache: { ...kvCache, ...more, bytesPerSequence } } }).usage[0]!
+        .kvCache;
+    expect(cacheOf(7)).toBe(1440 + 4 * 2 * 7);
+    expect(cacheOf([0, 5, 0, 6], { bytesPerToken: [20, 0, 20, 0], context: 18 })).toBe(1440 + 2 * (5 + 6));
+  });
+
   it('keeps caches of layers on disk in host memory, and never exceeds it', () => {
     const plan = planPlacement({ tree, maxMemory: { cpu: 2500 }, reserve: { kvCache } });
     const [cpu, disk] = plan.usage;
@@ -353,6 +361,8 @@ describe('reserve', () => {
     { ...kvCache, context: 0 },
     { ...kvCache, batch: 1.5 },
     { ...kvCache, bytesPerToken: [1] },
+    { ...kvCache, bytesPerSequence: [1] },
+    { ...kvCache, bytesPerSequence: -1 },
   ])('refuses caches that cannot be', (wrong) => {
     expect(() => planPlacement({ tree, deviceMap: 0, reserve: { kvCache: wrong } })).toThrow(
       expect.objectContaining({ code: 'config' }),

@@ -1,4 +1,4 @@
-import { ConfigError } from '@q/config';
+import { ConfigError, describeValue } from '@q/config';
 import type { Reserve } from './reserve.js';
 import type { ModuleTree, Tree } from './tree.js';
 import type { Budgets, Device, DeviceMapInput, DeviceReport } from './types.js';
@@ -76,6 +76,10 @@ const known: Readonly<Record<keyof PlanRequest, true>> = {
 
 /** @throws ConfigError for unknown options, and for options that the wiring would ignore */
 export const checkRequest = (request: PlanRequest): void => {
+  if (typeof request !== 'object' || request === null)
+    throw new ConfigError('planPlacement', `the request is ${describeValue(request)}`, {
+      fix: 'give { tree, maxMemory, ... }',
+    });
   const unknown = Object.keys(request).find((key) => !Object.hasOwn(known, key));
   if (unknown !== undefined)
     throw new ConfigError('planPlacement', 'unknown option', {

@@ -17,8 +17,10 @@ export interface Reserve {
 export interface KvCacheReserve {
   /** Paths of the modules that keep a cache, most often the decoder blocks. They are not split. */
   layers: readonly string[];
-  /** Bytes of one token in one layer (models know it: `stateBytesPerToken` of `@q/models`), or in each layer. */
+  /** Bytes of one token in one layer (models know it: `stateBytes` of `@q/models`), or in each layer. */
   bytesPerToken: number | readonly number[];
+  /** Bytes of a sequence whatever its length, likewise: of layers with a recurrent state. Default 0. */
+  bytesPerSequence?: number | readonly number[];
   /** Tokens per sequence. */
   context: number;
   /** Sequences at a time. Default 1. */
@@ -32,23 +34,29 @@ const count = (value: number, name: string): number => {
   throw new ConfigError('reserve', 'not a count', { [name]: value, fix: 'give a positive integer' });
 };
 
+/** A size of each layer, which is given once or for each. @throws ConfigError */
+const perLayer = (cache: KvCacheReserve, name: 'bytesPerToken' | 'bytesPerSequence'): readonly number[] => {
+  const { layers, [name]: given = 0 } = cache;
+  const sizes = typeof given === 'number' ? layers.map(() => given) : given;
+  if (sizes.length === layers.length && sizes.every((bytes) => Number.isFinite(bytes) && bytes >= 0)) return sizes;
+  throw new ConfigError('reserve', `${name} does not fit the layers`, {
+    layers: layers.length,
+    [name]: given,
+    fix: 'give one number, or one per layer',
+  });
+};
+
 /**
  * Bytes of the KV cache by layer path.
  * @throws ConfigError for a path that is no module, layers inside each other, or counts that are not positive integers
  */
 export const kvCacheBytes = (tree: Tree, cache: KvCacheReserve | undefined): Map<string, number> => {
   if (cache === undefined) return new Map();
-  const { layers, bytesPerToken, pageTokens = 1 } = cache;
+  const { layers, pageTokens = 1, batch = 1 } = cache;
   const pages = Math.ceil(count(cache.context, 'context') / count(pageTokens, 'pageTokens'));
-  const tokens = pages * pageTokens * count(cache.batch ?? 1, 'batch');
-  const perLayer = typeof bytesPerToken === 'number' ? layers.map(() => bytesPerToken) : bytesPerToken;
-  if (perLayer.length !== layers.length || !perLayer.every((bytes) => Number.isFinite(bytes) && bytes >= 0)) {
-    throw new ConfigError('reserve', 'bytesPerToken does not fit the layers', {
-      layers: layers.length,
-      bytesPerToken,
-      fix: 'give one number, or one per layer',
-    });
-  }
+  const sequences = count(batch, 'batch');
+  const perToken = perLayer(cache, 'bytesPerToken');
+  const perSequence = perLayer(cache, 'bytesPerSequence');
   const listed = new Set(layers);
   for (const path of layers) {
     const above = path.split('.').map((_, index, parts) => parts.slice(0, index).join('.'));
@@ -59,7 +67,9 @@ export const kvCacheBytes = (tree: Tree, cache: KvCacheReserve | undefined): Map
       });
     }
   }
-  return new Map(layers.map((path, index) => [path, perLayer[index]! * tokens]));
+  return new Map(
+    layers.map((path, index) => [path, (perToken[index]! * pages * pageTokens + perSequence[index]!) * sequences]),
+  );
 };
 
 /** Adds the caches to the sizes of their layers and of everything above. */

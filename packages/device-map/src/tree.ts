@@ -1,4 +1,4 @@
-import { ConfigError } from '@q/config';
+import { ConfigError, describeValue } from '@q/config';
 
 /** `[name, shape, dtype]`; without a dtype (or null) the tensor has the dtype the model is built in. */
 export type ParameterEntry = readonly [name: string, shape: readonly number[], dtype?: string | null];
@@ -96,10 +96,15 @@ const join = (path: string, name: string): string => (path === '' ? name : `${pa
 
 /**
  * Links a module tree given as data. Cost: linear in the number of tensors.
- * @throws ConfigError for a missing root, a repeated or orphaned path, a negative shape, or a tied name that is no
- *   parameter
+ * @throws ConfigError for what is no tree, a missing root, a repeated or orphaned path, a negative shape, or a tied
+ *   name that is no parameter
  */
 export const readTree = (source: ModuleTree | Tree): Tree => {
+  if (typeof source !== 'object' || source === null || !('root' in source || Array.isArray(source.modules)))
+    throw new ConfigError('readTree', `the tree is ${describeValue(source)}`, {
+      why: 'it lists no modules',
+      fix: 'give { modules: [[path, class, parameters], ...] }, or the tree of a config',
+    });
   if ('root' in source) return source;
   const { modules, parameters, buffers } = linkModules(source.modules);
   const root = modules.get('');

@@ -1,3 +1,5 @@
+import { ConfigError, describeValue } from '@q/config';
+
 /**
  * Where a module can live: the id of a GPU (ids may have gaps), `'mps'`, `'cpu'` (host memory) or `'disk'`.
  * Strings such as `'cuda:1'` appear only in device maps that a caller wrote; plans use the id.
@@ -57,8 +59,13 @@ export const budgetPairs = (budgets: Budgets): [Device, Size][] => {
   ]);
 };
 
-/** Pairs of a device map in any of its forms. */
+/** Pairs of a device map in any of its forms. @throws ConfigError for what is none */
 export const mapPairs = (map: DeviceMapInput): [string, Device][] => {
+  if (typeof map !== 'object' || map === null)
+    throw new ConfigError('deviceMap', `the device map is ${describeValue(map)}`, {
+      rule: 'invalid_device_map',
+      fix: 'give { module: device }',
+    });
   if (Array.isArray(map)) return map.map(([path, device]) => [path, device]);
   if (map instanceof Map) return [...map];
   return Object.entries(map as Record<string, Device>);

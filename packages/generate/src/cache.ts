@@ -1,9 +1,9 @@
 import { OutOfMemoryError, UnsupportedError } from '@q/config';
-import { blocksFor, kvBlockSize, type LayerKeys, type Model, type State, type StateSpec } from '@q/models';
-import { valueDimOf, type Backend, type FloatDType, type KvLayer, type PagedRows } from '@q/tensor';
+import { blocksFor, keyValueShapes, type LayerKeys, type Model, type State, type StateSpec } from '@q/models';
+import type { Backend, FloatDType, KvLayer, PagedRows } from '@q/tensor';
 
 /**
- * Fixed blocks of {@link kvBlockSize} tokens in every layer of one kind (Kwon et al. 2023), shared out to sequences and
+ * Fixed blocks of `kvBlockSize` tokens in every layer of one kind (Kwon et al. 2023), shared out to sequences and
  * counted by reference, so that sequences can share them.
  */
 export class BlockPool {
@@ -21,8 +21,8 @@ export class BlockPool {
     this.layers = backend.scope(() =>
       state.flatMap((spec) => {
         if (spec.kind !== kind || blocks === 0) return [];
-        const side = (dim: number) => backend.allocate([blocks, spec.numKvHeads, kvBlockSize, dim], dtype);
-        return [{ keys: side(spec.headDim), values: side(valueDimOf(spec)) }];
+        const { keys, values } = keyValueShapes(spec, blocks);
+        return [{ keys: backend.allocate(keys, dtype), values: backend.allocate(values, dtype) }];
       }),
     );
     for (const { keys, values } of this.layers) {

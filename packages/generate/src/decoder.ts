@@ -1,12 +1,14 @@
 import { blocksFor, Derived, type CausalLM, type Pass } from '@q/models';
 import {
   advance,
+  disposeSegments,
+  replaySegments,
   sample,
   type Backend,
   type FloatDType,
   type PagedRows,
-  type Program,
   type SamplingState,
+  type Segment,
   type Tensor,
 } from '@q/tensor';
 import { PagedState, type KvCache } from './cache.js';
@@ -90,9 +92,9 @@ export interface DecoderShape {
 }
 
 /**
- * Decodes `count` sequences together, one token each per step, as one recorded program: its inputs live on the device,
- * the sampled tokens are fed back there, and the host only reads them. {@link start} puts other sequences in; the
- * program stays.
+ * Decodes `count` sequences together, one token each per step. A step is recorded: its inputs live on the device, the
+ * sampled tokens are fed back there, and the host only reads them. {@link start} puts other sequences in; the recording
+ * stays.
  */
 export class Decoder {
   readonly #rows: PagedRows;
@@ -103,7 +105,7 @@ export class Decoder {
   readonly #state: SamplingState;
   readonly #sampled: Tensor<'i32'>;
   readonly #owned: readonly Tensor[];
-  #program: Program | undefined;
+  #segments: readonly Segment[] | undefined;
   #lengths: readonly number[] = [];
   #everRan = false;
   #steps = 0;
@@ -196,22 +198,38 @@ export class Decoder {
 
   /** Queues one step; resolves with the token of each sequence. */
   step(): Promise<Int32Array> {
-    this.#pass.derived.refresh(this.#lengths.map((length) => length + this.#steps));
-    // The very first step runs directly, so that the pool holds what the recording needs; a check of each layer reads
-    // results, which no recording can.
-    if (this.#everRan && !this.backend.checksFinite) {
-      this.#program ??= this.backend.capture(() => this.#forward());
-      this.#program.replay();
-    } else this.#forward();
-    this.#everRan = true;
+    if (this.#everRan) replaySegments((this.#segments ??= this.#record()));
+    else this.#runDirectly();
     this.#steps += 1;
     return this.#sampled.data();
   }
 
   dispose(): void {
-    this.#program?.dispose();
+    disposeSegments(this.#segments ?? []);
     this.#pass.derived.dispose();
     for (const tensor of this.#owned) tensor.dispose();
+  }
+
+  /** The very first step, so that the pool holds what the recording needs, and the tables of the pass are known. */
+  #runDirectly(): void {
+    this.#refresh();
+    this.#forward();
+    this.#everRan = true;
+  }
+
+  /** The step as segments: one program, since all layers are on one device. */
+  #record(): readonly Segment[] {
+    const forward = () => this.#forward();
+    // A check of each layer reads results, which no recording can.
+    const layers: Segment = this.backend.checksFinite
+      ? { kind: 'host', run: forward }
+      : { kind: 'program', program: this.backend.capture(forward) };
+    return this.#pass.derived.isEmpty ? [layers] : [{ kind: 'host', run: () => this.#refresh() }, layers];
+  }
+
+  /** Makes the tables anew that follow from the lengths as they are now. */
+  #refresh(): void {
+    this.#pass.derived.refresh(this.#lengths.map((length) => length + this.#steps));
   }
 
   #forward(): void {

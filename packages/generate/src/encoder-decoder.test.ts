@@ -35,8 +35,8 @@ describe('an encoder-decoder', () => {
       const expected = await oneByOne(model, backend);
       expect(new Set(expected.flat()).size).toBeGreaterThan(4);
       const engine = engineOf(model, backend, options);
-      expect(await collect(engine.run(translations()))).toEqual(expected);
-      expect(await collect(engine.run(translations().slice(1, 2)))).toEqual(expected.slice(1, 2));
+      expect(await collect(engine.submit(translations()))).toEqual(expected);
+      expect(await collect(engine.submit(translations().slice(1, 2)))).toEqual(expected.slice(1, 2));
       await engine.dispose();
     },
   );
@@ -50,9 +50,9 @@ describe('an encoder-decoder', () => {
     const same = Array.from({ length: 4 }, (_, seed) =>
       request([0], seed === 0 ? 9 : 2, { encoderIds: sources[0], sampling: sampled(seed) }),
     );
-    const together = await collect(engine.run(same));
+    const together = await collect(engine.submit(same));
     expect(encode).toHaveBeenCalledTimes(1);
-    for (const [i, one] of same.entries()) expect(await collect(engine.run([one]))).toEqual([together[i]]);
+    for (const [i, one] of same.entries()) expect(await collect(engine.submit([one]))).toEqual([together[i]]);
     await engine.dispose();
   });
 
@@ -61,7 +61,7 @@ describe('an encoder-decoder', () => {
     const model = randomT5(backend);
     const engine = engineOf(model, backend);
     const [tokens] = await collect(
-      engine.run([request([0], count, { encoderIds: sources[0], forcedFirstTokenId: 11 })]),
+      engine.submit([request([0], count, { encoderIds: sources[0], forcedFirstTokenId: 11 })]),
     );
     const rest = await translateStepByStep(model, backend, sources[0], [0, 11], count - 1);
     expect(tokens).toEqual([11, ...rest]);
@@ -75,16 +75,16 @@ describe('an encoder-decoder', () => {
     await backend.flush();
     const before = backend.memory().usedBytes;
     const engine = engineOf(model, backend);
-    await collect(engine.run(translations()));
+    await collect(engine.submit(translations()));
     const kept = backend.memory().usedBytes;
-    for await (const step of engine.run(translations())) if (step.index === 1) break;
+    for await (const step of engine.submit(translations())) if (step.index === 1) break;
     const aborter = new AbortController();
-    const aborted = collect(engine.run(translations(), { signal: aborter.signal }));
+    const aborted = collect(engine.submit(translations(), { signal: aborter.signal }));
     aborter.abort(new Error('enough'));
     await expect(aborted).rejects.toThrow('enough');
-    expect(await collect(engine.run(translations()))).toHaveLength(4);
+    expect(await collect(engine.submit(translations()))).toHaveLength(4);
     expect(backend.memory().usedBytes).toBe(kept);
-    const running = collect(engine.run(translations({ maxNewTokens: 30 })));
+    const running = collect(engine.submit(translations({ maxNewTokens: 30 })));
     running.catch(() => undefined);
     await engine.dispose();
     await expect(running).rejects.toThrow(DisposedError);
@@ -99,7 +99,7 @@ describe('an encoder-decoder', () => {
   ])('refuses %j', async (change, message) => {
     const backend = backendOf();
     const engine = engineOf(randomT5(backend), backend);
-    const run = collect(engine.run([request([0], 2, change)]));
+    const run = collect(engine.submit([request([0], 2, change)]));
     await expect(run).rejects.toThrow(ConfigError);
     await expect(run).rejects.toThrow(message);
   });
@@ -118,7 +118,7 @@ describe('an encoder-decoder', () => {
 it('a model without encoder refuses texts for one', async () => {
   const backend = backendOf();
   const model = randomModel(backend);
-  const run = new Engine(model, backend, { dtype: 'f32' }).run([request([1], 2, { encoderIds: [1] })]);
+  const run = new Engine(model, backend, { dtype: 'f32' }).submit([request([1], 2, { encoderIds: [1] })]);
   await expect(collect(run)).rejects.toThrow(/ids for an encoder.*LlamaForCausalLM has none/);
   using past = new PastState(model, backend, { sequences: 1, maxLength: 4, dtype: 'f32' });
   expect(() => past.encode([[1]])).toThrow(/no encoder/);

@@ -5,8 +5,9 @@ import type { Backend } from '@q/tensor';
 import { describe, expect, it } from 'vitest';
 import { KvCache } from './cache.js';
 import { Engine, type EngineOptions } from './engine.js';
-import { PastState, perplexityOf, scoreWindows } from './forward.js';
+import { PastState } from './forward.js';
 import type { GenerationRequest } from './options.js';
+import { perplexityOf, scoreWindows } from './score.js';
 import { backendOf, greedy, llamaText, randomModel, request, stepByStep } from './testing.js';
 
 function modelWith(rope: Record<string, unknown> = {}): { model: CausalLM; backend: Backend } {
@@ -42,7 +43,7 @@ async function run(
 ): Promise<number[][]> {
   const engine = new Engine(model, backend, { dtype: 'f32', ...options });
   const tokens: number[][] = requests.map(() => []);
-  for await (const { sequence, tokenId } of engine.run(requests)) tokens[sequence].push(tokenId);
+  for await (const { sequence, tokenId } of engine.submit(requests)) tokens[sequence].push(tokenId);
   await engine.dispose();
   return tokens;
 }

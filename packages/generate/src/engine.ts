@@ -19,13 +19,16 @@ export interface EngineOptions {
    * GPU, to fill it. Infinity runs prompts whole.
    */
   readonly prefillChunk?: number;
+  /** Turns ids into text. Default none: texts of steps are empty. */
+  readonly tokenDecoder?: TokenDecoder;
 }
 
 export const engineDefaults = { maxBatchSize: 32, prefillChunk: { cpu: 512, cuda: 4096 } } as const;
 
 /**
- * Runs requests on one model. Calls are served in the order in which they were begun, each with all its requests at
- * once; a sequence's tokens do not depend on its neighbours. A reader that pauses or goes away holds no other one back.
+ * Runs requests on one model, for as long as that lives; {@link submit} is the only way in. What is submitted is served
+ * in the order in which it was begun; a sequence's tokens do not depend on its neighbours. A reader that pauses or goes
+ * away holds no other one back.
  */
 export class Engine {
   readonly #runner: Runner;
@@ -51,16 +54,17 @@ export class Engine {
   }
 
   /**
-   * Generates for all requests and yields every token as it becomes known, from the first call of `next()` on. Leaving
-   * the loop early frees the sequences, as does forgetting the iterator.
+   * Generates for a request, or for several that decode together, and yields every token as it becomes known. It begins
+   * with the first call of `next()`. Leaving the loop early frees the sequences, as does forgetting the iterator.
    * @returns an iterator that throws ConfigError for an empty prompt or a context that the model does not have,
    *   NumericsError when logits are not finite, OutOfMemoryError, DisposedError, and the signal's reason on abort
    */
-  run(
-    requests: readonly GenerationRequest[],
-    { decoder, signal }: { decoder?: TokenDecoder; signal?: AbortSignal } = {},
+  submit(
+    request: GenerationRequest | readonly GenerationRequest[],
+    { signal }: { signal?: AbortSignal } = {},
   ): AsyncGenerator<GenerationStep, void, void> {
-    return new StepReader((reader) => this.#begin(reader, [...requests], decoder, signal));
+    const requests = [request].flat();
+    return new StepReader((reader) => this.#begin(reader, requests, signal));
   }
 
   /** Ends what is running or waiting with DisposedError and frees the cache. */
@@ -72,12 +76,7 @@ export class Engine {
     this.#runner.dispose();
   }
 
-  #begin(
-    reader: StepReader,
-    requests: readonly GenerationRequest[],
-    decoder: TokenDecoder | undefined,
-    signal: AbortSignal | undefined,
-  ): Job {
+  #begin(reader: StepReader, requests: readonly GenerationRequest[], signal: AbortSignal | undefined): Job {
     if (this.#disposed) throw new DisposedError('generate', 'the model was disposed');
     checkRequests(requests, this.model);
     signal?.throwIfAborted();
@@ -87,7 +86,7 @@ export class Engine {
       this.#forgotten.unregister(job);
       this.#unread.delete(job);
     };
-    const job = new Job(requests, decoder, { onStop: () => this.#stop(job), onDrained });
+    const job = new Job(requests, this.options.tokenDecoder, { onStop: () => this.#stop(job), onDrained });
     signal?.addEventListener('abort', onAbort, { once: true });
     this.#forgotten.register(reader, job, job);
     this.#unread.add(job);

@@ -1,9 +1,8 @@
-import { assertInteger, ConfigError, describeValue, DisposedError, NumericsError, ShapeError } from '@q/config';
-import { blocksFor, isEncoderDecoder, type CausalLM, type Model } from '@q/models';
-import { crossEntropy, fill, scatterRows, type Backend, type FloatDType, type Tensor } from '@q/tensor';
+import { assertInteger, ConfigError, DisposedError, ShapeError } from '@q/config';
+import { blocksFor, isEncoderDecoder, type Model } from '@q/models';
+import { fill, scatterRows, type Backend, type FloatDType, type Tensor } from '@q/tensor';
 import { BlockPool, KvCache } from './cache.js';
-import { passInto, passOver, passThrough, type CachedSlice, type SourceBlocks } from './pass.js';
-import { assertFits, assertTokenIds } from './requests.js';
+import { passInto, passThrough, type CachedSlice, type SourceBlocks } from './pass.js';
 
 /**
  * Keys and values of a batch between calls of {@link PastState.forward}, and those of what its encoder read; dispose it
@@ -162,94 +161,4 @@ export function unpack(
     scatterRows(packed, backend.tensor(places, [places.length], 'i32'), out);
     return out.reshape([batch, length, width]);
   });
-}
-
-/** Rows of logits made at a time when scoring, so that a large vocabulary needs little memory. */
-const scoringRows = 256;
-
-interface ScoringOptions {
-  readonly dtype: FloatDType;
-  readonly signal?: AbortSignal;
-  /** Called after each window with its mean. */
-  readonly onWindow?: (index: number, mean: number) => void;
-}
-
-/**
- * Negative log likelihoods of tokens 1.. of each window given those before it.
- * @param windows lists of at least 2 ids that fit into the context
- * @returns mean negative log likelihood per window
- * @throws ConfigError for windows, NumericsError for a mean that is not finite; the signal's reason on abort
- */
-export async function scoreWindows(
-  model: CausalLM,
-  backend: Backend,
-  windows: readonly (readonly number[])[],
-  { dtype, signal, onWindow }: ScoringOptions,
-): Promise<number[]> {
-  checkWindows(windows, model);
-  const means: number[] = [];
-  for (const [index, window] of windows.entries()) {
-    signal?.throwIfAborted();
-    const mean = await scoreWindow(model, backend, window, { dtype, signal });
-    if (!Number.isFinite(mean))
-      throw new NumericsError('score', `the mean of window ${index} is ${mean}`, {
-        why: 'its logits are not finite: a weight is damaged, or a value outgrew its dtype',
-        fix: 'load with checkFinite: true to find the first layer',
-      });
-    means.push(mean);
-    onWindow?.(index, mean);
-  }
-  return means;
-}
-
-async function scoreWindow(
-  model: CausalLM,
-  backend: Backend,
-  window: readonly number[],
-  { dtype, signal }: ScoringOptions,
-): Promise<number> {
-  const pass = () => passOver({ backend, dtype }, [{ ids: window, start: 0 }], (given) => model.forward(given));
-  using hidden = backend.cancellable(signal, () => backend.scope(pass));
-  let sum = 0;
-  for (let start = 0; start < window.length - 1; start += scoringRows) {
-    const end = Math.min(start + scoringRows, window.length - 1);
-    const lossesOf = () =>
-      crossEntropy(
-        model.logits(hidden.slice(start, end)),
-        backend.tensor(window.slice(start + 1, end + 1), [end - start], 'i32'),
-      );
-    using losses = backend.cancellable(signal, () => backend.scope(lossesOf));
-    const values = await losses.data();
-    signal?.throwIfAborted();
-    for (const loss of values) sum += loss;
-  }
-  return sum / (window.length - 1);
-}
-
-function checkWindows(windows: unknown, model: CausalLM): void {
-  if (!Array.isArray(windows) || windows.length === 0)
-    throw new ConfigError('score', `windows is ${describeValue(windows)}`, {
-      why: 'it must be a list of lists of token ids',
-    });
-  for (let i = 0; i < windows.length; i++) {
-    const window: unknown = windows[i];
-    assertTokenIds('score', `windows[${i}]`, window, model.vocabSize);
-    if (window.length < 2)
-      throw new ConfigError('score', `windows[${i}] has ${window.length} tokens`, {
-        why: 'the first token of a window is given, so it takes 2 to score one',
-      });
-    assertFits('score', `windows[${i}]`, window.length, model);
-  }
-}
-
-/** exp of the mean of the windows' means. @throws ConfigError unless they are numbers, one at least */
-export function perplexityOf(means: readonly number[]): number {
-  if (!Array.isArray(means) || means.length === 0)
-    throw new ConfigError('perplexityOf', `means is ${describeValue(means)}`, { fix: 'give what score() returns' });
-  const odd = means.findIndex((mean) => typeof mean !== 'number');
-  if (odd >= 0)
-    throw new ConfigError('perplexityOf', `means[${odd}] is ${describeValue(means[odd])}, not a number`, {
-      fix: 'give what score() returns, awaited',
-    });
-  return Math.exp(means.reduce((a, b) => a + b, 0) / means.length);
 }

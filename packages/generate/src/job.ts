@@ -3,7 +3,7 @@ import type { GenerationRequest, GenerationStats, TokenDecoder } from './options
 import { Sequence } from './sequence.js';
 import { StepChannel, type Readable } from './steps.js';
 
-/** One call of `Engine.run` on its way: its sequences, its reader, and whether it still goes on. */
+/** What one call of `Engine.submit` gave, on its way: its sequences, its reader, and whether it still goes on. */
 export class Job implements Readable {
   readonly channel: StepChannel;
   readonly sequences: readonly Sequence[];

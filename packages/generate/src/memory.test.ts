@@ -3,7 +3,8 @@ import { OutOfMemoryError } from '@q/config';
 import { ReferenceDriver } from '@q/tensor';
 import { describe, expect, it } from 'vitest';
 import { Engine } from './engine.js';
-import { PastState, scoreWindows } from './forward.js';
+import { PastState } from './forward.js';
+import { scoreWindows } from './score.js';
 import { backendOf, collect, llamaText, randomModel, request } from './testing.js';
 
 /** A device that refuses from an allocation on. */
@@ -28,7 +29,7 @@ describe.each([
   ['dynamic', llamaText({ rope_type: 'dynamic', factor: 2 }, small)],
 ])('rope %s', (_, text) => {
   it.each([
-    ['generate', async (engine: Engine) => void (await collect(engine.run(requests)))],
+    ['generate', async (engine: Engine) => void (await collect(engine.submit(requests)))],
     [
       'createPast and forward',
       async ({ model, backend }: Engine) => {

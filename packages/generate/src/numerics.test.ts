@@ -3,7 +3,7 @@ import { NumericsError } from '@q/config';
 import type { Tensor } from '@q/tensor';
 import { describe, expect, it } from 'vitest';
 import { Engine } from './engine.js';
-import { scoreWindows } from './forward.js';
+import { scoreWindows } from './score.js';
 import type { SamplingOptions } from './options.js';
 import { backendOf, collect, greedy, llamaText, randomModel, request } from './testing.js';
 
@@ -31,7 +31,7 @@ describe.each([
     ['with a repetition penalty', penalised],
   ])('%s', async (__, sampling) => {
     const engine = engineWith(change);
-    const run = collect(engine.run([request([1, 2], 5, { sampling }), request([3], 5, { sampling })]));
+    const run = collect(engine.submit([request([1, 2], 5, { sampling }), request([3], 5, { sampling })]));
     await expect(run).rejects.toThrow(NumericsError);
     await expect(run).rejects.toThrow(/logits of step 0 of sequence 0 are not finite/);
     await engine.dispose();
@@ -46,7 +46,7 @@ describe.each([
 });
 
 it('names the step at which the numbers break, after the tokens before it', async () => {
-  const [whole] = await collect(engineWith().run([request([1, 2], 20)]));
+  const [whole] = await collect(engineWith().submit([request([1, 2], 20)]));
   const at = whole.findIndex((id, i) => i > 2 && !whole.slice(0, i).includes(id) && ![1, 2].includes(id));
   expect(at).toBeGreaterThan(2);
   const engine = engineWith((name, values) => {
@@ -55,11 +55,11 @@ it('names the step at which the numbers break, after the tokens before it', asyn
   });
   const seen: number[] = [];
   const read = async () => {
-    for await (const { tokenId } of engine.run([request([1, 2], 20)])) seen.push(tokenId);
+    for await (const { tokenId } of engine.submit([request([1, 2], 20)])) seen.push(tokenId);
   };
   await expect(read()).rejects.toThrow(`step ${at + 1} of sequence 0`);
   expect(seen).toEqual(whole.slice(0, at + 1));
-  expect((await collect(engine.run([request([1, 2], at)])))[0]).toEqual(whole.slice(0, at));
+  expect((await collect(engine.submit([request([1, 2], at)])))[0]).toEqual(whole.slice(0, at));
   await engine.dispose();
 });
 
@@ -73,7 +73,7 @@ describe('checkFinite', () => {
   ])('names the first layer: %s', async (name, message) => {
     for (const value of [Number.NaN, Infinity, -Infinity]) {
       const engine = engineWith(damage(name, value), true);
-      const run = collect(engine.run([request([1, 4], 3)]));
+      const run = collect(engine.submit([request([1, 4], 3)]));
       await expect(run).rejects.toThrow(NumericsError);
       await expect(run).rejects.toThrow(message);
       const { model, backend } = engine;
@@ -85,7 +85,7 @@ describe('checkFinite', () => {
   it('changes no token, and leaves nothing behind', async () => {
     const requests = [request([1, 2], 9), request([3], 7, { sampling: sampled })];
     const engine = engineWith(undefined, true);
-    expect(await collect(engine.run(requests))).toEqual(await collect(engineWith().run(requests)));
+    expect(await collect(engine.submit(requests))).toEqual(await collect(engineWith().submit(requests)));
     await engine.dispose();
     engine.model.dispose();
     expect(engine.backend.memory().usedBytes).toBe(0);
@@ -94,9 +94,9 @@ describe('checkFinite', () => {
 
 it('takes the likeliest token at temperatures too small to divide by', async () => {
   const engine = engineWith();
-  const expected = await collect(engine.run([request([1, 2], 12)]));
+  const expected = await collect(engine.submit([request([1, 2], 12)]));
   for (const temperature of [1e-6, 1e-9, 1e-38, 1e-45, 5e-324])
-    expect(await collect(engine.run([request([1, 2], 12, { sampling: { ...sampled, temperature } })]))).toEqual(
+    expect(await collect(engine.submit([request([1, 2], 12, { sampling: { ...sampled, temperature } })]))).toEqual(
       expected,
     );
   await engine.dispose();
@@ -105,9 +105,9 @@ it('takes the likeliest token at temperatures too small to divide by', async () 
 it('takes any token at temperatures that float32 cannot hold, as at the largest that it can', async () => {
   const engine = engineWith();
   const tokens = (temperature: number) =>
-    collect(engine.run([request([1, 2], 12, { sampling: { ...sampled, temperature } })]));
+    collect(engine.submit([request([1, 2], 12, { sampling: { ...sampled, temperature } })]));
   const flat = await tokens(1e30);
   for (const temperature of [3.4e38, 3.5e38, 1e39, Number.MAX_VALUE]) expect(await tokens(temperature)).toEqual(flat);
-  expect(flat).not.toEqual(await collect(engine.run([request([1, 2], 12)])));
+  expect(flat).not.toEqual(await collect(engine.submit([request([1, 2], 12)])));
   await engine.dispose();
 });

@@ -26,6 +26,8 @@ export interface GenerationRequest {
   readonly encoderIds?: readonly number[];
   /** Taken as first new token whatever the logits say. Default none. */
   readonly forcedFirstTokenId?: number;
+  /** Taken as the last new token where `maxNewTokens` end the text. Default none. */
+  readonly forcedLastTokenId?: number;
   readonly maxNewTokens: number;
   readonly eosTokenIds: readonly number[];
   /** No empty ones. They may be or hold special tokens. */

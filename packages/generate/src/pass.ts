@@ -4,6 +4,7 @@ import {
   packRows,
   pageRows,
   type Encoded,
+  type EncoderDecoder,
   type InputName,
   type Pass,
   type Slice,
@@ -116,3 +117,34 @@ export function passOver<T>(
   const all = { tokenIds, ...Object.fromEntries(more) };
   return fn({ backend, dtype, rows, inputs: all, source, derived, hiddenStates });
 }
+
+/** Takes the hidden states of the layers of each stack; see {@link Pass.hiddenStates}. */
+export interface PairStates {
+  readonly encoder?: Tensor[];
+  readonly decoder?: Tensor[];
+}
+
+/**
+ * Runs an encoder over whole texts and its decoder over what belongs to each, and leaves nothing behind.
+ * @param sources for the encoder
+ * @param targets for the decoder, one for each source
+ * @returns what encoder and decoder give, packed: [T', hidden] and [T, hidden]
+ */
+export const passOverPairs = (
+  options: PassOptions,
+  model: EncoderDecoder,
+  sources: readonly Slice[],
+  targets: readonly Slice[],
+  states: PairStates = {},
+): { encoded: Tensor; hidden: Tensor } =>
+  passOver(
+    options,
+    sources,
+    (pass) => {
+      const encoded = model.encode(pass);
+      const source = { pass, hidden: encoded };
+      const extras = { source, hiddenStates: states.decoder };
+      return { encoded, hidden: passOver(options, targets, (given) => model.forward(given), extras) };
+    },
+    { hiddenStates: states.encoder },
+  );

@@ -31,15 +31,15 @@ describe('several callers', () => {
   it('are all served, each with the tokens that it gets alone', async () => {
     const engine = engineWith();
     const alone = [];
-    for (const requests of requestsOf(9)) alone.push(await collect(engine.run(requests)));
-    expect(await Promise.all(requestsOf(9).map((requests) => collect(engine.run(requests))))).toEqual(alone);
+    for (const requests of requestsOf(9)) alone.push(await collect(engine.submit(requests)));
+    expect(await Promise.all(requestsOf(9).map((requests) => collect(engine.submit(requests))))).toEqual(alone);
     await engine.dispose();
   });
 
   it('are served in the order in which they began', async () => {
     const engine = engineWith();
     const order: number[] = [];
-    const readers = requestsOf(4).map((requests) => engine.run(requests));
+    const readers = requestsOf(4).map((requests) => engine.submit(requests));
     const read = async (i: number) => {
       await collect(readers[i]);
       order.push(i);
@@ -51,10 +51,10 @@ describe('several callers', () => {
 
   it('do not wait for a reader that pauses, who gets his tokens later all the same', async () => {
     const engine = engineWith();
-    const expected = await collect(engine.run([request([7, 7], 40)]));
-    const paused = engine.run([request([7, 7], 40)]);
+    const expected = await collect(engine.submit([request([7, 7], 40)]));
+    const paused = engine.submit([request([7, 7], 40)]);
     const first = await paused.next();
-    expect((await collect(engine.run([request([1], 5)])))[0].length).toBe(5);
+    expect((await collect(engine.submit([request([1], 5)])))[0].length).toBe(5);
     expect([(first.value as { tokenId: number }).tokenId, ...(await collect(paused))[0]]).toEqual(expected[0]);
     await engine.dispose();
   });
@@ -62,7 +62,7 @@ describe('several callers', () => {
   it('a reader alone is waited for, so that an engine does not run ahead without end', async () => {
     const driver = new CountingDriver();
     const engine = engineWith(1024, driver);
-    const reader = engine.run([request([7], 600)]);
+    const reader = engine.submit([request([7], 600)]);
     await reader.next();
     for (let before = -1; before !== driver.replays; await sleep(20)) before = driver.replays;
     expect(Math.abs(driver.replays - stepsAhead)).toBeLessThan(5);
@@ -72,10 +72,10 @@ describe('several callers', () => {
 
   it('an abort while waiting leaves the queue at once, with its reason', async () => {
     const engine = engineWith();
-    const running = engine.run([request([7], 60)]);
+    const running = engine.submit([request([7], 60)]);
     await running.next();
     const controller = new AbortController();
-    const waiting = engine.run([request([8], 5)], { signal: controller.signal });
+    const waiting = engine.submit([request([8], 5)], { signal: controller.signal });
     const first = waiting.next();
     controller.abort(new Error('no longer wanted'));
     await expect(first).rejects.toThrow('no longer wanted');
@@ -86,9 +86,9 @@ describe('several callers', () => {
 
   it('leaving while a step is awaited ends the wait', async () => {
     const engine = engineWith();
-    const running = engine.run([request([7], 60)]);
+    const running = engine.submit([request([7], 60)]);
     await running.next();
-    const waiting = engine.run([request([8], 5)]);
+    const waiting = engine.submit([request([8], 5)]);
     const first = waiting.next();
     await waiting.return();
     expect((await first).done).toBe(true);
@@ -98,8 +98,8 @@ describe('several callers', () => {
 
   it('a failing call does not harm the next', async () => {
     const engine = engineWith();
-    const wrong = engine.run([request([99], 3)]);
-    const right = collect(engine.run([request([9], 3)]));
+    const wrong = engine.submit([request([99], 3)]);
+    const right = collect(engine.submit([request([9], 3)]));
     await expect(wrong.next()).rejects.toThrow(/99 is no token id/);
     expect(await wrong.next()).toEqual({ done: true, value: undefined });
     expect((await right)[0].length).toBe(3);
@@ -120,7 +120,7 @@ describe('several callers', () => {
         ended += 1;
         remove(...rest);
       };
-      await engine.run([request([7], 2000)], { signal }).next();
+      await engine.submit([request([7], 2000)], { signal }).next();
     };
     await begin();
     for (let i = 0; i < 400 && ended === 0; i++) {
@@ -135,7 +135,7 @@ describe('several callers', () => {
 describe('dispose', () => {
   it('ends what runs, what waits and what is unread with DisposedError, and frees the cache', async () => {
     const engine = engineWith();
-    const [running, waiting] = [engine.run([request([7], 60)]), engine.run([request([8], 5)])];
+    const [running, waiting] = [engine.submit([request([7], 60)]), engine.submit([request([8], 5)])];
     await running.next();
     const first = waiting.next();
     const disposed = engine.dispose();
@@ -144,15 +144,15 @@ describe('dispose', () => {
     await disposed;
     engine.model.dispose();
     expect(engine.backend.memory().usedBytes).toBe(0);
-    await expect(engine.run([request([1], 1)]).next()).rejects.toThrow(DisposedError);
+    await expect(engine.submit([request([1], 1)]).next()).rejects.toThrow(DisposedError);
     await engine.dispose();
   });
 
   it('takes tokens that were computed but not read', async () => {
     const engine = engineWith();
-    const reader = engine.run([request([7], 6)]);
+    const reader = engine.submit([request([7], 6)]);
     await reader.next();
-    await collect(engine.run([request([8], 1)]));
+    await collect(engine.submit([request([8], 1)]));
     await engine.dispose();
     await expect(reader.next()).rejects.toThrow(DisposedError);
     expect((await reader.next()).done).toBe(true);
@@ -160,10 +160,10 @@ describe('dispose', () => {
 
   it('does not trouble a reader who has everything', async () => {
     const engine = engineWith();
-    const reader = engine.run([request([7], 2)]);
+    const reader = engine.submit([request([7], 2)]);
     await reader.next();
     await reader.next();
-    await collect(engine.run([request([8], 1)]));
+    await collect(engine.submit([request([8], 1)]));
     await engine.dispose();
     expect((await reader.next()).done).toBe(true);
   });

@@ -42,7 +42,7 @@ export function assertFits(
 export function checkRequests(requests: readonly GenerationRequest[], model: CausalLM): void {
   if (requests.length === 0) throw new ConfigError('generate', 'there is no prompt', { fix: 'give at least one' });
   for (const [index, request] of requests.entries()) {
-    const { ids, maxNewTokens, stopStrings, sampling } = request;
+    const { ids, maxNewTokens, stopStrings, sampling, forcedLastTokenId } = request;
     checkSource(index, request, model);
     assertTokenIds('generate', `prompt ${index}`, ids, model.vocabSize);
     if (ids.length === 0)
@@ -50,6 +50,8 @@ export function checkRequests(requests: readonly GenerationRequest[], model: Cau
         fix: 'give at least one token, such as the beginning-of-sequence token',
       });
     assertInteger('generate', 'maxNewTokens', maxNewTokens);
+    if (forcedLastTokenId !== undefined)
+      assertInteger('generate', 'forcedEosTokenId', forcedLastTokenId, { min: 0, max: model.vocabSize - 1 });
     assertInteger('generate', 'seed', sampling.seed, { min: 0 });
     if (stopStrings.includes(''))
       throw new ConfigError('generate', 'stopStrings holds an empty text', {

@@ -49,9 +49,11 @@ export class Sequence {
    * Takes the next token and says what it means for the text.
    * @throws NumericsError for -1, which the device gives where the logits are no numbers
    */
-  accept(tokenId: number): GenerationStep {
+  accept(likeliest: number): GenerationStep {
     const index = this.newIds.length;
-    if (tokenId < 0) throw notFinite(index, this.index);
+    if (likeliest < 0) throw notFinite(index, this.index);
+    const { forcedLastTokenId, maxNewTokens } = this.request;
+    const tokenId = index === maxNewTokens - 1 ? (forcedLastTokenId ?? likeliest) : likeliest;
     this.newIds.push(tokenId);
     const { text, stopped } = this.#textOf(tokenId);
     this.finishReason = this.#reason(tokenId, stopped);

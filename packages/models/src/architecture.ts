@@ -26,6 +26,11 @@ export interface ArchitectureFacts {
   readonly outputEmbeddings: string;
   /** Where the base model is in a model with a head, and so in most checkpoints: `model`. */
   readonly basePrefix: string;
+  /**
+   * Modules that files may lack as a whole, by their path in the base model: a model whose file lacks one is built
+   * without it. Default none.
+   */
+  readonly optionalModules?: readonly string[];
   /** Entries of checkpoints that hold no weights of any model here. */
   readonly ignoredTensors: readonly RegExp[];
   /** Parameters that share memory when the config ties them: target to source. */
@@ -34,13 +39,25 @@ export interface ArchitectureFacts {
   readonly alwaysTied?: Readonly<Record<string, string>>;
 }
 
+/** Settings of every config: what the size of a module tree grows with. */
+export interface LayerCounts {
+  readonly numLayers: number;
+  /** Of encoder-decoders, beside those of the encoder. */
+  readonly numDecoderLayers?: number;
+}
+
+/** Whether a model is to have one of the optional modules of its architecture. */
+export type HasModule = (path: string) => boolean;
+
 /** One file of this package: how its config is read, its models by task, and what is to know of its tensors. */
 interface ArchitectureParts<D extends ModelDefinition, C> extends ArchitectureFacts {
   readonly config: D;
-  readonly heads: { readonly [T in Task]?: (config: C) => TaskModels[T] };
+  readonly heads: { readonly [T in Task]?: (config: C, has: HasModule) => TaskModels[T] };
+  /** Tasks that a config leaves without a model: an encoder alone writes nothing. Default none. */
+  readonly lacks?: (config: C) => readonly Task[];
   /**
-   * Where files keep a parameter of this name, read and saved: the usual place first, then others that are read too. The
-   * parts that are taken of a tensor make it up. Undefined, as for every parameter by default: a tensor of its own name.
+   * Where files keep a parameter of this name, read and saved: the usual place first, then others that are read too.
+   * The parts that are taken of a tensor make it up. Undefined, as by default: a tensor of its own name.
    */
   readonly checkpoint?: (parameter: string, config: C) => readonly Source[] | undefined;
 }
@@ -53,29 +70,41 @@ export interface Architecture<D extends ModelDefinition = ModelDefinition> exten
   readonly modelType: string;
   /** Reads its config.json. */
   readonly config: D;
-  /** What it can be built for; the first is what its published checkpoints are. */
-  readonly tasks: readonly Task[];
-  /** An empty model. @throws UnsupportedError for a task that it has no head for */
-  build<T extends Task>(task: T, config: AnyConfig): TaskModels[T];
+  /** What a config can be built for; the first is what published checkpoints are. */
+  tasks(config: AnyConfig): readonly Task[];
+  /**
+   * An empty model.
+   * @param without optional modules that it is to lack
+   * @throws UnsupportedError for a task that it has no head for
+   */
+  build<T extends Task>(task: T, config: AnyConfig, without?: readonly string[]): TaskModels[T];
   /** Where files keep a parameter; undefined: a tensor of its own name. */
   sources(parameter: string, config: AnyConfig): readonly Source[] | undefined;
 }
 
 /** Makes a row of the registry; `heads` in the order of what most checkpoints are. */
-export function architecture<D extends ModelDefinition>(parts: ArchitectureParts<D, ReadBy<D>>): Architecture<D> {
-  const { config: definition, heads, checkpoint, ...facts } = parts;
+export function architecture<D extends ModelDefinition<string, LayerCounts>>(
+  parts: ArchitectureParts<D, ReadBy<D>>,
+): Architecture<D> {
+  const { config: definition, heads, lacks, checkpoint, ...facts } = parts;
   const { modelType } = definition;
-  const tasks = Object.keys(heads) as Task[];
   const isOwn = (settings: object): settings is ReadBy<D> => (settings as AnyConfig).modelType === modelType;
+  const tasks = (settings: AnyConfig): Task[] => {
+    const lacking = isOwn(settings) ? lacks?.(settings) : undefined;
+    return (Object.keys(heads) as Task[]).filter((task) => !lacking?.includes(task));
+  };
   return {
     ...facts,
     modelType,
     config: definition,
     tasks,
-    build(task, config) {
+    build(task, config, without = []) {
       const head = heads[task];
-      if (head && isOwn(config)) return head(config);
-      throw new UnsupportedError('model', `${modelType} has no ${task} model`, { why: `it has ${tasks.join(', ')}` });
+      const possible = tasks(config);
+      if (head && isOwn(config) && possible.includes(task)) return head(config, (module) => !without.includes(module));
+      throw new UnsupportedError('model', `${modelType} has no ${task} model`, {
+        why: `it has ${possible.join(', ')}`,
+      });
     },
     sources: (parameter, config) => (isOwn(config) ? checkpoint?.(parameter, config) : undefined),
   };

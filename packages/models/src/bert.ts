@@ -3,7 +3,7 @@
 // pooled.
 import { defineModel, schema, type JsonObject } from '@q/config';
 import { add, checkFinite, packedQkv, selectRows, type QkvLayout, type Tensor } from '@q/tensor';
-import { architecture } from './architecture.js';
+import { architecture, type HasModule } from './architecture.js';
 import type { InputName, Model, StateSpec } from './model.js';
 import { attend } from './nn/attention.js';
 import { activationPlace, Embedding, LayerNorm, LearnedPositions, Place } from './nn/layers.js';
@@ -222,49 +222,46 @@ class BertPooler extends Module {
   // hidden [T, C] → [B, C]
   forward(hidden: Tensor, { rows }: Pass): Tensor {
     const first = selectRows(hidden, rows.sequenceStarts.slice(0, rows.sequences));
-    return this.dense.forward(first, { activation: 'tanh' });
+    return checkFinite(this.dense.forward(first, { activation: 'tanh' }), 'pooler');
   }
 }
 
-/** The encoder with its pooling layer. */
+/** The encoder with its pooling layer, which files of models with a head for tokens lack. */
 export class BertModel extends Module implements Model {
   readonly className = 'BertModel';
   readonly embeddings: BertEmbeddings;
   readonly encoder: BertEncoder;
-  readonly pooler: BertPooler;
+  readonly pooler: BertPooler | undefined;
   readonly vocabSize: number;
   readonly maxContext: number;
   readonly tokenTypes: number;
   readonly state: readonly StateSpec[] = [];
   readonly inputs: readonly InputName[] = ['tokenIds', 'tokenTypeIds', 'positionIds'];
 
-  constructor(settings: BertConfig) {
+  constructor(settings: BertConfig, has: HasModule) {
     super();
     this.vocabSize = settings.vocabSize;
     this.maxContext = settings.maxPositionEmbeddings;
     this.tokenTypes = settings.typeVocabSize;
     this.embeddings = this.child('embeddings', new BertEmbeddings(settings));
     this.encoder = this.child('encoder', new BertEncoder(settings));
-    this.pooler = this.child('pooler', new BertPooler(settings));
+    if (has('pooler')) this.pooler = this.child('pooler', new BertPooler(settings));
   }
 
   forward(pass: Pass): Tensor {
     const embedded = checkFinite(this.embeddings.forward(pass), 'embeddings');
     return runLayers(this.encoder.layers, embedded, pass, 'encoder.layer', (layer, h, i) => layer.forward(h, i, pass));
   }
-
-  pooled(hidden: Tensor, pass: Pass): Tensor {
-    return checkFinite(this.pooler.forward(hidden, pass), 'pooler');
-  }
 }
 
 export const bert = architecture({
   config,
-  heads: { base: (settings) => new BertModel(settings) },
+  heads: { base: (settings, has) => new BertModel(settings, has) },
   noSplit: ['BertEmbeddings', 'BertLayer'],
   keepDense: [],
   outputEmbeddings: '',
   basePrefix: 'bert',
+  optionalModules: ['pooler'],
   ignoredTensors: [/(^|\.)position_ids$/, /(^|\.)token_type_ids$/],
   tied: {},
 });

@@ -176,10 +176,14 @@ export class BloomModel extends Module implements Model {
 
   forward(pass: Pass): Tensor {
     const embedded = this.embeddingNorm.forward(this.embedding.forward(pass.inputs.tokenIds!, pass.dtype));
-    const x = runLayers(this.layers, checkFinite(embedded, 'word_embeddings'), pass, 'h', (layer, h, i) =>
-      layer.forward(h, i, pass),
+    const x = runLayers(
+      this.layers,
+      checkFinite(embedded, this.pathOf('word_embeddings')),
+      pass,
+      this.pathOf('h'),
+      (layer, h, i) => layer.forward(h, i, pass),
     );
-    return checkFinite(this.norm.forward(x), 'ln_f');
+    return checkFinite(this.norm.forward(x), this.pathOf('ln_f'));
   }
 
   override dispose(): void {

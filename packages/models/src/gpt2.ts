@@ -194,10 +194,10 @@ export class Gpt2Model extends Module implements Model {
   forward(pass: Pass): Tensor {
     const tokens = this.embedding.forward(pass.inputs.tokenIds!, pass.dtype);
     const embedded = add(tokens, this.positions.forward(pass.rows.positions, pass.dtype));
-    const x = runLayers(this.layers, checkFinite(embedded, 'wte'), pass, 'h', (layer, h, i) =>
+    const x = runLayers(this.layers, checkFinite(embedded, this.pathOf('wte')), pass, this.pathOf('h'), (layer, h, i) =>
       layer.forward(h, i, pass),
     );
-    return checkFinite(this.norm.forward(x), 'ln_f');
+    return checkFinite(this.norm.forward(x), this.pathOf('ln_f'));
   }
 }
 

@@ -6,17 +6,20 @@ export * from './nn/linear.js';
 export * from './nn/relative-bias.js';
 export * from './nn/layers.js';
 export * from './nn/rope.js';
+export { runLayers } from './nn/run-layers.js';
 export * from './pass/blocks.js';
 export { Derived } from './pass/derived.js';
 export * from './pass/pack.js';
 export type { Encoded, LayerKeys, Pass, State } from './pass/pass.js';
 export {
   architectureOf,
+  assertLayersStored,
   buildModel,
   MODEL_TYPES,
   parseModelConfig,
   slotsOf,
   taskOf,
+  tasksOf,
   tiesOf,
   type ModelConfig,
   type ModelType,
@@ -24,5 +27,5 @@ export {
 export type { Activation } from './shared/activation.js';
 export type { DecoderConfig, LayerType } from './shared/decoder-config.js';
 export { parameterSlots } from './slots.js';
-export { elementsPerToken, stateBytesPerToken } from './state.js';
+export { keyValueShapes, stateBytes, stateElements, type StateSize } from './state.js';
 export { bufferBytes, moduleTree, planTree, type ModelTree } from './tree.js';

@@ -2,7 +2,6 @@
 // sliding_window is null; a file without the key means 4096.
 import { defineModel } from '@q/config';
 import { z } from 'zod';
-import { llamaFamily } from './llama.js';
 import {
   decoderKeys,
   decoderShape,
@@ -13,6 +12,7 @@ import {
   readWindow,
   window,
 } from './shared/decoder-config.js';
+import { llamaFamily } from './shared/llama-family.js';
 
 const config = defineModel({
   modelType: 'mistral',

@@ -17,11 +17,17 @@ export type StateSpec =
   | (KeyValueSpec & { readonly kind: 'kv' })
   /** Keys and values of an encoder's output, written once for each sequence. */
   | (KeyValueSpec & { readonly kind: 'cross' })
-  /** Numbers of a fixed shape. */
+  /** Numbers of a fixed shape for each sequence, in the dtype of the cache. */
   | { readonly kind: 'recurrent'; readonly owner: Module; readonly shape: Shape };
 
 /** What a forward pass may be given for each row; positions are part of the rows, for models that read them. */
 export type InputName = 'tokenIds' | 'tokenTypeIds' | 'positionIds';
+
+/** Makes one vector of a sequence's hidden states. */
+export interface Pooler {
+  /** Packed rows [T, hidden] to [B, hidden]. */
+  forward(hidden: Tensor, pass: Pass): Tensor;
+}
 
 /** Runs passes. */
 export interface Model extends Module {
@@ -37,7 +43,7 @@ export interface Model extends Module {
   /** Packed rows through all layers and the final norm: [T, hidden]. */
   forward(pass: Pass): Tensor;
   /** The pooling layer of models that have one: what {@link forward} gives to [B, hidden]. */
-  pooled?(hidden: Tensor, pass: Pass): Tensor;
+  readonly pooler?: Pooler;
 }
 
 /** A decoder that predicts the next token. */

@@ -1,5 +1,5 @@
-// MPT (MosaicML 2023; transformers models/mpt): pre-norm decoder without any bias, ALiBi with slopes of its own, queries,
-// keys and values from one product; tied head.
+// MPT (MosaicML 2023; transformers models/mpt): pre-norm decoder without any bias, ALiBi with slopes of its own,
+// queries, keys and values from one product; tied head.
 import { checkKeys, defineModel, isPlainObject, schema, UnsupportedError, type JsonValue } from '@q/config';
 import { packedQkv } from '@q/tensor';
 import { z } from 'zod';

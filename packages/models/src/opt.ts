@@ -170,11 +170,15 @@ class OptDecoder extends Module {
     const tokens = this.embedding.forward(pass.inputs.tokenIds!, pass.dtype);
     const projected = this.projectIn?.forward(tokens) ?? tokens;
     const embedded = add(projected, this.positions.forward(pass.rows.positions, pass.dtype));
-    const x = runLayers(this.layers, checkFinite(embedded, 'embed_tokens'), pass, 'layers', (layer, h, i) =>
-      layer.forward(h, i, pass),
+    const x = runLayers(
+      this.layers,
+      checkFinite(embedded, this.pathOf('embed_tokens')),
+      pass,
+      this.pathOf('layers'),
+      (layer, h, i) => layer.forward(h, i, pass),
     );
     const normed = this.norm?.forward(x) ?? x;
-    return checkFinite(this.projectOut?.forward(normed) ?? normed, 'final_layer_norm');
+    return checkFinite(this.projectOut?.forward(normed) ?? normed, this.pathOf('final_layer_norm'));
   }
 }
 

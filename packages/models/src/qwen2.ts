@@ -2,7 +2,6 @@
 // use_sliding_window the layers from max_window_layers on slide.
 import { ConfigError, defineModel, schema } from '@q/config';
 import { z } from 'zod';
-import { llamaFamily } from './llama.js';
 import {
   decoderKeys,
   decoderShape,
@@ -13,6 +12,7 @@ import {
   readWindow,
   window,
 } from './shared/decoder-config.js';
+import { llamaFamily } from './shared/llama-family.js';
 
 const { flag, integer, orElse } = schema;
 

@@ -1,54 +1,93 @@
-import { readModelConfig, UnsupportedError, type ConfigOf, type ModelConfigOptions } from '@q/config';
+import { ConfigError, readModelConfig, UnsupportedError, type ConfigOf, type ModelConfigOptions } from '@q/config';
 import type { ParameterSlot } from '@q/tensor';
-import type { Architecture, Task, TaskModels } from './architecture.js';
+import type { Architecture, LayerCounts, Task, TaskModels } from './architecture.js';
+import { bart } from './bart.js';
 import { bert } from './bert.js';
+import { blenderbotSmall } from './blenderbot-small.js';
 import { bloom } from './bloom.js';
 import { cohere } from './cohere.js';
 import { cohere2 } from './cohere2.js';
 import { falcon } from './falcon.js';
-import { gptBigCode } from './gpt_bigcode.js';
+import { gemma } from './gemma.js';
+import { gemma2 } from './gemma2.js';
+import { glm4 } from './glm4.js';
 import { gpt2 } from './gpt2.js';
+import { gptBigCode } from './gpt_bigcode.js';
 import { gptOss } from './gpt_oss.js';
 import { gptNeox } from './gpt_neox.js';
 import { gptj } from './gptj.js';
+import { granite } from './granite.js';
 import { llama } from './llama.js';
+import { m2m100 } from './m2m_100.js';
+import { marian } from './marian.js';
+import { mbart } from './mbart.js';
+import { ministral } from './ministral.js';
+import { ministral3 } from './ministral3.js';
 import { mistral } from './mistral.js';
 import { mixtral } from './mixtral.js';
 import { mpt } from './mpt.js';
+import { mt5 } from './mt5.js';
 import type { Module } from './nn/module.js';
+import { olmo2 } from './olmo2.js';
 import { opt } from './opt.js';
+import { pegasus } from './pegasus.js';
 import { phi } from './phi.js';
+import { phi3 } from './phi3.js';
 import { qwen2 } from './qwen2.js';
 import { qwen2Moe } from './qwen2_moe.js';
+import { qwen3 } from './qwen3.js';
 import { qwen3Moe } from './qwen3_moe.js';
 import { stablelm } from './stablelm.js';
 import { parameterSlots } from './slots.js';
+import { smollm3 } from './smollm3.js';
+import { stablelm } from './stablelm.js';
+import { starcoder2 } from './starcoder2.js';
 import { t5 } from './t5.js';
+import { umt5 } from './umt5.js';
 import { xglm } from './xglm.js';
 
 /** Every architecture, one row each; the key is `model_type`. */
 const architectures = {
+  bart,
   bert,
+  'blenderbot-small': blenderbotSmall,
   bloom,
   cohere,
   cohere2,
   falcon,
+  gemma,
+  gemma2,
+  glm4,
   gpt2,
   gpt_bigcode: gptBigCode,
   gpt_neox: gptNeox,
   gpt_oss: gptOss,
   gptj,
+  granite,
   llama,
+  m2m_100: m2m100,
+  marian,
+  mbart,
+  ministral,
+  ministral3,
   mistral,
   mixtral,
   mpt,
+  mt5,
+  olmo2,
   opt,
+  pegasus,
   phi,
+  phi3,
   qwen2,
   qwen2_moe: qwen2Moe,
+  qwen3,
   qwen3_moe: qwen3Moe,
+  smollm3,
   stablelm,
+  starcoder2,
   t5,
+  umt5,
   xglm,
 };
 
@@ -85,8 +124,19 @@ export function architectureOf(modelType: string): Architecture {
   });
 }
 
-/** The task that most checkpoints of a config's architecture are for. */
-export const taskOf = ({ modelType }: ModelConfig): Task => architectureOf(modelType).tasks[0];
+/** What a config's model can be built for: what most checkpoints of its architecture are, first. */
+export const tasksOf = (config: ModelConfig): readonly Task[] => architectureOf(config.modelType).tasks(config);
+
+/**
+ * The task of the Python class that the config names, of which the weights are; where it names none that is here, the
+ * one that most checkpoints of its architecture are for.
+ */
+export function taskOf(config: ModelConfig): Task {
+  const [usual, ...others] = tasksOf(config);
+  const [named] = config.architectures;
+  if (named === undefined) return usual;
+  return others.find((task) => buildModel(config, task).className === named) ?? usual;
+}
 
 /** Parameters that share memory in models of a config: target to source. */
 export function tiesOf({ modelType, tieWordEmbeddings }: ModelConfig): Readonly<Record<string, string>> {
@@ -96,11 +146,28 @@ export function tiesOf({ modelType, tieWordEmbeddings }: ModelConfig): Readonly<
 
 /**
  * An empty model of the config's architecture; a loader fills its {@link slotsOf}.
+ * @param without optional modules of the architecture that it is to lack
  * @throws UnsupportedError for a task that the architecture has no model for
  */
-export const buildModel = <T extends Task>(config: ModelConfig, task: T): TaskModels[T] =>
-  architectureOf(config.modelType).build(task, config);
+export const buildModel = <T extends Task>(config: ModelConfig, task: T, without?: readonly string[]): TaskModels[T] =>
+  architectureOf(config.modelType).build(task, config, without);
 
 /** What a loader must fill of a model that {@link buildModel} made, and where files of this architecture keep it. */
 export const slotsOf = (config: ModelConfig, model: Module): ParameterSlot[] =>
   parameterSlots(model, tiesOf(config), (parameter) => architectureOf(config.modelType).sources(parameter, config));
+
+/**
+ * Compares the layers of a config with the tensors of a checkpoint before a tree of them is built: a config of a few
+ * bytes is not to make ten thousand layers.
+ * @throws ConfigError for more layers than tensors
+ */
+export function assertLayersStored(config: ModelConfig, tensors: number): void {
+  const { numLayers, numDecoderLayers = 0 }: LayerCounts = config;
+  const layers = numLayers + numDecoderLayers;
+  if (layers <= tensors) return;
+  throw new ConfigError('config', `config.json says ${layers} layers, and the checkpoint has ${tensors} tensors`, {
+    modelType: config.modelType,
+    why: 'each layer has tensors of its own: config.json and the weights belong to different models',
+    fix: 'fetch the config.json of these weights, or correct its number of layers',
+  });
+}

@@ -36,6 +36,7 @@ export function parameterSlots(
         shape: parameter.shape,
         sources: sources(name),
         tiedTo: tied[name],
+        optional: parameter.options.optional,
         load: (tensor, options) => parameter.load(tensor, options),
         current: () => parameter.tensor,
       });

@@ -2,9 +2,9 @@ import { readFileSync } from 'node:fs';
 import { ConfigError } from '@q/config';
 import { describe, expect, it } from 'vitest';
 import { distanceBuckets } from './nn/relative-bias.js';
-import { buildModel, parseModelConfig, tiesOf } from './registry.js';
+import { buildModel, parseModelConfig, taskOf, tasksOf, tiesOf } from './registry.js';
 import { parameterSlots } from './slots.js';
-import type { T5Settings } from './t5.js';
+import type { T5Settings } from './shared/t5-config.js';
 import { planTree } from './tree.js';
 
 const parse = (changes: object = {}) => {
@@ -75,6 +75,7 @@ describe('config.json', () => {
     [{ relative_attention_max_distance: 1e9 }, /relative_attention_max_distance/],
     [{ d_ff: 2 ** 20, d_model: 2 ** 18, num_layers: 1000 }, /parameters/],
     [{ num_decoder_layers: 0 }, /num_decoder_layers/],
+    [{ num_layers: 5001, num_decoder_layers: 5000 }, /the stacks have 10001 layers.*at most 10000/],
   ])('%j is refused', (keys, message) => {
     expect(() => parse(keys)).toThrow(ConfigError);
     expect(() => parse(keys)).toThrow(message);
@@ -82,7 +83,10 @@ describe('config.json', () => {
 
   it.each([{ is_encoder_decoder: false }, { architectures: ['T5EncoderModel'] }])('%j is an encoder', (keys) => {
     expect(buildModel(parse(keys), 'base').className).toBe('T5EncoderModel');
+    expect([taskOf(parse(keys)), tasksOf(parse(keys))]).toEqual(['base', ['base']]);
+    expect(() => buildModel(parse(keys), 'seq2seqLM')).toThrow(/t5 has no seq2seqLM model.*it has base/);
     expect(buildModel(parse(), 'base').className).toBe('T5Model');
+    expect([taskOf(parse()), tasksOf(parse())]).toEqual(['seq2seqLM', ['seq2seqLM', 'base']]);
   });
 });
 

@@ -20,6 +20,26 @@ const config = (modelType: string, more: object) =>
   });
 
 describe('planTree', () => {
+  it.each([
+    ['llama', 'LlamaModel', 'LlamaModel'],
+    ['llama', 'LlamaForCausalLM', 'LlamaForCausalLM'],
+    ['llama', 'LlamaForTokenClassification', 'LlamaForCausalLM'],
+    ['llama', undefined, 'LlamaForCausalLM'],
+    ['gpt2', 'GPT2Model', 'GPT2Model'],
+    ['gpt2', 'GPT2LMHeadModel', 'GPT2LMHeadModel'],
+    ['t5', 'T5EncoderModel', 'T5EncoderModel'],
+    ['mt5', 'MT5EncoderModel', 'MT5EncoderModel'],
+    ['t5', 'T5Model', 'T5Model'],
+    ['t5', 'T5WithLMHeadModel', 'T5ForConditionalGeneration'],
+    ['bart', 'BartModel', 'BartModel'],
+    ['marian', 'MarianMTModel', 'MarianMTModel'],
+    ['bert', 'BertForMaskedLM', 'BertModel'],
+  ])('%s: a config that names %s is planned as %s', (model_type, named, planned) => {
+    const architectures = named === undefined ? {} : { architectures: [named] };
+    const tree = planTree(parseModelConfig({ model_type, ...architectures }));
+    expect(tree.modules[0][1]).toBe(planned);
+  });
+
   it('lists the modules of Qwen 2 as transformers registers them', () => {
     const tree = planTree(config('qwen2', { tie_word_embeddings: true }));
     const plain = JSON.parse(JSON.stringify(tree.modules));

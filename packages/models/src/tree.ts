@@ -33,9 +33,15 @@ export interface ModelTree {
 export function moduleTree(model: Module): ModelTree['modules'] {
   return [...model.walk()].map(({ path, module }) => {
     const weight: TensorEntry[] = module instanceof Linear ? [['weight', module.pythonShape]] : [];
-    const parameters = [...module.parameters].map(([name, { shape }]): TensorEntry => [name, shape]);
-    const buffers = [...module.buffers].map(([name, { shape, dtype }]): BufferEntry => [name, shape, dtype, false]);
-    return [path, module.className, [...weight, ...parameters], buffers] as const;
+    const stored = [...module.parameters];
+    const parameters = stored
+      .filter(([, { options }]) => !options.isBuffer)
+      .map(([name, { shape }]): TensorEntry => [name, shape]);
+    const persistent = stored
+      .filter(([, { options }]) => options.isBuffer)
+      .map(([name, { shape }]): BufferEntry => [name, shape, 'float32', true]);
+    const computed = [...module.buffers].map(([name, { shape, dtype }]): BufferEntry => [name, shape, dtype, false]);
+    return [path, module.className, [...weight, ...parameters], [...persistent, ...computed]] as const;
   });
 }
 
@@ -51,12 +57,13 @@ function groupsOf(ties: readonly (readonly [target: string, source: string])[]):
 }
 
 /**
- * The tree of a config's model, for planning; nothing is allocated. @throws UnsupportedError for an unknown
- * architecture.
+ * The tree of a config's model, for planning; nothing is allocated.
+ * @param without optional modules that the model is to lack
+ * @throws UnsupportedError for an unknown architecture
  */
-export function planTree(config: ModelConfig, task: Task = taskOf(config)): ModelTree {
+export function planTree(config: ModelConfig, task: Task = taskOf(config), without: readonly string[] = []): ModelTree {
   const architecture = architectureOf(config.modelType);
-  const model = buildModel(config, task);
+  const model = buildModel(config, task, without);
   const modules = moduleTree(model);
   const names = new Set(modules.flatMap(([path, , tensors]) => tensors.map(([name]) => `${path}.${name}`)));
   const ties = Object.entries(tiesOf(config)).filter((tie) => tie.every((name) => names.has(name)));

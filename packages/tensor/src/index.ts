@@ -3,6 +3,7 @@ export * from './core/device.js';
 export * from './core/half.js';
 export * from './core/tensor.js';
 export * from './core/backend.js';
+export * from './core/segments.js';
 export * from './core/slots.js';
 export * from './driver/driver.js';
 export * from './driver/schema.js';

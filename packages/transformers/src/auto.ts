@@ -11,10 +11,10 @@ import {
 } from '@q/config';
 import { skipWarnings, type LoadProgress } from '@q/loader';
 import {
-  architectureOf,
   buildModel,
   parseModelConfig,
   slotsOf,
+  tasksOf,
   type ModelConfig,
   type Task,
   type TaskModels,
@@ -163,10 +163,11 @@ const classOf: Readonly<Record<Task, string>> = {
 };
 
 /** @throws UnsupportedError that names the class to take instead */
-function assertTask({ name, task }: Pick<Kind<Task, unknown>, 'name' | 'task'>, { modelType }: ModelConfig): void {
-  const { tasks } = architectureOf(modelType);
+function assertTask({ name, task }: Pick<Kind<Task, unknown>, 'name' | 'task'>, config: ModelConfig): void {
+  const tasks = tasksOf(config);
   if (tasks.includes(task)) return;
-  throw new UnsupportedError(name, `${modelType} is no model of this class`, {
+  const [named = config.modelType] = config.architectures;
+  throw new UnsupportedError(name, `${named} is no model of this class`, {
     fix: `use ${tasks.map((each) => classOf[each]).join(' or ')}`,
   });
 }
@@ -257,20 +258,23 @@ async function loadModel<T extends Task, M>(
   for (const line of quantization.warnings) warnings.push(line);
   const { deviceMap, maxMemory, torchDtype, loadIn8bit, loadIn4bit, quantizationConfig } = options;
   const placement = { deviceMap, maxMemory, torchDtype, loadIn8bit, loadIn4bit, quantizationConfig };
-  const device = await placeOnOne(config, placement, { storedIn, task });
+  const without = source?.survey.without;
+  const device = await placeOnOne(config, placement, { storedIn, task, without });
   const backend = openDevice(device, {
     threads: options.threads,
     eager: settings.eager ? (settings.dtype ?? storedIn) : undefined,
     checkFinite: options.checkFinite,
   });
-  const model = buildModel(config, task);
+  const model = buildModel(config, task, without);
   try {
     const slots = slotsOf(config, model);
-    const activations = activationDType(backend.caps.activationDtypes, settings.dtype ?? storedIn);
-    // A GPU multiplies in the activation dtype, so dense weights have it too; the CPU takes any.
+    const modelDType = settings.dtype ?? storedIn;
+    const activations = activationDType(backend.caps.activationDtypes, modelDType);
+    // A GPU is fast where weights have the dtype of the activations, so dense ones get it; the CPU takes any.
     const dtype = device === 'cpu' ? settings.dtype : activations;
     for (const line of withoutEffect(wanted, slots)) warnings.push(line);
-    const filled = await fillWeights(slots, config, source, { ...options, backend, dtype, stored, wanted });
+    const weights = { ...options, backend, dtype, modelDType, stored, wanted };
+    const filled = await fillWeights(slots, config, source, weights);
     return make({
       ...settingsOfModel,
       config,
@@ -331,11 +335,15 @@ async function generationConfigOf(
   const text = folder === undefined ? undefined : await readOptional(folder, 'generation_config.json', { signal });
   if (text !== undefined) return GenerationConfig.fromJSON(text);
   const start = 'decoderStartTokenId' in config ? config.decoderStartTokenId : null;
+  const forcedBosTokenId = 'forcedBosTokenId' in config ? config.forcedBosTokenId : null;
+  const forcedEosTokenId = 'forcedEosTokenId' in config ? config.forcedEosTokenId : null;
   const { bos, eos, pad } = config.tokenIds;
   return new GenerationConfig({
     ...(bos.length > 0 && { bosTokenId: bos[0] }),
     ...(eos.length > 0 && { eosTokenId: [...eos] }),
     ...(pad !== null && { padTokenId: pad }),
     ...(start !== null && { decoderStartTokenId: start }),
+    ...(forcedBosTokenId !== null && { forcedBosTokenId }),
+    ...(forcedEosTokenId !== null && { forcedEosTokenId: [forcedEosTokenId].flat() }),
   });
 }

@@ -1,7 +1,16 @@
 // Encoders against transformers' outputs: 1e-4 absolute.
 import { describe, expect, it } from 'vitest';
-import { AutoModel, ConfigError, UnsupportedError, AutoModelForCausalLM, type PretrainedModel } from './index.js';
-import { expectedRows, expectedTensor, temporaryFolders, unpackCheckpoint } from './testing.js';
+import {
+  AutoModel,
+  AutoModelForCausalLM,
+  CheckpointError,
+  ConfigError,
+  openCheckpoint,
+  planFor,
+  UnsupportedError,
+  type PretrainedModel,
+} from './index.js';
+import { changedCheckpoint, expectedRows, expectedTensor, temporaryFolders, unpackCheckpoint } from './testing.js';
 
 const temporary = temporaryFolders();
 const tolerance = 1e-4;
@@ -82,5 +91,62 @@ describe.each(['bert', 'bert-legacy-names'])('%s', (name) => {
     }
     const folder = await unpackCheckpoint(name, await temporary(name));
     await expect(AutoModelForCausalLM.fromPretrained(folder)).rejects.toThrow(UnsupportedError);
+  });
+});
+
+// Python loads such files too, with random numbers for the pooling layer.
+describe('a file without the pooling layer', () => {
+  const inputIds = expectedRows('bert', 'input_ids');
+  const attentionMask = expectedRows('bert', 'attention_mask');
+  const tokenTypeIds = expectedRows('bert', 'token_type_ids');
+  const isPooler = (name: string) => name.startsWith('pooler.');
+
+  const inTensorFlow = (name: string) =>
+    name.replace(/LayerNorm\.weight$/, 'LayerNorm.gamma').replace(/LayerNorm\.bias$/, 'LayerNorm.beta');
+
+  it.each([
+    ['of the base model', '', (name: string) => name],
+    ['of a model with a head', 'bert.', (name: string) => name],
+    ['of a model with a head, by the names of TensorFlow,', 'bert.', inTensorFlow],
+  ])('%s gives the same hidden states and no pooled token, and is saved as in Python', async (_, front, old) => {
+    const rename = (name: string) => (isPooler(name) ? undefined : front + old(name));
+    const folder = await changedCheckpoint('bert', temporary, { rename });
+    const whole = await unpackCheckpoint('bert', await temporary('bert'));
+    await using model = await AutoModel.fromPretrained(folder, { threads: 1 });
+    expect(model.warnings).toEqual([expect.stringMatching(/has no pooler: the model is without one/)]);
+    using output = model.forward({ inputIds, attentionMask, tokenTypeIds });
+    expect(Object.keys(output)).toEqual(['lastHiddenState']);
+    expect(output.poolerOutput).toBeUndefined();
+    const expected = expectedTensor('bert', 'last_hidden_state_padded').values;
+    const actual = (await output.lastHiddenState.data()) as Float32Array;
+    expect(largest(actual, expected, attentionMask.flat())).toBeLessThanOrEqual(tolerance);
+
+    await using full = await AutoModel.fromPretrained(whole, { threads: 1 });
+    using pooled = full.forward({ inputIds, attentionMask, tokenTypeIds, outputHiddenStates: true });
+    expect(Object.keys(pooled)).toEqual(['lastHiddenState', 'poolerOutput', 'hiddenStates']);
+    const { hiddenSize: width } = full.config as unknown as { hiddenSize: number };
+    const poolerBytes = 4 * (width * width + width);
+    expect(full.getMemoryFootprint() - model.getMemoryFootprint()).toBe(poolerBytes);
+    const maxMemory = { cpu: '1GiB' };
+    const [plan, larger] = [await planFor(folder, { maxMemory }), await planFor(whole, { maxMemory })];
+    expect(larger.size - plan.size).toBe(poolerBytes);
+    expect(plan.messages).toContainEqual(expect.objectContaining({ text: expect.stringMatching(/has no pooler/) }));
+
+    const saved = await temporary('saved');
+    await model.savePretrained(saved);
+    await using before = await openCheckpoint(folder);
+    await using after = await openCheckpoint(saved);
+    const own = [...before.tensors.keys()].map((name) => name.slice(front.length));
+    expect(new Set(after.tensors.keys())).toEqual(new Set(own));
+    await using again = await AutoModel.fromPretrained(saved, { threads: 1 });
+    using repeated = again.forward({ inputIds, attentionMask, tokenTypeIds });
+    expect(await repeated.lastHiddenState.data()).toEqual(actual);
+  });
+
+  it('that has a part of it is refused', async () => {
+    const rename = (name: string) => (name === 'pooler.dense.weight' ? undefined : name);
+    const loading = AutoModel.fromPretrained(await changedCheckpoint('bert', temporary, { rename }));
+    await expect(loading).rejects.toThrow(CheckpointError);
+    await expect(loading).rejects.toThrow(/lacks 1 of .*pooler\.dense\.weight/);
   });
 });

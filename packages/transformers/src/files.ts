@@ -21,7 +21,7 @@ export interface HubOptions {
   readonly localFilesOnly?: boolean;
   /** Access token for gated and private models; `false` sends none. Default: `HF_TOKEN`, or the stored one. */
   readonly token?: string | false;
-  /** Used for all requests to the hub. Default: the global `fetch`, through `HTTPS_PROXY` and the like. */
+  /** Used for all requests to the hub. Default: undici, through `HTTPS_PROXY` and the like. */
   readonly fetch?: typeof fetch;
   /** Other timeouts (milliseconds), retries and sizes than those of `hubLimits`. */
   readonly hubLimits?: Partial<HubLimits>;

@@ -1,6 +1,6 @@
 // forward() of encoder-decoders: the encoder over one padded batch, the decoder over another one.
 import { ConfigError } from '@q/config';
-import { passOver, unpack, type PastState } from '@q/generate';
+import { passOverPairs, unpack, type PairStates, type PastState } from '@q/generate';
 import type { EncoderDecoder, Slice } from '@q/models';
 import type { Tensor } from '@q/tensor';
 import {
@@ -35,7 +35,7 @@ const decoderIds: IdNames = { ids: 'decoderInputIds', mask: 'decoderAttentionMas
 
 /** See `PretrainedModel.forward`. */
 export function forwardPair(runner: PairRunner, input: ForwardInput): ModelOutput {
-  const { model, backend } = runner;
+  const { model, backend, engine } = runner;
   const { source, target } = checkedPair(runner, input);
   const wanted = input.outputHiddenStates === true;
   const states: { encoder?: Tensor[]; decoder?: Tensor[] } = wanted ? { encoder: [], decoder: [] } : {};
@@ -43,7 +43,7 @@ export function forwardPair(runner: PairRunner, input: ForwardInput): ModelOutpu
     const tensors = backend.scope(() => {
       const { encoded, hidden } = input.past
         ? withPast(input.past, source, target, states)
-        : wholePass(runner, source!, target, states);
+        : passOverPairs({ backend, dtype: engine.dtype }, model, slicesOf(source!), slicesOf(target), states);
       return {
         lastHiddenState: target.pad(hidden),
         logits: isLanguageModel(model) ? target.pad(model.logits(hidden)) : undefined,
@@ -58,32 +58,9 @@ export function forwardPair(runner: PairRunner, input: ForwardInput): ModelOutpu
   }
 }
 
-interface States {
-  readonly encoder?: Tensor[];
-  readonly decoder?: Tensor[];
-}
-
-function withPast(past: PastState, source: Packed | undefined, target: Packed, states: States): Outputs {
+function withPast(past: PastState, source: Packed | undefined, target: Packed, states: PairStates): Outputs {
   const encoded = source && past.encode(source.lists, { hiddenStates: states.encoder });
   return { encoded, hidden: past.forward(target.lists, { hiddenStates: states.decoder }) };
-}
-
-/** A pass that leaves nothing behind. */
-function wholePass({ model, backend, engine }: PairRunner, source: Packed, target: Packed, states: States): Outputs {
-  const options = { backend, dtype: engine.dtype };
-  return passOver(
-    options,
-    slicesOf(source),
-    (pass) => {
-      const encoded = model.encode(pass);
-      const hidden = passOver(options, slicesOf(target), (given) => model.forward(given), {
-        source: { pass, hidden: encoded },
-        hiddenStates: states.decoder,
-      });
-      return { encoded, hidden };
-    },
-    { hiddenStates: states.encoder },
-  );
 }
 
 const slicesOf = ({ lists }: Packed): Slice[] => lists.map((ids) => ({ ids, start: 0 }));

@@ -66,7 +66,7 @@ function hiddenOf(
     slices,
     (pass) => {
       const hidden = model.forward(pass);
-      return { hidden, pooled: model.pooled?.(hidden, pass) };
+      return { hidden, pooled: model.pooler?.forward(hidden, pass) };
     },
     { inputs, hiddenStates },
   );
@@ -79,7 +79,7 @@ function checkedInput(model: Model, input: ForwardInput): Packed {
   const lists = withoutPadding('forward', inputIds, attentionMask);
   if (lists.every((list) => list.length === 0))
     throw new ConfigError('forward', 'attentionMask leaves no token', { fix: 'give a 1 for each token' });
-  if (model.pooled && lists.some((list) => list.length === 0))
+  if (model.pooler && lists.some((list) => list.length === 0))
     throw new ConfigError('forward', 'attentionMask leaves no token of a row', { fix: 'leave the row out' });
   checkSwitches(model, input);
   if (past === undefined) lists.forEach((list, i) => assertFits('forward', `inputIds[${i}]`, list.length, model));

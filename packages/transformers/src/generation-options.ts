@@ -75,6 +75,7 @@ const applied: ReadonlySet<string> = new Set<GenerationOptionName>([
   'eosTokenId',
   'numReturnSequences',
   'forcedBosTokenId',
+  'forcedEosTokenId',
   'decoderStartTokenId',
 ]);
 
@@ -189,6 +190,16 @@ function stopStringsFor(
   return tokenizer ? stops.filter((stop) => stop !== '') : [];
 }
 
+/** The last token of a text that its length ends. @throws UnsupportedError for a choice of several */
+function forcedEos({ forcedEosTokenId }: ResolvedGenerationOptions): number | undefined {
+  const ids = [forcedEosTokenId ?? []].flat();
+  if (ids.length < 2) return ids[0];
+  throw new UnsupportedError('generate', `forcedEosTokenId is a list of ${ids.length}`, {
+    why: 'one token is forced',
+    fix: 'give one of them',
+  });
+}
+
 /** What the decoder begins with, for each prompt. @throws ConfigError */
 function decoderIdsFor(
   prompts: number,
@@ -252,10 +263,12 @@ export function requestsFor(options: Seq2SeqGenerateOptions, context: Generation
   return lists.flatMap((ids, row) => {
     const maxNewTokens = newTokensFor(config.lengthLimit(), ids.length, maxContext);
     const forced = ids.length === 1 ? merged.forcedBosTokenId : null;
+    const last = forcedEos(merged);
     return Array.from({ length: sequences }, (_, i) => ({
       ids,
       ...(context.encodes && { encoderIds: prompts[row] }),
       ...(forced !== null && { forcedFirstTokenId: forced }),
+      ...(last !== undefined && { forcedLastTokenId: last }),
       eosTokenIds,
       stopStrings,
       maxNewTokens,

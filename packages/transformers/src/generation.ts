@@ -24,13 +24,14 @@ export interface GenerationResult {
   readonly stats: GenerationStats;
 }
 
-/** What a generation runs; throws what it rejects with. */
+type Steps = AsyncGenerator<GenerationStep, void, void>;
+
+/** What a generation runs. */
 export interface GenerationPlan {
   readonly requests: readonly GenerationRequest[];
-  run(): AsyncGenerator<GenerationStep, void, void>;
+  /** Gives the requests to the engine. */
+  submit(): Steps;
 }
-
-type Steps = AsyncGenerator<GenerationStep, void, void>;
 
 /**
  * A generation under way: iterate it for tokens as they come, or await it for the result. It starts with the first of
@@ -56,7 +57,7 @@ export class Generation extends Promise<GenerationResult> implements AsyncIterab
   }
 
   [Symbol.asyncIterator](): Steps {
-    return this.#start().run();
+    return this.#start().submit();
   }
 
   // An await calls this, as do catch and finally.
@@ -82,7 +83,7 @@ export class Generation extends Promise<GenerationResult> implements AsyncIterab
       const fail = () => {
         throw error;
       };
-      return { requests: [], run: () => new StepReader(fail) };
+      return { requests: [], submit: () => new StepReader(fail) };
     }
   }
 
@@ -93,7 +94,7 @@ export class Generation extends Promise<GenerationResult> implements AsyncIterab
     const texts = requests.map(() => '');
     const finishReasons: FinishReason[] = [];
     let stats: GenerationStats | undefined;
-    for await (const step of plan.run()) {
+    for await (const step of plan.submit()) {
       newTokens[step.sequence].push(step.tokenId);
       texts[step.sequence] += step.text;
       if (step.finishReason) finishReasons[step.sequence] = step.finishReason;

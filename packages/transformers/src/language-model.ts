@@ -24,7 +24,7 @@ export abstract class LanguageModel<M extends CausalLM> extends PretrainedModel<
 
   constructor(parts: ModelParts<M>) {
     super(parts);
-    this.#engine = new Engine(parts.model, parts.backend, parts.engine);
+    this.#engine = new Engine(parts.model, parts.backend, { ...parts.engine, tokenDecoder: parts.tokenizer });
   }
 
   override forward(input: ForwardInput): LanguageModelOutput {
@@ -50,13 +50,13 @@ export abstract class LanguageModel<M extends CausalLM> extends PretrainedModel<
       const encodes = isEncoderDecoder(this.parts.model);
       const names = encodes ? [...generateInputNames, ...decoderInputNames] : generateInputNames;
       assertKnownKeys('generate', options, [...names, ...GENERATION_OPTION_NAMES]);
-      const { generationConfig: base, tokenizer: decoder } = this;
+      const { generationConfig: base } = this;
       const tokenizer = this.#tokenizerFor(options);
       const { config } = this;
       const startTokenId = 'decoderStartTokenId' in config ? config.decoderStartTokenId : null;
       const requests = requestsFor(options, { base, tokenizer, vocabSize, maxContext, encodes, startTokenId });
       const { signal } = options;
-      return { requests, run: () => this.#engine.run(requests, { decoder, signal }) };
+      return { requests, submit: () => this.#engine.submit(requests, { signal }) };
     });
     return new Generation(plan);
   }

@@ -73,10 +73,9 @@ export const MAX_TEMPLATE_SIZE = 2 ** 18;
 
 /**
  * Steps of one rendering: an expression or statement evaluated, an item looped over, 16 characters read or 8 written.
- * A conversation of 2,000 messages with 100 tools needs about 200,000; this many take two to six seconds
- * of a busy machine.
+ * A conversation of 2,000 messages with 100 tools needs about 200,000; this many take about a second.
  */
-export const MAX_TEMPLATE_STEPS = 10_000_000;
+export const MAX_TEMPLATE_STEPS = 2_500_000;
 
 /**
  * Characters of the rendered prompt and of every string made on the way: 4 million tokens of English. Bounds memory

@@ -6,13 +6,16 @@ import { parseModelConfig } from '@q/models';
 import { buildModel, parameterSlots } from '@q/models';
 import {
   AutoConfig,
+  AutoModel,
   AutoModelForCausalLM,
+  AutoModelForSeq2SeqLM,
   AutoTokenizer,
   CheckpointError,
   ConfigError,
   loadParameters,
   openCheckpoint,
   openDevice,
+  planFor,
   UnsupportedError,
   type LoadProgress,
 } from './index.js';
@@ -71,6 +74,25 @@ describe('damaged folders', () => {
       (error) => error instanceof type && message.test((error as Error).message),
     );
   });
+
+  it.each(['llama', 'bert', 'bloom', 'gpt_neox', 'opt', 't5'])(
+    '%s: ten thousand layers over a small checkpoint are refused before any is made',
+    async (name) => {
+      const folder = await unpack(name);
+      await rewriteConfig(folder, (config) => {
+        const keys = Object.keys(config).filter((key) => /^(n_layer|num_(hidden_|decoder_)?layers)$/.test(key));
+        for (const key of keys) config[key] = 10_000 / keys.length;
+      });
+      const load = { bert: AutoModel, t5: AutoModelForSeq2SeqLM }[name] ?? AutoModelForCausalLM;
+      for (const run of [() => load.fromPretrained(folder), () => planFor(folder, { maxMemory: { cpu: '1GiB' } })]) {
+        const started = performance.now();
+        const error: unknown = await (run() as Promise<unknown>).catch((reason: unknown) => reason);
+        expect(performance.now() - started).toBeLessThan(2000); // 5 to 40 ms on an idle machine; building takes seconds
+        expect(error).toBeInstanceOf(ConfigError);
+        expect((error as Error).message).toMatch(/10000 layers, and the checkpoint has \d+ tensors/);
+      }
+    },
+  );
 
   it('a file that shrinks between opening and loading is an error, not a crash, where weights alias the file', async () => {
     for (const name of ['llama', 'bnb-nf4', 'bnb-int8']) {

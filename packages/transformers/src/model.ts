@@ -10,7 +10,7 @@ import {
 } from '@q/config';
 import type { EngineOptions } from '@q/generate';
 import { SafetensorsWriter, storedTensors, type WriteProgress } from '@q/loader';
-import { bufferBytes, stateBytesPerToken, type Model, type ModelConfig } from '@q/models';
+import { bufferBytes, stateBytes, type Model, type ModelConfig } from '@q/models';
 import {
   weightBytes,
   weightFootprint,
@@ -176,7 +176,7 @@ export class PretrainedModel<M extends Model = Model> implements AsyncDisposable
   get cacheBytesPerToken(): number {
     this.assertLive('cacheBytesPerToken');
     const { model, engine } = this.parts;
-    return stateBytesPerToken(model, engine.kvDtype ?? engine.dtype);
+    return stateBytes(model, engine.kvDtype ?? engine.dtype).perToken;
   }
 
   /**

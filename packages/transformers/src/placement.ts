@@ -16,12 +16,13 @@ import {
 import { plannedQuantization } from '@q/loader';
 import {
   buildModel,
-  elementsPerToken,
   kvBlockSize,
   planTree,
+  stateElements,
   taskOf,
   type Model,
   type ModelConfig,
+  type StateSize,
   type Task,
 } from '@q/models';
 import { dtypeBytes, type FloatDType } from '@q/tensor';
@@ -84,8 +85,10 @@ export function assertModelConfig(op: string, config: unknown): asserts config i
 export interface Planned {
   /** Dtype of the weights where `torchDtype` does not say. Default: what the config says. */
   readonly storedIn?: FloatDType;
-  /** What the model is loaded for. Default: what most checkpoints of its architecture are for. */
+  /** What the model is loaded for. Default: what the class is that the config names. */
   readonly task?: Task;
+  /** Optional modules that the weights lack. Default none. */
+  readonly without?: readonly string[];
 }
 
 /** What can be told of the options before planning. */
@@ -107,15 +110,15 @@ function checkPlanOptions({ maxContext }: Model, options: PlanOptions): void {
 export async function planConfig(
   config: ModelConfig,
   options: PlanOptions,
-  { storedIn = storedDType(config), task = taskOf(config) }: Planned = {},
+  { storedIn = storedDType(config), task = taskOf(config), without }: Planned = {},
 ): Promise<Plan> {
-  const model = buildModel(config, task);
+  const model = buildModel(config, task, without);
   checkPlanOptions(model, options);
   const { deviceMap = 'auto', maxMemory, wiring, devices, quantizedOffload } = options;
   const dense = floatDType('torchDtype', options.torchDtype ?? 'auto', 'planFor') ?? storedIn;
   const { stored, wanted } = quantizationFor(config, options, 'planFor');
   const request = {
-    tree: planTree(config, task),
+    tree: planTree(config, task, without),
     dtype: names[dense],
     maxMemory,
     wiring,
@@ -150,12 +153,19 @@ function planWithCache(model: Model, request: PlanRequest, options: PlanOptions,
   const given = options.kvDtype;
   const bytesOn = (device: 'cpu' | 'gpu') =>
     dtypeBytes(cacheDType(given, activationDType(computeDTypes[device], dense)));
-  const layers = growingState(model);
+  const layers = stateByModule(model);
   const onHost = new Set<string>();
   const planOnce = (): Plan => {
-    const bytesPerToken = layers.map(({ path, elements }) => elements * bytesOn(onHost.has(path) ? 'cpu' : 'gpu'));
-    const paths = layers.map(({ path }) => path);
-    const kvCache = { layers: paths, bytesPerToken, context: context!, batch, pageTokens: kvBlockSize };
+    const bytesOf = (part: keyof StateSize) =>
+      layers.map(({ path, elements }) => elements[part] * bytesOn(onHost.has(path) ? 'cpu' : 'gpu'));
+    const kvCache = {
+      layers: layers.map(({ path }) => path),
+      bytesPerToken: bytesOf('perToken'),
+      bytesPerSequence: bytesOf('perSequence'),
+      context: context!,
+      batch,
+      pageTokens: kvBlockSize,
+    };
     return planPlacement({ ...request, reserve: { kvCache } });
   };
   for (;;) {
@@ -180,15 +190,19 @@ function refusedOr(plan: () => Plan): Plan | PlanRefusedError {
   }
 }
 
-/** The modules whose state grows with the context, with the numbers of one token. */
-function growingState(model: Model): { path: string; elements: number }[] {
+/** The modules that keep state, with the numbers of it. */
+function stateByModule(model: Model): { path: string; elements: StateSize }[] {
   const paths = new Map([...model.walk()].map(({ path, module }) => [module, path]));
-  const elements = new Map<string, number>();
+  const sizes = new Map<string, StateSize>();
   for (const spec of model.state) {
     const path = paths.get(spec.owner)!;
-    elements.set(path, (elements.get(path) ?? 0) + elementsPerToken(spec));
+    const [before, more] = [sizes.get(path), stateElements(spec)];
+    sizes.set(path, {
+      perToken: (before?.perToken ?? 0) + more.perToken,
+      perSequence: (before?.perSequence ?? 0) + more.perSequence,
+    });
   }
-  return [...elements].map(([path, count]) => ({ path, elements: count })).filter((each) => each.elements > 0);
+  return [...sizes].map(([path, elements]) => ({ path, elements }));
 }
 
 /**

@@ -2,7 +2,7 @@
 import { assertCallback, assertKnownKeys, assertSignal, CheckpointError } from '@q/config';
 import type { Message, Plan } from '@q/device-map';
 import { hasCheckpoint } from '@q/loader';
-import { taskOf, type ModelConfig } from '@q/models';
+import type { ModelConfig } from '@q/models';
 import { hubOptionNames, modelFolder, type HubOptions } from './files.js';
 import { assertModelConfig, planConfig, planOptionNames, type PlanOptions } from './placement.js';
 import { openWeights, statedConfig } from './weight-source.js';
@@ -46,8 +46,11 @@ export async function planFor(model: ModelConfig | string, options: PlanFolderOp
     if (stated.unread) throw stated.unread;
     return withLines(await planConfig(stated.config, options), lines);
   }
-  await using source = await openWeights(stated, taskOf(stated.config), folder, options, lines);
-  return withLines(await planConfig(source.config, options, { storedIn: source.dtype }), lines);
+  await using source = await openWeights(stated, undefined, folder, options, lines);
+  return withLines(
+    await planConfig(source.config, options, { storedIn: source.dtype, without: source.survey.without }),
+    lines,
+  );
 }
 
 /** Whether the weights lie in the folder; a snapshot of the hub that lacks some counts as one without any. */

@@ -52,9 +52,12 @@ const supported = new Set([
   'eos_token_id',
   'pad_token_id',
   'forced_bos_token_id',
+  'forced_eos_token_id',
   'decoder_start_token_id',
 ]);
-const isRun = ({ generate }: Case) => Object.keys(generate).every((key) => supported.has(key));
+// Of several tokens to force none is chosen here.
+const isRun = ({ generate }: Case) =>
+  Object.keys(generate).every((key) => supported.has(key)) && !Array.isArray(generate.forced_eos_token_id);
 
 describe('greedy generation as transformers', () => {
   it.each(cases.filter(isRun))('$name', async (test) => {
@@ -136,6 +139,8 @@ describe('generate', () => {
     [{ inputIds: [[1]], decoderStartTokenId: [0, 0] }, ConfigError, /decoderStartTokenId is a list of 2/],
     [{ inputIds: [[1]], decoderStartTokenId: 512 }, ConfigError, /decoderStartTokenId\[0\]: 512/],
     [{ inputIds: [[1]], forcedBosTokenId: 512 }, ConfigError, /forcedBosTokenId is 512/],
+    [{ inputIds: [[1]], forcedEosTokenId: 512 }, ConfigError, /forcedEosTokenId is 512/],
+    [{ inputIds: [[1]], forcedEosTokenId: [1, 2] }, UnsupportedError, /forcedEosTokenId is a list of 2/],
     [{ inputIds: [[1]], decoderInputId: [[0]] }, ConfigError, /decoderInputId/],
     [{ decoderInputIds: [[0]] }, ConfigError, /got 0 of inputIds/],
   ])('refuses %j', async (options, type, message) => {

@@ -3,8 +3,11 @@
 import { readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { openCheckpoint } from '@q/loader';
+import { buildModel, slotsOf } from '@q/models';
+import { referenceBackend, type FloatDType } from '@q/tensor';
 import { describe, expect, it } from 'vitest';
-import { AutoModelForSeq2SeqLM, BitsAndBytesConfig, type LoadModelOptions, type Seq2SeqModel } from './index.js';
+import { GenerationConfig } from '@q/config';
+import { AutoModelForSeq2SeqLM, BitsAndBytesConfig, Seq2SeqModel, type LoadModelOptions } from './index.js';
 import {
   checkpointFiles,
   compareLogits,
@@ -14,6 +17,7 @@ import {
   temporaryFolders,
   unpackCheckpoint,
 } from './testing.js';
+import { fillWeights, openWeights, statedConfig } from './weight-source.js';
 
 const temporary = temporaryFolders();
 const load = async (name: string, options: LoadModelOptions = {}): Promise<Seq2SeqModel> =>
@@ -75,6 +79,75 @@ describe('quantizing while loading', () => {
     await using again = await AutoModelForSeq2SeqLM.fromPretrained(folder, { threads: 1 });
     expect(again.warnings).toEqual([]);
     expect(again.summary()).toEqual(model.summary());
+  });
+});
+
+/** Loads as a GPU does, where activations and dense weights are 16 bit, on the device of plain TypeScript. */
+async function loadIn16Bit(folder: string, dtype: FloatDType): Promise<Seq2SeqModel> {
+  const stated = await statedConfig(folder, {});
+  await using source = await openWeights(stated, 'seq2seqLM', folder, {}, []);
+  const { config } = source;
+  const backend = referenceBackend();
+  const model = buildModel(config, 'seq2seqLM');
+  const slots = slotsOf(config, model);
+  const stored = config.quantizationConfig ?? undefined;
+  const options = { backend, dtype, modelDType: dtype, stored, wanted: undefined };
+  return new Seq2SeqModel({
+    config,
+    backend,
+    model,
+    slots: await fillWeights(slots, config, source, options),
+    folder,
+    generationConfig: GenerationConfig.fromJSON(await readFile(join(folder, 'generation_config.json'), 'utf8')),
+    tokenizer: undefined,
+    quantizationConfig: stored,
+    engine: { dtype },
+    warnings: [],
+  });
+}
+
+describe('with activations of 16 bit, as on a GPU', () => {
+  // The bounds of the CPU: measured 0.0241 (CPU 0.0237) and 0.0215 (CPU 0.0186).
+  it.each([
+    ['t5.int8', 'int8', 'f16', 3.5e-2],
+    ['t5.nf4-nested-bf16', 'nf4-nested-bf16', 'bf16', 2.5e-2],
+  ] as const)('%s: logits, footprint and saved files are those of Python', async (pack, variant, dtype, bound) => {
+    const folder = await unpackCheckpoint(pack, await temporary(pack));
+    await using model = await loadIn16Bit(folder, dtype);
+    expect(model.getMemoryFootprint()).toBe(expectedNumber(pack, `footprint.${variant}`));
+    const input = {
+      inputIds: expectedRows(pack, 'input_ids'),
+      decoderInputIds: expectedRows(pack, 'decoder_input_ids'),
+    };
+    using output = model.forward(input);
+    const logits = (await output.logits.data()) as Float32Array;
+    expect(compareLogits(logits, expectedLogits(pack, `logits.${variant}`)).relative).toBeLessThan(bound);
+    const saved = await temporary('saved');
+    await model.savePretrained(saved);
+    for (const [file, bytes] of Object.entries(checkpointFiles(pack)))
+      expect((await readFile(join(saved, file))).equals(bytes), file).toBe(true);
+  });
+
+  it.each(['float16', 'bfloat16'] as const)('%s: wo is as precise as on a CPU', async (torchDtype) => {
+    const name = 't5-v1_1';
+    const folder = await unpackCheckpoint(name, await temporary(name));
+    await using model = await loadIn16Bit(folder, torchDtype === 'float16' ? 'f16' : 'bf16');
+    await using onCpu = await load(name, { torchDtype });
+    expect(model.getMemoryFootprint()).toBe(onCpu.getMemoryFootprint());
+    const [saved, expected] = [await temporary('saved'), await temporary('saved')];
+    await model.savePretrained(saved);
+    await onCpu.savePretrained(expected);
+    const weights = (place: string) => readFile(join(place, 'model.safetensors'));
+    expect((await weights(saved)).equals(await weights(expected))).toBe(true);
+    await using checkpoint = await openCheckpoint(saved);
+    const wo = [...checkpoint.tensors].filter(([each]) => each.endsWith('.wo.weight'));
+    expect(new Set(wo.map(([, { dtype }]) => dtype))).toEqual(new Set([torchDtype === 'float16' ? 'f32' : 'bf16']));
+  });
+
+  it('random weights have the dtypes of loaded ones', async () => {
+    await using half = await load('t5-v1_1', { torchDtype: 'float16' });
+    await using dummy = await AutoModelForSeq2SeqLM.fromConfig(half.config, { torchDtype: 'float16', threads: 1 });
+    expect(dummy.getMemoryFootprint()).toBe(half.getMemoryFootprint());
   });
 });
 

@@ -11,52 +11,16 @@ import {
   openCheckpoint,
   planFor,
   QError,
-  SafetensorsWriter,
   type LoadModelOptions,
 } from './index.js';
-import { temporaryFolders, unpackCheckpoint } from './testing.js';
+import { changedCheckpoint, temporaryFolders, unpackCheckpoint, type Change, type Config } from './testing.js';
 
 const temporary = temporaryFolders();
 const ids = [[1, 17, 30, 4, 99]];
 const options: LoadModelOptions = { threads: 1 };
 
-type Config = Record<string, unknown>;
 const configIn = async (folder: string) => JSON.parse(await readFile(join(folder, 'config.json'), 'utf8')) as Config;
-
-interface Change {
-  readonly config?: (config: Config) => void;
-  /** New name of a tensor; undefined leaves it out. */
-  readonly rename?: (name: string) => string | undefined;
-  /** New bytes of a tensor. */
-  readonly bytes?: (name: string, bytes: Uint8Array) => Uint8Array;
-  /** Tensors to write once more under another name. */
-  readonly also?: Readonly<Record<string, string>>;
-}
-
-/** A fixture with its config and tensors changed. */
-async function changed(name: string, { config, rename = (each) => each, bytes, also = {} }: Change): Promise<string> {
-  const folder = await unpackCheckpoint(name, await temporary(name));
-  const source = await unpackCheckpoint(name, await temporary(`${name}-source`));
-  await using checkpoint = await openCheckpoint(source);
-  const writer = new SafetensorsWriter(folder);
-  const from = new Map<string, string>();
-  const add = (as: string | undefined, of: string) => {
-    if (as === undefined) return;
-    const { dtype, shape } = checkpoint.tensor(of);
-    writer.declare({ name: as, dtype, shape });
-    from.set(as, of);
-  };
-  for (const each of checkpoint.tensors.keys()) add(rename(each), each);
-  for (const [as, of] of Object.entries(also)) add(as, of);
-  await writer.write(async (spec) => {
-    const stored = await checkpoint.read(from.get(spec.name)!);
-    return bytes?.(spec.name, stored) ?? stored;
-  });
-  const json = await configIn(folder);
-  config?.(json);
-  await writeFile(join(folder, 'config.json'), JSON.stringify(json));
-  return folder;
-}
+const changed = (name: string, change: Change) => changedCheckpoint(name, temporary, change);
 
 interface Loaded {
   readonly logits: readonly number[];
@@ -297,14 +261,37 @@ describe('names and ties', () => {
     expect(error.message).toMatch(/lm_head\.weight is not stored.*random numbers.*tie_word_embeddings/);
   });
 
-  it.each([
-    ['the bare model', (name: string) => name.replace(/^model\./, ''), []],
-    ['a wrapper', (name: string) => `module.${name}`, [/are named with/]],
-  ])('the names of %s', async (_, rename, said) => {
+  it('the names of a wrapper', async () => {
     const plain = await load(await unpackCheckpoint('llama', await temporary()));
-    const { logits, warnings } = await loadTwice(await changed('llama', { rename }));
+    const { logits, warnings } = await loadTwice(await changed('llama', { rename: (name) => `module.${name}` }));
     expect(logits).toEqual(plain.logits);
-    expect(warnings).toEqual(said.map((line) => expect.stringMatching(line)));
+    expect(warnings).toEqual([expect.stringMatching(/are named with/)]);
+  });
+
+  it.each([
+    ['llama', 'model.', ''],
+    ['opt', 'model.decoder.', 'decoder.'],
+    ['opt', 'model.decoder.', 'model.'],
+    ['opt', 'model.decoder.', ''],
+    ['opt.int8', 'model.decoder.', 'decoder.'],
+    ['bloom', 'transformer.', ''],
+  ])('%s: "%s" of names may be "%s", and is saved as in Python, with it', async (name, path, front) => {
+    const source = await unpackCheckpoint(name, await temporary());
+    const plain = await load(source);
+    const rename = (each: string) => (each.startsWith(path) ? front + each.slice(path.length) : each);
+    const { logits, warnings, out } = await loadTwice(await changed(name, { rename }));
+    expect(logits).toEqual(plain.logits);
+    expect(warnings).toEqual([]);
+    await using before = await openCheckpoint(source);
+    await using after = await openCheckpoint(out);
+    expect(new Set(after.tensors.keys())).toEqual(new Set(before.tensors.keys()));
+  });
+
+  it('names of which a part is under another path are refused', async () => {
+    const rename = (each: string) => (each.includes('layers.1.') ? each.replace('model.decoder.', 'decoder.') : each);
+    const error = await loadError(await changed('opt', { rename }));
+    expect(error).toBeInstanceOf(CheckpointError);
+    expect(error.message).toMatch(/named in more than one way/);
   });
 
   it('quantized weights under other names', async () => {

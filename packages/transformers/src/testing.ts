@@ -1,10 +1,11 @@
 // Helpers of this package's tests.
-import { mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { mkdir, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { readFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { brotliDecompressSync } from 'node:zlib';
+import { openCheckpoint, SafetensorsWriter } from '@q/loader';
 import { afterAll } from 'vitest';
 
 type Place = readonly [width: number, offset: number, bytes: number];
@@ -197,4 +198,47 @@ export function compareLogits(
     }
   });
   return { largest, relative: Math.sqrt(difference / norm), argmaxDiffers };
+}
+
+/** A config.json. */
+export type Config = Record<string, unknown>;
+
+/** What to change of a fixture. */
+export interface Change {
+  readonly config?: (config: Config) => void;
+  /** New name of a tensor; undefined leaves it out. */
+  readonly rename?: (name: string) => string | undefined;
+  /** New bytes of a tensor. */
+  readonly bytes?: (name: string, bytes: Uint8Array) => Uint8Array;
+  /** Tensors to write once more under another name. */
+  readonly also?: Readonly<Record<string, string>>;
+}
+
+/** A fixture with its config and tensors changed. */
+export async function changedCheckpoint(
+  name: string,
+  temporary: (name?: string) => Promise<string>,
+  { config, rename = (each) => each, bytes, also = {} }: Change,
+): Promise<string> {
+  const folder = await unpackCheckpoint(name, await temporary(name));
+  const source = await unpackCheckpoint(name, await temporary(`${name}-source`));
+  await using checkpoint = await openCheckpoint(source);
+  const writer = new SafetensorsWriter(folder);
+  const from = new Map<string, string>();
+  const add = (as: string | undefined, of: string) => {
+    if (as === undefined) return;
+    const { dtype, shape } = checkpoint.tensor(of);
+    writer.declare({ name: as, dtype, shape });
+    from.set(as, of);
+  };
+  for (const each of checkpoint.tensors.keys()) add(rename(each), each);
+  for (const [as, of] of Object.entries(also)) add(as, of);
+  await writer.write(async (spec) => {
+    const stored = await checkpoint.read(from.get(spec.name)!);
+    return bytes?.(spec.name, stored) ?? stored;
+  });
+  const json = JSON.parse(await readFile(join(folder, 'config.json'), 'utf8')) as Config;
+  config?.(json);
+  await writeFile(join(folder, 'config.json'), JSON.stringify(json));
+  return folder;
 }

@@ -10,7 +10,16 @@ import {
   type Checkpoint,
   type WeightSurvey,
 } from '@q/loader';
-import { architectureOf, buildModel, parseModelConfig, slotsOf, type ModelConfig, type Task } from '@q/models';
+import {
+  architectureOf,
+  assertLayersStored,
+  buildModel,
+  parseModelConfig,
+  slotsOf,
+  taskOf,
+  type ModelConfig,
+  type Task,
+} from '@q/models';
 import { isFloat, type Backend, type FloatDType, type ParameterSlot } from '@q/tensor';
 import type { LoadModelOptions } from './auto.js';
 import { storedDType } from './dtypes.js';
@@ -60,11 +69,13 @@ interface WeightSource extends AsyncDisposable {
 
 /**
  * Opens a checkpoint and compares it with its config.
- * @throws `unread` unless the weights show that what config.json says of quantization is left over; as surveyWeights
+ * @param task what the model is loaded for; undefined: for what the class is that config.json names
+ * @throws ConfigError for more layers than tensors; `unread` unless the weights show that what config.json says of
+ *   quantization is left over; as surveyWeights
  */
 export async function openWeights(
   { config: stated, unread }: StatedConfig,
-  task: Task,
+  task: Task | undefined,
   folder: string,
   { signal, ignoreConfigKeys }: ConfigOptions,
   warnings: string[],
@@ -72,7 +83,9 @@ export async function openWeights(
   const facts = architectureOf(stated.modelType);
   const checkpoint = await openCheckpoint(folder, { signal });
   try {
-    const slots = slotsOf(stated, buildModel(stated, task));
+    const { tensors, unsupported, absent } = checkpoint;
+    assertLayersStored(stated, tensors.size + unsupported.size + absent.size);
+    const slots = slotsOf(stated, buildModel(stated, task ?? taskOf(stated)));
     const survey = await surveyWeights(checkpoint, slots, {
       stored: stated.quantizationConfig ?? undefined,
       tied: { ...facts.tied, ...facts.alwaysTied },
@@ -80,6 +93,7 @@ export async function openWeights(
       keepDense: facts.keepDense,
       keepInFp32: facts.keepInFp32,
       basePrefix: facts.basePrefix,
+      optionalModules: facts.optionalModules,
       signal,
     }).catch((error: unknown) => {
       throw unread ?? error;
@@ -130,6 +144,8 @@ function configOfWeights(
 type FillOptions = Pick<LoadModelOptions, 'signal' | 'onProgress' | 'checkFinite'> & {
   readonly backend: Backend;
   readonly dtype: FloatDType | undefined;
+  /** What Python calls the model's dtype: that of `torchDtype`, else of the checkpoint. */
+  readonly modelDType: FloatDType;
   readonly stored: QuantizationConfig | undefined;
   readonly wanted: QuantizationConfig | undefined;
 };
@@ -146,21 +162,21 @@ export async function fillWeights(
 ): Promise<readonly ParameterSlot[]> {
   const { keepDense, keepInFp32 } = architectureOf(config.modelType);
   const quantizer = wanted && quantizerFor(wanted, keepDense, keepInFp32);
-  const { backend, dtype, stored, signal, onProgress, checkFinite } = options;
+  const { backend, dtype, modelDType, stored, signal, onProgress, checkFinite } = options;
   if (!source) {
-    await loadDummy(slots, { backend, dtype: dtype ?? storedDType(config), quantizer, signal });
+    await loadDummy(slots, { backend, dtype: dtype ?? modelDType, modelDType, keepInFp32, quantizer, signal });
     return slots;
   }
   const { checkpoint, survey } = source;
   const loaded = await loadParameters(checkpoint, slots, {
     backend,
     dtype,
+    modelDType,
+    keepInFp32,
     quantizer,
     stored,
     survey,
     checkFinite,
-    // A GPU multiplies in the dtype of the activations.
-    keepInFp32: backend.device.type === 'cpu' ? keepInFp32 : undefined,
     signal,
     onProgress,
   });

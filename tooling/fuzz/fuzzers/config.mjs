@@ -1,5 +1,5 @@
 // config.json: parsing, what follows from it (module tree, plan), writing it back.
-import { readFileSync } from 'node:fs';
+import { readdirSync, readFileSync } from 'node:fs';
 import {
   AutoConfig,
   buildModel,
@@ -29,17 +29,12 @@ const ropes = [
     original_max_position_embeddings: 32,
   },
 ];
-const sizes = { vocab_size: 97, hidden_size: 64, num_hidden_layers: 2, num_attention_heads: 8 };
-const others = [
-  { model_type: 'bloom', vocab_size: 97, hidden_size: 64, n_layer: 2, n_head: 8, layer_norm_epsilon: 1e-5 },
-  { model_type: 'opt', ...sizes, ffn_dim: 128, max_position_embeddings: 64, word_embed_proj_dim: 32 },
-  { model_type: 'bert', ...sizes, intermediate_size: 128, max_position_embeddings: 64, type_vocab_size: 2 },
-  {
-    ...{ model_type: 't5', vocab_size: 97, d_model: 64, d_kv: 8, d_ff: 128, num_layers: 2, num_heads: 8 },
-    ...{ num_decoder_layers: 3, relative_attention_num_buckets: 32, relative_attention_max_distance: 128 },
-    feed_forward_proj: 'gated-gelu',
-  },
-];
+// The configurations that the tests of models read: whoever adds an architecture adds one.
+const fixtures = new URL('../../../packages/models/fixtures/configs/', import.meta.url);
+const others = readdirSync(fixtures).map((name) => JSON.parse(readFileSync(new URL(name, fixtures), 'utf8')));
+const missing = MODEL_TYPES.filter((type) => !others.some((config) => config.model_type === type));
+if (missing.length > 0)
+  throw new Error(`packages/models/fixtures/configs has no configuration of ${missing.join(', ')}`);
 const seeds = [
   ...others,
   ...MODEL_TYPES.map((model_type) => ({ ...llamaConfig, model_type, rope_scaling: null })),

@@ -379,15 +379,16 @@ __global__ void __launch_bounds__(kWarps * 32, (kBlocksPerMultiprocessor<D, WIDE
                     part = (int64_t(done.sequence) * p.heads + head) * work.splits + done.in.first;
       if (last && d < value_dim_of<MODIFIED>(p))
         combine<T, D, MODIFIED>(p, work.statistics + part, work.partial + part * D + d,
-                      static_cast<T*>(p.out) + (tile.token * p.heads + head) * value_dim_of<MODIFIED>(p) + d, head,
-                      static_cast<int>(count), work.splits, tile.rows - row);
+                                static_cast<T*>(p.out) + (tile.token * p.heads + head) * value_dim_of<MODIFIED>(p) + d,
+                                head, static_cast<int>(count), work.splits, tile.rows - row);
     } else if (d < value_dim_of<MODIFIED>(p)) {
 #pragma unroll
       for (int pass = 0; pass < kPasses; ++pass) {
         const int row = lane / kLanes<D> + pass * kRowsAtOnce;
         if (row < tile.rows)
-          running[pass].finish(p, tile.head0 + row,
-                               static_cast<T*>(p.out) + (tile.token * p.heads + tile.head0 + row) * value_dim_of<MODIFIED>(p) + d);
+          running[pass].finish(
+              p, tile.head0 + row,
+              static_cast<T*>(p.out) + (tile.token * p.heads + tile.head0 + row) * value_dim_of<MODIFIED>(p) + d);
       }
     }
     if (at.live) tile = load_queries(at);

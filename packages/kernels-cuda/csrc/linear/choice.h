@@ -76,6 +76,7 @@ struct LinearChoice {
   bool own = false;  // row8: each block quantizes the only row for itself
   // many rows
   bool dequantized = false;                     // 4-bit weights are made dense first
+  bool rounded = false;                         // dense weights go to x's dtype first; what cannot: gemm_round.h
   bool converted = false;                       // x goes to the compute dtype first, the product back
   LinearKernel otherwise = LinearKernel::none;  // cublas: where the library has no algorithm, which only it knows
 };
@@ -107,7 +108,7 @@ struct StreamFit {
   int columns;  // of 8 rows of x; 0: shared memory does not suffice
   int tiles;    // of 16 rows of W, most of a group
 };
-template <WeightKind Kind>
+template <StreamWeight Kind>
 StreamFit fit_stream(int64_t rows_left, int nested_parts, bool outliers, const Machine& machine);
 
 }  // namespace q::cuda

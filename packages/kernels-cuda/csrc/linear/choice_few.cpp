@@ -101,7 +101,7 @@ bool fit_row8(LinearChoice& c, const LinearFacts& f, bool normed, const Machine&
 }
 
 /// Most tiles of a group whose shared memory there is.
-template <WeightKind Kind, int Columns>
+template <StreamWeight Kind, int Columns>
 int stream_tiles(int outlier_rows, int nested, const Machine& m) {
   using S = StreamShape<Kind, Columns>;
   // 113 KiB: half of what a multiprocessor of sm_90 has. Where there is less, blocks simply run one after the other.
@@ -117,15 +117,19 @@ LinearChoice simple(const char* passed) {
 }
 
 LinearChoice choose_few_dense(const LinearFacts& f, const Machine& m) {
-  if (fit_stream<WeightKind::dense>(f.rows, 0, false, m).columns)
+  if (f.part[0].weight == DType::f32) {
+    if (fit_stream<StreamWeight::wide>(f.rows, 0, false, m).columns)
+      return {LinearKernel::stream, "few rows of f32 weights, whose products are exact"};
+  } else if (fit_stream<StreamWeight::dense>(f.rows, 0, false, m).columns) {
     return {LinearKernel::stream, "few rows of dense weights in x's dtype"};
+  }
   return simple("too little shared memory");
 }
 
 LinearChoice choose_few4(const LinearFacts& f, const Machine& m) {
   LinearChoice c;
   if (fit_row4(c, f, false, m) || fit_batch4(c, f, m)) return c;
-  if (fit_stream<WeightKind::bnb4>(f.rows, nested_parts(f), false, m).columns)
+  if (fit_stream<StreamWeight::bnb4>(f.rows, nested_parts(f), false, m).columns)
     return {LinearKernel::stream, f.rows > kBatch4Most ? "over 16 rows of 4-bit weights"
                                                        : "4-bit weights whose k, blocks or absmax row4 does not take"};
   if (choose_slice4(f, static_cast<int>(std::min<int64_t>(8, f.rows)), m).kernel != LinearKernel::none)
@@ -136,7 +140,7 @@ LinearChoice choose_few4(const LinearFacts& f, const Machine& m) {
 LinearChoice choose_few8(const LinearFacts& f, const Machine& m) {
   LinearChoice c;
   if (fit_row8(c, f, false, m)) return c;
-  if (fit_stream<WeightKind::int8>(f.rows, 0, f.part[0].threshold > 0, m).columns)
+  if (fit_stream<StreamWeight::int8>(f.rows, 0, f.part[0].threshold > 0, m).columns)
     return {LinearKernel::stream, f.rows > kRow8Most ? "over 16 rows of int8" : "int8 weights that row8 does not take"};
   return simple("too little shared memory");
 }
@@ -144,7 +148,7 @@ LinearChoice choose_few8(const LinearFacts& f, const Machine& m) {
 /// Whether the streaming kernels can compute this part with x of dtype `act`. (f32 as compute dtype rounds the code,
 /// not the product, to 16 bits: finer than the output is rounded.)
 bool fits_stream(const LinearPartFacts& p, DType act) {
-  if (p.kind == WeightKind::dense) return p.weight == act;
+  if (p.kind == WeightKind::dense) return p.weight == act || p.weight == DType::f32;
   if (p.kind != WeightKind::bnb4) return true;
   return (p.compute == act || p.compute == DType::f32) && p.block_size >= 64 &&
          (!p.nested || p.nested_block_size >= 64);
@@ -153,6 +157,7 @@ bool fits_stream(const LinearPartFacts& p, DType act) {
 bool same_kind(const LinearPartFacts& a, const LinearPartFacts& b) {
   if (a.kind != b.kind) return false;
   if (a.kind == WeightKind::bnb4) return a.quant_type == b.quant_type;
+  if (a.kind == WeightKind::dense) return a.weight == b.weight;
   return a.kind != WeightKind::int8 || a.threshold == b.threshold;
 }
 
@@ -160,11 +165,11 @@ bool same_kind(const LinearPartFacts& a, const LinearPartFacts& b) {
 
 const char* mixture(const LinearFacts& f) {
   for (int i = 0; i < f.parts; ++i) {
-    if (!same_kind(f.part[0], f.part[i])) return "parts that differ in kind, code book or threshold";
+    if (!same_kind(f.part[0], f.part[i])) return "parts that differ in kind, dtype, code book or threshold";
   }
   for (int i = 0; i < f.parts; ++i) {
     if (fits_stream(f.part[i], f.act)) continue;
-    return f.part[i].kind == WeightKind::dense ? "weights in another dtype than x"
+    return f.part[i].kind == WeightKind::dense ? "weights in another 16-bit dtype than x"
                                                : "blocks under 64 values, or another compute dtype than x's";
   }
   return nullptr;
@@ -181,13 +186,13 @@ const char* few_rows_refusal(const LinearFacts& f, const Machine& m) {
   return f.k % 64 == 0 && f.k > 0 ? nullptr : "k is not a multiple of 64";
 }
 
-template <WeightKind Kind>
+template <StreamWeight Kind>
 StreamFit fit_stream(int64_t rows_left, int nested, bool outliers, const Machine& m) {
   const auto fit = [&](auto columns) {
     const int rows = static_cast<int>(std::min<int64_t>(rows_left, columns.value * 8));
     return stream_tiles<Kind, columns.value>(outliers ? rows : 0, nested, m);
   };
-  if (rows_left > 16) {
+  if (Kind != StreamWeight::wide && rows_left > 16) {  // x of 32 rows in f32 takes more registers than there are
     if (const int tiles = fit(std::integral_constant<int, 4>{})) return {4, tiles};
   }
   if (rows_left > 8) {
@@ -196,9 +201,10 @@ StreamFit fit_stream(int64_t rows_left, int nested, bool outliers, const Machine
   const int tiles = fit(std::integral_constant<int, 1>{});
   return {tiles ? 1 : 0, tiles};
 }
-template StreamFit fit_stream<WeightKind::dense>(int64_t, int, bool, const Machine&);
-template StreamFit fit_stream<WeightKind::bnb4>(int64_t, int, bool, const Machine&);
-template StreamFit fit_stream<WeightKind::int8>(int64_t, int, bool, const Machine&);
+template StreamFit fit_stream<StreamWeight::dense>(int64_t, int, bool, const Machine&);
+template StreamFit fit_stream<StreamWeight::wide>(int64_t, int, bool, const Machine&);
+template StreamFit fit_stream<StreamWeight::bnb4>(int64_t, int, bool, const Machine&);
+template StreamFit fit_stream<StreamWeight::int8>(int64_t, int, bool, const Machine&);
 
 LinearChoice choose_slice4(const LinearFacts& facts, int rows, const Machine& m) {
   LinearFacts f = facts;

@@ -2,12 +2,16 @@
 //   bnb4    gemm_bnb4, which dequantizes inside the product. Else 4-bit weights are dequantized into the workspace (26
 //           us for 11008 x 4096, then mostly in L2) and multiplied as dense ones.
 //   tma, cublas, mma, plain
+// Dense weights in another dtype than x are rounded to x's in the workspace and multiplied there. Those that x's dtype
+// does not hold (f16: beyond 65504) must not become infinite: where the device found one, gemm_plain computes the
+// product once more from the weights as they are.
 // A product that cannot fuse what follows (see each) writes its sums with the bias, and finish_rows does the rest.
 #include "gemm.h"
 #include "cublaslt.h"
 #include "gemm_mma.cuh"
 #include "gemm_plan.h"
 #include "gemm_quantize.cuh"
+#include "gemm_round.h"
 
 namespace q::cuda {
 namespace {
@@ -59,6 +63,7 @@ void multiply_mma(Context& context, const Product& p, DType weight_dtype, bool p
     m.finish.part[i].first_tile = tiles;
     tiles += (m.finish.part[i].n + tile - 1) / tile;
   }
+  m.only_if = plain ? p.beyond : nullptr;
   if (plain) return gemm_plain(context, p.dtype, weight_dtype, m, tiles);
   const bool int8 = p.kind == WeightKind::int8;
   if (int8) {
@@ -107,12 +112,20 @@ bool multiply_cublas(Context& context, const Product& p) {
   return true;
 }
 
+/// Once more without rounding, only where rounding made weights infinite: which the device knows, and no host waits for.
+void multiply_beyond(Context& context, Product p) {
+  for (int i = 0; i < p.parts; ++i) p.weight[i] = p.args->parts[i].weight.data;
+  multiply_mma(context, p, p.args->parts[0].weight.dtype, true);
+}
+
 /// The product itself by the kernel chosen, with as much of the finish as that fuses.
 void multiply(Context& context, const LinearChoice& choice, Product p, DType weight_dtype) {
   const LinearKernel kernel = choice.kernel;
   const Finish whole = p.finish;
   const bool plain_end = whole.activation == ActivationKind::none && !whole.gated;
-  const bool fused = kernel == LinearKernel::tma || kernel == LinearKernel::bnb4 ? fuses(whole.activation)
+  // What computes again must find x and the residual, and gemm_plain does not gate.
+  const bool apart = p.beyond && (whole.gated || whole.residual == whole.out);
+  const bool fused = apart ? false : kernel == LinearKernel::tma || kernel == LinearKernel::bnb4 ? fuses(whole.activation)
                      : kernel == LinearKernel::cublas                            ? plain_end
                                                                                  : !whole.gated;
   const int64_t width = whole.part[whole.parts - 1].column + whole.part[whole.parts - 1].n;
@@ -133,13 +146,32 @@ void multiply(Context& context, const LinearChoice& choice, Product p, DType wei
     const LinearKernel own = kernel == LinearKernel::cublas ? choice.otherwise : kernel;
     multiply_mma(context, p, weight_dtype, own == LinearKernel::plain);
   }
+  if (p.beyond) multiply_beyond(context, p);
   if (!fused) finish_rows(context, p.dtype, p.finish.out, width, p.dtype, whole);
+}
+
+/// Dense weights in x's dtype, in the workspace.
+void round_weights(Context& context, Product& p) {
+  int* beyond = context.workspace.take_array<int>(1);
+  check(cudaMemsetAsync(beyond, 0, sizeof(int), context.stream), "linear (round weight)");
+  char* values = static_cast<char*>(context.workspace.take(width_of(*p.args) * p.k * size_of(p.dtype)));
+  for (int i = 0; i < p.parts; ++i) {
+    const LinearArgsItem& part = p.args->parts[i];
+    p.weight[i] = values + p.finish.part[i].column * p.k * size_of(p.dtype);
+    round_weight(context, part.weight.dtype, part.weight.data, p.dtype, const_cast<void*>(p.weight[i]), part.n * p.k,
+                 beyond);
+  }
+  p.beyond = beyond;
 }
 
 /// All parts alike. `p.finish` may write another dtype's command: then x, out and residual are of p.dtype already.
 void multiply_alike(Context& context, const LinearChoice& choice, Product p) {
   const LinearArgs& a = *p.args;
   for (int i = 0; i < p.parts; ++i) p.weight[i] = a.parts[i].weight.data;
+  if (choice.rounded) {
+    round_weights(context, p);
+    return multiply(context, choice, p, p.dtype);
+  }
   if (!choice.dequantized) return multiply(context, choice, p, a.parts[0].weight.dtype);
   char* values = static_cast<char*>(context.workspace.take(width_of(a) * p.k * size_of(p.dtype)));
   for (int i = 0; i < p.parts; ++i) {
@@ -156,7 +188,7 @@ void run_alike(Context& context, const LinearChoice& choice, const LinearArgs& a
   if (choice.kernel == LinearKernel::none)
     throw CommandError("linear: the path asked for does not take these arguments (" + shape(a) + ")");
   Product p{static_cast<WeightKind>(a.parts[0].kind), a.x.dtype, a.x.data, a.rows, a.k,
-            static_cast<int>(a.parts_count),          {},        &a,       {}};
+            static_cast<int>(a.parts_count),          {},        nullptr,  &a,     {}};
   const DType compute = p.kind == WeightKind::bnb4 ? static_cast<DType>(a.parts[0].compute_dtype) : a.x.dtype;
   p.finish = finish_of(a, compute);
   if (!choice.converted) return multiply_alike(context, choice, p);

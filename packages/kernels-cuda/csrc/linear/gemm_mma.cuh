@@ -20,6 +20,7 @@ struct MmaParams {
   const int* groups;
   const void* x_float;
   float threshold;
+  const int* only_if;  // plain: null, or nothing is computed where it is 0
 };
 
 /// f16 . f16 and bf16 . bf16 to the same type (bf16 needs sm_80), i8 . i8 to f32, f16 or bf16.

@@ -13,6 +13,7 @@ template <class X, class W>
 __global__ void __launch_bounds__(256) gemm_plain_kernel(const __grid_constant__ MmaParams p) {
   __shared__ float xs[16][65], ws[16][65];
   pdl_begin();
+  if (p.only_if && *p.only_if == 0) return;
   const int column_tile = blockIdx.x / p.row_tiles;
   const int64_t row0 = static_cast<int64_t>(blockIdx.x % p.row_tiles) * 64;
   int part = 0;

@@ -5,8 +5,8 @@
 
 namespace q::cuda {
 
-/// Parts of one kind that can go through one product. For bnb4 that is to be multiplied as dense, `weight` holds the
-/// dequantized values.
+/// Parts of one kind that can go through one product. `weight` holds the values to be multiplied: for bnb4 as dense
+/// the dequantized ones, for dense weights in another dtype the rounded ones.
 struct Product {
   WeightKind kind;
   DType dtype;  // of x, out, residual and (dense) weights
@@ -14,6 +14,7 @@ struct Product {
   int64_t rows, k;
   int parts;
   const void* weight[kMaxRepeat];
+  const int* beyond;       // not null: weights are rounded to dtype, and not 0 on the device if some are infinite there
   const LinearArgs* args;  // quantization details; parts in the same order
   Finish finish;
 };

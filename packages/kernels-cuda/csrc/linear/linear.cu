@@ -43,12 +43,13 @@ template <class T>
 void launch_stream_of(const LinearArgs& a, const LinearProblem& p, Context& context) {
   switch (static_cast<WeightKind>(a.parts[0].kind)) {
     case WeightKind::dense:
-      return launch_stream<WeightKind::dense, T>(p, {}, context);
+      return a.parts[0].weight.dtype == DType::f32 ? launch_stream<StreamWeight::wide, T>(p, {}, context)
+                                                   : launch_stream<StreamWeight::dense, T>(p, {}, context);
     case WeightKind::bnb4:
-      return launch_stream<WeightKind::bnb4, T>(p, {}, context);
+      return launch_stream<StreamWeight::bnb4, T>(p, {}, context);
     default: {
       const QuantizedRows q = quantize_rows<T>(p.x, p.rows, p.k, static_cast<float>(a.parts[0].threshold), context);
-      return launch_stream<WeightKind::int8, T>(p, q, context);
+      return launch_stream<StreamWeight::int8, T>(p, q, context);
     }
   }
 }

@@ -1,5 +1,5 @@
-// stream_linear: out = epilogue(x W^T) for 1 to 32 rows of x; weights dense f16/bf16, bnb4 or int8; decode and small
-// batches
+// stream_linear: out = epilogue(x W^T) for 1 to 32 rows of x; weights dense in x's f16/bf16 or in f32, bnb4 or int8;
+// decode and small batches
 // maths   tensor cores with W as the 16-row operand and x as the 8-column one, so 1..8 rows cost the same; f32 (int8:
 //         i32) sums
 // layout  a virtual row is one row of one part (gated: a tile holds 8 gate rows and the 8 up rows that belong to them).
@@ -10,8 +10,9 @@
 //         instruction cache. bnb4 codes become f16/bf16 pairs through a table (code_table.cuh); the ring's rows lie in
 //         its gaps. Values are code * s, rounded; each 64 values of k are summed apart and then multiplied by absmax in
 //         f32; 1 / s comes last.
-// floor   bytes of the weight / 4.3 TB/s (H200): 11008 x 4096 f16 21 us, int8 10.5 us, nf4 5.9 us; 28672 x 8192 nf4 31
-//         us
+//         f32 weights go to the tf32 cores in three parts, so that products are exact; what x has is widened.
+// floor   bytes of the weight / 4.3 TB/s (H200): 11008 x 4096 f16 21 us, int8 10.5 us, nf4 5.9 us; 28672 x 8192 nf4
+//         31 us; 1024 x 65536 f32 62 us
 // launch  two blocks of 256 threads a multiprocessor (bnb4 with over 8 rows: one), rows of W spread evenly over them. A
 //         block's first copies of W start before anything else and before earlier kernels have ended (launch.h), but
 //         few: x would wait behind them.
@@ -30,7 +31,7 @@
 
 namespace q::cuda {
 
-template <WeightKind Kind, class T, int ColumnTiles>
+template <StreamWeight Kind, class T, int ColumnTiles>
 struct StreamKernel : StreamCopies<Kind, T, ColumnTiles> {
   using Base = StreamCopies<Kind, T, ColumnTiles>;
   using Base::absmax_of;
@@ -96,12 +97,72 @@ struct StreamKernel : StreamCopies<Kind, T, ColumnTiles> {
     }
   }
 
-  /// Adds one tile times one block of 64 values of k; `row`: row g of the stage.
+  /// x of a chunk as it is stored, on its way into registers (wide).
+  using Stored = uint2[ColumnTiles][2];
+  __device__ __forceinline__ void load_stored(int chunk, Stored& x) const {
+    const int g = lane >> 2, t = lane & 3;
+#pragma unroll
+    for (int j = 0; j < ColumnTiles; ++j) {
+      const int m = j * 8 + g;
+      const bool there = m < p.rows && chunk < chunks;
+      const T* from = static_cast<const T*>(p.x) + m * p.k + first_block(chunk) * 32ll + t * 4;
+#pragma unroll
+      for (int h = 0; h < 2; ++h)
+        x[j][h] = there ? *reinterpret_cast<const uint2*>(from + h * 16) : make_uint2(0, 0);
+    }
+  }
+  /// The same as the second operand.
+  __device__ __forceinline__ void widen(const Stored& x, Operands& b) const {
+#pragma unroll
+    for (int j = 0; j < ColumnTiles; ++j) {
+#pragma unroll
+      for (int h = 0; h < 2; ++h) {
+        b[0][j][4 * h] = widen_low<T>(x[j][h].x), b[0][j][4 * h + 1] = widen_high<T>(x[j][h].x);
+        b[0][j][4 * h + 2] = widen_low<T>(x[j][h].y), b[0][j][4 * h + 3] = widen_high<T>(x[j][h].y);
+      }
+    }
+  }
+
+  /// f32 weights as three numbers of 11 significant bits, which add up to them, times x, which has no more: each product
+  /// is exact. The smaller ones have sums of their own, so that no product waits for the one before it.
+  __device__ __forceinline__ void multiply_wide(const uint8_t* row, const uint32_t (&b)[ColumnTiles][S::kOperands],
+                                                Sum (&c)[ColumnTiles][4]) const {
+    const int g = lane >> 2, t = lane & 3;
+    float middles[ColumnTiles][4] = {}, rests[ColumnTiles][4] = {};
+#pragma unroll
+    for (int h = 0; h < 2; ++h) {
+      const uint8_t* low = row + swizzled(g, h * 4 + t);
+      const uint4 w0 = *reinterpret_cast<const uint4*>(low),
+                  w1 = *reinterpret_cast<const uint4*>(low + 8 * S::kRowStride);
+      const uint32_t a[2][4] = {{w0.x, w1.x, w0.y, w1.y}, {w0.z, w1.z, w0.w, w1.w}};
+#pragma unroll
+      for (int i = 0; i < 2; ++i) {
+        uint32_t high[4], middle[4], rest[4];
+#pragma unroll
+        for (int e = 0; e < 4; ++e) split_tf32(a[i][e], high[e], middle[e], rest[e]);
+#pragma unroll
+        for (int j = 0; j < ColumnTiles; ++j) {
+          const uint32_t b0 = b[j][4 * h + 2 * i], b1 = b[j][4 * h + 2 * i + 1];
+          mma_tf32(c[j], high, b0, b1);
+          mma_tf32(middles[j], middle, b0, b1);
+          mma_tf32(rests[j], rest, b0, b1);
+        }
+      }
+    }
+#pragma unroll
+    for (int j = 0; j < ColumnTiles; ++j)
+#pragma unroll
+      for (int e = 0; e < 4; ++e) c[j][e] += middles[j][e] + rests[j][e];
+  }
+
+  /// Adds one tile times one block of k; `row`: row g of the stage.
   __device__ __forceinline__ void multiply(const uint8_t* row, int block, float s0, float s1,
                                            const uint32_t (&b)[ColumnTiles][S::kOperands],
                                            Sum (&c)[ColumnTiles][4]) const {
     const int g = lane >> 2, t = lane & 3;
-    if constexpr (S::kBnb4) {
+    if constexpr (S::kWide) {
+      multiply_wide(row, b, c);
+    } else if constexpr (S::kBnb4) {
       const uint8_t* low = row + swizzled(g, block * 2 + (t >> 1)) + (t & 1) * 8;
       const uint2 w0 = *reinterpret_cast<const uint2*>(low),
                   w1 = *reinterpret_cast<const uint2*>(low + 8 * S::kRowStride);
@@ -277,7 +338,11 @@ struct StreamKernel : StreamCopies<Kind, T, ColumnTiles> {
     if (first_group && ahead_walk.even) set_up<S::kEarlyStages>(group);
     if (first_group) pdl_wait();
     Operands b, ahead;
-    if (chunks > 0) load_x(0, b);
+    Stored stored[2];
+    if constexpr (S::kWide)
+      load_stored(0, stored[0]), load_stored(1, stored[1]);
+    else if (chunks > 0)
+      load_x(0, b);
 #pragma unroll 1
     for (int i = S::kEarlyStages; i < kStages - 1; ++i) issue_next();
     const uint32_t outliers = outlier_chunks();
@@ -290,9 +355,7 @@ struct StreamKernel : StreamCopies<Kind, T, ColumnTiles> {
       if (S::kInt8 && quantized.slices)
         for (int i = lane; i < p.rows * 16; i += 32) outlier_sums(warp, tile)[i] = 0.f;
     }
-#pragma unroll 1
-    for (int chunk = 0; chunk < chunks; ++chunk) {
-      if (S::kLookAhead && chunk + 1 < chunks) load_x(chunk + 1, ahead);
+    const auto multiply_chunk = [&](int chunk) {
       const bool has_outliers = S::kInt8 && (outliers >> (chunk & 31) & 1);
       const int blocks = blocks_in(chunk);
 #pragma unroll 1
@@ -326,22 +389,40 @@ struct StreamKernel : StreamCopies<Kind, T, ColumnTiles> {
         for (int j = 0; j < ColumnTiles; ++j)
           *reinterpret_cast<uint4*>(sums(warp, tile, j, lane)) = *reinterpret_cast<const uint4*>(c[j]);
       }
-      if constexpr (S::kLookAhead) {
+    };
+    if constexpr (S::kWide) {  // a chunk is short: x is loaded two ahead, or its latency would show
+#pragma unroll 1
+      for (int chunk = 0; chunk < chunks; chunk += 2) {
 #pragma unroll
-        for (int i = 0; i < S::kBlocks; ++i)
+        for (int i = 0; i < 2; ++i) {
+          if (chunk + i >= chunks) break;
+          widen(stored[i], b);
+          load_stored(chunk + i + 2, stored[i]);
+          multiply_chunk(chunk + i);
+        }
+      }
+    } else {
+#pragma unroll 1
+      for (int chunk = 0; chunk < chunks; ++chunk) {
+        if (S::kLookAhead && chunk + 1 < chunks) load_x(chunk + 1, ahead);
+        multiply_chunk(chunk);
+        if constexpr (S::kLookAhead) {
 #pragma unroll
-          for (int j = 0; j < ColumnTiles; ++j)
+          for (int i = 0; i < S::kBlocks; ++i)
 #pragma unroll
-            for (int e = 0; e < S::kOperands; ++e) b[i][j][e] = ahead[i][j][e];
-      } else if (chunk + 1 < chunks) {
-        load_x(chunk + 1, b);
+            for (int j = 0; j < ColumnTiles; ++j)
+#pragma unroll
+              for (int e = 0; e < S::kOperands; ++e) b[i][j][e] = ahead[i][j][e];
+        } else if (chunk + 1 < chunks) {
+          load_x(chunk + 1, b);
+        }
       }
     }
     return outliers;
   }
 
   __device__ void run() {
-    const int blocks = static_cast<int>(p.k >> 6), first = warp * S::kBlocks, step = kWarps * S::kBlocks;
+    const int blocks = static_cast<int>(p.k >> S::kBlockShift), first = warp * S::kBlocks, step = kWarps * S::kBlocks;
     chunks = first < blocks ? (blocks - first + step - 1) / step : 0;
     pdl_trigger();
     if constexpr (S::kBnb4) this->copy_nested();
@@ -359,7 +440,7 @@ struct StreamKernel : StreamCopies<Kind, T, ColumnTiles> {
   }
 };
 
-template <WeightKind Kind, class T, int ColumnTiles>
+template <StreamWeight Kind, class T, int ColumnTiles>
 __global__ void __launch_bounds__(kStreamThreads, (StreamShape<Kind, ColumnTiles>::kBlocksPerMultiprocessor))
     stream_linear(const __grid_constant__ LinearProblem p, const __grid_constant__ StreamPlan plan,
                   const __grid_constant__ QuantizedRows quantized) {

@@ -5,7 +5,7 @@
 namespace q::cuda {
 
 /// p.rows may be anything; more than 32 go in several launches.
-template <WeightKind Kind, class T>
+template <StreamWeight Kind, class T>
 void launch_stream(const LinearProblem& p, const QuantizedRows& quantized, Context& context);
 
 /// x [rows, k] of dtype T to int8, row by row: scale = 127 / absmax over |x| < threshold (threshold 0: over all),

@@ -4,7 +4,7 @@
 
 namespace q::cuda {
 
-template <WeightKind Kind, class T, int ColumnTiles>
+template <StreamWeight Kind, class T, int ColumnTiles>
 struct StreamCopies {
   using S = StreamShape<Kind, ColumnTiles>;
   using Sum = std::conditional_t<S::kInt8, int, float>;
@@ -34,9 +34,9 @@ struct StreamCopies {
   __device__ float* outlier_sums(int w, int tile) const {
     return reinterpret_cast<float*>(shared + at.outliers + (tile * kWarps + w) * p.rows * 64);
   }
-  /// First block (64 values of k) of this warp's slice, and how many the slice holds.
+  /// First block of this warp's slice, and how many the slice holds.
   __device__ int first_block(int chunk) const { return (chunk * kWarps + warp) * S::kBlocks; }
-  __device__ int blocks_in(int chunk) const { return min(S::kBlocks, static_cast<int>(p.k >> 6) - first_block(chunk)); }
+  __device__ int blocks_in(int chunk) const { return min(S::kBlocks, static_cast<int>(p.k >> S::kBlockShift) - first_block(chunk)); }
 
   /// Offset of this warp's 16 rows of a stage.
   __device__ __forceinline__ int stage(int slot) const {
@@ -54,13 +54,13 @@ struct StreamCopies {
 
   /// Fills the table of rows; the block synchronises after it.
   __device__ void locate_rows(const StreamGroup& group) const {
-    const int64_t row_bytes = (p.k >> 6) * S::kBlockBytes;
+    const int64_t row_bytes = (p.k >> S::kBlockShift) * S::kBlockBytes;
     for (int i = threadIdx.x; i < group.tiles * 16; i += kStreamThreads) {
       int part, row;
       StreamRow r{};
       if (group.locate(p, i >> 4, i & 15, part, row)) {
         const LinearPartView& w = p.part[part];
-        const int64_t first = row * (p.k >> 6);
+        const int64_t first = row * (p.k >> S::kBlockShift);
         r.weight = w.weight + row * row_bytes;
         r.first_part = first << 2 | part;
       }
@@ -123,7 +123,7 @@ struct StreamCopies {
     group.locate(p, group.tiles - 1, min(group.tile_rows, group.rows - (group.tiles - 1) * group.tile_rows) - 1, last,
                  unused);
     w.even = (p.gated || part == last) && (!S::kBnb4 || plan.direct);
-    const int64_t row_blocks = p.k >> 6, row_bytes = row_blocks * S::kBlockBytes;
+    const int64_t row_blocks = p.k >> S::kBlockShift, row_bytes = row_blocks * S::kBlockBytes;
     const int64_t offset = static_cast<int64_t>(warp) * kSliceBytes + (lane & 7) * 16;
     w.low = p.part[part].weight + (row + (lane >> 3)) * row_bytes + offset;
     w.full = copies(group.tile_rows);
@@ -141,7 +141,7 @@ struct StreamCopies {
 
   /// Moves on by `rows` rows (per part), then by `chunks` chunks.
   __device__ __forceinline__ void move(Walk& w, int64_t rows, int moved_chunks) const {
-    const int64_t blocks = rows * (p.k >> 6) + moved_chunks * (kWarps * S::kBlocks), bytes = blocks * S::kBlockBytes;
+    const int64_t blocks = rows * (p.k >> S::kBlockShift) + moved_chunks * (kWarps * S::kBlocks), bytes = blocks * S::kBlockBytes;
     w.low += bytes;
     w.high += bytes;
     if constexpr (S::kBnb4) {
@@ -153,7 +153,7 @@ struct StreamCopies {
   /// Starts the copies of one stage from the walk's place.
   __device__ __forceinline__ void issue_even(const Walk& w, int chunk, uint32_t copies, int slot) const {
     const int piece = lane & 7, r0 = lane >> 3;
-    const int64_t step = (p.k >> 6) * (4 * S::kBlockBytes);
+    const int64_t step = (p.k >> S::kBlockShift) * (4 * S::kBlockBytes);
     const uint32_t to = base + stage(slot) + r0 * S::kRowStride + swizzled(r0, piece);
     if (piece * 16 < blocks_in(chunk) * S::kBlockBytes) {
       if (copies & 1) async_copy<16>(to, w.low);

@@ -33,7 +33,7 @@ inline StreamPlan plan_stream(const LinearProblem& p, int64_t blocks, int most_t
 }
 
 /// tiles: most of a group.
-template <WeightKind Kind, class T, int ColumnTiles>
+template <StreamWeight Kind, class T, int ColumnTiles>
 void launch_columns(const LinearProblem& p, const QuantizedRows& quantized, int tiles, Context& context) {
   using S = StreamShape<Kind, ColumnTiles>;
   const int blocks = context.multiprocessors * S::kBlocksPerMultiprocessor;
@@ -53,7 +53,7 @@ inline QuantizedRows rows_from(QuantizedRows q, int first, int64_t k) {
   return q;
 }
 
-template <WeightKind Kind, class T>
+template <StreamWeight Kind, class T>
 void launch_stream(const LinearProblem& problem, const QuantizedRows& quantized, Context& context) {
   const Machine machine = machine_of(context);
   int nested_parts = 0;
@@ -67,12 +67,12 @@ void launch_stream(const LinearProblem& problem, const QuantizedRows& quantized,
     rows = std::min(left, fit.columns * 8);
     const LinearProblem p = rows_of<T>(problem, first, rows);
     const QuantizedRows q = rows_from(quantized, first, p.k);
-    if (fit.columns == 4)
-      launch_columns<Kind, T, 4>(p, q, fit.tiles, context);
+    if (fit.columns == 1)
+      launch_columns<Kind, T, 1>(p, q, fit.tiles, context);
     else if (fit.columns == 2)
       launch_columns<Kind, T, 2>(p, q, fit.tiles, context);
-    else
-      launch_columns<Kind, T, 1>(p, q, fit.tiles, context);
+    else if constexpr (Kind != StreamWeight::wide)  // fit_stream
+      launch_columns<Kind, T, 4>(p, q, fit.tiles, context);
   }
 }
 

@@ -5,23 +5,31 @@
 
 namespace q::cuda {
 
+/// What the streaming kernel has instances for: dense weights in x's dtype (f16, bf16), dense weights in f32 (wide), bnb4
+/// and int8.
+enum class StreamWeight { dense, wide, bnb4, int8 };
+
 constexpr int kWarps = 8, kStreamThreads = kWarps * 32, kSliceBytes = 128, kMostTiles = 6;
 /// Sizes of one variant; ColumnTiles: x rows / 8.
-template <WeightKind Kind, int ColumnTiles>
+template <StreamWeight Kind, int ColumnTiles>
 struct StreamShape {
-  static constexpr bool kBnb4 = Kind == WeightKind::bnb4, kInt8 = Kind == WeightKind::int8;
+  static constexpr bool kBnb4 = Kind == StreamWeight::bnb4, kInt8 = Kind == StreamWeight::int8,
+                        kWide = Kind == StreamWeight::wide;
   /// Blocks that share a multiprocessor. Two hide each other's latencies; bnb4 needs the registers for x, and x is read
   /// once a block.
   static constexpr int kBlocksPerMultiprocessor = kBnb4 && ColumnTiles > 1 ? 1 : 2;
   static constexpr bool kFourStages =
-      kInt8 ? ColumnTiles <= 2 : !kBnb4 && ColumnTiles == 1;  // where shared memory has room
-  static constexpr int kStages = kFourStages ? 4 : 3;
+      kInt8 || kWide ? ColumnTiles <= 2 : !kBnb4 && ColumnTiles == 1;  // where shared memory has room
+  /// wide: where k is long and n small, a tile has few rows and a stage few bytes; five are 24 KiB on their way to a
+  /// multiprocessor with as few as three rows a tile.
+  static constexpr int kStages = kWide && ColumnTiles == 1 ? 5 : kFourStages ? 4 : 3;
   /// Stages whose copies start before x is loaded, which would wait behind more of them (int8 11008 x 4096, 16 rows:
   /// 18.6 us, with three 19.0).
   static constexpr int kEarlyStages = 2;
-  static constexpr int kBlockBytes = kBnb4 ? 32 : kInt8 ? 64 : 128;  // of 64 values of k
+  static constexpr int kBlockShift = kWide ? 5 : 6;                  // log2 of the values of k in a block
+  static constexpr int kBlockBytes = kBnb4 ? 32 : kInt8 ? 64 : 128;  // of a block
   static constexpr int kBlocks = kSliceBytes / kBlockBytes;          // in a warp's slice of a row
-  static constexpr int kOperands = kInt8 ? 4 : 8;  // registers that 64 values of one x column take in a lane
+  static constexpr int kOperands = kInt8 ? 4 : 8;  // registers that a block of one x column takes in a lane
   /// x of the next chunk is loaded a chunk ahead where registers allow; with one column tile of bnb4 the products need
   /// them more (46.7 -> 44.2 us, 28672 x 8192)
   static constexpr bool kLookAhead = kBlocks * kOperands * ColumnTiles <= (kBlocksPerMultiprocessor == 1 ? 64
@@ -40,7 +48,7 @@ struct StreamShape {
 /// One row of a group: where it is, so that the copies need no search.
 struct StreamRow {
   const uint8_t* weight;  // null: the slot is empty
-  int64_t first_part;     // first block of the row (units of 64 values) << 2 | part
+  int64_t first_part;     // first block of the row << 2 | part
 };
 
 /// Where the pieces of dynamic shared memory start.

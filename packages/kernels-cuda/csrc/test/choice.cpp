@@ -109,6 +109,7 @@ void print(const LinearChoice& c) {
   if (c.row.blocks)
     std::cout << "blocks=" << c.row.blocks << " groups=" << c.row.plan.groups << " tiles=" << c.row.plan.tiles << ' ';
   if (c.dequantized) std::cout << "dequantized ";
+  if (c.rounded) std::cout << "rounded ";
   if (c.converted) std::cout << "converted ";
   if (c.otherwise != LinearKernel::none) std::cout << "otherwise=" << kLinearKernelNames[static_cast<int>(c.otherwise)];
 }

@@ -316,6 +316,20 @@ describe('too much', () => {
     expect((await failure()).message).toMatch(/sends more of a file than it lists/);
   });
 
+  it('of encodings: the process lives on when such an answer breaks off', async () => {
+    for (const part of ['/revision/', '/model.safetensors']) {
+      hub.hook = (path, _, response) => {
+        if (!path.includes(part)) return false;
+        const encodings = Array(6).fill('gzip').join();
+        response.writeHead(200, { 'content-encoding': encodings, 'content-length': 100_000 }).write('abc');
+        setTimeout(() => response.destroy(), 20);
+        return true;
+      };
+      expect((await failure()).message).toMatch(/cannot be reached/);
+      await new Promise((later) => setTimeout(later, 50));
+    }
+  });
+
   it('of a list, of pages, of redirects, of files, of an error', async () => {
     const page = (path: string) => ({ link: `<${hub.endpoint}${path}?cursor=again>; rel="next"` });
     hub.hook = (path, _, response) => path.includes('/tree/') && sendJson(response, [], 200, page(path));

@@ -1,6 +1,6 @@
 // Proxies as Python's huggingface_hub and curl take them from the environment. Node's own fetch looks at none of it.
 import { BlockList, isIP } from 'node:net';
-import type { ProxyAgent } from 'undici';
+import type { Agent, ProxyAgent } from 'undici';
 import { UnsupportedError } from '@q/config';
 import type { ProxySettings } from './env.js';
 
@@ -44,18 +44,25 @@ function isInNetwork(host: string, network: string): boolean {
   return isIP(host) === family && list.check(host, type);
 }
 
-/** A `fetch` that goes through the proxies of the environment, and its end. */
-export function proxiedFetch(proxies: ProxySettings): { fetch: typeof fetch; close: () => Promise<void> } {
-  const agents = new Map<string, ProxyAgent>();
+/**
+ * A `fetch` that goes through the proxies of the environment, and its end. Always undici's own: Node's is of another
+ * version, with which an agent may not work, and that of Node.js 20.20 ends the process when an answer with more than
+ * five content encodings breaks off.
+ */
+export function environmentFetch(proxies: ProxySettings): { fetch: typeof fetch; close: () => Promise<void> } {
+  const agents = new Map<string, Agent | ProxyAgent>();
   const send = async (input: Parameters<typeof fetch>[0], init?: RequestInit): Promise<Response> => {
-    const proxy = proxyFor(new URL(input instanceof Request ? input.url : String(input)), proxies);
-    if (!proxy) return fetch(input, init);
-    // The fetch of the same undici: that of Node may be of another version, with which an agent does not work.
+    const url = input instanceof Request ? input.url : String(input);
+    const proxy = proxyFor(new URL(url), proxies)?.href;
     const undici = await import('undici');
-    let agent = agents.get(proxy.href);
-    if (!agent) agents.set(proxy.href, (agent = new undici.ProxyAgent({ uri: proxy.href, proxyTunnel: false })));
+    const key = proxy ?? 'direct';
+    let agent = agents.get(key);
+    if (!agent) {
+      agent = proxy ? new undici.ProxyAgent({ uri: proxy, proxyTunnel: false }) : new undici.Agent();
+      agents.set(key, agent);
+    }
     const options = { ...init, dispatcher: agent } as Parameters<typeof undici.fetch>[1];
-    return (await undici.fetch(String(input), options)) as unknown as Response;
+    return (await undici.fetch(url, options)) as unknown as Response;
   };
   const close = async () => {
     await Promise.all([...agents.values()].map((agent) => agent.destroy()));

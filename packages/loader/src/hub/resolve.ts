@@ -22,7 +22,7 @@ import { HubFailure, mayUseCache } from './failure.js';
 import { missingOf, modelFileSets, type Missing, type ModelFiles } from './file-sets.js';
 import { limitsWith } from './limits-with.js';
 import { hubLimits, type HubLimits } from '../limits.js';
-import { proxiedFetch, proxyFor } from './proxy.js';
+import { environmentFetch, proxyFor } from './proxy.js';
 
 export interface ResolveModelOptions {
   /** Branch, tag, commit hash, or (for what is cached) the beginning of one. Default `main`. */
@@ -39,7 +39,7 @@ export interface ResolveModelOptions {
   onProgress?: (progress: DownloadProgress) => void;
   /** Told, in one line each, what was used although it may not be what was asked for. */
   onWarning?: (line: string) => void;
-  /** Used for all requests. Default: the global `fetch`, through the proxies of the environment. */
+  /** Used for all requests. Default: undici, through the proxies of the environment. */
   fetch?: typeof fetch;
   /** Other limits than those of `hubLimits`: timeouts, retries, sizes. */
   limits?: Partial<HubLimits>;
@@ -157,7 +157,7 @@ async function askHub(
   const { endpoint: address, proxies } = hubEnvironment();
   const endpoint = checkedEndpoint(address);
   const token = await accessToken(options.token);
-  const { fetch: send, close } = options.fetch ? { fetch: options.fetch, close: undefined } : proxiedFetch(proxies);
+  const { fetch: send, close } = options.fetch ? { fetch: options.fetch, close: undefined } : environmentFetch(proxies);
   const client = new HubClient({ endpoint, token, fetch: send, limits, signal });
   const { id, revision } = wanted;
   const place: ErrorPlace = { id, revision, endpoint, ...(!options.fetch && shownProxy(endpoint, proxies)) };

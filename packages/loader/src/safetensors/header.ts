@@ -22,7 +22,10 @@ export interface TensorEntry {
   readonly offset: number;
   /** Size of the data in bytes. */
   readonly bytes: number;
-  /** In a part of a tensor, and where one is stored transposed: distances in the file, in elements. Default: one element behind the other. */
+  /**
+   * In a part of a tensor, and where one is stored transposed: distances in the file, in elements. Default: one element
+   * behind the other.
+   */
   readonly strides?: Strides;
   /** Which part of the tensor of this name it is, in words. Default: all of it. */
   readonly part?: string;

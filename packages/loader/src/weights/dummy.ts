@@ -9,9 +9,10 @@ import {
   type Shape,
   type Tensor,
 } from '@q/tensor';
+import { inFp32, type PrecisionOptions } from './precision.js';
 import { keepDense, type Quantizer } from './quantize.js';
 
-export interface DummyOptions {
+export interface DummyOptions extends PrecisionOptions {
   readonly backend: Backend;
   readonly dtype: FloatDType;
   readonly quantizer?: Quantizer;
@@ -25,8 +26,10 @@ export interface DummyOptions {
  * have the same values, each in memory of its own.
  */
 export async function loadDummy(slots: readonly ParameterSlot[], options: DummyOptions): Promise<void> {
-  const { backend, quantizer = keepDense, signal } = options;
+  const { backend, dtype, quantizer = keepDense, signal } = options;
   const patterns = new Patterns(options);
+  const precise = inFp32(options);
+  const dense = ({ name, shape }: ParameterSlot) => patterns.copyOf(shape, precise(name) ? 'f32' : dtype);
   const loaded = new Map<string, Tensor>();
   try {
     for (const slot of slots) {
@@ -34,12 +37,12 @@ export async function loadDummy(slots: readonly ParameterSlot[], options: DummyO
       const quantize = slot.kind === 'linear' ? quantizer(slot) : undefined;
       if (slot.kind === 'tensor' && slot.tiedTo !== undefined) slot.load(loaded.get(slot.tiedTo)!, { shared: true });
       else if (slot.kind === 'tensor') {
-        const tensor = patterns.copyOf(slot.shape);
+        const tensor = dense(slot);
         slot.load(tensor);
         loaded.set(slot.name, tensor);
       } else if (slot.tiedTo !== undefined) slot.load(denseWeight(loaded.get(slot.tiedTo)!), { shared: true });
-      else if (quantize) backend.scope(() => slot.load(quantize(patterns.of(slot.shape))));
-      else slot.load(denseWeight(patterns.copyOf(slot.shape).keep()));
+      else if (quantize) backend.scope(() => slot.load(quantize(patterns.of(slot.shape, dtype))));
+      else slot.load(denseWeight(dense(slot).keep()));
       await backend.flush();
     }
   } finally {
@@ -48,17 +51,17 @@ export async function loadDummy(slots: readonly ParameterSlot[], options: DummyO
   }
 }
 
-/** One random tensor for each shape, made when it is first needed. */
+/** One random tensor for each shape and dtype, made when it is first needed. */
 class Patterns {
   readonly #made = new Map<string, Tensor>();
 
   constructor(private readonly options: DummyOptions) {}
 
-  of(shape: Shape): Tensor {
-    const key = shape.join();
+  of(shape: Shape, dtype: FloatDType): Tensor {
+    const key = `${dtype} ${shape.join()}`;
     const known = this.#made.get(key);
     if (known) return known;
-    const { backend, dtype, seed = 0 } = this.options;
+    const { backend, seed = 0 } = this.options;
     const made = backend.empty(shape, dtype).keep();
     if (shape.length === 1) fill(made, 1);
     else fillRandom(made, { kind: 'normal', seed: seed + this.#made.size, scale: shape[shape.length - 1] ** -0.5 });
@@ -66,10 +69,9 @@ class Patterns {
     return made;
   }
 
-  copyOf(shape: Shape): Tensor {
-    const { backend, dtype } = this.options;
-    const out = backend.allocate(shape, dtype);
-    copy(this.of(shape), out);
+  copyOf(shape: Shape, dtype: FloatDType): Tensor {
+    const out = this.options.backend.allocate(shape, dtype);
+    copy(this.of(shape, dtype), out);
     return out;
   }
 

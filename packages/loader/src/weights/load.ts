@@ -1,4 +1,4 @@
-import { CheckpointError, NativeError, skipRule, type QuantizationConfig, type SkipRule } from '@q/config';
+import { CheckpointError, NativeError, type QuantizationConfig } from '@q/config';
 import {
   denseWeight,
   type Backend,
@@ -14,6 +14,7 @@ import { checkShape } from '../formats/check-shape.js';
 import type { CheckpointFormat } from '../formats/format.js';
 import { formatOfStored, recogniseWeight } from '../formats/registry.js';
 import type { TensorEntry } from '../safetensors/header.js';
+import { inFp32, type PrecisionOptions } from './precision.js';
 import { keepDense, type Quantizer } from './quantize.js';
 import { FileReader } from './reader.js';
 import { partOf } from './sources.js';
@@ -28,10 +29,8 @@ export interface LoadProgress {
   readonly totalBytes: number;
 }
 
-export interface LoadOptions extends SurveyOptions {
+export interface LoadOptions extends SurveyOptions, PrecisionOptions {
   readonly backend: Backend;
-  /** Dtype of dense weights; undefined keeps what the file has. */
-  readonly dtype?: FloatDType;
   /** Default: nothing is quantized. */
   readonly quantizer?: Quantizer;
   /** What {@link surveyWeights} found for these slots. Default: it is called. */
@@ -93,7 +92,7 @@ class Loading {
   readonly #reader: FileReader;
   #bytes = 0;
   #inFlight: Promise<void> = Promise.resolve();
-  readonly #inFp32: SkipRule;
+  readonly #inFp32: (parameter: string) => boolean;
 
   constructor(
     private readonly checkpoint: Checkpoint,
@@ -101,7 +100,7 @@ class Loading {
     private readonly survey: WeightSurvey,
   ) {
     this.#reader = new FileReader(checkpoint, options);
-    this.#inFp32 = skipRule(options.keepInFp32 ?? []);
+    this.#inFp32 = inFp32(options);
   }
 
   async tensor(slot: TensorSlot, loaded: ReadonlyMap<string, Tensor>): Promise<Tensor> {
@@ -113,7 +112,7 @@ class Loading {
     const source = this.survey.stored.get(slot.name)!;
     const entry = partOf(this.checkpoint.tensor(source.name), source, slot.shape);
     checkShape(entry, slot.shape);
-    const tensor = await this.#reader.dense(entry);
+    const tensor = await this.#reader.dense(entry, this.#dtypeOf(slot));
     slot.load(tensor);
     await this.#progress(entry);
     return tensor;
@@ -132,16 +131,16 @@ class Loading {
     if (quantize) {
       checkShape(stored.weight, slot.shape);
       slot.load(await this.#reader.quantized(stored.weight, quantize));
-    } else if (!format.config && this.#staysInFp32(slot)) {
+    } else if (!format.config) {
       checkShape(stored.weight, slot.shape);
-      slot.load(denseWeight((await this.#reader.dense(stored.weight, 'f32')).keep()));
+      slot.load(denseWeight((await this.#reader.dense(stored.weight, this.#dtypeOf(slot))).keep()));
     } else slot.load(await format.read(stored, slot, this.#reader, this.#settings(format)));
     await this.#progress(stored.weight);
   }
 
-  /** Where the others become float16 there are layers that do not bear it. */
-  #staysInFp32({ module }: LinearSlot): boolean {
-    return this.options.dtype === 'f16' && this.#inFp32.skips(module);
+  /** Where the others become float16 there are layers that do not bear it, with their biases. */
+  #dtypeOf({ name }: ParameterSlot): FloatDType | undefined {
+    return this.#inFp32(name) ? 'f32' : this.options.dtype;
   }
 
   async finish(): Promise<void> {

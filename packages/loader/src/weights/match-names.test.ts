@@ -100,7 +100,6 @@ describe('names', () => {
   });
 
   it.each([
-    ['the bare model', (name: string) => name.replace(/^model\./, ''), 'without "model." in front'],
     ['a wrapper', (name: string) => `module.${name}`, 'with "module.model." instead of "model." in front'],
     ['a text model inside another', (name: string) => `language_model.${name}`, '"language_model.model."'],
     ['another base', (name: string) => name.replace(/^model\./, 'transformer.'), '"transformer."'],
@@ -118,10 +117,68 @@ describe('names', () => {
     }
   });
 
-  it('of the bare model are no surprise where the architecture says what stands before them', () => {
-    const bare = renamed((name) => name.replace(/^model\./, ''));
-    expect(match(bare, { basePrefix: 'model' }).warnings).toEqual([]);
-    expect(match(bare, { basePrefix: 'transformer' }).warnings).toHaveLength(1);
+  describe('with parts of the path to the base model left out or put in front', () => {
+    const path = 'model.decoder.';
+    const inDecoder = (name: string) => name.replace(/^model\./, path);
+    const slots = (tie: boolean) =>
+      slotsOf(tie).map((slot): ParameterSlot => ({
+        ...slot,
+        name: inDecoder(slot.name),
+        tiedTo: slot.tiedTo && inDecoder(slot.tiedTo),
+      }));
+    const tied = { [head]: inDecoder(embed) };
+    const files = (front: string) => renamed((name) => name.replace(/^model\./, front));
+
+    it.each(['decoder.', 'model.', '', path])(
+      '"%s" for "model.decoder.": taken without a word, and saved as the model has them',
+      (front) => {
+        for (const tie of [false, true]) {
+          const tensors = files(front);
+          if (tie) tensors.delete(head);
+          const found = match(tensors, { slots: slots(tie), tied, basePrefix: 'model' });
+          const expected = [...tensors.keys()].map((name) => [
+            name === head ? head : path + name.slice(front.length),
+            name,
+          ]);
+          expect(namesOf(found.stored)).toEqual(new Map(expected as [string, string][]));
+          expect([...namesOf(found.saved)].every(([parameter, name]) => parameter === name)).toBe(true);
+          expect(found.warnings).toEqual([]);
+        }
+      },
+    );
+
+    it.each(['model.decoder.', 'decoder.', 'model.', ''])('"%s" for the bare model', (front) => {
+      const bare = slots(false).flatMap((slot) =>
+        slot.name === head ? [] : [{ ...slot, name: slot.name.slice('model.'.length) }],
+      );
+      const tensors = files(front);
+      tensors.delete(head);
+      const found = match(tensors, { slots: bare, tied: {}, basePrefix: 'model' });
+      expect([...namesOf(found.stored).values()]).toEqual([...tensors.keys()]);
+      expect([...namesOf(found.saved)].every(([parameter, name]) => parameter === name)).toBe(true);
+      expect(found.warnings).toEqual([]);
+    });
+
+    it('inside a wrapper they are taken with a line, and saved under the names of the model', () => {
+      const tensors = renamed((name) => `module.${name.replace(/^model\./, 'decoder.')}`);
+      const found = match(tensors, { slots: slots(false), tied, basePrefix: 'model' });
+      expect([...namesOf(found.stored).values()]).toEqual([...tensors.keys()]);
+      expect([...namesOf(found.saved)].every(([parameter, name]) => parameter === name)).toBe(true);
+      expect(found.warnings).toEqual([expect.stringContaining('"module.decoder." instead of "model.decoder."')]);
+    });
+
+    it('for some tensors and not for others they are refused', () => {
+      const mixed = renamed((name) => name.replace(/^model\./, name.includes('norm') ? path : 'decoder.'));
+      const error = errorOf(() => match(mixed, { slots: slots(false), tied, basePrefix: 'model' }));
+      expect(error).toBeInstanceOf(CheckpointError);
+      expect(error.message).toMatch(/named in more than one way.*decoder\.embed\.weight.*two saves/);
+    });
+
+    it('in two ways they are refused', () => {
+      const two = new Map([...files('decoder.'), ...files('')]);
+      const error = errorOf(() => match(two, { slots: slots(false), tied, basePrefix: 'model' }));
+      expect(error.message).toMatch(/more than once, under different names/);
+    });
   });
 
   it('as they are win over a second copy elsewhere, which is surplus', () => {
@@ -180,6 +237,43 @@ describe('tied weights', () => {
   it('an embedding that is neither stored nor tied is missing', () => {
     expect(errorOf(() => match(without(embed))).message).toMatch(/lacks 1 of 5 tensors: model\.embed\.weight/);
     expect(errorOf(() => match(without(embed, head), { tie: true })).message).toMatch(/lacks 1 of 5/);
+  });
+});
+
+describe('optional modules', () => {
+  const withPooler = (front = '') => [
+    ...slotsOf(false),
+    linear(`${front}pooler.dense`, [4, 4]),
+    tensor(`${front}pooler.dense.bias`, [4]),
+  ];
+  const more = { optionalModules: ['pooler'], basePrefix: 'model' };
+
+  it.each(['', 'model.'])('may be missing as a whole: "%spooler"', (front) => {
+    const found = match(whole(), { slots: withPooler(front), ...more });
+    expect(found.without).toEqual(['pooler']);
+    expect([...found.stored.keys()]).toEqual([...whole().keys()]);
+    expect(found.warnings).toEqual([expect.stringMatching(/has no pooler: the model is without one/)]);
+    const tensors = whole()
+      .set(`${front}pooler.dense.weight`, info([4, 4]))
+      .set(`${front}pooler.dense.bias`, info([4]));
+    expect(match(tensors, { slots: withPooler(front), ...more })).toMatchObject({ without: [], warnings: [] });
+  });
+
+  it('under other names, too', () => {
+    const tensors = renamed((name) => `module.${name}`);
+    expect(match(tensors, { slots: withPooler(), ...more }).without).toEqual(['pooler']);
+  });
+
+  it('may not be missing in part, nor when an index promises them', () => {
+    const part = whole().set('pooler.dense.bias', info([4]));
+    expect(errorOf(() => match(part, { slots: withPooler(), ...more })).message).toMatch(
+      /lacks 1 of 7.*pooler\.dense\.weight/,
+    );
+    const absent = new Map([['pooler.dense.weight', 'model-2.safetensors']]);
+    expect(errorOf(() => match(whole(), { slots: withPooler(), ...more, absent })).message).toMatch(
+      /lacks 2 of 7.*model-2\.safetensors has pooler\.dense\.weight/,
+    );
+    expect(errorOf(() => match(whole(), { slots: withPooler() })).message).toMatch(/lacks 2 of 7/);
   });
 });
 

@@ -25,6 +25,8 @@ export interface MatchRequest {
   readonly folder: string;
   /** What stands before the base model's names in a model with a head. */
   readonly basePrefix?: string;
+  /** Modules that a checkpoint may lack as a whole, by their path in the base model. */
+  readonly optionalModules?: readonly string[];
 }
 
 export interface NameMatch {
@@ -34,6 +36,8 @@ export interface NameMatch {
   readonly compare: ReadonlyMap<string, string>;
   /** Of the places where a parameter may be, the one where it was: where it is saved, as in Python without a prefix. */
   readonly saved: ReadonlyMap<string, Source>;
+  /** Optional modules of which the checkpoint has nothing. */
+  readonly without: readonly string[];
   readonly warnings: readonly string[];
 }
 
@@ -54,10 +58,12 @@ export function matchNames(request: MatchRequest): NameMatch {
   const tiedTo = new Map(
     slots.flatMap(({ name, tiedTo: source }) => (source === undefined ? [] : [[name, source] as const])),
   );
+  const optional = slots.filter(isOptional).map(({ name }) => name);
+  const modules = optionalParameters(request);
   const { map, prefixWarnings } = choosePrefix(
     tensors,
     new Map([...places].map(([name, sources]) => [name, sources.map((source) => source.name)])),
-    new Set([...tiedTo.keys(), ...Object.keys(request.tied ?? {})]),
+    new Set([...tiedTo.keys(), ...Object.keys(request.tied ?? {}), ...optional, ...[...modules.values()].flat()]),
     request.basePrefix,
   );
   refuseForeign(request, places, map);
@@ -72,10 +78,33 @@ export function matchNames(request: MatchRequest): NameMatch {
       warnings.push(`${source} is not stored; it is read from ${target}, to which config.json ties it`);
     }
   }
-  const missing = slots.filter(({ name }) => !stored.has(name) && !tiedTo.has(name)).map(({ name }) => name);
+  const isThere = (name: string) => stored.has(name) || isPromised(request, places.get(name)!, map);
+  const without = [...modules].filter(([, names]) => !names.some(isThere)).map(([module]) => module);
+  const lacked = without.flatMap((module) => modules.get(module)!);
+  const excused = new Set([...tiedTo.keys(), ...lacked, ...optional.filter((name) => !isThere(name))]);
+  const missing = slots.map(({ name }) => name).filter((name) => !stored.has(name) && !excused.has(name));
   if (missing.length > 0) throw missingError(request, missing, stored, places, map);
   checkShapes(request, stored);
-  return { stored, compare, saved, warnings: [...warnings, ...surplusWarnings(request, stored)] };
+  warnings.push(...without.map(lackLine), ...surplusWarnings(request, stored));
+  return { stored, compare, saved, without, warnings };
+}
+
+/** Whether an index says that a shard has the parameter, which is not so. */
+const isPromised = ({ absent = new Map() }: MatchRequest, sources: readonly Source[], map: NameMap): boolean =>
+  sources.some((source) => absent.has(map(source.name)));
+
+const lackLine = (module: string): string =>
+  `the checkpoint has no ${module}: the model is without one, where Python would fill it with random numbers`;
+
+/** Optional modules that the model has, with their parameters. */
+function optionalParameters({ slots, optionalModules = [], basePrefix = '' }: MatchRequest): Map<string, string[]> {
+  const front = basePrefix === '' ? '' : `${basePrefix}.`;
+  const found = optionalModules.map((module): [string, string[]] => {
+    const isInside = ({ name }: ParameterSlot) =>
+      name.startsWith(`${module}.`) || name.startsWith(`${front}${module}.`);
+    return [module, slots.filter(isInside).map(({ name }) => name)];
+  });
+  return new Map(found.filter(([, names]) => names.length > 0));
 }
 
 /** Of the places of each parameter the first that the checkpoint has, under its name there and under its usual one. */
@@ -114,6 +143,8 @@ function quantizedSource({ tensors, folder }: MatchRequest, parameter: string, s
     fix: 'take the unquantized checkpoint from which it was made, and quantize it with loadIn4bit or loadIn8bit',
   });
 }
+
+const isOptional = (slot: ParameterSlot): boolean => slot.kind === 'tensor' && slot.optional === true;
 
 /** Throws UnsupportedError when the layers are stored in a format of another library. */
 function refuseForeign({ tensors, slots, folder }: MatchRequest, places: Places, map: NameMap): void {

@@ -1,32 +1,55 @@
-// Checkpoints of the same model under other names: saved from the bare model (no `model.` in front), or from inside a
-// wrapper (`module.`, `_orig_mod.`, `language_model.`). Which it is follows from the tensors.
+// Checkpoints of the same model under other names: with a part of the path to the base model left out (saved from the
+// bare model: `decoder.layers` or `layers` for `model.decoder.layers`), or from inside a wrapper (`module.`,
+// `_orig_mod.`, `language_model.`). Which it is follows from the tensors, and is the same for all of them.
 import { CheckpointError } from '@q/config';
 import { maxPrefixes } from '../limits.js';
 
 /** From the name of a tensor in files of a model with a head to the one that this checkpoint has. */
 export type NameMap = (name: string) => string;
 
+/** Every name under which a parameter may be stored, the usual one first. */
+type Names = readonly string[];
+
 interface Candidate {
   /** What stands before the names of the base model. */
   readonly prefix: string;
   readonly map: NameMap;
-  readonly missing: number;
+  readonly missing: ReadonlySet<Names>;
 }
 
-const head = (name: string): string => name.slice(0, name.indexOf('.') + 1);
+/** How tensors are named in a checkpoint. */
+export interface ChosenNames {
+  readonly map: NameMap;
+  readonly prefixWarnings: readonly string[];
+}
 
-/** The first part that most parameters share, point included: `model.`; `` when they share none. */
-function basePrefix(names: readonly string[]): string {
-  const counts = new Map<string, number>();
-  for (const name of names) counts.set(head(name), (counts.get(head(name)) ?? 0) + 1);
-  const [best = '', count = 0] = [...counts].sort((a, b) => b[1] - a[1])[0] ?? [];
-  return count > names.length / 2 ? best : '';
+/** The path that all names begin with, last point included. */
+function commonPath([first = '', ...others]: readonly string[]): string {
+  let path = first.slice(0, first.lastIndexOf('.') + 1);
+  for (const name of others)
+    while (!name.startsWith(path)) path = path.slice(0, path.lastIndexOf('.', path.length - 2) + 1);
+  return path;
+}
+
+/** A path, and what is left of it when parts in front are left out, down to nothing. */
+function tailsOf(path: string): string[] {
+  const tails = [path];
+  for (let rest = path; rest !== '';) tails.push((rest = rest.slice(rest.indexOf('.') + 1)));
+  return tails;
+}
+
+/** A path with any of its parts left out: `a.b.`, `b.`, `a.` and nothing. */
+function shortened(path: string): string[] {
+  if (path === '') return [path];
+  const end = path.indexOf('.') + 1;
+  const rests = shortened(path.slice(end));
+  return [...rests.map((rest) => path.slice(0, end) + rest), ...rests];
 }
 
 const depth = (name: string): number => name.split('.').length;
 
 /** What stands before the base model's names in the checkpoint, wherever one of two telling parameters is found. */
-function prefixesIn(stored: Iterable<string>, parameters: readonly (readonly string[])[], base: string): Set<string> {
+function prefixesIn(stored: Iterable<string>, parameters: readonly Names[], base: string): Set<string> {
   const inside = parameters.filter(([usual]) => usual.startsWith(base));
   const [first] = inside;
   if (first === undefined) return new Set();
@@ -44,57 +67,78 @@ function prefixesIn(stored: Iterable<string>, parameters: readonly (readonly str
   return prefixes;
 }
 
-/** Where the tensors outside the base model are, when the base model is under `prefix`. */
+/** Where the tensors outside the base model are, when the base model is under `prefix`: in front of a part of it. */
 function mapUnder(stored: ReadonlyMap<string, unknown>, base: string, prefix: string): NameMap {
-  const wrapper = prefix.endsWith(base) ? prefix.slice(0, prefix.length - base.length) : prefix;
+  const inner = tailsOf(base).find((tail) => prefix === tail || prefix.endsWith(`.${tail}`)) ?? '';
+  const wrapper = prefix.slice(0, prefix.length - inner.length);
+  const leading = tailsOf(prefix).map((tail) => prefix.slice(0, prefix.length - tail.length));
+  const places = [wrapper, ...leading.reverse()];
   return (name) => {
     if (name.startsWith(base)) return prefix + name.slice(base.length);
-    return [wrapper + name, prefix + name].find((each) => stored.has(each)) ?? name;
+    return places.map((place) => place + name).find((each) => stored.has(each)) ?? name;
   };
 }
 
 /**
- * Chooses how tensors are named in a checkpoint: as they are, or under one prefix that makes all of them present.
+ * Chooses how tensors are named in a checkpoint: as they are, or under one prefix that makes all parameters present.
  * @param parameters every name under which each may be stored, the usual one first
- * @param optional parameters that may be missing (heads that share the embedding)
+ * @param optional parameters that may be missing (heads that share the embedding, modules that files may lack)
  * @param expected what stands before the names in a model with a head
- * @throws CheckpointError when the names as they are do not fit and two prefixes do.
+ * @throws CheckpointError when the names as they are do not fit and two prefixes do, or when a part of the parameters
+ *   is named in one way and a part in another.
  */
 export function choosePrefix(
   stored: ReadonlyMap<string, unknown>,
-  parameters: ReadonlyMap<string, readonly string[]>,
+  parameters: ReadonlyMap<string, Names>,
   optional: ReadonlySet<string>,
   expected = '',
-): { map: NameMap; prefixWarnings: string[] } {
-  const all = [...parameters.values()];
-  const base = basePrefix(all.map(([usual]) => usual));
+): ChosenNames {
   const needed = [...parameters].flatMap(([parameter, names]) => (optional.has(parameter) ? [] : [names]));
+  const usual = needed.map(([name]) => name);
+  const front = expected === '' ? '' : `${expected}.`;
+  const inFront = usual.filter((name) => name.startsWith(front));
+  const base = commonPath(inFront.length > 0 ? inFront : usual);
+  const whole = base.startsWith(front) ? base : front + base;
+  const own = shortened(whole);
   const candidate = (prefix: string, map: NameMap): Candidate => ({
     prefix,
     map,
-    missing: needed.filter((names) => !names.some((name) => stored.has(map(name)))).length,
+    missing: new Set(needed.filter((names) => !names.some((name) => stored.has(map(name))))),
   });
   const plain = candidate(base, (name) => name);
-  if (plain.missing === 0) return { map: plain.map, prefixWarnings: [] };
-  const others = [...prefixesIn(stored.keys(), all, base)]
+  const asTheyAre = { map: plain.map, prefixWarnings: [] };
+  if (plain.missing.size === 0) return asTheyAre;
+  const others = [...new Set([...own, ...prefixesIn(stored.keys(), needed, base)])]
     .filter((prefix) => prefix !== base)
     .map((prefix) => candidate(prefix, mapUnder(stored, base, prefix)));
-  const whole = others.filter(({ missing }) => missing === 0);
-  if (whole.length > 1)
-    throw new CheckpointError('load', 'the checkpoint holds the model more than once, under different names', {
-      prefixes: whole.map(({ prefix }) => prefix),
-      fix: 'save the one that is meant by itself',
-    });
-  const best = whole[0] ?? others.sort((a, b) => a.missing - b.missing)[0];
+  const best = complete(others, whole) ?? others.sort((a, b) => a.missing.size - b.missing.size)[0] ?? plain;
+  if (best.missing.size > 0) refuseMixed([plain, ...others.filter(({ prefix }) => own.includes(prefix))], needed);
   // A part of the model under another name than the rest is no reason to believe in that name.
-  if (!best || (best.missing > 0 && plain.missing < needed.length)) return { map: plain.map, prefixWarnings: [] };
-  // A bare model in the checkpoint of one with a head, and the reverse, as Python reads them without a word.
-  const isUsual = best.prefix === `${expected}.${base}` || (best.prefix === '' && base === `${expected}.`);
-  if (expected !== '' && isUsual) return { map: best.map, prefixWarnings: [] };
-  const named =
-    best.prefix === '' ? `without "${base}" in front` : `with "${best.prefix}" instead of "${base}" in front`;
-  return {
-    map: best.map,
-    prefixWarnings: [`the tensors of the checkpoint are named ${named}; they are taken as such`],
-  };
+  if (best.missing.size > 0 && plain.missing.size < needed.length) return asTheyAre;
+  const warning = `the tensors of the checkpoint are named with "${best.prefix}" instead of "${base}" in front; they are taken as such`;
+  return { map: best.map, prefixWarnings: own.includes(best.prefix) ? [] : [warning] };
+}
+
+/** The one that makes all parameters present; of several that under which a model with a head has them. */
+function complete(candidates: readonly Candidate[], usual: string): Candidate | undefined {
+  const found = candidates.filter(({ missing }) => missing.size === 0);
+  const best = found.find(({ prefix }) => prefix === usual) ?? found[0];
+  if (found.length < 2 || best.prefix === usual) return best;
+  throw new CheckpointError('load', 'the checkpoint holds the model more than once, under different names', {
+    prefixes: found.map(({ prefix }) => prefix),
+    fix: 'save the one that is meant by itself',
+  });
+}
+
+/** Throws when every parameter is there, and each way of naming them leaves some out. */
+function refuseMixed(candidates: readonly Candidate[], needed: readonly Names[]): void {
+  const never = needed.filter((names) => candidates.every(({ missing }) => missing.has(names)));
+  if (never.length > 0) return;
+  const partly = candidates.filter(({ missing }) => missing.size < needed.length);
+  throw new CheckpointError('load', 'the tensors of the checkpoint are named in more than one way', {
+    prefixes: partly.map(({ prefix }) => prefix),
+    named: partly.map(({ map, missing }) => map(needed.find((names) => !missing.has(names))![0])),
+    why: 'a part of the model is under one name and a part under another: it is of two saves',
+    fix: 'fetch the checkpoint again, or save it anew',
+  });
 }

@@ -94,7 +94,9 @@ export function wholeShape(name: string, parts: readonly Part[]): readonly numbe
   return [parts.reduce((most, part) => Math.max(most, part.source.index! + 1), 0), ...matrix];
 }
 
-/** Where a parameter's elements are in the whole tensor, in elements: the first, and the distances of rows and columns. */
+/**
+ * Where a parameter's elements are in the whole tensor, in elements: the first, and the distances of rows and columns.
+ */
 export interface Place {
   readonly start: number;
   readonly strides: Strides;

@@ -22,6 +22,8 @@ export interface SurveyOptions {
   readonly keepInFp32?: readonly string[];
   /** What stands before the base model's names in a model with a head. */
   readonly basePrefix?: string;
+  /** Modules that a checkpoint may lack as a whole, by their path in the base model. */
+  readonly optionalModules?: readonly string[];
   readonly signal?: AbortSignal;
 }
 
@@ -33,6 +35,8 @@ export interface WeightSurvey {
   readonly saved: ReadonlyMap<string, Source>;
   /** Parameters that config.json ties, and that have other values of their own: they are not tied. */
   readonly untied: ReadonlySet<string>;
+  /** Optional modules of which the checkpoint has nothing: the model is to be built without them. */
+  readonly without: readonly string[];
   /** The quantization that the tensors have; undefined for a dense model. */
   readonly quantization: QuantizationConfig | undefined;
   /** Where the tensors say otherwise than config.json, and what is passed over: a line each. */
@@ -51,10 +55,9 @@ export async function surveyWeights(
   slots: readonly ParameterSlot[],
   options: SurveyOptions = {},
 ): Promise<WeightSurvey> {
-  const { stored: stated, tied, ignored, keepDense, keepInFp32, basePrefix, signal } = options;
+  const { stored: stated, keepDense, keepInFp32, signal } = options;
   const { folder, absent } = checkpoint;
-  const tensors = infoOf(checkpoint);
-  const match = matchNames({ tensors, slots, tied, ignored, absent, folder, basePrefix });
+  const match = matchNames({ ...options, tensors: infoOf(checkpoint), slots, absent, folder });
   const { stored, untied, warnings } = await settleTies(checkpoint, slots, match, signal);
   const layers: StoredLayer[] = [];
   let dtype: FloatDType | undefined;
@@ -72,21 +75,27 @@ export async function surveyWeights(
     stored,
     saved: match.saved,
     untied,
+    without: match.without,
     quantization: quantization.config,
     warnings: [...checkpoint.warnings, ...warnings, ...quantization.warnings],
   };
 }
 
-/** The slots as the survey found them: where they are saved; and those that have values of their own are not tied. */
-export const surveyedSlots = (slots: readonly ParameterSlot[], { saved, untied }: WeightSurvey): ParameterSlot[] =>
-  slots.map((slot) => {
-    const source = saved.get(slot.name);
-    return {
-      ...slot,
-      sources: source ? [source] : slot.sources,
-      tiedTo: untied.has(slot.name) ? undefined : slot.tiedTo,
-    };
-  });
+/**
+ * The slots as the survey found them: where they are saved; those that have values of their own are not tied, and what
+ * is optional and not there is left out.
+ */
+export const surveyedSlots = (slots: readonly ParameterSlot[], survey: WeightSurvey): ParameterSlot[] =>
+  slots
+    .filter(({ name, tiedTo }) => tiedTo !== undefined || survey.stored.has(name))
+    .map((slot) => {
+      const source = survey.saved.get(slot.name);
+      return {
+        ...slot,
+        sources: source ? [source] : slot.sources,
+        tiedTo: survey.untied.has(slot.name) ? undefined : slot.tiedTo,
+      };
+    });
 
 function infoOf(checkpoint: Checkpoint): Map<string, StoredTensorInfo> {
   const tensors = new Map<string, StoredTensorInfo>(checkpoint.tensors);

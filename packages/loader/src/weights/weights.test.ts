@@ -48,7 +48,7 @@ describe('round trips', () => {
     const device = backend();
     const model = emptyModel();
     await using checkpoint = await openCheckpoint(await write(denseContents()));
-    await loadParameters(checkpoint, model.slots, { backend: device, dtype: 'bf16' });
+    await loadParameters(checkpoint, model.slots, { backend: device, dtype: 'bf16', keepInFp32: ['a'] });
     for (const [name, { dtype, bytes }] of Object.entries(await saved(model.slots))) {
       expect(dtype).toBe('bf16');
       const wanted = new Float32Array(pattern(name, allShapes()[name]).buffer);
@@ -60,6 +60,25 @@ describe('round trips', () => {
       );
     }
     model.dispose();
+    expect(device.memory().usedBytes).toBe(0);
+  });
+
+  it.each([
+    [{ dtype: 'f16' }, 'f16', 'f32'],
+    [{ dtype: 'bf16' }, 'bf16', 'bf16'],
+    [{ dtype: 'f16', modelDType: 'bf16' }, 'f16', 'f16'],
+    [{ modelDType: 'f16' }, 'bf16', 'f32'],
+    [{ modelDType: 'bf16' }, 'bf16', 'bf16'],
+  ] as const)('%j: some modules stay in float32 where the model becomes float16', async (dtypes, others, kept) => {
+    const device = backend();
+    const [source, model] = [emptyModel(), emptyModel()];
+    await using original = await openCheckpoint(await write(denseContents()));
+    await loadParameters(original, source.slots, { backend: device, dtype: 'bf16' });
+    await using checkpoint = await openCheckpoint(await write(await saved(source.slots)));
+    await loadParameters(checkpoint, model.slots, { backend: device, ...dtypes, keepInFp32: ['a'] });
+    for (const [name, { dtype }] of Object.entries(await saved(model.slots)))
+      expect(dtype, name).toBe(name.startsWith('a.') ? kept : others);
+    for (const each of [source, model]) each.dispose();
     expect(device.memory().usedBytes).toBe(0);
   });
 

@@ -13,8 +13,8 @@ export function alibiSlopes(numHeads: number): Float32Array {
 }
 
 /**
- * MPT's slopes, as transformers' build_mpt_alibi_tensor has them: 2^(-biasMax i / n) for a power of two n, and for other
- * counts those of the power above, every second one first.
+ * MPT's slopes, as transformers' build_mpt_alibi_tensor has them: 2^(-biasMax i / n) for a power of two n, and for
+ * other counts those of the power above, every second one first.
  */
 export function mptAlibiSlopes(numHeads: number, biasMax: number): Float32Array {
   const power = 2 ** Math.ceil(Math.log2(numHeads));

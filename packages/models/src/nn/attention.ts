@@ -7,7 +7,6 @@ import {
   queryKeyParts,
   queryLayout,
   ropeKvWrite,
-  valueDimOf,
   type AttentionOptions,
   type HeadNormOptions,
   type QkvLayout,
@@ -15,8 +14,9 @@ import {
   type RopeOptions,
   type Tensor,
 } from '@q/tensor';
-import { blocksFor, kvBlockSize } from '../pass/blocks.js';
+import { blocksFor } from '../pass/blocks.js';
 import type { LayerKeys, Pass } from '../pass/pass.js';
+import { keyValueShapes } from '../state.js';
 
 /** The norms of query and key heads before they are rotated; shapes of the weights: `queryKeyParts` of `@q/tensor`. */
 export type QueryKeyNorms = QueryKeyWeights & HeadNormOptions;
@@ -119,9 +119,9 @@ function withinPass(
   const counts = derived.current.map(blocksFor);
   const blocks = counts.reduce((sum, count) => sum + count, 0);
   const blockTables = derived.get(tables, (lengths) => consecutiveBlocks(lengths.map(blocksFor)));
-  const side = (dim: number) => backend.empty([blocks, heads.numKvHeads, kvBlockSize, dim], dtype);
+  const { keys, values } = keyValueShapes(heads, blocks);
   return {
-    layer: { keys: side(heads.headDim), values: side(valueDimOf(heads)) },
+    layer: { keys: backend.empty(keys, dtype), values: backend.empty(values, dtype) },
     rows: { ...rows, blockTables },
   };
 }

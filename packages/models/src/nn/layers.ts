@@ -1,4 +1,4 @@
-import { embedding, layerNorm, rmsNorm, type FloatDType, type Tensor } from '@q/tensor';
+import { embedding, layerNorm, rmsNorm, type FloatDType, type RmsNormOptions, type Tensor } from '@q/tensor';
 import type { Activation } from '../shared/activation.js';
 import { Module, type Parameter } from './module.js';
 
@@ -25,7 +25,10 @@ export class Embedding extends Module {
   }
 }
 
-/** Root mean square norm with a learned scale. */
+/** What multiplies in a root mean square norm, and when: see `rmsNorm` of `@q/tensor`. */
+export type RmsNormScale = Pick<RmsNormOptions, 'weightOffset' | 'roundFirst'>;
+
+/** Root mean square norm with a learned scale: the weight, or weight + `weightOffset`. */
 export class RmsNorm extends Module {
   readonly weight: Parameter;
 
@@ -33,13 +36,14 @@ export class RmsNorm extends Module {
     readonly className: string,
     width: number,
     private readonly eps: number,
+    private readonly options: RmsNormScale = {},
   ) {
     super();
     this.weight = this.parameter('weight', [width]);
   }
 
   forward(x: Tensor): Tensor {
-    return rmsNorm(x, this.weight.tensor, { eps: this.eps });
+    return rmsNorm(x, this.weight.tensor, { eps: this.eps, ...this.options });
   }
 }
 
@@ -103,4 +107,4 @@ export class Place extends Module {
 }
 
 /** The place of an activation function in the tree; what computes it is the linear layer before it. */
-export const activationPlace = (name: Activation): Place => new Place(activationClasses[name]);
+export const activationPlace = (name: Activation, className = activationClasses[name]): Place => new Place(className);

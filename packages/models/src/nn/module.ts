@@ -7,13 +7,24 @@ export const unavailable = (what: string, disposed: boolean): CheckpointError | 
     ? new DisposedError('model', `${what} was used after the model was disposed`)
     : new CheckpointError('model', `${what} was used before it was loaded`);
 
+/** What is particular to a parameter. Default: nothing. */
+export interface ParameterOptions {
+  /** Files may lack it: then it stays unloaded, and the module computes without it. */
+  readonly optional?: boolean;
+  /** Python registers it as a buffer. */
+  readonly isBuffer?: boolean;
+}
+
 /** A tensor that a module needs; the loader fills it. */
 export class Parameter {
   #tensor: Tensor | undefined;
   #shared = false;
   #disposed = false;
 
-  constructor(readonly shape: Shape) {}
+  constructor(
+    readonly shape: Shape,
+    readonly options: ParameterOptions = {},
+  ) {}
 
   get loaded(): boolean {
     return this.#tensor !== undefined;
@@ -58,10 +69,17 @@ export abstract class Module {
   readonly children = new Map<string, Module>();
   readonly parameters = new Map<string, Parameter>();
   readonly buffers = new Map<string, ModuleBuffer>();
+  #place: { readonly parent: Module; readonly name: string } | undefined;
 
   protected child<M extends Module>(name: string, module: M): M {
     this.children.set(name, module);
+    module.#place = { parent: this, name };
     return module;
+  }
+
+  /** The path of a child in the whole model, which reports name. */
+  pathOf(child: string): string {
+    return this.#place ? this.#place.parent.pathOf(`${this.#place.name}.${child}`) : child;
   }
 
   /** Several children, in the order of the object. */
@@ -69,8 +87,8 @@ export abstract class Module {
     for (const [name, module] of Object.entries(modules)) this.child(name, module);
   }
 
-  protected parameter(name: string, shape: Shape): Parameter {
-    const parameter = new Parameter(shape);
+  protected parameter(name: string, shape: Shape, options?: ParameterOptions): Parameter {
+    const parameter = new Parameter(shape, options);
     this.parameters.set(name, parameter);
     return parameter;
   }

@@ -3,7 +3,8 @@ import type { Pass } from '../pass/pass.js';
 
 /**
  * Runs layers one after the other, each in a scope of its own: between two of them only x lives. Every model's layers
- * run here: it is the place for what happens between layers, whatever they are.
+ * run here: it is the place for what happens between layers, whatever they are. All of them are on the device of x; a
+ * hop to another device belongs here, and is where a recorded step is cut into segments.
  * @param x [T, C]; disposed
  * @param name of the list, for reports: layer i is `name.i`
  * @param forward layer i: x [T, C] to the same shape

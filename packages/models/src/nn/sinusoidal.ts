@@ -31,8 +31,8 @@ export interface SinusoidalShape {
 }
 
 /**
- * Positions as sines and cosines of frequencies 10000^(-i / (width / 2 - 1)) (fairseq's variant of Vaswani et al. 2017);
- * no weights.
+ * Positions as sines and cosines of frequencies 10000^(-i / (width / 2 - 1)) (fairseq's variant of Vaswani et al.
+ * 2017); no weights.
  */
 export class SinusoidalPositions extends Module {
   readonly #table: Constant;

@@ -24,6 +24,11 @@ export class Derived implements Disposable {
     private lengths: readonly number[],
   ) {}
 
+  /** Whether nobody has asked for a table: nothing follows from the lengths. */
+  get isEmpty(): boolean {
+    return this.#entries.size === 0;
+  }
+
   /** The lengths that decide. */
   get current(): readonly number[] {
     return this.lengths;

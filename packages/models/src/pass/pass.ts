@@ -23,7 +23,7 @@ export interface Encoded {
   readonly hidden: Tensor;
 }
 
-/** One run of a model over ragged rows; see {@link packPass}. */
+/** One run of a model over ragged rows. */
 export interface Pass {
   readonly backend: Backend;
   /** Dtype of activations. */

@@ -21,7 +21,7 @@ export const activation = z
 
 const CLASSES: Readonly<Record<string, string>> = {
   silu: 'SiLUActivation',
-  swish: 'SiLUActivation',
+  swish: 'SiLU',
   gelu: 'GELUActivation',
   gelu_new: 'NewGELUActivation',
   gelu_pytorch_tanh: 'GELUTanh',

@@ -9,13 +9,15 @@ export interface CausalHeadOptions {
   readonly bias?: boolean;
   /** Factor on the logits. Default none. */
   readonly logitScale?: number;
+  /** Logits become softcap · tanh(logits / softcap). Default none. */
+  readonly softcap?: number;
 }
 
 /** A decoder with its language modelling head, which most architectures have under the same names. */
 export class CausalHead<M extends Model & Module = Model & Module> extends Module implements CausalLM {
   readonly base: M;
   readonly head: Linear;
-  readonly #logitScale: number | undefined;
+  readonly #scaling: { readonly factor?: number; readonly softcap?: number } | undefined;
 
   /**
    * @param className of the Python class
@@ -27,10 +29,10 @@ export class CausalHead<M extends Model & Module = Model & Module> extends Modul
     prefix: string,
     base: M,
     width: number,
-    { bias = false, logitScale }: CausalHeadOptions = {},
+    { bias = false, logitScale, softcap }: CausalHeadOptions = {},
   ) {
     super();
-    this.#logitScale = logitScale;
+    if (logitScale !== undefined || softcap !== undefined) this.#scaling = { factor: logitScale, softcap };
     this.base = this.child(prefix, base);
     this.head = this.child('lm_head', new Linear(width, base.vocabSize, { bias }));
   }
@@ -57,7 +59,7 @@ export class CausalHead<M extends Model & Module = Model & Module> extends Modul
 
   logits(hidden: Tensor): Tensor {
     const logits = this.head.forward(hidden);
-    if (this.#logitScale !== undefined) scaleInPlace(logits, { factor: this.#logitScale });
+    if (this.#scaling) scaleInPlace(logits, this.#scaling);
     return checkFinite(logits, 'lm_head');
   }
 }

@@ -10,10 +10,11 @@ import {
   type RopeConfig,
 } from '@q/config';
 import { z } from 'zod';
-import { activation, type Activation } from './activation.js';
+import { activation, activationClass, type Activation } from './activation.js';
+import { readRopeSpelled, type RopeSpelling } from './rope-spelling.js';
 import { assertDivides, assertPlausible, headDimOf, size } from './sizes.js';
 
-const { flag, listOf, nullable, orElse } = schema;
+const { flag, listOf, nullable, orElse, real } = schema;
 
 export type LayerType = 'full_attention' | 'sliding_attention';
 
@@ -29,6 +30,8 @@ export interface DecoderConfig {
   readonly maxPositionEmbeddings: number;
   readonly rmsNormEps: number;
   readonly hiddenAct: Activation;
+  /** Its Python class: several names compute the same. */
+  readonly activationClass: string;
   /** Bias of the query, key and value projections. */
   readonly attentionBias: boolean;
   /** Bias of the attention output projection. */
@@ -56,6 +59,18 @@ export interface DecoderDefaults {
   readonly vocab_size: number;
   readonly intermediate_size: number;
   readonly max_position_embeddings: number;
+  /** Default 4096. */
+  readonly hidden_size?: number;
+  /** Default 32. */
+  readonly num_hidden_layers?: number;
+  /** Default 32. */
+  readonly num_attention_heads?: number;
+  /** Default null: heads share the width. */
+  readonly head_dim?: number;
+  /** Default 1e-6. */
+  readonly rms_norm_eps?: number;
+  /** Default false. */
+  readonly tie_word_embeddings?: boolean;
 }
 
 export const heads = size.heads;
@@ -64,15 +79,15 @@ export const window = size.positions;
 /** Keys of the Llama family with the defaults of a class; where the classes agree they stand here. */
 export const decoderShape = (defaults: DecoderDefaults) => ({
   vocab_size: orElse(size.vocab, defaults.vocab_size),
-  hidden_size: orElse(size.hidden, 4096),
+  hidden_size: orElse(size.hidden, defaults.hidden_size ?? 4096),
   intermediate_size: orElse(size.intermediate, defaults.intermediate_size),
-  num_hidden_layers: orElse(size.layers, 32),
-  num_attention_heads: orElse(heads, 32),
-  head_dim: nullable(size.headDim),
+  num_hidden_layers: orElse(size.layers, defaults.num_hidden_layers ?? 32),
+  num_attention_heads: orElse(heads, defaults.num_attention_heads ?? 32),
+  head_dim: z.nullable(size.headDim).default(defaults.head_dim ?? null),
   hidden_act: orElse(activation, 'silu'),
   max_position_embeddings: orElse(size.positions, defaults.max_position_embeddings),
-  rms_norm_eps: orElse(size.normEps, 1e-6),
-  tie_word_embeddings: flag(false),
+  rms_norm_eps: orElse(size.normEps, defaults.rms_norm_eps ?? 1e-6),
+  tie_word_embeddings: flag(defaults.tie_word_embeddings ?? false),
 });
 
 export const decoderKeys = ROPE_KEYS;
@@ -93,7 +108,7 @@ type Keys = z.output<z.ZodObject<ReturnType<typeof decoderShape>>>;
 type Rest = Pick<
   DecoderConfig,
   'numKvHeads' | 'attentionBias' | 'attentionOutputBias' | 'mlpBias' | 'slidingWindow' | 'layerTypes'
->;
+> & { readonly activationClass?: string };
 
 /** Parameters that the sizes lead to, about. */
 function parametersOf(keys: Keys, headDim: number, numKvHeads: number): number {
@@ -103,8 +118,18 @@ function parametersOf(keys: Keys, headDim: number, numKvHeads: number): number {
   return 2 * vocab_size * hidden_size + num_hidden_layers * layer;
 }
 
-/** The shared part of a Llama-like config, with the rules between sizes checked. @throws ConfigError */
-export function readDecoder(keys: Keys, raw: JsonObject, context: ReadContext, rest: Rest): DecoderConfig {
+/**
+ * The shared part of a Llama-like config, with the rules between sizes checked.
+ * @param spelling where the class reads rotary settings otherwise
+ * @throws ConfigError
+ */
+export function readDecoder(
+  keys: Keys,
+  raw: JsonObject,
+  context: ReadContext,
+  rest: Rest,
+  spelling?: RopeSpelling,
+): DecoderConfig {
   const { op } = context;
   const { hidden_size, num_attention_heads, num_hidden_layers } = keys;
   const heads = ['num_attention_heads', num_attention_heads] as const;
@@ -117,6 +142,7 @@ export function readDecoder(keys: Keys, raw: JsonObject, context: ReadContext, r
     num_hidden_layers,
     head_dim: headDim,
   });
+  const ropeContext = { ...context, headDim, maxPositionEmbeddings: keys.max_position_embeddings };
   return {
     vocabSize: keys.vocab_size,
     hiddenSize: keys.hidden_size,
@@ -128,7 +154,8 @@ export function readDecoder(keys: Keys, raw: JsonObject, context: ReadContext, r
     rmsNormEps: keys.rms_norm_eps,
     hiddenAct: keys.hidden_act,
     tieWordEmbeddings: keys.tie_word_embeddings,
-    rope: readRope(raw, { ...context, headDim, maxPositionEmbeddings: keys.max_position_embeddings }),
+    activationClass: activationClass(String(raw.hidden_act ?? 'silu')),
+    rope: spelling ? readRopeSpelled(raw, ropeContext, spelling) : readRope(raw, ropeContext),
     ...rest,
   };
 }
@@ -157,3 +184,12 @@ export function readWindow(
     });
   return { slidingWindow: slides ? window : null, layerTypes: types };
 }
+
+/** Layers without a window. */
+export const noWindow = (numLayers: number): Pick<DecoderConfig, 'slidingWindow' | 'layerTypes'> => ({
+  slidingWindow: null,
+  layerTypes: Array.from({ length: numLayers }, () => 'full_attention' as const),
+});
+
+/** A number above 0. */
+export const positive = real.gt(0, { error: 'must be above 0' });

@@ -52,9 +52,10 @@ export class Decoder extends Module implements Model {
   forward(pass: Pass): Tensor {
     const { embed, layers, norm } = this.parts;
     const names = this.#names;
-    const embedded = checkFinite(embed(pass), names.embedding);
-    const x = runLayers(layers.items, embedded, pass, names.layers, (layer, h, i) => layer.forward(h, i, pass));
-    return checkFinite(norm.forward(x), names.norm);
+    const embedded = checkFinite(embed(pass), this.pathOf(names.embedding));
+    const path = this.pathOf(names.layers);
+    const x = runLayers(layers.items, embedded, pass, path, (layer, h, i) => layer.forward(h, i, pass));
+    return checkFinite(norm.forward(x), this.pathOf(names.norm));
   }
 
   override dispose(): void {

@@ -34,6 +34,8 @@ export interface GatedMlpShape {
   readonly hiddenSize: number;
   readonly intermediateSize: number;
   readonly hiddenAct: Activation;
+  /** Python class of the activation. Default: that of its usual name. */
+  readonly activationClass?: string;
   /** Default false. */
   readonly mlpBias?: boolean;
 }
@@ -47,14 +49,14 @@ export class GatedMlp extends Module {
 
   constructor(
     readonly className: string,
-    { hiddenSize, intermediateSize, mlpBias: bias, hiddenAct }: GatedMlpShape,
+    { hiddenSize, intermediateSize, mlpBias: bias, hiddenAct, activationClass }: GatedMlpShape,
   ) {
     super();
     this.activation = hiddenAct;
     this.gate = this.child('gate_proj', new Linear(hiddenSize, intermediateSize, { bias }));
     this.up = this.child('up_proj', new Linear(hiddenSize, intermediateSize, { bias }));
     this.down = this.child('down_proj', new Linear(intermediateSize, hiddenSize, { bias }));
-    this.child('act_fn', activationPlace(hiddenAct));
+    this.child('act_fn', activationPlace(hiddenAct, activationClass));
   }
 
   // x, residual [T, C] → down(act(gate x) · up x) + residual

@@ -35,6 +35,16 @@ export function assertPlausible(op: string, parameters: number, sizes: Readonly<
   });
 }
 
+/** @throws ConfigError for stacks of layers that are too many together */
+export function assertLayers(op: string, stacks: Readonly<Record<string, number>>): void {
+  const layers = Object.values(stacks).reduce((a, b) => a + b, 0);
+  if (layers <= MAX_LAYERS) return;
+  throw new ConfigError(op, `the stacks have ${layers} layers`, {
+    ...stacks,
+    why: `at most ${MAX_LAYERS} are plausible`,
+  });
+}
+
 /** @throws ConfigError unless `part` divides `whole` */
 export function assertDivides(op: string, part: readonly [string, number], whole: readonly [string, number]): void {
   if (whole[1] % part[1] === 0) return;

@@ -149,6 +149,25 @@ const formatCases: ConformanceCase[] = Object.entries(formats).flatMap(([name, f
   })),
 ]);
 
+/** Dense weights in another dtype than x, which some modules keep (T5's `wo` in float32): products are in float32. */
+const otherDTypes: ConformanceCase[] = (['f32', 'f16', 'bf16'] as const).flatMap((kept) =>
+  shapes.slice(1).map(([rows, k, ns]) => ({
+    name: `linear dense ${kept}, residual, rows ${rows}, k ${k}, n ${ns.join('+')}`,
+    run: (context: Parameters<ConformanceCase['run']>[0]) =>
+      context.same((backend) => {
+        const source = numbers(rows * 31 + k * 7 + ns.length);
+        const width = ns.reduce((a, b) => a + b, 0);
+        const x = input(backend, source, rows, k, context.dtype);
+        const parts = ns.map((n) => ({
+          weight: own(denseWeight(backend.tensor(source.normals(n * k, k ** -0.5), [n, k], kept).keep())),
+        }));
+        return linear(x, parts, {
+          residual: backend.tensor(source.normals(rows * width), [rows, width], context.dtype),
+        });
+      }),
+  })),
+);
+
 /** gpt-oss: a clamped gate and up, in every kernel that multiplies them. */
 const limited: ConformanceCase[] = Object.entries(formats).flatMap(([name, format]) =>
   [1, 3, 16, 20, 80, 300].map((rows) => ({
@@ -330,6 +349,7 @@ const chained: ConformanceCase[] = Object.entries(formats).map(([name, format]) 
 
 export const linearCases: ConformanceCase[] = [
   ...formatCases,
+  ...otherDTypes,
   ...limited,
   ...independence,
   ...recorded,

@@ -2,8 +2,8 @@ import type { Weight } from '../formats/registry.js';
 import type { Shape, Tensor } from './tensor.js';
 
 /**
- * Where files keep a parameter: a tensor on disk, or a part of one. Read in the order of the fields: one of a stack, the
- * other way round, some of its rows. Rows are a parameter's first axis: outputs of a layer, elements of a vector.
+ * Where files keep a parameter: a tensor on disk, or a part of one. Read in the order of the fields: one of a stack,
+ * the other way round, some of its rows. Rows are a parameter's first axis: outputs of a layer, elements of a vector.
  */
 export interface Source {
   /** Full name of the tensor, as files of a model with a head have it. */
@@ -26,6 +26,8 @@ export interface TensorSlot {
   readonly sources?: readonly Source[];
   /** The tensor whose memory it shares when embeddings are tied. */
   readonly tiedTo?: string;
+  /** Files may lack it: then it is not loaded. Default false. */
+  readonly optional?: boolean;
   load(tensor: Tensor, options?: { shared?: boolean }): void;
   /** The tensor that was loaded. */
   current(): Tensor;

@@ -123,6 +123,7 @@ export function getAttribute(object: Value, name: string, budget: Budget): Value
 
 /** The attribute of the filter `attr`: no item will do. */
 export function getOnlyAttribute(object: Value, name: string, budget: Budget): Value {
+  budget.key(name);
   const own = ownAttribute(defined(object), name, budget);
   return own === undefined ? missing(object, name) : own;
 }
@@ -130,6 +131,7 @@ export function getOnlyAttribute(object: Value, name: string, budget: Budget): V
 /** `object[index]`: the item, else the attribute. */
 export function getItem(object: Value, index: Value, budget: Budget): Value {
   defined(object);
+  budget.key(index);
   if (object instanceof Dict && !isUnhashable(index)) {
     const item = object.get(index);
     if (item !== undefined) return item;

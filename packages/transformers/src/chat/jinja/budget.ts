@@ -30,6 +30,11 @@ export class Budget {
     this.step(characters / READ_PER_STEP);
   }
 
+  /** Before looking a key up: the engine makes one piece of a text that was put together, and goes through it. */
+  key(key: unknown): void {
+    if (typeof key === 'string') this.read(key.length);
+  }
+
   /** Before making a text, or growing one. */
   fits(characters: number): void {
     if (characters > this.limits.length)

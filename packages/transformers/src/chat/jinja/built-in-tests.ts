@@ -12,7 +12,6 @@ import {
   isInteger,
   itemsOf,
   Iterator,
-  lengthOf,
   Tuple,
   isList,
   Range,
@@ -48,15 +47,20 @@ const cased = (changed: (text: string) => string): Test => ({
 });
 
 const isSequence = (value: Value): boolean =>
-  !(value instanceof Callable) && (lengthOf(value) !== undefined || false) && hasItems(value);
-
-const hasItems = (value: Value): boolean =>
   typeof value === 'string' ||
   isList(value) ||
   value instanceof Tuple ||
   value instanceof Dict ||
   value instanceof Range ||
   value instanceof Undefined;
+
+const naming = (known: (name: string) => boolean): Test => ({
+  parameters: [],
+  run: (budget, value) => {
+    budget.key(value);
+    return typeof value === 'string' && known(value);
+  },
+});
 
 const equal = other((value, against, budget) => equals(value, against, budget));
 const notEqual = other((value, against, budget) => !equals(value, against, budget));
@@ -103,8 +107,8 @@ export const makeTests = (known: { filter: (name: string) => boolean; test: (nam
     ['upper', cased((text) => text.toUpperCase())],
     ['in', other((value, container, budget) => contains(container, value, budget))],
     ['sameas', other((value, against) => value === against)],
-    ['filter', simple((value) => typeof value === 'string' && known.filter(value))],
-    ['test', simple((value) => typeof value === 'string' && known.test(value))],
+    ['filter', naming(known.filter)],
+    ['test', naming(known.test)],
     ...['==', 'eq', 'equalto'].map((name) => [name, equal] as const),
     ...['!=', 'ne'].map((name) => [name, notEqual] as const),
     ...['<', 'lt', 'lessthan'].map((name) => [name, less] as const),

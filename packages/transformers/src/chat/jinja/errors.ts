@@ -8,7 +8,7 @@ export class RaisedError extends TemplateError {}
 export interface TemplateLimits {
   /** Characters of a template's text. Default 262,144. */
   readonly size: number;
-  /** Steps of one rendering. Default 10,000,000, two to six seconds of a busy machine. */
+  /** Steps of one rendering. Default 2,500,000, about a second. */
   readonly steps: number;
   /** Characters of the prompt and of each string made on the way. Default 16,777,216. */
   readonly length: number;

@@ -5,9 +5,9 @@ import { compare, contains, equals } from './compare.js';
 import { fail } from './errors.js';
 import { applyFilter, applyTest } from './library.js';
 import type { Arguments, CompareOperator, Expression } from './nodes.js';
-import { append, binaryOperation, negate } from './operators.js';
+import { binaryOperation, negate } from './operators.js';
 import type { Scope } from './scope.js';
-import { str } from './text.js';
+import { append, str } from './text.js';
 import {
   asText,
   Callable,
@@ -57,8 +57,10 @@ export class Evaluator {
     name: (node, scope) => scope.get(node.name),
     list: (node, scope) => node.items.map((item) => this.evaluate(item, scope)),
     tuple: (node, scope) => new Tuple(node.items.map((item) => this.evaluate(item, scope))),
-    dict: (node, scope) =>
-      new Dict(node.entries.map(([key, value]) => [this.evaluate(key, scope), this.evaluate(value, scope)])),
+    dict: (node, scope) => {
+      this.budget.step(6); // a table of its own
+      return new Dict(node.entries.map(([key, value]) => [this.#key(key, scope), this.evaluate(value, scope)]));
+    },
     attribute: (node, scope) => getAttribute(this.evaluate(node.object, scope), node.name, this.budget),
     item: (node, scope) => this.#item(node, scope),
     slice: () => fail('a slice is only allowed as an index'),
@@ -84,6 +86,12 @@ export class Evaluator {
     or: (node, scope) => this.#firstThat(node.items, true, scope),
     condition: (node, scope) => this.#condition(node, scope),
   };
+
+  #key(node: Expression, scope: Scope): Value {
+    const key = this.evaluate(node, scope);
+    this.budget.key(key);
+    return key;
+  }
 
   #item(node: OfKind<'item'>, scope: Scope): Value {
     const object = this.evaluate(node.object, scope);

@@ -41,14 +41,16 @@ function percentSpecification(
   };
 }
 
+const characterOf = (code: number): string =>
+  code >= 0 && code < 0x110000 ? String.fromCodePoint(code) : fail('%c arg not in range(0x110000)');
+
 function percentValue(value: Value, specification: Specification, budget: Budget): string {
   const { type, precision } = specification;
   if ('sra'.includes(type))
-    return pad(cut(type === 's' ? str(value, budget) : repr(value, budget), precision), specification);
+    return pad(cut(type === 's' ? str(value, budget) : repr(value, budget), precision, budget), specification);
   const number = numberOf(defined(value));
   if (typeof number === 'bigint') budget.bigInteger('text');
-  if (type === 'c')
-    return pad(typeof value === 'number' ? String.fromCodePoint(value) : str(value, budget), specification);
+  if (type === 'c') return pad(typeof value === 'number' ? characterOf(value) : str(value, budget), specification);
   if (number === undefined || !'doxXeEfFgG'.includes(type))
     return fail(`%${type} format: a real number is required, not ${typeName(value)}`);
   if (!'doxX'.includes(type)) return formatNumber(new Float(Number(number)), specification);
@@ -82,7 +84,7 @@ export function percentFormat(text: string, value: Value, budget: Budget): strin
   if (
     used < values.length &&
     !(value instanceof Dict) &&
-    !(values.length === 1 && lengthOf(value) !== undefined && typeof value !== 'string' && !(value instanceof Tuple))
+    !(values.length === 1 && typeof value !== 'string' && lengthOf(value) !== undefined && !(value instanceof Tuple))
   )
     fail('not all arguments converted during string formatting');
   return parts.text;

@@ -20,7 +20,10 @@ function dict(budget: Budget, positional: readonly Value[], named: Keywords): Di
   const [source = new Dict()] = positional;
   const pairs = source instanceof Dict ? source.items() : iterate(source, budget).map((pair) => iterate(pair, budget));
   budget.step(pairs.length + named.size);
-  if (pairs.some((pair) => pair.length !== 2)) fail('dict() takes pairs');
+  for (const pair of pairs) {
+    if (pair.length !== 2) fail('dict() takes pairs');
+    budget.key(pair[0]);
+  }
   return new Dict([...pairs.map(([key, value]) => [key, value] as const), ...named]);
 }
 
@@ -71,7 +74,7 @@ export function makeGlobals(budget: Budget, now: () => Date): ReadonlyMap<string
     raise_exception: ([message = '']) => {
       throw new RaisedError(str(message, budget).slice(0, 2000));
     },
-    strftime_now: ([format = '']) => strftime(now(), asText(format, 'the format')),
+    strftime_now: ([format = '']) => strftime(now(), asText(format, 'the format'), budget),
   };
   return new Map(Object.entries(functions).map(([name, run]) => [name, new Callable(name, run)]));
 }

@@ -22,7 +22,10 @@ function map(budget: Budget, value: Value, positional: readonly Value[], named: 
   if (positional.length > 0) {
     const name = asText(positional[0], 'the name of a filter');
     return new Iterator(
-      iterate(value, budget).map((item) => applyFilter(name, budget, item, positional.slice(1), named)),
+      iterate(value, budget).map((item) => {
+        budget.step(positional.length);
+        return applyFilter(name, budget, item, positional.slice(1), named);
+      }),
     );
   }
   const [attribute, otherwise] = bind('map', ['attribute', 'default'], 0, [], named);

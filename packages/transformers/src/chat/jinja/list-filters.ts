@@ -27,6 +27,7 @@ type Filter = BuiltIn<Value>;
 /** What a filter's `attribute` reads: `a.b.0` goes through items. */
 export function attributeGetter(attribute: Value, budget: Budget, otherwise: Value = null): (item: Value) => Value {
   if (attribute === null) return (item) => item;
+  if (typeof attribute === 'string') budget.step(attribute.length);
   const parts: Value[] =
     typeof attribute === 'string'
       ? attribute.split('.').map((part) => (/^\d+$/.test(part) ? Number(part) : part))
@@ -61,6 +62,7 @@ function sort(
   caseSensitive: Value = false,
   attribute: Value = null,
 ): Value {
+  if (typeof attribute === 'string') budget.step(attribute.length);
   const attributes: Value[] = typeof attribute === 'string' ? attribute.split(',') : [attribute];
   const getters = attributes.map((name) => keyGetter(name, caseSensitive, budget));
   const key = (item: Value): Value => (getters.length === 1 ? getters[0](item) : getters.map((get) => get(item)));
@@ -92,6 +94,7 @@ function unique(budget: Budget, value: Value, caseSensitive: Value = false, attr
   const items = iterate(value, budget).filter((item) => {
     budget.step(6); // a table that grows
     const id = key(item);
+    budget.key(id);
     if (seen.has(id)) return false;
     seen.set(id, true);
     return true;

@@ -43,7 +43,8 @@ export const dictMethods: ReadonlyMap<string, BuiltIn<Dict>> = new Map<string, B
     {
       parameters: ['key', 'default'],
       required: 1,
-      run: (_, dict, key, otherwise = null) => {
+      run: (budget, dict, key, otherwise = null) => {
+        budget.key(key);
         const value = dict.get(key!);
         return value === undefined ? otherwise : value;
       },

@@ -3,7 +3,7 @@ import type { Budget } from './budget.js';
 import type { BuiltIn } from './built-in.js';
 import { numberOf } from './compare.js';
 import { fail } from './errors.js';
-import { negate, truncate } from './operators.js';
+import { integer, negate, truncate } from './operators.js';
 import { asIndex, defined, Float, truthy, typeName, Undefined, type Value } from './values.js';
 import { trim } from './whitespace.js';
 
@@ -13,13 +13,14 @@ function parseInteger(text: string, base: number): number | bigint | undefined {
   const [, sign, prefix = '', body] = /^([-+]?)(0[xob])?([\da-z]+)$/i.exec(digits) ?? [];
   if (body === undefined || body.length > 1000) return undefined;
   const bases: Readonly<Record<string, number>> = { '0x': 16, '0o': 8, '0b': 2 };
+  if (base !== 0 && (base < 2 || base > 36)) return undefined;
   const radix = prefix ? bases[prefix.toLowerCase()] : base || 10;
   if (prefix && base !== 0 && base !== radix) return undefined;
   const values = [...body.toLowerCase()].map((digit) => parseInt(digit, 36));
   if (values.some((digit) => digit >= radix)) return undefined;
   const number = values.reduce((sum, digit) => sum * BigInt(radix) + BigInt(digit), 0n);
   const signed = sign === '-' ? -number : number;
-  return Number.isSafeInteger(Number(signed)) ? Number(signed) : signed;
+  return integer(signed);
 }
 
 /** As float(text); undefined when it is no number. */

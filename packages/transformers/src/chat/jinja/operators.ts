@@ -5,6 +5,7 @@ import { numberOf } from './compare.js';
 import { fail, LimitError } from './errors.js';
 import { percentFormat } from './format.js';
 import type { BinaryOperator } from './nodes.js';
+import { append } from './text.js';
 import { defined, Float, isInteger, isList, Tuple, typeName, type Value } from './values.js';
 
 const LARGEST = 2n ** BigInt(MAX_TEMPLATE_INTEGER_BITS);
@@ -90,7 +91,7 @@ function repeat(sequence: Value, count: number, budget: Budget): Value | undefin
     return sequence.repeat(times);
   }
   const items = isList(sequence) ? sequence : sequence instanceof Tuple ? sequence.items : undefined;
-  if (!items) return undefined;
+  if (!items || items.length === 0) return items && sequence;
   budget.step(items.length * times);
   const repeated = Array.from({ length: times }, () => items).flat() as Value[];
   return isList(sequence) ? repeated : new Tuple(repeated);
@@ -110,12 +111,6 @@ function sequences(operator: BinaryOperator, a: Value, b: Value, budget: Budget)
   budget.step(both[0].length + both[1].length);
   const items = [...both[0], ...both[1]];
   return isList(a) ? items : new Tuple(items);
-}
-
-/** Two texts as one. It costs a step, however long they are: the engine keeps both and copies nothing. */
-export function append(a: string, b: string, budget: Budget): string {
-  budget.fits(a.length + b.length);
-  return a + b;
 }
 
 /** @throws TemplateError for types that do not go together. */

@@ -3,9 +3,8 @@ import type { Budget } from './budget.js';
 import { fail } from './errors.js';
 import { Evaluator } from './evaluate.js';
 import type { Block, Expression, Filter, ForStatement, Signature, Statement, Target } from './nodes.js';
-import { append } from './operators.js';
 import { Scope } from './scope.js';
-import { str } from './text.js';
+import { append, str } from './text.js';
 import {
   asText,
   Callable,
@@ -145,6 +144,7 @@ export class Renderer {
   }
 
   #macro(name: string, signature: Signature, scope: Scope): Callable {
+    this.budget.step(signature.parameters.length);
     const names = signature.parameters.map((parameter) => parameter.name);
     const attributes = new Map<string, Value>([
       ['name', name],
@@ -163,6 +163,7 @@ export class Renderer {
     named: Keywords,
     scope: Scope,
   ): Scope {
+    this.budget.step(2 * parameters.length + positional.length + named.size);
     const rest = new Map(named);
     const caller = rest.get('caller');
     if (special.has('caller')) rest.delete('caller');

@@ -86,12 +86,18 @@ function numberDigits(value: number | bigint, isFloat: boolean, specification: S
   return fail(`Unknown format code '${type}'`);
 }
 
+/** Digits in threes, counted from the last. */
+function grouped(digits: string, separator: string): string {
+  const first = digits.length % 3 || 3;
+  return [digits.slice(0, first), ...(digits.slice(first).match(/.{3}/g) ?? [])].join(separator);
+}
+
 export function formatNumber(value: Value, specification: Specification): string {
   const number = numberOf(value)!;
   let digits = numberDigits(number, value instanceof Float, specification);
   if (specification.group) {
     const [whole, ...rest] = digits.split(/(?=[.e%])/);
-    digits = [whole.replace(/\B(?=(\d{3})+$)/g, specification.group), ...rest].join('');
+    digits = [grouped(whole, specification.group), ...rest].join('');
   }
   if (/[EFGX]/.test(specification.type)) digits = digits.toUpperCase();
   const negative = number < 0 || Object.is(number, -0);
@@ -118,7 +124,7 @@ export function formatValue(value: Value, text: string, budget: Budget): string 
   };
   if (typeof value === 'string') {
     if (type !== '' && type !== 's') fail(`Unknown format code '${type}' for object of type 'str'`);
-    return pad(cut(value, specification.precision), specification);
+    return pad(cut(value, specification.precision, budget), specification);
   }
   if (typeof value === 'bigint') budget.bigInteger('text');
   if (numberOf(value) === undefined) return fail(`unsupported format string passed to ${typeName(value)}.__format__`);
@@ -126,5 +132,7 @@ export function formatValue(value: Value, text: string, budget: Budget): string 
 }
 
 /** At most so many characters. */
-export const cut = (text: string, precision: number | undefined): string =>
-  precision === undefined ? text : [...text.slice(0, 2 * precision)].slice(0, precision).join('');
+export function cut(text: string, precision: number | undefined, budget: Budget): string {
+  budget.read(text.length);
+  return precision === undefined ? text : [...text.slice(0, 2 * precision)].slice(0, precision).join('');
+}

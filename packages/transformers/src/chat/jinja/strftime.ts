@@ -1,4 +1,5 @@
 // Dates as Python's strftime in the C locale.
+import type { Budget } from './budget.js';
 import { fail } from './errors.js';
 
 const DAYS = ['Sunday', 'Monday', 'Tuesday', 'Wednesday', 'Thursday', 'Friday', 'Saturday'];
@@ -40,13 +41,13 @@ const directives: Readonly<Record<string, (date: Date) => string>> = {
   b: (date) => MONTHS[date.getMonth()].slice(0, 3),
   h: (date) => MONTHS[date.getMonth()].slice(0, 3),
   B: (date) => MONTHS[date.getMonth()],
-  c: (date) => strftime(date, '%a %b %e %H:%M:%S %Y'),
+  c: (date) => formatted(date, '%a %b %e %H:%M:%S %Y'),
   C: (date) => two(Math.floor(date.getFullYear() / 100)),
   d: (date) => two(date.getDate()),
-  D: (date) => strftime(date, '%m/%d/%y'),
+  D: (date) => formatted(date, '%m/%d/%y'),
   e: (date) => two(date.getDate(), ' '),
   f: (date) => `${String(date.getMilliseconds()).padStart(3, '0')}000`,
-  F: (date) => strftime(date, '%Y-%m-%d'),
+  F: (date) => formatted(date, '%Y-%m-%d'),
   g: (date) => two(isoWeek(date)[0] % 100),
   G: (date) => String(isoWeek(date)[0]),
   H: (date) => two(date.getHours()),
@@ -59,19 +60,19 @@ const directives: Readonly<Record<string, (date: Date) => string>> = {
   n: () => '\n',
   p: (date) => (date.getHours() < 12 ? 'AM' : 'PM'),
   P: (date) => (date.getHours() < 12 ? 'am' : 'pm'),
-  r: (date) => strftime(date, '%I:%M:%S %p'),
-  R: (date) => strftime(date, '%H:%M'),
+  r: (date) => formatted(date, '%I:%M:%S %p'),
+  R: (date) => formatted(date, '%H:%M'),
   s: (date) => String(Math.floor(date.getTime() / 1000)),
   S: (date) => two(date.getSeconds()),
   t: () => '\t',
-  T: (date) => strftime(date, '%H:%M:%S'),
+  T: (date) => formatted(date, '%H:%M:%S'),
   u: (date) => String(date.getDay() || 7),
   U: (date) => two(week(date, 0)),
   V: (date) => two(isoWeek(date)[1]),
   w: (date) => String(date.getDay()),
   W: (date) => two(week(date, 1)),
-  x: (date) => strftime(date, '%m/%d/%y'),
-  X: (date) => strftime(date, '%H:%M:%S'),
+  x: (date) => formatted(date, '%m/%d/%y'),
+  X: (date) => formatted(date, '%H:%M:%S'),
   y: (date) => two(date.getFullYear() % 100),
   Y: (date) => String(date.getFullYear()),
   // datetime.now() knows no time zone.
@@ -81,8 +82,13 @@ const directives: Readonly<Record<string, (date: Date) => string>> = {
 };
 
 /** A date and time, local, in a format; `%-d` leaves out padding. Unknown directives stay as they are. */
-export function strftime(date: Date, format: string): string {
+export function strftime(date: Date, format: string, budget: Budget): string {
   if (format.length > 1000) return fail('a format of a date has more than 1000 characters');
+  budget.step(format.length * 4); // `%c` is made of seven others
+  return formatted(date, format);
+}
+
+function formatted(date: Date, format: string): string {
   return format.replace(/%(-?)([a-zA-Z%])/g, (all, plain: string, directive: string) => {
     if (!Object.hasOwn(directives, directive)) return all;
     const text = directives[directive](date);

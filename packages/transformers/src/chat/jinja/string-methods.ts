@@ -90,7 +90,7 @@ const padded = (align: '<' | '>' | '^'): Method => ({
 
 /** As ljust, rjust and center. */
 export function padText(text: string, width: number, fill: string, align: '<' | '>' | '^', budget: Budget): string {
-  budget.read(text.length);
+  budget.read(text.length + fill.length);
   const missing = width - codePoints(text);
   if (missing <= 0) return text;
   if (codePoints(fill) !== 1) fail('The fill character must be exactly one character long');
@@ -116,7 +116,7 @@ export function replaceText(text: string, old: string, by: string, count: number
 
 /** The places between characters. */
 function gaps(text: string, most: number, budget: Budget): number[] {
-  budget.step(text.length);
+  budget.step(text.length * 2); // a place and two parts for each
   const places = [0];
   for (const character of text) places.push(places.at(-1)! + character.length);
   return places.slice(0, Math.min(places.length, most));

@@ -96,6 +96,7 @@ function truncateText(
   const text = asText(value, 'the text');
   const [most, tail] = [asIndex(length, 'length'), asText(end, 'end')];
   const slack = leeway === null ? 5 : asIndex(leeway, 'leeway');
+  budget.read(tail.length * 4);
   const kept = most - codePoints(tail);
   if (kept < 0 || slack < 0) fail(`truncate: length must be at least that of end, leeway not negative`);
   budget.write(text.length * 4);
@@ -154,7 +155,10 @@ export const textFilters: readonly (readonly [string, Filter])[] = [
       run: (budget, value, chars = null) => {
         const text = str(value, budget);
         budget.write(text.length);
-        return trim(text, chars === null ? undefined : new Set(asText(chars, 'strip arg')));
+        if (chars === null) return trim(text);
+        const set = asText(chars, 'strip arg');
+        budget.step(set.length);
+        return trim(text, new Set(set));
       },
     },
   ],

@@ -42,6 +42,12 @@ function stringRepr(text: string, budget: Budget): string {
   return quote + (quote === "'" ? escaped.replaceAll("'", "\\'") : escaped) + quote;
 }
 
+/** Two texts as one. It costs a step, however long they are: the engine keeps both and copies nothing. */
+export function append(a: string, b: string, budget: Budget): string {
+  budget.fits(a.length + b.length);
+  return a + b;
+}
+
 /** Parts with commas between, within the limits. */
 export function joined(parts: readonly string[], separator: string, budget: Budget): string {
   const length = parts.reduce((sum, part) => sum + part.length, Math.max(0, parts.length - 1) * separator.length);
@@ -108,7 +114,7 @@ export interface JsonStyle {
 }
 
 function jsonString(text: string, ensureAscii: boolean, budget: Budget): string {
-  budget.write(text.length * 2);
+  budget.write(text.length * (ensureAscii ? 8 : 2));
   // JSON.stringify escapes lone surrogates; Python writes them as they are.
   const json = JSON.stringify(text).replace(
     /\\u(d[89a-f][0-9a-f]{2})/g,
@@ -134,7 +140,10 @@ function sortedKeys(dict: Dict, budget: Budget): (readonly [Value, Value])[] {
   const items = dict.items();
   budget.step(items.length * 4);
   if (items.some(([key]) => typeof key !== 'string')) fail('keys that are not all strings cannot be sorted');
-  return items.sort(([a], [b]) => (a! < b! ? -1 : a! > b! ? 1 : 0));
+  return items.sort(([a], [b]) => {
+    budget.key(a);
+    return a! < b! ? -1 : a! > b! ? 1 : 0;
+  });
 }
 
 /** As json.dumps. @param pad line break and indentation of the level around */
@@ -154,7 +163,7 @@ const jsonNonFinite = (x: number): string => (Number.isNaN(x) ? 'NaN' : x > 0 ? 
 
 function jsonContainer(value: Value & object, style: JsonStyle, pad: string, budget: Budget): string {
   const { indent, itemSeparator, keySeparator, sortKeys } = style;
-  const inner = indent === undefined ? '' : (pad || '\n') + indent;
+  const inner = indent === undefined ? '' : append(pad || '\n', indent, budget);
   const wrap = (open: string, parts: string[], close: string) =>
     parts.length === 0
       ? open + close

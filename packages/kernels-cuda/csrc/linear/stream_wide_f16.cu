@@ -1,0 +1,5 @@
+#include "stream_launch.cuh"
+
+namespace q::cuda {
+template void launch_stream<StreamWeight::wide, half_t>(const LinearProblem&, const QuantizedRows&, Context&);
+}
