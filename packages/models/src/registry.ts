@@ -40,7 +40,6 @@ import { qwen3Moe } from './qwen3_moe.js';
 import { stablelm } from './stablelm.js';
 import { parameterSlots } from './slots.js';
 import { smollm3 } from './smollm3.js';
-import { stablelm } from './stablelm.js';
 import { starcoder2 } from './starcoder2.js';
 import { t5 } from './t5.js';
 import { umt5 } from './umt5.js';
