@@ -1,6 +1,6 @@
 // experts of many rows: the choices of each expert together, on tensor cores; prefill
-// maths   y[choice] = W[expert] x[row]; tiles of 64 choices of one expert and 64 rows of W (gated: 32 of gate and the 32
-//         of up that belong to them), k in steps of 64; 4-bit codes times absmax are rounded to T; f32 sums
+// maths   y[choice] = W[expert] x[row]; tiles of 64 choices of one expert and 64 rows of W (gated: 32 of gate and the
+//         32 of up that belong to them), k in steps of 64; 4-bit codes times absmax are rounded to T; f32 sums
 // layout  plan_kernel sorts the choices by expert and lists the tiles, on the device: the grid is as large as the most
 //         tiles that there can be, and blocks without one end. Shared rows of 72 values: no bank conflicts
 // floor   2 choices k n flops, and the weights of the experts chosen once for every 64 of their choices
