@@ -1,5 +1,6 @@
-// Counts for bench/results/structure.md: files, functions, architectures, and files that know a weight format. Sources of
-// packages without tests. Prints Markdown: node scripts/structure.mjs [ROOT], the root of this repository by default.
+// Counts for bench/results/structure.md: files, functions, architectures, and files that know a weight format, in the
+// sources of packages without tests. Prints Markdown.
+// node scripts/structure.mjs [ROOT]: the root of another checkout; default: of this one.
 import { readdirSync, readFileSync } from 'node:fs';
 import { basename, join, relative } from 'node:path';
 import { fileURLToPath } from 'node:url';

@@ -1,7 +1,7 @@
 // experts of few rows: each choice reads the weights of its expert once; decode
 // maths   a warp takes kColumns rows of W (gated: half of them gate, half up) and one row of x; lanes stride over k, 16
-//         values each where `wide`; f32 sums (int8: i32), each block of 4-bit codes times its absmax, butterfly over the
-//         lanes. With scores a block's warps take the choices of a row, whose results are added in order
+// maths   a warp takes kColumns rows of W (gated: half gate, half up) and one row of x; lanes stride over k, 16 values
+//         each where `wide`; f32 sums (int8: i32), each block of 4-bit codes times its absmax, butterfly over the
 // floor   bytes of the experts chosen / 4.3 TB/s (H200): 8 of 768 x 2048 nf4 in three matrices 4.9 us
 // launch  without scores grid (choices, columns / 8 / 4), with them (rows, columns / 4), block 256; all architectures
 // exact   fixed order: same bits each run, whatever the other rows hold        ref  tensor/src/reference/experts.ts

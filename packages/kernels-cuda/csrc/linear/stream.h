@@ -1,6 +1,7 @@
 // The streaming product for few rows (stream.cuh), as linear.cu calls it.
 #pragma once
 #include "problem.h"
+#include "stream_weight.h"
 
 namespace q::cuda {
 

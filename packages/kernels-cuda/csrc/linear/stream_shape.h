@@ -2,12 +2,9 @@
 #pragma once
 #include "q_ops.h"
 #include "row_shapes.h"
+#include "stream_weight.h"
 
 namespace q::cuda {
-
-/// What the streaming kernel has instances for: dense weights in x's dtype (f16, bf16), dense weights in f32 (wide), bnb4
-/// and int8.
-enum class StreamWeight { dense, wide, bnb4, int8 };
 
 constexpr int kWarps = 8, kStreamThreads = kWarps * 32, kSliceBytes = 128, kMostTiles = 6;
 /// Sizes of one variant; ColumnTiles: x rows / 8.

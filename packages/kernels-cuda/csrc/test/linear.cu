@@ -45,6 +45,7 @@ struct PartCase {
   float threshold = 6.f;
   bool bias = true;
   DType compute = DType::f16;
+  float far = 0;  // dense: not 0: one weight of a row is it
 };
 struct Case {
   DType act;
@@ -52,6 +53,8 @@ struct Case {
   std::vector<PartCase> parts;
   ActivationKind activation = ActivationKind::none;
   bool gated = false, residual = true;
+  float x_scale = 1;
+  bool in_place = false;  // the residual is out
 };
 
 struct HostPart {
@@ -105,7 +108,10 @@ HostPart make_part(const PartCase& c, int k, DType act, Random& random) {
   }
   if (c.kind == WeightKind::dense) {
     std::vector<float> w(count);
-    for (int64_t i = 0; i < count; ++i) h.weight[i] = w[i] = rounded(c.weight, random.normal() * 0.05);
+    for (int64_t i = 0; i < count; ++i) {
+      const bool far = c.far != 0 && i % k == i / k % k;
+      h.weight[i] = w[i] = rounded(c.weight, far ? c.far : random.normal() * 0.05);
+    }
     h.d_weight = std::make_unique<Buffer>(encode(c.weight, w));
   } else if (c.kind == WeightKind::int8) {
     std::vector<int8_t> w(count);
@@ -219,7 +225,7 @@ void check_case(Device& device, const Case& c, Random& random) {
   }
   if (c.gated) columns /= 2;
   std::vector<float> x(static_cast<size_t>(c.rows) * c.k), residual(c.rows * columns);
-  for (float& v : x) v = rounded(c.act, random.normal() * (random.below(200) == 0 ? 8 : 1));
+  for (float& v : x) v = rounded(c.act, c.x_scale * random.normal() * (random.below(200) == 0 ? 8 : 1));
   for (float& v : residual) v = rounded(c.act, random.normal());
   if (c.rows > 2)
     for (int i = 0; i < c.k; ++i) x[2 * c.k + i] = 0;  // a row of zeros
@@ -230,18 +236,22 @@ void check_case(Device& device, const Case& c, Random& random) {
   a.k = c.k;
   a.activation = static_cast<int>(c.activation);
   a.gated = c.gated;
-  if (c.residual) a.residual = d_residual.tensor(c.act);
-  a.out = out.tensor(c.act);
-  device.run(a);
-  a.out = again.tensor(c.act);
-  device.run(a);
+  const auto run_to = [&](Buffer& to) {
+    a.out = to.tensor(c.act);
+    if (c.residual) a.residual = c.in_place ? a.out : d_residual.tensor(c.act);
+    if (c.in_place)
+      CUDA_CHECK(cudaMemcpyAsync(to.data, d_residual.data, d_residual.bytes, cudaMemcpyDefault, device.stream));
+    device.run(a);
+  };
+  run_to(out);
+  run_to(again);
   // the last row among other neighbours (how many they are may choose another kernel)
   std::vector<float> other = x;
-  for (size_t i = 0; i < static_cast<size_t>(c.rows - 1) * c.k; ++i) other[i] = rounded(c.act, random.normal() * 4);
+  for (size_t i = 0; i < static_cast<size_t>(c.rows - 1) * c.k; ++i)
+    other[i] = rounded(c.act, c.x_scale * random.normal() * 4);
   Buffer d_other(encode(c.act, other));
   a.x = d_other.tensor(c.act);
-  a.out = changed.tensor(c.act);
-  device.run(a);
+  run_to(changed);
   device.wait();
   // int8 rows: the same bits whatever their number, up to 16
   bool as_in_batch = true;
@@ -416,6 +426,28 @@ void sweep(Device& device) {
     for (float threshold : {0.f, 1.5f})
       for (int rows : {1, 6})
         cases.push_back({act, rows, 14400, {{WeightKind::int8, 70, act, QuantType::nf4, false, 64, threshold}}});
+  }
+  // dense weights in another dtype: streamed in f32, otherwise rounded, and as they are where f16 does not hold them
+  for (DType act : {DType::f16, DType::bf16}) {
+    for (DType weight : {DType::f32, act == DType::f16 ? DType::bf16 : DType::f16}) {
+      const PartCase w{WeightKind::dense, 333, weight}, gate{WeightKind::dense, 128, weight};
+      for (int rows : {1, 3, 8, 9, 16, 17, 40, 300}) {
+        for (int k : {64, 192, 320, 1088, 4096}) cases.push_back({act, rows, k, {w}});
+        cases.push_back({act, rows, 512, {gate, gate}, ActivationKind::silu, true, true});
+        cases.push_back({act, rows, 512, {gate, gate}, ActivationKind::gelu_tanh, true, true, 1, rows > 16});
+        cases.push_back({act, rows, 1000, {gate, w, gate}, ActivationKind::gelu, false, true});
+        cases.push_back({act, rows, 1024, {gate, w, gate}, ActivationKind::relu, false, true, 1, true});
+        if (weight == DType::f16) continue;
+        PartCase far = gate;
+        far.far = 98304;
+        for (bool in_place : {false, true}) {
+          cases.push_back({act, rows, 1024, {far}, ActivationKind::none, false, true, 1e-3f, in_place});
+          cases.push_back({act, rows, 1024, {far, gate}, ActivationKind::silu, true, true, 1e-3f, in_place});
+          cases.push_back({act, rows, 1000, {gate, far}, ActivationKind::gelu, false, true, 1e-3f, in_place});
+        }
+      }
+      for (int rows : {1, 8}) cases.push_back({act, rows, 65536, {{WeightKind::dense, 24, weight}}});
+    }
   }
   // what only the simple kernel takes
   for (DType act : {DType::f32, DType::f16, DType::bf16}) {

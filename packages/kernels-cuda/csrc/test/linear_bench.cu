@@ -38,7 +38,7 @@ __global__ void fill_columns(half_t* x, int64_t rows, int64_t k, int columns) {
 
 struct Shape {
   std::string
-      kind;  // f16, nf4, nested, int8, int8cN: N columns of x are outliers in all rows, int8tX: threshold X; x lies in [-1, 1]: int8t0.995 has one outlier in 200 values
+      kind;  // f16, f32, nf4, nested, int8, int8cN: N columns of x are outliers in all rows, int8tX: threshold X; x lies in [-1, 1]: int8t0.995 has one outlier in 200 values
   int64_t n, k;
   int rows;
   int parts = 1;
@@ -61,6 +61,7 @@ void randomize(Buffer& b, uint64_t seed, int mode, cudaStream_t stream) {
 double weight_bytes(const Shape& s) {
   const double count = static_cast<double>(s.n) * s.k * s.parts;
   if (s.kind == "f16") return 2 * count;
+  if (s.kind == "f32") return 4 * count;
   if (s.kind == "nf4") return count / 2 + count / 16;
   if (s.kind == "nested") return count / 2 + count / 64 + count / 4096;
   return count + 4. * s.n * s.parts;
@@ -70,11 +71,15 @@ Timing measure(Device& device, const Shape& s) {
   const int64_t count = s.n * s.k;
   const int copies = static_cast<int>(std::max(2., std::min(64., 300e6 / weight_bytes(s) + 1)));
   std::vector<Weights> weights(copies * s.parts);
-  const bool dense = s.kind == "f16", int8 = s.kind.compare(0, 4, "int8") == 0, nested = s.kind == "nested";
+  const bool f32 = s.kind == "f32", dense = f32 || s.kind == "f16", int8 = s.kind.compare(0, 4, "int8") == 0,
+             nested = s.kind == "nested";
   uint64_t seed = 1;
   for (Weights& w : weights) {
-    w.weight = std::make_unique<Buffer>(static_cast<size_t>(dense ? 2 * count : int8 ? count : count / 2));
-    randomize(*w.weight, seed++ << 40, dense, device.stream);
+    w.weight = std::make_unique<Buffer>(static_cast<size_t>(f32     ? 4 * count
+                                                            : dense ? 2 * count
+                                                            : int8  ? count
+                                                                    : count / 2));
+    randomize(*w.weight, seed++ << 40, f32 ? 2 : dense, device.stream);
     if (dense) continue;
     w.absmax = std::make_unique<Buffer>(static_cast<size_t>(int8 ? 4 * s.n : nested ? count / 64 : count / 16));
     randomize(*w.absmax, seed++ << 40, nested ? 0 : 2, device.stream);
@@ -101,7 +106,7 @@ Timing measure(Device& device, const Shape& s) {
       LinearArgsItem& p = a.parts[i];
       p.kind = static_cast<int>(dense ? WeightKind::dense : int8 ? WeightKind::int8 : WeightKind::bnb4);
       p.n = s.n;
-      p.weight = w.weight->tensor(dense ? DType::f16 : int8 ? DType::i8 : DType::u8);
+      p.weight = w.weight->tensor(f32 ? DType::f32 : dense ? DType::f16 : int8 ? DType::i8 : DType::u8);
       if (w.absmax) p.absmax = w.absmax->tensor(nested ? DType::u8 : DType::f32);
       if (nested)
         p.nested_absmax = w.nested->tensor(DType::f32), p.nested_code = w.code->tensor(DType::f32),
@@ -187,5 +192,7 @@ int main(int argc, char** argv) {
     line(device, {kind, 11008, 4096, 1, 2, true});
     line(device, {kind, 11008, 4096, 8, 2, true});
   }
+  for (const auto& [n, k] : {std::pair<int64_t, int64_t>{1024, 65536}, {2048, 5120}, {4096, 10240}})
+    for (int rows : {1, 2, 4, 8, 16, 32, 512, 4096}) line(device, {"f32", n, k, rows});
   return 0;
 }
