@@ -70,9 +70,7 @@ struct Products {
   int64_t width;  // of the results
   float* out;     // [rows K, width]
 
-  const float* x(int64_t choice) const {
-    return a.x.as<float>() + (a.scores ? choice : choice / a.choices) * a.k;
-  }
+  const float* x(int64_t choice) const { return a.x.as<float>() + (a.scores ? choice : choice / a.choices) * a.k; }
 
   /// The rows of one expert.
   void run_group(int64_t expert, const int64_t* choices, int64_t rows, Context& context) const {
@@ -93,8 +91,9 @@ struct Products {
     if (alone) return run(args, context);
     copy(context, rows, a.k, [&](int64_t r) { return x(choices[r]); }, [&](int64_t r) { return in + r * a.k; });
     run(args, context);
-    copy(context, rows, width, [&](int64_t r) { return y + r * width; },
-         [&](int64_t r) { return out + choices[r] * width; });
+    copy(
+        context, rows, width, [&](int64_t r) { return y + r * width; },
+        [&](int64_t r) { return out + choices[r] * width; });
   }
 
   template <class From, class To>

@@ -20,8 +20,9 @@ struct ExpertFacts {
 };
 
 inline ExpertFacts facts_of(const ExpertLinearArgs& a) {
-  ExpertFacts f{a.x.dtype, a.rows, a.choices, a.k, a.n, WeightKind(a.kind), DType(a.weight_dtype), a.block_size,
-                aligned16(a.x.data)};
+  ExpertFacts f{
+      a.x.dtype,          a.rows, a.choices, a.k, a.n, WeightKind(a.kind), DType(a.weight_dtype), a.block_size,
+      aligned16(a.x.data)};
   for (const auto& part : a.parts) f.aligned = f.aligned && aligned16(part.weight.data);
   return f;
 }

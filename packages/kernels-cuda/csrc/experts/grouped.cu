@@ -198,8 +198,8 @@ __global__ void __launch_bounds__(kThreads)
     row = p.gated ? column : column % p.n;
     return true;
   };
-  Grouped<T, N> own{p,       table,      book, reinterpret_cast<T*>(x_bytes), reinterpret_cast<T*>(w_bytes),
-                    choices, tile.count, 0,    -1};
+  Grouped<T, N> own{p,          table, book, reinterpret_cast<T*>(x_bytes), reinterpret_cast<T*>(w_bytes), choices,
+                    tile.count, 0,     -1};
   if (!place(threadIdx.x >> 1, own.part, own.w_row)) own.w_row = -1;
   float sums[8][4] = {};
   uint4 x_data[4];

@@ -156,11 +156,13 @@ void answer(const std::string& line) {
   if (family == "experts") {
     const std::string kind = f.values.count("kind") ? f.values.at("kind") : "bnb4";
     const DType act = f.dtype("act", DType::f16);
-    const ExpertChoice c = choose_experts(
-        {act, f.number("rows", 1), f.number("choices", 8), f.number("k", 2048), f.number("n", 768),
-         kind == "dense" ? WeightKind::dense : kind == "bnb4" ? WeightKind::bnb4 : WeightKind::int8,
-         f.dtype("weight", act), f.number("block", 64), aligned},
-        machine);
+    const ExpertChoice c =
+        choose_experts({act, f.number("rows", 1), f.number("choices", 8), f.number("k", 2048), f.number("n", 768),
+                        kind == "dense"  ? WeightKind::dense
+                        : kind == "bnb4" ? WeightKind::bnb4
+                                         : WeightKind::int8,
+                        f.dtype("weight", act), f.number("block", 64), aligned},
+                       machine);
     std::cout << kExpertKernelNames[static_cast<int>(c.kernel)] << '\t' << c.reason << '\t' << (c.wide ? "wide" : "");
     return;
   }
