@@ -21,6 +21,7 @@ const HARMLESS = new Set(
     'is_llama_config is_decoder transformers.js_config unsloth_version unsloth_fixed max_length min_length',
     'do_sample early_stopping num_beams num_beam_groups diversity_penalty temperature top_k top_p typical_p repetition_penalty',
     'length_penalty no_repeat_ngram_size encoder_no_repeat_ngram_size bad_words_ids num_return_sequences',
+    'router_aux_loss_coef router_jitter_noise output_router_logits',
     'remove_invalid_values exponential_decay_length_penalty suppress_tokens begin_suppress_tokens',
   ]),
 );

@@ -14,6 +14,7 @@ import { gemma3Text } from './gemma3_text.js';
 import { glm4 } from './glm4.js';
 import { gpt2 } from './gpt2.js';
 import { gptBigCode } from './gpt_bigcode.js';
+import { gptOss } from './gpt_oss.js';
 import { gptNeox } from './gpt_neox.js';
 import { gptj } from './gptj.js';
 import { granite } from './granite.js';
@@ -24,6 +25,7 @@ import { mbart } from './mbart.js';
 import { ministral } from './ministral.js';
 import { ministral3 } from './ministral3.js';
 import { mistral } from './mistral.js';
+import { mixtral } from './mixtral.js';
 import { mpt } from './mpt.js';
 import { mt5 } from './mt5.js';
 import type { Module } from './nn/module.js';
@@ -33,10 +35,12 @@ import { pegasus } from './pegasus.js';
 import { phi } from './phi.js';
 import { phi3 } from './phi3.js';
 import { qwen2 } from './qwen2.js';
+import { qwen2Moe } from './qwen2_moe.js';
 import { qwen3 } from './qwen3.js';
+import { qwen3Moe } from './qwen3_moe.js';
+import { stablelm } from './stablelm.js';
 import { parameterSlots } from './slots.js';
 import { smollm3 } from './smollm3.js';
-import { stablelm } from './stablelm.js';
 import { starcoder2 } from './starcoder2.js';
 import { t5 } from './t5.js';
 import { umt5 } from './umt5.js';
@@ -58,6 +62,7 @@ const architectures = {
   gpt2,
   gpt_bigcode: gptBigCode,
   gpt_neox: gptNeox,
+  gpt_oss: gptOss,
   gptj,
   granite,
   llama,
@@ -67,6 +72,7 @@ const architectures = {
   ministral,
   ministral3,
   mistral,
+  mixtral,
   mpt,
   mt5,
   olmo2,
@@ -75,7 +81,9 @@ const architectures = {
   phi,
   phi3,
   qwen2,
+  qwen2_moe: qwen2Moe,
   qwen3,
+  qwen3_moe: qwen3Moe,
   smollm3,
   stablelm,
   starcoder2,

@@ -97,13 +97,45 @@ describe('planTree', () => {
 const read = (name: string): string => readFileSync(new URL(`../fixtures/${name}.json`, import.meta.url), 'utf8');
 const trees = JSON.parse(read('trees')) as Record<string, [string, string, unknown, [string, number[], string][]][]>;
 
+type Parameters = readonly (readonly [string, readonly number[]])[];
+type Entry = readonly [path: string, className: string, parameters: Parameters, buffers: unknown];
+
+/** Python's classes whose stacks hold matrices [in, out]. */
+const transposed = ['GptOssExperts'];
+
+/** The stacks that Python has in place of the experts' layers. */
+function stacksOf([path, className]: Entry, modules: readonly Entry[]): Parameters {
+  const parametersOf = (name: string) => new Map(modules.find(([other]) => other === `${path}.0.${name}`)![2]);
+  const count = modules.filter(([other]) => other.startsWith(`${path}.`) && other.endsWith('.down_proj')).length;
+  const stacks = (name: string, matrices: readonly string[]): Parameters => {
+    const own = parametersOf(matrices[0]);
+    const [n, k] = own.get('weight')!;
+    const matrix = [n * matrices.length, k];
+    const weight = [name, [count, ...(transposed.includes(className) ? matrix.reverse() : matrix)]] as const;
+    return own.has('bias') ? [weight, [`${name}_bias`, [count, n * matrices.length]]] : [weight];
+  };
+  return [...stacks('gate_up_proj', ['gate_proj', 'up_proj']), ...stacks('down_proj', ['down_proj'])];
+}
+
+/**
+ * The one exception: Python keeps the experts of a layer in two stacks, of which each matrix is a linear layer here, so
+ * that it is quantized like any other.
+ */
+const stacked = (modules: readonly Entry[]): Entry[] =>
+  modules
+    .filter(([path]) => !/\.experts\.\d+(\.|$)/.test(path))
+    .map((entry) => {
+      const [path, className, , buffers] = entry;
+      return path.endsWith('.experts') ? [path, className, stacksOf(entry, modules), buffers] : entry;
+    });
+
 it.each(Object.keys(trees))('%s: modules, parameters and buffers are those of Python, in its order', (name) => {
   const { modules } = planTree(parseModelConfig(read(`configs/${name}.config`)));
-  const plain = modules.map(([path, className, parameters, buffers]) => [
+  const plain = stacked(modules).map(([path, className, parameters, buffers]) => [
     path,
     className,
     parameters,
-    buffers.map(([key, shape, dtype]) => [key, shape, dtype]),
+    (buffers as [string, number[], string][]).map(([key, shape, dtype]) => [key, shape, dtype]),
   ]);
   expect(plain).toEqual(trees[name]);
 });

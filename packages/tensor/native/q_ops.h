@@ -6,10 +6,11 @@
 #include <stdexcept>
 #include <string>
 #include <type_traits>
+#include <vector>
 
 namespace q {
 
-constexpr const char* kAbi = "68f954d3";
+constexpr const char* kAbi = "68977702";
 constexpr int kMaxRepeat = 4;
 
 enum class DType : int {
@@ -51,6 +52,11 @@ enum class RandomKind : int {
   uniform = 1,
   bits = 2,
 };
+enum class RouteKind : int {
+  softmax = 0,
+  softmax_of_chosen = 1,
+  sigmoid = 2,
+};
 enum class Command : int {
   fill = 0,
   random = 1,
@@ -61,32 +67,35 @@ enum class Command : int {
   scatterRows = 6,
   concatColumns = 7,
   linear = 8,
-  rmsNorm = 9,
-  layerNorm = 10,
-  headNorm = 11,
-  ropeKvWrite = 12,
-  attention = 13,
-  activation = 14,
-  gatedActivation = 15,
-  add = 16,
-  scale = 17,
-  softmax = 18,
-  crossEntropy = 19,
-  argmax = 20,
-  sample = 21,
-  advance = 22,
-  quantize4bit = 23,
-  dequantize4bit = 24,
-  quantizeAbsmax = 25,
-  quantizeInt8 = 26,
-  dequantizeInt8 = 27,
-  multiply = 28,
-  eagerLinear = 29,
-  eagerRope = 30,
-  eagerHeadNorm = 31,
-  eagerAttention = 32,
+  route = 9,
+  expertLinear = 10,
+  mixChoices = 11,
+  rmsNorm = 12,
+  layerNorm = 13,
+  headNorm = 14,
+  ropeKvWrite = 15,
+  attention = 16,
+  activation = 17,
+  gatedActivation = 18,
+  add = 19,
+  scale = 20,
+  softmax = 21,
+  crossEntropy = 22,
+  argmax = 23,
+  sample = 24,
+  advance = 25,
+  quantize4bit = 26,
+  dequantize4bit = 27,
+  quantizeAbsmax = 28,
+  quantizeInt8 = 29,
+  dequantizeInt8 = 30,
+  multiply = 31,
+  eagerLinear = 32,
+  eagerRope = 33,
+  eagerHeadNorm = 34,
+  eagerAttention = 35,
 };
-constexpr int kCommandCount = 33;
+constexpr int kCommandCount = 36;
 constexpr const char* kCommandNames[] = {
   "fill",
   "random",
@@ -97,6 +106,9 @@ constexpr const char* kCommandNames[] = {
   "scatterRows",
   "concatColumns",
   "linear",
+  "route",
+  "expertLinear",
+  "mixChoices",
   "rmsNorm",
   "layerNorm",
   "headNorm",
@@ -485,6 +497,172 @@ struct LinearArgs {
       a.parts[i] = std::remove_reference_t<decltype(a.parts[i])>::read(r);
       r.leave();
     }
+    return a;
+  }
+};
+
+struct RouteArgs {
+  Tensor logits;
+  Tensor bias;
+  Tensor chosen;
+  Tensor scores;
+  int64_t rows;
+  int64_t experts;
+  int64_t choices;
+  int64_t kind;
+  int64_t normalize;
+  int64_t groups;
+  int64_t top_groups;
+  double scale;
+  static constexpr Command kCommand = Command::route;
+  static constexpr bool kLoadsEarly = false;
+  static constexpr bool kMayWait = false;
+  template <class F> void each_tensor(F&& f) const {
+    f(logits, false);
+    f(bias, false);
+    f(chosen, false);
+    f(scores, false);
+  }
+  static RouteArgs read(Words& r) {
+    RouteArgs a{};
+    a.logits = r.tensor("logits", true);
+    a.bias = r.tensor("bias", false);
+    a.chosen = r.tensor("chosen", true);
+    a.scores = r.tensor("scores", true);
+    a.rows = r.integer("rows");
+    a.experts = r.integer("experts");
+    a.choices = r.integer("choices");
+    a.kind = r.integer("kind");
+    a.normalize = r.integer("normalize");
+    a.groups = r.integer("groups");
+    a.top_groups = r.integer("topGroups");
+    a.scale = r.number("scale");
+    return a;
+  }
+};
+
+struct ExpertLinearArgsItem {
+  Tensor weight;
+  Tensor bias;
+  Tensor absmax;
+  Tensor nested_absmax;
+  Tensor nested_code;
+  Tensor offset;
+  static ExpertLinearArgsItem read(Words& r) {
+    ExpertLinearArgsItem a{};
+    a.weight = r.tensor("weight", true);
+    a.bias = r.tensor("bias", false);
+    a.absmax = r.tensor("absmax", false);
+    a.nested_absmax = r.tensor("nestedAbsmax", false);
+    a.nested_code = r.tensor("nestedCode", false);
+    a.offset = r.tensor("offset", false);
+    return a;
+  }
+};
+
+struct ExpertLinearArgs {
+  Tensor x;
+  Tensor chosen;
+  Tensor scores;
+  Tensor residual;
+  Tensor out;
+  int64_t rows;
+  int64_t choices;
+  int64_t experts;
+  int64_t k;
+  int64_t n;
+  int64_t activation;
+  int64_t gated;
+  double limit;
+  double up_offset;
+  int64_t kind;
+  int64_t weight_dtype;
+  int64_t nested;
+  int64_t block_size;
+  int64_t nested_block_size;
+  int64_t quant_type;
+  int64_t compute_dtype;
+  double threshold;
+  int64_t parts_count;
+  std::vector<ExpertLinearArgsItem> parts;
+  static constexpr Command kCommand = Command::expertLinear;
+  static constexpr bool kLoadsEarly = true;
+  static constexpr bool kMayWait = false;
+  template <class F> void each_tensor(F&& f) const {
+    f(x, false);
+    f(chosen, false);
+    f(scores, false);
+    f(residual, false);
+    f(out, false);
+    for (int64_t i = 0; i < parts_count; ++i) {
+      f(parts[i].weight, true);
+      f(parts[i].bias, true);
+      f(parts[i].absmax, true);
+      f(parts[i].nested_absmax, true);
+      f(parts[i].nested_code, true);
+      f(parts[i].offset, true);
+    }
+  }
+  static ExpertLinearArgs read(Words& r) {
+    ExpertLinearArgs a{};
+    a.x = r.tensor("x", true);
+    a.chosen = r.tensor("chosen", true);
+    a.scores = r.tensor("scores", false);
+    a.residual = r.tensor("residual", false);
+    a.out = r.tensor("out", true);
+    a.rows = r.integer("rows");
+    a.choices = r.integer("choices");
+    a.experts = r.integer("experts");
+    a.k = r.integer("k");
+    a.n = r.integer("n");
+    a.activation = r.integer("activation");
+    a.gated = r.integer("gated");
+    a.limit = r.number("limit");
+    a.up_offset = r.number("upOffset");
+    a.kind = r.integer("kind");
+    a.weight_dtype = r.integer("weightDtype");
+    a.nested = r.integer("nested");
+    a.block_size = r.integer("blockSize");
+    a.nested_block_size = r.integer("nestedBlockSize");
+    a.quant_type = r.integer("quantType");
+    a.compute_dtype = r.integer("computeDtype");
+    a.threshold = r.number("threshold");
+    a.parts_count = r.count("parts", 512);
+    a.parts.resize(static_cast<size_t>(a.parts_count));
+    for (int64_t i = 0; i < a.parts_count; ++i) {
+      r.enter("parts", i);
+      a.parts[i] = std::remove_reference_t<decltype(a.parts[i])>::read(r);
+      r.leave();
+    }
+    return a;
+  }
+};
+
+struct MixChoicesArgs {
+  Tensor x;
+  Tensor scores;
+  Tensor out;
+  int64_t rows;
+  int64_t choices;
+  int64_t width;
+  int64_t dtype;
+  static constexpr Command kCommand = Command::mixChoices;
+  static constexpr bool kLoadsEarly = false;
+  static constexpr bool kMayWait = false;
+  template <class F> void each_tensor(F&& f) const {
+    f(x, false);
+    f(scores, false);
+    f(out, false);
+  }
+  static MixChoicesArgs read(Words& r) {
+    MixChoicesArgs a{};
+    a.x = r.tensor("x", true);
+    a.scores = r.tensor("scores", true);
+    a.out = r.tensor("out", true);
+    a.rows = r.integer("rows");
+    a.choices = r.integer("choices");
+    a.width = r.integer("width");
+    a.dtype = r.integer("dtype");
     return a;
   }
 };
@@ -1474,6 +1652,9 @@ struct EagerAttentionArgs {
   X(scatterRows, ScatterRowsArgs) \
   X(concatColumns, ConcatColumnsArgs) \
   X(linear, LinearArgs) \
+  X(route, RouteArgs) \
+  X(expertLinear, ExpertLinearArgs) \
+  X(mixChoices, MixChoicesArgs) \
   X(rmsNorm, RmsNormArgs) \
   X(layerNorm, LayerNormArgs) \
   X(headNorm, HeadNormArgs) \
@@ -1771,6 +1952,129 @@ inline void check(const LinearArgs& a, Check& c) {
     c.apart("out", a.out, "parts.nestedCode", a.parts[i].nested_code, false);
     c.apart("out", a.out, "parts.offset", a.parts[i].offset, false);
   }
+}
+
+inline void check(const RouteArgs& a, Check& c) {
+  c.integer("rows", a.rows, 0, 2147483647);
+  c.integer("experts", a.experts, 1, 256);
+  c.integer("choices", a.choices, 1, 32);
+  c.integer("kind", a.kind, 0, 2);
+  c.integer("normalize", a.normalize, 0, 1);
+  c.integer("groups", a.groups, 1, 256);
+  c.integer("topGroups", a.top_groups, 1, 256);
+  c.tensor("logits", a.logits, Kind::act, (Size{a.rows} * Size{a.experts}), false);
+  c.tensor("bias", a.bias, Kind::f32, Size{a.experts}, false);
+  c.tensor("chosen", a.chosen, Kind::i32, (Size{a.rows} * Size{a.choices}), false);
+  c.tensor("scores", a.scores, Kind::f32, (Size{a.rows} * Size{a.choices}), false);
+  c.where(Size{a.choices}.value <= Size{a.experts}.value, "choices must be at most experts");
+  c.where((Size{a.experts} % Size{a.groups}).value == Size{0}.value, "experts must be a multiple of groups");
+  c.where(Size{a.top_groups}.value <= Size{a.groups}.value, "topGroups must be at most groups");
+  c.where((Size{a.top_groups} * (Size{a.experts} / Size{a.groups})).value >= Size{a.choices}.value, "topGroups hold fewer experts than choices");
+  c.where((Size{a.kind}.value == Size{2}.value) || ((Size{a.groups}.value == Size{1}.value) && !bool(a.bias)), "groups and bias are for sigmoid");
+  c.where((Size{a.groups}.value == Size{1}.value) || ((Size{a.experts} / Size{a.groups}).value >= Size{2}.value), "groups must hold two experts or more");
+  c.apart("chosen", a.chosen, "logits", a.logits, false);
+  c.apart("chosen", a.chosen, "bias", a.bias, false);
+  c.apart("chosen", a.chosen, "scores", a.scores, false);
+  c.apart("scores", a.scores, "logits", a.logits, false);
+  c.apart("scores", a.scores, "bias", a.bias, false);
+  c.apart("scores", a.scores, "chosen", a.chosen, false);
+}
+
+inline void check(const ExpertLinearArgs& a, Check& c) {
+  c.integer("rows", a.rows, 0, 2147483647);
+  c.integer("choices", a.choices, 1, 32);
+  c.integer("experts", a.experts, 1, 256);
+  c.integer("k", a.k, 1, 2147483647);
+  c.integer("n", a.n, 1, 2147483647);
+  c.integer("activation", a.activation, 0, 7);
+  c.integer("gated", a.gated, 0, 1);
+  c.integer("kind", a.kind, 0, 2);
+  c.integer("weightDtype", a.weight_dtype, 0, 2);
+  c.integer("nested", a.nested, 0, 1);
+  c.integer("blockSize", a.block_size, 0, 2147483647);
+  c.integer("nestedBlockSize", a.nested_block_size, 0, 2147483647);
+  c.integer("quantType", a.quant_type, 0, 1);
+  c.integer("computeDtype", a.compute_dtype, 0, 2);
+  c.not_negative("limit", a.limit);
+  c.not_negative("threshold", a.threshold);
+  c.tensor("chosen", a.chosen, Kind::i32, (Size{a.rows} * Size{a.choices}), false);
+  c.tensor("scores", a.scores, Kind::f32, (Size{a.rows} * Size{a.choices}), false);
+  c.where((Size{a.parts_count}.value == Size{a.experts}.value) || (Size{a.parts_count}.value == (Size{2} * Size{a.experts}).value), "parts must be one or two for each expert");
+  c.where(!(Size{a.gated}.value != 0) || (Size{a.parts_count}.value == (Size{2} * Size{a.experts}).value), "gated takes two parts for each expert, gate and up");
+  c.where(!bool(a.scores) || ((Size{a.parts_count}.value == Size{a.experts}.value) && (Size{a.activation}.value == Size{0}.value)), "scores take one part for each expert, and no activation");
+  c.where(bool(a.scores) || !bool(a.residual), "residual is for results with scores");
+  c.where((Size{a.kind}.value != Size{2}.value) || (Size{a.k}.value <= Size{133152}.value), "k is above 133152: sums of int8 weights may leave 32 bits");
+  if (bool(a.scores)) {
+    c.tensor("x", a.x, Kind::act, ((Size{a.rows} * Size{a.choices}) * Size{a.k}), true);
+    c.tensor("out", a.out, Kind::act, (Size{a.rows} * Size{a.n}), true);
+  }
+  if (bool(a.residual)) {
+    c.tensor("residual", a.residual, Kind::act, (Size{a.rows} * Size{a.n}), true);
+  }
+  if (!bool(a.scores) && (Size{a.gated}.value != 0)) {
+    c.tensor("x", a.x, Kind::act, (Size{a.rows} * Size{a.k}), true);
+    c.tensor("out", a.out, Kind::act, ((Size{a.rows} * Size{a.choices}) * Size{a.n}), true);
+  }
+  if (!bool(a.scores) && !(Size{a.gated}.value != 0)) {
+    c.tensor("x", a.x, Kind::act, (Size{a.rows} * Size{a.k}), true);
+    c.tensor("out", a.out, Kind::act, (((Size{a.rows} * Size{a.choices}) * Size{a.n}) * (Size{a.parts_count} / Size{a.experts})), true);
+  }
+  if (Size{a.kind}.value == Size{1}.value) {
+    c.integer("blockSize", a.block_size, 1, 2147483647);
+  }
+  if ((Size{a.kind}.value == Size{1}.value) && (Size{a.nested}.value != 0)) {
+    c.integer("nestedBlockSize", a.nested_block_size, 1, 2147483647);
+  }
+  for (int64_t i = 0; i < a.parts_count; ++i) {
+    const auto& item = a.parts[i];
+    c.enter("parts", i);
+    c.tensor("bias", item.bias, Kind::floating, Size{a.n}, false);
+    c.where((Size{a.kind}.value != Size{0}.value) || (Size{int64_t(item.weight.dtype)}.value == Size{a.weight_dtype}.value), "weight must have the dtype of the others");
+    if (Size{a.kind}.value == Size{0}.value) {
+      c.tensor("weight", item.weight, Kind::floating, (Size{a.n} * Size{a.k}), true);
+    }
+    if (Size{a.kind}.value == Size{1}.value) {
+      c.tensor("weight", item.weight, Kind::u8, ceil((Size{a.n} * Size{a.k}), Size{2}), true);
+    }
+    if ((Size{a.kind}.value == Size{1}.value) && !(Size{a.nested}.value != 0)) {
+      c.tensor("absmax", item.absmax, Kind::f32, ceil((Size{a.n} * Size{a.k}), Size{a.block_size}), true);
+    }
+    if ((Size{a.kind}.value == Size{1}.value) && (Size{a.nested}.value != 0)) {
+      c.tensor("absmax", item.absmax, Kind::u8, ceil((Size{a.n} * Size{a.k}), Size{a.block_size}), true);
+      c.tensor("nestedAbsmax", item.nested_absmax, Kind::f32, ceil(ceil((Size{a.n} * Size{a.k}), Size{a.block_size}), Size{a.nested_block_size}), true);
+      c.tensor("nestedCode", item.nested_code, Kind::f32, Size{256}, true);
+      c.tensor("offset", item.offset, Kind::f32, Size{1}, true);
+    }
+    if (Size{a.kind}.value == Size{2}.value) {
+      c.tensor("weight", item.weight, Kind::i8, (Size{a.n} * Size{a.k}), true);
+      c.tensor("absmax", item.absmax, Kind::f32, Size{a.n}, true);
+    }
+    c.leave();
+  }
+  c.apart("out", a.out, "x", a.x, false);
+  c.apart("out", a.out, "chosen", a.chosen, false);
+  c.apart("out", a.out, "scores", a.scores, false);
+  c.apart("out", a.out, "residual", a.residual, true);
+  for (int64_t i = 0; i < a.parts_count; ++i) {
+    c.apart("out", a.out, "parts.weight", a.parts[i].weight, false);
+    c.apart("out", a.out, "parts.bias", a.parts[i].bias, false);
+    c.apart("out", a.out, "parts.absmax", a.parts[i].absmax, false);
+    c.apart("out", a.out, "parts.nestedAbsmax", a.parts[i].nested_absmax, false);
+    c.apart("out", a.out, "parts.nestedCode", a.parts[i].nested_code, false);
+    c.apart("out", a.out, "parts.offset", a.parts[i].offset, false);
+  }
+}
+
+inline void check(const MixChoicesArgs& a, Check& c) {
+  c.integer("rows", a.rows, 0, 2147483647);
+  c.integer("choices", a.choices, 1, 32);
+  c.integer("width", a.width, 1, 2147483647);
+  c.integer("dtype", a.dtype, 0, 2);
+  c.tensor("x", a.x, Kind::act, ((Size{a.rows} * Size{a.choices}) * Size{a.width}), false);
+  c.tensor("scores", a.scores, Kind::f32, (Size{a.rows} * Size{a.choices}), false);
+  c.tensor("out", a.out, Kind::act, (Size{a.rows} * Size{a.width}), false);
+  c.apart("out", a.out, "x", a.x, false);
+  c.apart("out", a.out, "scores", a.scores, false);
 }
 
 inline void check(const RmsNormArgs& a, Check& c) {

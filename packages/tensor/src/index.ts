@@ -14,6 +14,7 @@ export { fused } from './lowering/fused.js';
 export { eager } from './lowering/eager.js';
 export { concatColumns, embedding, scatterRows, selectRows, type ColumnPart } from './ops/rows.js';
 export * from './ops/linear.js';
+export * from './ops/experts.js';
 export * from './ops/norm.js';
 export {
   headNorm,

@@ -33,6 +33,8 @@ class Arena final : public Scratch {
     }
     return blocks_[used_++].memory.get();
   }
+  Mark mark() const override { return {used_, 0}; }
+  void rewind(Mark mark) override { used_ = mark.block; }
   void reset() { used_ = 0; }
 
  private:

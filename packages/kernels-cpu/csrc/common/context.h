@@ -33,11 +33,18 @@ class Workers {
                         const std::function<void(int64_t begin, int64_t end, int thread)>& body) = 0;
 };
 
-/// 64-byte aligned memory that lives until the command returns; it is kept and reused by later commands.
+/// 64-byte aligned memory that lives until the command returns, or until it is given back to a mark; it is kept and
+/// reused by later commands.
 class Scratch {
  public:
+  struct Mark {
+    size_t block, used;
+  };
   virtual ~Scratch() = default;
   virtual void* take(size_t bytes) = 0;
+  virtual Mark mark() const = 0;
+  /// Gives back what was taken since.
+  virtual void rewind(Mark mark) = 0;
   template <class T>
   T* take_array(size_t count) {
     return static_cast<T*>(take(count * sizeof(T)));

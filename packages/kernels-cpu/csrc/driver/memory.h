@@ -83,10 +83,12 @@ class Arena final : public Scratch {
  public:
   ~Arena() override;
   void* take(size_t bytes) override;
-  void reset() {
-    block_ = 0;
-    used_ = 0;
+  Mark mark() const override { return {block_, used_}; }
+  void rewind(Mark mark) override {
+    block_ = mark.block;
+    used_ = mark.used;
   }
+  void reset() { rewind({0, 0}); }
   /// Gives large blocks back; nothing may be in use.
   void trim();
 

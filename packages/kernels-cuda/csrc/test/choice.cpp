@@ -9,6 +9,7 @@
 #include <vector>
 #include "attention/choice.h"
 #include "linear/choice.h"
+#include "experts/choice.h"
 #include "norm/choice.h"
 #include "quant/choice.h"
 
@@ -150,6 +151,19 @@ void answer(const std::string& line) {
                     machine);
     std::cout << kRopeKernelNames[static_cast<int>(c.kernel)] << '\t' << c.reason << '\t' << "lane=" << c.lane_values
               << " heads=" << c.heads_a_warp;
+    return;
+  }
+  if (family == "experts") {
+    const std::string kind = f.values.count("kind") ? f.values.at("kind") : "bnb4";
+    const DType act = f.dtype("act", DType::f16);
+    const ExpertChoice c =
+        choose_experts({act, f.number("rows", 1), f.number("choices", 8), f.number("k", 2048), f.number("n", 768),
+                        kind == "dense"  ? WeightKind::dense
+                        : kind == "bnb4" ? WeightKind::bnb4
+                                         : WeightKind::int8,
+                        f.dtype("weight", act), f.number("block", 64), aligned},
+                       machine);
+    std::cout << kExpertKernelNames[static_cast<int>(c.kernel)] << '\t' << c.reason << '\t' << (c.wide ? "wide" : "");
     return;
   }
   if (family == "norm") {

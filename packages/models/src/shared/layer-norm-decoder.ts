@@ -112,7 +112,7 @@ export function readLayerNormDecoder(
 /** The rotary embedding of a config. @param family begins the names of its Python classes */
 export function ropeOf(
   family: string,
-  { rope, headDim, maxPositionEmbeddings }: LayerNormDecoderConfig,
+  { rope, headDim, maxPositionEmbeddings }: Pick<LayerNormDecoderConfig, 'rope' | 'headDim' | 'maxPositionEmbeddings'>,
   { interleaved = false }: { interleaved?: boolean } = {},
 ): Rope {
   const rotaryDim = Math.floor(headDim * rope.partialRotaryFactor);
@@ -126,7 +126,7 @@ export function ropeOf(
  */
 export function rotaryDecoder(
   family: string,
-  settings: LayerNormDecoderConfig,
+  settings: Omit<LayerNormDecoderConfig, 'layerNormEps'>,
   { rope, layer, norm }: { rope: Rope; layer: (index: number) => DecoderLayer & Module; norm: Norm },
 ): Decoder {
   const { vocabSize, hiddenSize, numLayers, numKvHeads, headDim } = settings;

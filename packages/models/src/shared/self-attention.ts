@@ -1,7 +1,7 @@
 import { packedQkv, type QkvLayout, type Tensor } from '@q/tensor';
 import { attend, type SelfAttentionOptions } from '../nn/attention.js';
 import { forwardTogether, Linear } from '../nn/linear.js';
-import { Module } from '../nn/module.js';
+import { Module, type Parameter } from '../nn/module.js';
 import type { Pass } from '../pass/pass.js';
 
 /** What self attention computes with. */
@@ -13,10 +13,14 @@ export interface SelfAttentionParts {
   readonly layout: QkvLayout;
   /** Positions, mask and scale in a pass. Default: none, causal, 1 / sqrt(headDim). */
   readonly options?: (pass: Pass) => SelfAttentionOptions;
+  /** As many sinks as there are heads, a parameter of its own. Default: none. */
+  readonly sinks?: number;
 }
 
 /** Self attention of a decoder layer, under the names of an architecture. */
 export class SelfAttention extends Module {
+  readonly #sinks: Parameter | undefined;
+
   /** @param children in Python's order; those of `parts` among them */
   constructor(
     readonly className: string,
@@ -25,13 +29,15 @@ export class SelfAttention extends Module {
   ) {
     super();
     this.childrenNamed(children);
+    if (parts.sinks !== undefined) this.#sinks = this.parameter('sinks', [parts.sinks]);
   }
 
   // x, residual [T, C] → attention(x) (+ residual)
   forward(x: Tensor, index: number, pass: Pass, residual?: Tensor): Tensor {
     const { qkv, out, layout, options } = this.parts;
     const packed = typeof qkv === 'function' ? qkv(x) : forwardTogether(qkv, x);
-    const mixed = attend(packed, index, pass, layout, options?.(pass)); // [T, H D]
+    const sinks = this.#sinks && { sinks: this.#sinks.tensor };
+    const mixed = attend(packed, index, pass, layout, { ...options?.(pass), ...sinks }); // [T, H D]
     return out.forward(mixed, { residual });
   }
 }

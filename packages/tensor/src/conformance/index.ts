@@ -7,6 +7,7 @@ import { crossCases } from './cross.js';
 import { decodingCases } from './decoding.js';
 import { eagerCases } from './eager.js';
 import { elementwiseCases } from './elementwise.js';
+import { expertCases } from './experts.js';
 import { Conformance, type ConformanceCase } from './harness.js';
 import { headNormCases } from './head-norm.js';
 import { linearCases } from './linear.js';
@@ -20,6 +21,7 @@ export { runTransfers, transferCases, type Pair, type TransferCase } from './tra
 export const conformanceCases: readonly ConformanceCase[] = [
   ...elementwiseCases,
   ...linearCases,
+  ...expertCases,
   ...headNormCases,
   ...attentionCases,
   ...crossCases,

@@ -1,10 +1,24 @@
 import { PlacementError } from '@q/config';
+import { isTensor } from './marks.js';
 import { commandNames, commands, type CommandArgs, type CommandName, type Fields, type TensorRef } from './schema.js';
 
 /** Words of one tensor reference: buffer, byte offset, dtype code, byte length. An absent tensor has buffer 0. */
 export const tensorWords = 4;
 
-const scratch = new Float64Array(512);
+/** Room for the words beside those of a long list. */
+const shortWords = 512;
+let scratch = new Float64Array(2 * shortWords);
+
+/** Makes room for `count` more words, and for what follows a list. */
+const reserve = (at: number, count: number): void => {
+  if (at + count + shortWords <= scratch.length) return;
+  const wider = new Float64Array(2 * (at + count + shortWords));
+  wider.set(scratch.subarray(0, at));
+  scratch = wider;
+};
+
+const wordsOf = (fields: Fields): number =>
+  Object.values(fields).reduce((sum, type) => sum + (isTensor(type) ? tensorWords : 1), 0);
 
 type Device = TensorRef['device'];
 
@@ -37,6 +51,7 @@ const writeFields = (fields: Fields, values: Readonly<Record<string, unknown>>, 
     else if (type === 'tensor' || type === 'tensor?') at = writeTensor(values[name] as TensorRef | undefined, at);
     else {
       const items = values[name] as readonly Readonly<Record<string, unknown>>[];
+      reserve(at, items.length * wordsOf(type.repeat));
       scratch[at++] = items.length;
       for (const item of items) at = writeFields(type.repeat, item, at);
     }
@@ -58,7 +73,8 @@ export const commandCodes = Object.fromEntries(commandNames.map((name, code) => 
 export const encode = <N extends CommandName>(name: N, args: CommandArgs<N>, device?: Device): Float64Array => {
   command = name;
   expected = device;
-  return scratch.subarray(0, writeFields(commands[name], args as Readonly<Record<string, unknown>>, 0));
+  const count = writeFields(commands[name], args as Readonly<Record<string, unknown>>, 0); // may widen scratch
+  return scratch.subarray(0, count);
 };
 
 const readFields = (fields: Fields, words: Float64Array, cursor: { at: number }): Record<string, unknown> => {

@@ -5,6 +5,7 @@ import {
   maxLinearParts,
   quantTypes,
   randomKinds,
+  routeKinds,
   weightKinds,
   type Fields,
 } from './schema.js';
@@ -27,7 +28,8 @@ const members = (fields: Fields, prefix: string, lines: string[]): string[] =>
     if (type === 'float') return [`  double ${snake(name)};`];
     const item = `${prefix}Item`;
     lines.push(structure(item, type.repeat, lines));
-    return [`  int64_t ${snake(name)}_count;`, `  ${item} ${snake(name)}[kMaxRepeat];`];
+    const list = type.most ? `std::vector<${item}> ${snake(name)}` : `${item} ${snake(name)}[kMaxRepeat]`;
+    return [`  int64_t ${snake(name)}_count;`, `  ${list};`];
   });
 
 const reads = (fields: Fields): string[] =>
@@ -37,7 +39,8 @@ const reads = (fields: Fields): string[] =>
     if (type === 'int') return `    a.${field} = r.integer("${name}");`;
     if (type === 'float') return `    a.${field} = r.number("${name}");`;
     return [
-      `    a.${field}_count = r.count("${name}", kMaxRepeat);`,
+      `    a.${field}_count = r.count("${name}", ${type.most ?? 'kMaxRepeat'});`,
+      ...(type.most ? [`    a.${field}.resize(static_cast<size_t>(a.${field}_count));`] : []),
       `    for (int64_t i = 0; i < a.${field}_count; ++i) {`,
       `      r.enter("${name}", i);`,
       `      a.${field}[i] = std::remove_reference_t<decltype(a.${field}[i])>::read(r);`,
@@ -64,7 +67,16 @@ const structure = (name: string, fields: Fields, before: string[], own: readonly
 /** FNV-1a of the command table and its rules: native code built against another table is refused on load. */
 export const abiHash: string = (() => {
   let hash = 0x811c9dc5;
-  for (const c of JSON.stringify([commands, rules, weightKinds, quantTypes, activationKinds, randomKinds, dtypes])) {
+  for (const c of JSON.stringify([
+    commands,
+    rules,
+    weightKinds,
+    quantTypes,
+    activationKinds,
+    randomKinds,
+    routeKinds,
+    dtypes,
+  ])) {
     hash = Math.imul(hash ^ c.charCodeAt(0), 0x01000193) >>> 0;
   }
   return hash.toString(16).padStart(8, '0');
@@ -86,6 +98,7 @@ export function nativeHeader(): string {
 #include <stdexcept>
 #include <string>
 #include <type_traits>
+#include <vector>
 
 namespace q {
 
@@ -106,6 +119,7 @@ ${enumeration('WeightKind', weightKinds)}
 ${enumeration('QuantType', quantTypes)}
 ${enumeration('ActivationKind', activationKinds)}
 ${enumeration('RandomKind', randomKinds)}
+${enumeration('RouteKind', routeKinds)}
 ${enumeration('Command', codes)}
 constexpr int kCommandCount = ${commandNames.length};
 constexpr const char* kCommandNames[] = {

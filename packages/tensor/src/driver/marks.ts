@@ -40,6 +40,9 @@ export const marks: { readonly [N in CommandName]?: Marks<N> } = {
   linear: {
     early: ['parts.weight', 'parts.bias', 'parts.absmax', 'parts.nestedAbsmax', 'parts.nestedCode', 'parts.offset'],
   },
+  expertLinear: {
+    early: ['parts.weight', 'parts.bias', 'parts.absmax', 'parts.nestedAbsmax', 'parts.nestedCode', 'parts.offset'],
+  },
   rmsNorm: { joins: { command: 'linear', out: 'out', into: 'x', without: ['residual', 'sum'], mostRows: 16 } },
   ropeKvWrite: { early: ['positions', 'sequenceOf', 'blockTables', 'inverseFrequencies'] },
   attention: { early: ['sequenceStarts', 'contextLengths', 'blockTables'] },

@@ -10,7 +10,8 @@
 //   with int8 weights excepted).
 // - Zero rows (T = 0) is valid and does nothing. Sizes may exceed 2^31 elements.
 
-export type FieldType = 'tensor' | 'tensor?' | 'int' | 'float' | { readonly repeat: Fields };
+/** A list has at most `most` items, {@link maxLinearParts} unless it says more. */
+export type FieldType = 'tensor' | 'tensor?' | 'int' | 'float' | { readonly repeat: Fields; readonly most?: number };
 export type Fields = { readonly [name: string]: FieldType };
 
 /** Kinds of weight a linear part can have. */
@@ -28,14 +29,20 @@ export const activationKinds = {
   sigmoid: 6,
   tanh: 7,
 } as const;
+/** How the scores of the chosen experts come of logits; see `route`. */
+export const routeKinds = { softmax: 0, softmax_of_chosen: 1, sigmoid: 2 } as const;
 export const randomKinds = { normal: 0, uniform: 1, bits: 2 } as const;
 
 export type ActivationKind = keyof typeof activationKinds;
+export type RouteKind = keyof typeof routeKinds;
 export type WeightKind = keyof typeof weightKinds;
 export type QuantType = keyof typeof quantTypes;
 
 /** A linear layer computes from 1 to 4 weights ("parts") that share their input: q, k and v, or gate and up. */
 export const maxLinearParts = 4;
+/** Experts of a layer, and choices of a row. */
+export const maxExperts = 256;
+export const maxChoices = 32;
 
 const linearPart = {
   kind: 'int', // weightKinds
@@ -151,6 +158,66 @@ export const commands = {
     upOffset: 'float',
     parts: { repeat: linearPart },
   },
+
+  // ---- routed experts: each of T rows goes through K of E experts. A choice of -1 (broken logits) gives NaN; another
+  // one outside the experts is an error of the queue
+  route: {
+    // softmax: the K largest logits, scores their softmax over all; softmax_of_chosen: over those K. sigmoid: s =
+    // sigmoid(logit), the K largest s + bias among the topGroups groups whose two largest s + bias have the largest
+    // sums, scores their s. normalize: scores / (their sum + 1e-20 for sigmoid). Then times scale. The lowest index
+    // wins ties. A row with NaN or plus infinity, or of minus infinity alone, gives -1 with NaN. The best comes first
+    logits: 'tensor', // act [T, E]
+    bias: 'tensor?', // f32 [E], for sigmoid
+    chosen: 'tensor', // i32 [T, K]
+    scores: 'tensor', // f32 [T, K]
+    rows: 'int',
+    experts: 'int',
+    choices: 'int',
+    kind: 'int', // routeKinds
+    normalize: 'int',
+    groups: 'int', // neighbouring experts, E / groups each
+    topGroups: 'int',
+    scale: 'float',
+  },
+  expertLinear: {
+    // the parts of an expert, side by side in the order of the experts, as those of linear. Without scores row t gives
+    // K rows, t K + j through the j-th choice, with activation and gate as in linear. With scores, one part each: row t
+    // = sum over j of scores[t, j] * (row t K + j of x through its choice), + residual, summed in the order of j
+    x: 'tensor', // act [T, k]; with scores [T K, k]
+    chosen: 'tensor', // i32 [T, K]
+    scores: 'tensor?', // f32 [T, K]
+    residual: 'tensor?', // act, shape of out; only with scores
+    out: 'tensor', // act [T K, n of all parts of an expert], gated [T K, n]; with scores [T, n]
+    rows: 'int', // T
+    choices: 'int', // K
+    experts: 'int', // E
+    k: 'int',
+    n: 'int', // of a part
+    activation: 'int',
+    gated: 'int',
+    limit: 'float',
+    upOffset: 'float',
+    kind: 'int', // of all weights, with what follows: see linearPart
+    weightDtype: 'int', // of dense weights
+    nested: 'int', // whether absmax is u8
+    blockSize: 'int',
+    nestedBlockSize: 'int',
+    quantType: 'int',
+    computeDtype: 'int',
+    threshold: 'float',
+    parts: {
+      repeat: {
+        weight: 'tensor',
+        bias: 'tensor?',
+        absmax: 'tensor?',
+        nestedAbsmax: 'tensor?',
+        nestedCode: 'tensor?',
+        offset: 'tensor?',
+      },
+      most: 2 * maxExperts,
+    },
+  },
+  mixChoices: { x: 'tensor', scores: 'tensor', out: 'tensor', rows: 'int', choices: 'int', width: 'int', dtype: 'int' }, // out act [T, width] = sum over j of R(scores f32 [T, K] * x act [T K, width]), R the rounding to the float dtype `dtype`; f32 rounds nothing
 
   // ---- norms; with `residual`: sum = x + residual is written to `sum` (may alias x or residual) and normalised
   rmsNorm: {

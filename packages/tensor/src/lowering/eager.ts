@@ -5,10 +5,12 @@ import type { Tensor } from '../core/tensor.js';
 import type { AttentionOptions, AttentionRows, KvLayer, QkvLayout, RopeOptions, WriteRows } from '../ops/attention.js';
 import { valueDimOf } from '../ops/attention.js';
 import type { GateLimits } from '../ops/elementwise.js';
+import type { ExpertFusion, ExpertLayer, Routing } from '../ops/experts-command.js';
 import { headNormArgs, type HeadNormOptions, type HeadNormPart } from '../ops/head-norm.js';
 import type { LinearFusion, LinearPart } from '../ops/linear-command.js';
 import type { LayerNormOptions, RmsNormOptions } from '../ops/norm.js';
 import { attentionArgs, rotate } from './attention-args.js';
+import { eagerExperts } from './eager-experts.js';
 import { eagerLinear } from './eager-linear.js';
 import { fused, gate } from './fused.js';
 import type { Lowering } from './lowering.js';
@@ -37,6 +39,14 @@ class Eager implements Lowering {
 
   linear(x: Tensor, parts: readonly LinearPart[], fusion: LinearFusion): Tensor {
     return eagerLinear(x, parts, fusion, this.dtype, this);
+  }
+
+  experts(x: Tensor, routing: Routing, layer: ExpertLayer, fusion: ExpertFusion): Tensor {
+    return eagerExperts(x, routing, layer, fusion, this.dtype, this);
+  }
+
+  scaleRows(x: Tensor, factors: Tensor): Tensor {
+    return this.#settle(fused.scaleRows(x, factors));
   }
 
   /**

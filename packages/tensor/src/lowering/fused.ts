@@ -3,6 +3,7 @@ import { activationKinds, type ActivationKind } from '../driver/schema.js';
 import type { Tensor } from '../core/tensor.js';
 import type { GateLimits } from '../ops/elementwise.js';
 import { fusedLinear, gateAndUp } from '../ops/linear-command.js';
+import { fusedExperts, mixChoices } from '../ops/experts-command.js';
 import { headNormArgs } from '../ops/head-norm.js';
 import { valueDimOf } from '../ops/attention.js';
 import { concatArgs } from '../ops/rows.js';
@@ -72,6 +73,9 @@ export const fused: Lowering = {
       return fusion.residual ? fused.add(fusion.residual, y) : y;
     });
   },
+
+  experts: fusedExperts,
+  scaleRows: (x, factors) => mixChoices(x, factors, 'f32'),
 
   rmsNorm(x, weight, { eps, residual, weightOffset = 0 }) {
     const out = like(x);

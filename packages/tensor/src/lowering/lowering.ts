@@ -2,6 +2,7 @@ import type { FloatDType } from '../dtype.js';
 import type { ActivationKind } from '../driver/schema.js';
 import type { Tensor } from '../core/tensor.js';
 import type { AttentionOptions, AttentionRows, KvLayer, QkvLayout, RopeOptions, WriteRows } from '../ops/attention.js';
+import type { ExpertFusion, ExpertLayer, Routing } from '../ops/experts-command.js';
 import type { GateLimits } from '../ops/elementwise.js';
 import type { HeadNormOptions, HeadNormPart } from '../ops/head-norm.js';
 import type { LinearFusion, LinearPart } from '../ops/linear-command.js';
@@ -18,6 +19,10 @@ export interface Lowering {
   selectRows(x: Tensor, indices: Tensor): Tensor;
   concatColumns(parts: readonly ColumnPart[], rowStride: number): Tensor;
   linear(x: Tensor, parts: readonly LinearPart[], fusion: LinearFusion): Tensor;
+  /** Sum over the choices of score · down(activation(gate x) · (up x + upOffset)), + residual. */
+  experts(x: Tensor, routing: Routing, layer: ExpertLayer, fusion: ExpertFusion): Tensor;
+  /** `factors`: f32 [T, 1]. */
+  scaleRows(x: Tensor, factors: Tensor): Tensor;
   rmsNorm(x: Tensor, weight: Tensor, options: RmsNormOptions): Tensor;
   layerNorm(x: Tensor, options: LayerNormOptions): Tensor;
   headNorm(x: Tensor, parts: readonly HeadNormPart[], options: HeadNormOptions): void;

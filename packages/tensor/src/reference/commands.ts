@@ -3,6 +3,7 @@ import { attention, ropeKvWrite } from './attention.js';
 import { dtypeFromCode, type FloatDType } from '../dtype.js';
 import { roundTo } from '../core/half.js';
 import { eagerAttention, eagerHeadNorm, eagerLinear, eagerRope } from './eager.js';
+import { expertLinear, mixChoices, route } from './experts.js';
 import { normHeads } from './head-norm.js';
 import { linear } from './linear.js';
 import { activations, gated, mean, philox, softmaxOf } from './maths.js';
@@ -125,6 +126,9 @@ export const reference: Reference = {
   },
 
   linear,
+  route,
+  expertLinear,
+  mixChoices,
 
   rmsNorm(args, memory) {
     const weight = memory.cells(args.weight);

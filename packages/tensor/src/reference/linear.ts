@@ -52,7 +52,7 @@ function denseProduct(x: Cells, k: number, part: Part, memory: ReferenceMemory):
 }
 
 /** What a part computes, by its kind. */
-const products: Readonly<
+export const products: Readonly<
   Record<number, (x: Cells, k: number, part: Part, memory: ReferenceMemory, rows: number) => Product>
 > = {
   [weightKinds.dense]: denseProduct,

@@ -86,6 +86,10 @@ const sizes: Readonly<Record<string, (draw: Draw, known: Readonly<Record<string,
   biasOffset: (draw) => draw.between(0, 50),
   historyCapacity: (draw) => draw.between(0, 6),
   gated: (draw) => Number(draw.chance(0.3)),
+  experts: (draw) => draw.between(1, 5),
+  choices: (draw, { experts }) => draw.between(1, Math.min(3, Number(experts ?? 3))),
+  groups: (draw, { experts }) => (Number(experts) === 4 ? draw.between(1, 2) : 1),
+  topGroups: (draw, { groups }) => draw.between(1, Number(groups)),
   seed: (draw) => draw.below(2 ** 31),
 };
 
@@ -117,10 +121,11 @@ class Maker {
     }
     for (const [name, type] of Object.entries(fields)) {
       if (typeof type === 'string') continue;
-      const length = values.gated === 1 ? 2 : this.draw.between(1, 3);
+      const length = this.length(values, type.most !== undefined);
       const around = [values, ...outer];
       const items = Array.from({ length }, () => this.args(type.repeat, own.items![name], around));
-      if (values.gated === 1) values[name] = [items[0], { ...this.args(type.repeat, own.items![name], around) }];
+      if (values.gated === 1 && !type.most)
+        values[name] = [items[0], { ...this.args(type.repeat, own.items![name], around) }];
       else values[name] = items;
     }
     const tensors = this.rulesOf(own, values, outer);
@@ -132,9 +137,15 @@ class Maker {
     return values;
   }
 
+  /** Items of a list; of a long one as many as there are experts, or twice that. */
+  private length(values: Readonly<Record<string, unknown>>, long: boolean): number {
+    const few = values.gated === 1 ? 2 : this.draw.between(1, long ? 2 : 3);
+    return long ? Number(values.experts) * (values.scores ? 1 : few) : few;
+  }
+
   private integer(name: string, own: Rules, known: Readonly<Record<string, unknown>>): number {
     const range = own.integers?.[name];
-    if (range && range[1] < 100) return this.draw.between(range[0], range[1]);
+    if (range && range[1] < 100 && name !== 'choices') return this.draw.between(range[0], range[1]);
     return sizes[name]?.(this.draw, known) ?? this.draw.below(5);
   }
 
@@ -161,7 +172,7 @@ class Maker {
   }
 
   private tensor(name: string, [kind, count]: TensorRule, levels: readonly Record<string, unknown>[]): Planned {
-    const dtype = this.dtype(kind, levels);
+    const dtype = this.dtype(name, kind, levels);
     const elements =
       count === undefined ? this.loose(name, levels) : Math.min(evaluate(parseExpression(count), scopeOf(levels)), 1e5);
     const content = new Uint8Array(Math.max(elements, 1) * dtypeBytes(dtype));
@@ -171,8 +182,10 @@ class Maker {
     return { buffer: index, offset: 0, bytes: elements * dtypeBytes(dtype), dtypeCode: dtypes[dtype].code };
   }
 
-  private dtype(kind: Kind, levels: readonly Record<string, unknown>[]): DType {
+  private dtype(name: string, kind: Kind, levels: readonly Record<string, unknown>[]): DType {
     if (kind === 'act' || kind === 'logits') return 'f32';
+    const shared = levels[1]?.weightDtype;
+    if (kind === 'float' && name === 'weight' && shared !== undefined) return dtypeFromCode(shared as number);
     if (kind === 'float') return this.draw.pick(['f32', 'f16', 'bf16']);
     if (kind !== 'any') return kind;
     const other = (levels[0].x ?? levels[0].keyCache) as Planned | 'later' | undefined;
