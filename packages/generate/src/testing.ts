@@ -107,7 +107,10 @@ export async function translateStepByStep(
   return await continued(model, backend, past, ids, count); // the past lives until then
 }
 
-/** Greedy tokens one by one, anew where the model rotates a longer text otherwise; without batches, captured programs or sampling on the device. */
+/**
+ * Greedy tokens one by one, anew where the model rotates a longer text otherwise; without batches, captured programs or
+ * sampling on the device.
+ */
 export async function stepByStep(
   model: CausalLM,
   backend: Backend,

@@ -1,5 +1,6 @@
 // Gemma 3 without images (Gemma Team 2025, arXiv 2503.19786; transformers models/gemma3): Gemma 2 without caps of the
-// scores, with norms of query and key heads, and five layers that slide, rotated on a base of their own, to each full one.
+// scores, with norms of query and key heads, and five layers that slide, rotated on a base of their own, to each full
+// one.
 import { defineModel, schema, type RopeConfig } from '@q/config';
 import { z } from 'zod';
 import { activation, activationClass } from './shared/activation.js';

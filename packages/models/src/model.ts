@@ -35,8 +35,8 @@ export interface Model extends Module {
   /** Most tokens of a sequence, with what the rotary scaling adds to the trained length. */
   readonly maxContext: number;
   /**
-   * Lengths from which on keys are rotated otherwise, so that those kept of a shorter text are void: a text that reaches
-   * one is computed anew. Default none.
+   * Lengths from which on keys are rotated otherwise, so that those kept of a shorter text are void: a text that
+   * reaches one is computed anew. Default none.
    */
   readonly rebuildAt?: readonly number[];
   /** In order of the layers; empty when nothing is kept from token to token. */

@@ -76,7 +76,9 @@ function attention(settings: PhiConfig, rope: Rope): SelfAttention {
   return new SelfAttention('PhiAttention', { ...children, ...norms }, { ...parts, options, qkv });
 }
 
-/** Packed rows whose query and key heads are normalised, with a shift that `headNorm` has not: each a step of its own. */
+/**
+ * Packed rows whose query and key heads are normalised, with a shift that `headNorm` has not: each a step of its own.
+ */
 function normedQkv({ q, k, v, layout }: SeparateQkv, qNorm: LayerNorm, kNorm: LayerNorm): (x: Tensor) => Tensor {
   const normed = (x: Tensor, norm: LayerNorm) =>
     norm.forward(x.reshape([x.count / layout.headDim, layout.headDim])).reshape(x.shape);

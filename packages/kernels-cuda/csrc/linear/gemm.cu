@@ -112,7 +112,8 @@ bool multiply_cublas(Context& context, const Product& p) {
   return true;
 }
 
-/// Once more without rounding, only where rounding made weights infinite: which the device knows, and no host waits for.
+// / Once more without rounding, only where rounding made weights infinite: which the device knows, and no host waits
+// for.
 void multiply_beyond(Context& context, Product p) {
   for (int i = 0; i < p.parts; ++i) p.weight[i] = p.args->parts[i].weight.data;
   multiply_mma(context, p, p.args->parts[0].weight.dtype, true);
@@ -125,9 +126,10 @@ void multiply(Context& context, const LinearChoice& choice, Product p, DType wei
   const bool plain_end = whole.activation == ActivationKind::none && !whole.gated;
   // What computes again must find x and the residual, and gemm_plain does not gate.
   const bool apart = p.beyond && (whole.gated || whole.residual == whole.out);
-  const bool fused = apart ? false : kernel == LinearKernel::tma || kernel == LinearKernel::bnb4 ? fuses(whole.activation)
-                     : kernel == LinearKernel::cublas                            ? plain_end
-                                                                                 : !whole.gated;
+  const bool fused = apart                                                         ? false
+                     : kernel == LinearKernel::tma || kernel == LinearKernel::bnb4 ? fuses(whole.activation)
+                     : kernel == LinearKernel::cublas                              ? plain_end
+                                                                                   : !whole.gated;
   const int64_t width = whole.part[whole.parts - 1].column + whole.part[whole.parts - 1].n;
   if (!fused) {
     // In place unless out is narrower than the product or still holds the residual.

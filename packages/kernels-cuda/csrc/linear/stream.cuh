@@ -107,8 +107,7 @@ struct StreamKernel : StreamCopies<Kind, T, ColumnTiles> {
       const bool there = m < p.rows && chunk < chunks;
       const T* from = static_cast<const T*>(p.x) + m * p.k + first_block(chunk) * 32ll + t * 4;
 #pragma unroll
-      for (int h = 0; h < 2; ++h)
-        x[j][h] = there ? *reinterpret_cast<const uint2*>(from + h * 16) : make_uint2(0, 0);
+      for (int h = 0; h < 2; ++h) x[j][h] = there ? *reinterpret_cast<const uint2*>(from + h * 16) : make_uint2(0, 0);
     }
   }
   /// The same as the second operand.
@@ -123,8 +122,8 @@ struct StreamKernel : StreamCopies<Kind, T, ColumnTiles> {
     }
   }
 
-  /// f32 weights as three numbers of 11 significant bits, which add up to them, times x, which has no more: each product
-  /// is exact. The smaller ones have sums of their own, so that no product waits for the one before it.
+  // / f32 weights as three numbers of 11 significant bits, which add up to them, times x, which has no more: each
+  // product / is exact. The smaller ones have sums of their own, so that no product waits for the one before it.
   __device__ __forceinline__ void multiply_wide(const uint8_t* row, const uint32_t (&b)[ColumnTiles][S::kOperands],
                                                 Sum (&c)[ColumnTiles][4]) const {
     const int g = lane >> 2, t = lane & 3;

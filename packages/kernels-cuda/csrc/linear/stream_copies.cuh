@@ -36,7 +36,9 @@ struct StreamCopies {
   }
   /// First block of this warp's slice, and how many the slice holds.
   __device__ int first_block(int chunk) const { return (chunk * kWarps + warp) * S::kBlocks; }
-  __device__ int blocks_in(int chunk) const { return min(S::kBlocks, static_cast<int>(p.k >> S::kBlockShift) - first_block(chunk)); }
+  __device__ int blocks_in(int chunk) const {
+    return min(S::kBlocks, static_cast<int>(p.k >> S::kBlockShift) - first_block(chunk));
+  }
 
   /// Offset of this warp's 16 rows of a stage.
   __device__ __forceinline__ int stage(int slot) const {
@@ -141,7 +143,8 @@ struct StreamCopies {
 
   /// Moves on by `rows` rows (per part), then by `chunks` chunks.
   __device__ __forceinline__ void move(Walk& w, int64_t rows, int moved_chunks) const {
-    const int64_t blocks = rows * (p.k >> S::kBlockShift) + moved_chunks * (kWarps * S::kBlocks), bytes = blocks * S::kBlockBytes;
+    const int64_t blocks = rows * (p.k >> S::kBlockShift) + moved_chunks * (kWarps * S::kBlocks),
+                  bytes = blocks * S::kBlockBytes;
     w.low += bytes;
     w.high += bytes;
     if constexpr (S::kBnb4) {
