@@ -42,7 +42,7 @@ describe('unknown keys', () => {
 
   test.each([
     { badwords: [[0]], use_flash_attn: true, fp16: false, seq_length: 4096, n_layers: 2, architecture_notes: { a: 1 } },
-    { max_grad_norm: 1, router_aux_loss_coef: 0.01, loss_scale: 128, lora_alpha: 16, neftune_noise_alpha: 5 },
+    { max_grad_norm: 1, loss_scale: 128, lora_alpha: 16, neftune_noise_alpha: 5 },
     { qkv_bias: false, use_qk_norm: false, num_experts: 0, num_local_experts: 1, logits_scaling: 1, clip_qkv: 0 },
     { norm_type: 'rmsnorm', layer_norm_eps: 1e-5, use_rms_norm: true, rotary_emb_base: 10000, use_rope: true },
     { use_sliding_window: false, sliding_window: 32, max_window_layers: 28, position_embedding_type: 'rope' },
