@@ -2,7 +2,7 @@
 // the storages after them. Source: torch/serialization.py.
 import type { FileHandle } from 'node:fs/promises';
 import { CheckpointError, QError, UnsupportedError } from '@q/config';
-import { fromRandomAccessReaderPromise, RandomAccessReader, type Entry, type ZipFile } from 'yauzl';
+import type { Entry, RandomAccessReader, ZipFile } from 'yauzl';
 import { maxArchiveEntries, maxPickleBytes } from '../limits.js';
 import { readInto } from '../small-file.js';
 import { PickleFault, PickleRefusal } from './rebuild.js';
@@ -47,28 +47,24 @@ async function zipped<T>(file: OpenFile, work: () => Promise<T>): Promise<T> {
   }
 }
 
-/** Reads for yauzl, which asks for any place that an archive names: one outside the file is an answer, no exception. */
-class ArchiveReader extends RandomAccessReader {
-  constructor(private readonly file: OpenFile) {
-    super();
-  }
+/**
+ * Opens an archive. yauzl is loaded here alone: bundled programs that open none run without it. It asks for any place
+ * that an archive names: one outside the file is an answer, no exception.
+ */
+async function openArchive({ handle, path, bytes, signal }: OpenFile): Promise<ZipFile> {
+  const { fromRandomAccessReaderPromise, RandomAccessReader } = await import('yauzl');
+  class ArchiveReader extends RandomAccessReader {
+    override read(...[buffer, offset, length, position, callback]: Parameters<RandomAccessReader['read']>): void {
+      if (position < 0 || position + length > bytes) return callback(new Error('it names a place outside the file'));
+      const target = buffer.subarray(offset, offset + length);
+      readInto(handle, path, position, target, signal).then(() => callback(null), callback);
+    }
 
-  override read(
-    buffer: Buffer,
-    offset: number,
-    length: number,
-    position: number,
-    callback: (error: Error | null) => void,
-  ): void {
-    const { handle, path, bytes, signal } = this.file;
-    if (position < 0 || position + length > bytes) return callback(new Error('it names a place outside the file'));
-    const target = buffer.subarray(offset, offset + length);
-    readInto(handle, path, position, target, signal).then(() => callback(null), callback);
+    override close(callback: (error: Error | null) => void): void {
+      callback(null); // the handle is its opener's
+    }
   }
-
-  override close(callback: (error: Error | null) => void): void {
-    callback(null); // the handle is its opener's
-  }
+  return fromRandomAccessReaderPromise(new ArchiveReader(), bytes, { lazyEntries: true, autoClose: false });
 }
 
 async function entriesOf(zip: ZipFile, file: OpenFile): Promise<Map<string, Entry>> {
@@ -104,8 +100,7 @@ async function read(zip: ZipFile, entry: Entry, file: OpenFile): Promise<Uint8Ar
 /** The archive that torch.save writes: NAME/data.pkl, NAME/data/KEY, NAME/byteorder. */
 export const readArchive = (file: OpenFile): Promise<Container> =>
   zipped(file, async () => {
-    const options = { lazyEntries: true, autoClose: false };
-    const zip = await fromRandomAccessReaderPromise(new ArchiveReader(file), file.bytes, options);
+    const zip = await openArchive(file);
     const entries = await entriesOf(zip, file);
     const pickle = [...entries.keys()].find((name) => /^[^/]+\/data\.pkl$/.test(name));
     if (pickle === undefined) throw damaged(file, 'the zip archive has no data.pkl', 'PyTorch did not write it');
