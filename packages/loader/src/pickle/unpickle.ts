@@ -180,7 +180,7 @@ class Machine {
 
 const steps: ReadonlyMap<number, (machine: Machine) => void> = new Map<number, (machine: Machine) => void>([
   [op.PROTO, (m) => void m.u8()],
-  [op.FRAME, (m) => void m.skip(8)],
+  [op.FRAME, (m) => void m.skip(8)], // how many bytes follow: a hint for readers of streams
   [op.MARK, (m) => m.mark()],
   [op.NONE, (m) => m.push(null)],
   [op.NEWTRUE, (m) => m.push(true)],
