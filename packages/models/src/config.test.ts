@@ -19,6 +19,7 @@ const names = [
   'cohere',
   'cohere-qknorm',
   'cohere2',
+  'deepseek_v3',
   'falcon-7b',
   'falcon-new',
   'falcon-rw',

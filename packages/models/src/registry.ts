@@ -7,6 +7,7 @@ import { blenderbotSmall } from './blenderbot-small.js';
 import { bloom } from './bloom.js';
 import { cohere } from './cohere.js';
 import { cohere2 } from './cohere2.js';
+import { deepseekV3 } from './deepseek_v3.js';
 import { falcon } from './falcon.js';
 import { gemma } from './gemma.js';
 import { gemma2 } from './gemma2.js';
@@ -54,6 +55,7 @@ const architectures = {
   bloom,
   cohere,
   cohere2,
+  deepseek_v3: deepseekV3,
   falcon,
   gemma,
   gemma2,

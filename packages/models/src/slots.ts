@@ -37,6 +37,7 @@ export function parameterSlots(
         sources: sources(name),
         tiedTo: tied[name],
         optional: parameter.options.optional,
+        inFp32: parameter.options.inFp32,
         load: (tensor, options) => parameter.load(tensor, options),
         current: () => parameter.tensor,
       });

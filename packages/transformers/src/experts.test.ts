@@ -53,7 +53,7 @@ function relative(actual: Float32Array, expected: Float32Array, rows: number): n
 // 4 bits: products in float32 of the same values, in another order. int8: rows of x are rounded to 8 bits before each
 // of some 15 products in a row, by 0.4 % of their values each; where that turns the choice of an expert a row is
 // another one, so that the middle row is compared.
-const cases = ['gpt_oss', 'mixtral', 'qwen2_moe', 'qwen3_moe'].flatMap((name) =>
+const cases = ['deepseek_v3', 'gpt_oss', 'mixtral', 'qwen2_moe', 'qwen3_moe'].flatMap((name) =>
   (
     [
       ['nf4', 'nf4', 1e-5],

@@ -12,6 +12,7 @@ const models = [
   'cohere',
   'cohere-qknorm',
   'cohere2',
+  'deepseek_v3',
   'falcon-7b',
   'falcon-new',
   'falcon-rw',

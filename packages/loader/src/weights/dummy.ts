@@ -29,7 +29,7 @@ export async function loadDummy(slots: readonly ParameterSlot[], options: DummyO
   const { backend, dtype, quantizer = keepDense, signal } = options;
   const patterns = new Patterns(options);
   const precise = inFp32(options);
-  const dense = ({ name, shape }: ParameterSlot) => patterns.copyOf(shape, precise(name) ? 'f32' : dtype);
+  const dense = (slot: ParameterSlot) => patterns.copyOf(slot.shape, precise(slot) ? 'f32' : dtype);
   const loaded = new Map<string, Tensor>();
   try {
     for (const slot of slots) {

@@ -92,7 +92,7 @@ class Loading {
   readonly #reader: FileReader;
   #bytes = 0;
   #inFlight: Promise<void> = Promise.resolve();
-  readonly #inFp32: (parameter: string) => boolean;
+  readonly #inFp32: (slot: ParameterSlot) => boolean;
 
   constructor(
     private readonly checkpoint: Checkpoint,
@@ -139,8 +139,8 @@ class Loading {
   }
 
   /** Where the others become float16 there are layers that do not bear it, with their biases. */
-  #dtypeOf({ name }: ParameterSlot): FloatDType | undefined {
-    return this.#inFp32(name) ? 'f32' : this.options.dtype;
+  #dtypeOf(slot: ParameterSlot): FloatDType | undefined {
+    return this.#inFp32(slot) ? 'f32' : this.options.dtype;
   }
 
   async finish(): Promise<void> {

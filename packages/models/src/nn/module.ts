@@ -13,6 +13,8 @@ export interface ParameterOptions {
   readonly optional?: boolean;
   /** Python registers it as a buffer. */
   readonly isBuffer?: boolean;
+  /** It is float32 whatever the dtype of the others (`_keep_in_fp32_modules_strict`). */
+  readonly inFp32?: boolean;
 }
 
 /** A tensor that a module needs; the loader fills it. */

@@ -39,6 +39,10 @@ function dynamicNtk(
   return { frequencies: Float32Array.from(plain(base, rotaryDim)), scale: 1 };
 }
 
+/** What YaRN multiplies by for texts that are `factor` times longer. */
+export const yarnMagnitude = (factor: number, weight = 1): number =>
+  factor <= 1 ? 1 : 0.1 * weight * Math.log(factor) + 1;
+
 /** YaRN (Peng et al. 2023): high frequencies stay, low ones are interpolated, with a ramp between. */
 function yarn(config: RopeOf<'yarn'>, { rotaryDim }: RopeShape): Rotation {
   const {
@@ -51,10 +55,11 @@ function yarn(config: RopeOf<'yarn'>, { rotaryDim }: RopeShape): Rotation {
     mscaleAllDim,
     truncate,
   } = config;
-  const magnitude = (scale: number, weight = 1) => (scale <= 1 ? 1 : 0.1 * weight * Math.log(scale) + 1);
   const scale =
     config.attentionFactor ??
-    (mscale && mscaleAllDim ? magnitude(factor, mscale) / magnitude(factor, mscaleAllDim) : magnitude(factor));
+    (mscale && mscaleAllDim
+      ? yarnMagnitude(factor, mscale) / yarnMagnitude(factor, mscaleAllDim)
+      : yarnMagnitude(factor));
   const pairWith = (rotations: number) =>
     (rotaryDim * Math.log(original / (rotations * 2 * Math.PI))) / (2 * Math.log(theta));
   const low = Math.max(truncate ? Math.floor(pairWith(betaFast)) : pairWith(betaFast), 0);

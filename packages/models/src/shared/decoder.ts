@@ -14,6 +14,8 @@ export interface DecoderParts {
   /** Heads of keys and values of each layer. */
   readonly numKvHeads: number;
   readonly headDim: number;
+  /** Of value heads. Default headDim. */
+  readonly valueDim?: number;
   /** Whether positions are read; with ALiBi they are not. Default true. */
   readonly readsPositions?: boolean;
   /** What enters the first layer: [T, C]. */
@@ -40,7 +42,7 @@ export class Decoder extends Module implements Model {
     private readonly parts: DecoderParts,
   ) {
     super();
-    const { layers, norm, numKvHeads, headDim, readsPositions = true } = parts;
+    const { layers, norm, numKvHeads, headDim, valueDim, readsPositions = true } = parts;
     this.childrenNamed(children);
     const names = Object.keys(children);
     const nameOf = (module: Module): string => names.find((name) => children[name] === module) ?? '';
@@ -49,7 +51,7 @@ export class Decoder extends Module implements Model {
     this.maxContext = parts.maxContext;
     this.rebuildAt = rebuildsOf(Object.values(children));
     this.inputs = readsPositions ? ['tokenIds', 'positionIds'] : ['tokenIds'];
-    this.state = layers.items.map((owner) => ({ kind: 'kv', owner, numKvHeads, headDim }));
+    this.state = layers.items.map((owner) => ({ kind: 'kv', owner, numKvHeads, headDim, valueDim }));
   }
 
   forward(pass: Pass): Tensor {

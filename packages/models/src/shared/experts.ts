@@ -22,26 +22,42 @@ import { Module, type Parameter } from '../nn/module.js';
 import type { Activation } from './activation.js';
 import type { GatedMlp } from './mlp.js';
 
+/** What a router has beside its weight. */
+export interface RouterParts {
+  /** Of the logits. Default false. */
+  readonly bias?: boolean;
+  /** What is learned beside the gradient and added to the scores for the choice alone. Default false. */
+  readonly correction?: boolean;
+  /** Whether logits are in float32 where activations are not. Default false. */
+  readonly inFp32?: boolean;
+}
+
 /** Which experts a row goes through. The weight is no linear layer in Python, and is never quantized. */
 export class Router extends Module {
   readonly weight: Parameter;
   readonly bias: Parameter | undefined;
+  readonly correction: Parameter | undefined;
+  readonly #inFp32: boolean;
 
   constructor(
     readonly className: string,
     { hiddenSize, numExperts }: Pick<ExpertsShape, 'hiddenSize' | 'numExperts'>,
     private readonly options: RouteOptions,
-    { bias = false }: { bias?: boolean } = {},
+    { bias = false, correction = false, inFp32 = false }: RouterParts = {},
   ) {
     super();
     this.weight = this.parameter('weight', [numExperts, hiddenSize]);
     if (bias) this.bias = this.parameter('bias', [numExperts]);
+    if (correction)
+      this.correction = this.parameter('e_score_correction_bias', [numExperts], { isBuffer: true, inFp32: true });
+    this.#inFp32 = inFp32;
   }
 
   // x [T, C] → experts and scores [T, K]
   forward(x: Tensor): Routing {
-    const logits = linear(x, [{ weight: denseWeight(this.weight.tensor), bias: this.bias?.tensor }]); // [T, E]
-    return route(logits, this.options);
+    const part = { weight: denseWeight(this.weight.tensor), bias: this.bias?.tensor };
+    const logits = linear(x, [part], { inFp32: this.#inFp32 }); // [T, E]
+    return route(logits, { ...this.options, bias: this.correction?.tensor });
   }
 }
 
@@ -113,10 +129,11 @@ export class Experts extends Module {
   }
 }
 
-/** An MLP for all rows beside the experts, times the sigmoid of a product. */
+/** An MLP for all rows beside the experts. */
 export interface SharedExpert {
   readonly mlp: GatedMlp;
-  readonly gate: Linear;
+  /** What it makes is multiplied by the sigmoid of this product. Default: by nothing. */
+  readonly gate?: Linear;
 }
 
 /** What a block of experts computes with. */
@@ -138,14 +155,20 @@ export class SparseMlp extends Module {
     this.childrenNamed(children);
   }
 
-  // x, residual [T, C] → experts(x) (+ sigmoid(gate x) · shared(x)) + residual
+  // x, residual [T, C] → experts(x) (+ shared(x)) + residual
   forward(x: Tensor, residual?: Tensor): Tensor {
     const { router, experts: routed, shared } = this.parts;
     if (!shared) return routed.forward(x, router.forward(x), residual);
-    const factors = cast(activation(shared.gate.forward(x), 'sigmoid'), 'f32'); // [T, 1]
-    const y = routed.forward(x, router.forward(x), scaleRows(shared.mlp.forward(x), factors));
+    const y = routed.forward(x, router.forward(x), ofAll(shared, x));
     return residual ? add(residual, y) : y;
   }
+}
+
+// x [T, C] → (sigmoid(gate x) ·) mlp(x)
+function ofAll({ mlp, gate }: SharedExpert, x: Tensor): Tensor {
+  if (!gate) return mlp.forward(x);
+  const factors = cast(activation(gate.forward(x), 'sigmoid'), 'f32'); // [T, 1]
+  return scaleRows(mlp.forward(x), factors);
 }
 
 /**

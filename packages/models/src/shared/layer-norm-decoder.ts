@@ -7,7 +7,7 @@ import { ModuleList, type Module } from '../nn/module.js';
 import { Rope } from '../nn/rope.js';
 import { activation, type Activation } from './activation.js';
 import type { DecoderLayer, Norm } from './decoder-layer.js';
-import { Decoder, repeated } from './decoder.js';
+import { Decoder, repeated, type DecoderParts } from './decoder.js';
 import { readRopeSpelled, type RopeSpelling } from './rope-spelling.js';
 import { assertDivides, assertPlausible, headDimOf, size } from './sizes.js';
 
@@ -126,10 +126,10 @@ export function ropeOf(
  */
 export function rotaryDecoder(
   family: string,
-  settings: Omit<LayerNormDecoderConfig, 'layerNormEps'>,
+  settings: Omit<LayerNormDecoderConfig, 'layerNormEps'> & Pick<DecoderParts, 'valueDim'>,
   { rope, layer, norm }: { rope: Rope; layer: (index: number) => DecoderLayer & Module; norm: Norm },
 ): Decoder {
-  const { vocabSize, hiddenSize, numLayers, numKvHeads, headDim } = settings;
+  const { vocabSize, hiddenSize, numLayers, numKvHeads, headDim, valueDim } = settings;
   const embedding = new Embedding(vocabSize, hiddenSize);
   const layers = new ModuleList(repeated(numLayers, layer));
   return new Decoder(
@@ -140,6 +140,7 @@ export function rotaryDecoder(
       maxContext: maxContext(settings),
       numKvHeads,
       headDim,
+      valueDim,
       embed: (pass) => embedding.forward(pass.inputs.tokenIds!, pass.dtype),
       layers,
       norm,

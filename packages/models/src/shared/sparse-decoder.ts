@@ -4,7 +4,6 @@ import { maxChoices, maxExperts, type RouteOptions, type Source } from '@q/tenso
 import { architecture, type Architecture } from '../architecture.js';
 import { RmsNorm } from '../nn/layers.js';
 import { Linear } from '../nn/linear.js';
-import type { Module } from '../nn/module.js';
 import type { Rope } from '../nn/rope.js';
 import type { Pass } from '../pass/pass.js';
 import { CausalHead } from './causal-head.js';
@@ -31,22 +30,31 @@ export interface SparseConfig extends DecoderConfig {
   readonly sharedExpertSize?: number;
   /** Whether heads of queries and keys have norms. */
   readonly headNorms: boolean;
+  /** Size of value heads. Default headDim. */
+  readonly valueDim?: number;
   /** Whether attention has sinks. Default false. */
   readonly sinks?: boolean;
   /** One entry per layer: whether it has experts. */
   readonly sparseLayers: readonly boolean[];
 }
 
-/** Config of the family and the prefix of its Python class names. */
-type Settings = SparseConfig & SparseNames;
-
-export interface SparseNames {
+/** What the architectures differ in. */
+export interface SparseParts<S extends SparseConfig> {
+  /** Begins the names of the Python classes. */
   readonly family: string;
   /** The block of experts of a layer. */
-  readonly block: (settings: SparseConfig) => SparseMlp;
+  readonly block: (settings: S) => SparseMlp;
+  /** Default: queries, keys and values by a product each. */
+  readonly attention?: (settings: S, rope: Rope) => SelfAttention;
+  /** Default: whole heads are rotated, halves against each other. */
+  readonly rope?: (settings: S) => Rope;
   /** Where files keep a parameter; undefined: under its own name. */
-  readonly checkpoint: (parameter: string, settings: SparseConfig) => readonly Source[] | undefined;
+  readonly checkpoint: (parameter: string, settings: S) => readonly Source[] | undefined;
+  /** Entries of checkpoints that no model has, beside frequencies. Default none. */
+  readonly ignoredTensors?: readonly RegExp[];
 }
+
+type Norms = Pick<SparseConfig, 'rmsNormEps'>;
 
 /** @throws ConfigError when a row would go through more experts than there are, or layers and experts are too many */
 export function assertExperts(op: string, choices: number, experts: number, layers: number): void {
@@ -62,13 +70,14 @@ export function assertExperts(op: string, choices: number, experts: number, laye
 export const everyStep = (numLayers: number, step: number, dense: readonly number[]): boolean[] =>
   Array.from({ length: numLayers }, (_, layer) => (layer + 1) % step === 0 && !dense.includes(layer));
 
-const normOf = ({ family, rmsNormEps }: Settings, width: number) => new RmsNorm(`${family}RMSNorm`, width, rmsNormEps);
+const normOf = (family: string, { rmsNormEps }: Norms, width: number) =>
+  new RmsNorm(`${family}RMSNorm`, width, rmsNormEps);
 
-function attention(settings: Settings, rope: Rope, window: number): SelfAttention {
-  const { family, headDim, attentionBias: bias, attentionOutputBias: outputBias, rmsNormEps: eps } = settings;
+function usualAttention(family: string, settings: SparseConfig, rope: Rope, window: number): SelfAttention {
+  const { headDim, attentionBias: bias, attentionOutputBias: outputBias, rmsNormEps: eps } = settings;
   const parts = separateQkv(settings, { bias, outputBias });
   const norms = settings.headNorms
-    ? { q_norm: normOf(settings, headDim), k_norm: normOf(settings, headDim) }
+    ? { q_norm: normOf(family, settings, headDim), k_norm: normOf(family, settings, headDim) }
     : undefined;
   const children = { q_proj: parts.q, k_proj: parts.k, v_proj: parts.v, o_proj: parts.out, ...norms };
   const options = (pass: Pass) => ({
@@ -85,7 +94,7 @@ function attention(settings: Settings, rope: Rope, window: number): SelfAttentio
  * @param routerFirst whether the router comes before the experts in Python's module
  */
 export const sparseBlock =
-  (family: string, { routerFirst }: { routerFirst: boolean }): SparseNames['block'] =>
+  (family: string, { routerFirst }: { routerFirst: boolean }): SparseParts<SparseConfig>['block'] =>
   (settings) => {
     const { hiddenSize, sharedExpertSize } = settings;
     const router = new Router(`${family}TopKRouter`, settings, settings.route);
@@ -104,49 +113,51 @@ export const sparseBlock =
     return new SparseMlp(`${family}SparseMoeBlock`, children, { router, experts, shared });
   };
 
-function layer(settings: Settings, rope: Rope, index: number): SequentialLayer {
-  const { family, hiddenSize, layerTypes, slidingWindow, sparseLayers } = settings;
+function layerOf<S extends SparseConfig>(
+  parts: SparseParts<S>,
+  settings: S,
+  rope: Rope,
+  index: number,
+): SequentialLayer {
+  const { family } = parts;
+  const { hiddenSize, layerTypes, slidingWindow, sparseLayers } = settings;
   const window = layerTypes[index] === 'sliding_attention' ? slidingWindow! : 0;
-  const parts = {
-    attention: attention(settings, rope, window),
-    mlp: sparseLayers[index] ? settings.block(settings) : new GatedMlp(`${family}MLP`, settings),
-    attentionNorm: normOf(settings, hiddenSize),
-    mlpNorm: normOf(settings, hiddenSize),
+  const [attentionNorm, mlpNorm] = [normOf(family, settings, hiddenSize), normOf(family, settings, hiddenSize)];
+  const attention = parts.attention?.(settings, rope) ?? usualAttention(family, settings, rope, window);
+  const mlp = sparseLayers[index] ? parts.block(settings) : new GatedMlp(`${family}MLP`, settings);
+  const children = {
+    self_attn: attention,
+    mlp,
+    input_layernorm: attentionNorm,
+    post_attention_layernorm: mlpNorm,
   };
-  const children: Record<string, Module> = {
-    self_attn: parts.attention,
-    mlp: parts.mlp,
-    input_layernorm: parts.attentionNorm,
-    post_attention_layernorm: parts.mlpNorm,
-  };
-  return new SequentialLayer(`${family}DecoderLayer`, children, parts);
+  return new SequentialLayer(`${family}DecoderLayer`, children, { attention, mlp, attentionNorm, mlpNorm });
 }
 
-function model(settings: Settings): Decoder {
-  const rope = ropeOf(settings.family, settings);
-  const make = (index: number) => layer(settings, rope, index);
-  return rotaryDecoder(settings.family, settings, { rope, layer: make, norm: normOf(settings, settings.hiddenSize) });
+function decoderOf<S extends SparseConfig>(parts: SparseParts<S>, settings: S): Decoder {
+  const { family } = parts;
+  const rope = parts.rope?.(settings) ?? ropeOf(family, settings);
+  const layer = (index: number) => layerOf(parts, settings, rope, index);
+  return rotaryDecoder(family, settings, { rope, layer, norm: normOf(family, settings, settings.hiddenSize) });
 }
 
 /** An architecture of these modules. */
-export const sparseFamily = <D extends ModelDefinition<string, SparseConfig>>(
-  definition: D,
-  names: SparseNames,
-): Architecture<D> =>
+export const sparseFamily = <M extends string, S extends SparseConfig>(
+  definition: ModelDefinition<M, S>,
+  parts: SparseParts<S>,
+): Architecture<ModelDefinition<M, S>> =>
   architecture({
     config: definition,
     heads: {
-      causalLM: (settings) => {
-        const base = model({ ...settings, ...names });
-        return new CausalHead(`${names.family}ForCausalLM`, 'model', base, settings.hiddenSize);
-      },
-      base: (settings) => model({ ...settings, ...names }),
+      causalLM: (settings) =>
+        new CausalHead(`${parts.family}ForCausalLM`, 'model', decoderOf(parts, settings), settings.hiddenSize),
+      base: (settings) => decoderOf(parts, settings),
     },
-    noSplit: [`${names.family}DecoderLayer`],
+    noSplit: [`${parts.family}DecoderLayer`],
     keepDense: ['lm_head'],
     outputEmbeddings: 'lm_head',
     basePrefix: 'model',
-    ignoredTensors: [/\.rotary_emb\.inv_freq$/],
+    ignoredTensors: [/\.rotary_emb\.inv_freq$/, ...(parts.ignoredTensors ?? [])],
     tied: { 'lm_head.weight': 'model.embed_tokens.weight' },
-    checkpoint: names.checkpoint,
+    checkpoint: parts.checkpoint,
   });

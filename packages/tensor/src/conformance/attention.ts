@@ -281,6 +281,28 @@ export const settings: readonly Setting[] = [
     rope: { rotary: 64, interleaved: true, offset: 128 },
   },
   {
+    name: 'keys of 192 and values of 128, decode over several splits',
+    sequences: [[1300, 1], [1, 1], [65, 1]], // prettier-ignore
+    layout: packedQkv(8, 8, 192, 128),
+    rope: { rotary: 64, interleaved: true, offset: 128 },
+    blockSize: 32,
+  },
+  {
+    name: 'keys of 192 and values of 128, prefill over several tiles, a chunk',
+    sequences: [[260, 260], [300, 70]], // prettier-ignore
+    layout: packedQkv(2, 2, 192, 128),
+    rope: { rotary: 64, offset: 128 },
+    options: { scale: 0.1352 },
+    blockSize: 32,
+  },
+  {
+    name: 'keys of 20 and values of 16, the last 8 of a head rotated',
+    sequences: [[40, 40], [33, 5], [50, 1]], // prettier-ignore
+    layout: packedQkv(4, 4, 20, 16),
+    rope: { rotary: 8, interleaved: true, offset: 12 },
+    blockSize: 32,
+  },
+  {
     name: 'keys of 24 and values of 16, the last 8 of a head rotated',
     sequences: [[40, 40], [33, 5], [50, 1]], // prettier-ignore
     layout: packedQkv(4, 4, 24, 16),

@@ -168,6 +168,20 @@ const otherDTypes: ConformanceCase[] = (['f32', 'f16', 'bf16'] as const).flatMap
   })),
 );
 
+/** DeepSeek's routers: 16-bit activations and weights, products that are not rounded to 16 bits. */
+const inFp32: ConformanceCase[] = [1, 4, 40].map((rows) => ({
+  name: `linear dense in float32, bias, rows ${rows}`,
+  run: (context: Parameters<ConformanceCase['run']>[0]) =>
+    context.same(
+      (backend) =>
+        product(backend, denseWeight, [rows, 1024, [96]], context.dtype, () => ({
+          bias: true,
+          fusion: { inFp32: true },
+        })),
+      { tolerance: 5e-6 },
+    ),
+}));
+
 /** Gate and up in one weight; 256 columns of nested blocks are parts of it, 72 begin within a block of blocks. */
 const fusedGates: ConformanceCase[] = Object.entries(formats).flatMap(([name, format]) =>
   [1, 5, 80].flatMap((rows) =>
@@ -369,6 +383,7 @@ const chained: ConformanceCase[] = Object.entries(formats).map(([name, format]) 
 export const linearCases: ConformanceCase[] = [
   ...formatCases,
   ...otherDTypes,
+  ...inFp32,
   ...fusedGates,
   ...limited,
   ...independence,

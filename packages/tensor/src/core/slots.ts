@@ -28,6 +28,8 @@ export interface TensorSlot {
   readonly tiedTo?: string;
   /** Files may lack it: then it is not loaded. Default false. */
   readonly optional?: boolean;
+  /** It is float32 whatever the dtype of the others. Default false. */
+  readonly inFp32?: boolean;
   load(tensor: Tensor, options?: { shared?: boolean }): void;
   /** The tensor that was loaded. */
   current(): Tensor;

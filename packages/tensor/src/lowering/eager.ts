@@ -37,7 +37,9 @@ class Eager implements Lowering {
     return out;
   }
 
+  /** What Python computes in float32 is rounded to nothing else. */
   linear(x: Tensor, parts: readonly LinearPart[], fusion: LinearFusion): Tensor {
+    if (fusion.inFp32) return fused.linear(x, parts, fusion);
     return eagerLinear(x, parts, fusion, this.dtype, this);
   }
 

@@ -65,6 +65,8 @@ export const fused: Lowering = {
 
   /** Gate and up in one weight whose halves are no weights of their own are a product and a gatedActivation. */
   linear(x, parts, fusion) {
+    if (fusion.inFp32 && x.dtype !== 'f32')
+      return x.backend.scope(() => fused.linear(fused.cast(x, 'f32'), parts, fusion));
     if (!fusion.gated || parts.length === 2) return fusedLinear(x, parts, fusion);
     const halves = gateAndUp(parts[0]);
     if (halves) return fusedLinear(x, halves, fusion);

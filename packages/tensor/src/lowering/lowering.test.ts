@@ -102,6 +102,7 @@ function layer(backend: Backend): void {
   scaleInPlace(y, { factor: 0.5 });
   scaleInPlace(y, { factor: 2, softcap: 30 });
   softmax(activation(y, 'tanh'));
+  linear(t([tokens, width], 'bf16'), [dense(8, width, true)], { inFp32: true });
 }
 
 function commandsOf(run: (backend: Backend, fn: () => void) => void): string {
@@ -134,7 +135,7 @@ it('another lowering sees every op once, by its name', () => {
   commandsOf((backend, fn) => backend.lowered(watching, fn));
   const expected =
     'embedding embedding rmsNorm linear ropeKvWrite ropeKvWrite headNorm headNorm concatColumns ropeKvWrite attention ' +
-    'attention attention linear rmsNorm linear linear layerNorm linear rmsNorm gatedActivation gatedActivation multiply multiply add activation scaleInPlace scaleInPlace activation softmax';
+    'attention attention linear rmsNorm linear linear layerNorm linear rmsNorm gatedActivation gatedActivation multiply multiply add activation scaleInPlace scaleInPlace activation softmax linear';
   expect(seen.join(' ')).toBe(expected);
 });
 

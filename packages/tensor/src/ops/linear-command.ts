@@ -18,6 +18,8 @@ export interface LinearFusion extends GateLimits {
   readonly activation?: ActivationKind;
   /** The two parts, or the two halves of one, are gate and up: the result is activation(gate) · (up + upOffset). */
   readonly gated?: boolean;
+  /** Products, what follows and the result are in float32, whatever x is. Default false: in the dtype of x. */
+  readonly inFp32?: boolean;
 }
 
 type PartArgs = CommandArgs<'linear'>['parts'][number];

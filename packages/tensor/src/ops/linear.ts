@@ -1,7 +1,7 @@
 import { ShapeError } from '@q/config';
 import { maxLinearParts } from '../driver/schema.js';
 import type { Tensor } from '../core/tensor.js';
-import { checkActivation, checkFloat, checkShape } from './check.js';
+import { checkActivation, checkDType, checkFloat, checkShape } from './check.js';
 import { outputWidth, type LinearFusion, type LinearPart } from './linear-command.js';
 
 export type { LinearFusion, LinearPart } from './linear-command.js';
@@ -9,11 +9,11 @@ export type { LinearFusion, LinearPart } from './linear-command.js';
 /**
  * y = x · Wᵀ + bias for 1 to 4 weights that share x, side by side, with what follows fused.
  * @param x activations [T, k]
- * @returns activations [T, sum of n], or [T, half of it] when gated
+ * @returns activations [T, sum of n], or [T, half of it] when gated; f32 with `inFp32`
  * @throws ShapeError, DTypeError
  */
 export function linear(x: Tensor, parts: readonly LinearPart[], fusion: LinearFusion = {}): Tensor {
-  const { residual, gated = false, limit = 0, upOffset = 0 } = fusion;
+  const { residual, gated = false, limit = 0, upOffset = 0, inFp32 = false } = fusion;
   checkActivation('linear', 'x', x);
   checkShape('linear', 'x', x, ['T', 'k']);
   const [rows, k] = x.shape;
@@ -40,6 +40,7 @@ export function linear(x: Tensor, parts: readonly LinearPart[], fusion: LinearFu
     throw new ShapeError('linear', 'limit and upOffset are for a gate and its up', { limit, upOffset });
   if (residual) {
     checkActivation('linear', 'residual', residual);
+    if (inFp32) checkDType('linear', 'residual', residual, 'f32');
     checkShape('linear', 'residual', residual, [rows, outputWidth(parts, gated)]);
   }
   return x.backend.lowering.linear(x, parts, fusion);
