@@ -183,7 +183,7 @@ const PYTHON_FLOATS = [
   'llm_int8_threshold damp_percent temperature top_p min_p top_h typical_p epsilon_cutoff eta_cutoff repetition_penalty',
   'encoder_repetition_penalty length_penalty diversity_penalty guidance_scale max_time penalty_alpha assistant_confidence_threshold',
   'assistant_ensemble_weight attention_dropout initializer_range rms_norm_eps rope_theta factor low_freq_factor',
-  'layerdrop dropout dropout_rate activation_dropout hidden_dropout layer_norm_eps layer_norm_epsilon initializer_factor classifier_dropout init_std high_freq_factor attention_factor beta_fast beta_slow mscale mscale_all_dim partial_rotary_factor rotary_pct short_factor long_factor',
+  'layerdrop dropout dropout_rate activation_dropout hidden_dropout layer_norm_eps layer_norm_epsilon initializer_factor classifier_dropout init_std high_freq_factor attention_factor beta_fast beta_slow mscale mscale_all_dim routed_scaling_factor partial_rotary_factor rotary_pct short_factor long_factor',
   'norm_epsilon llama_4_scaling_beta final_logit_softcapping attn_logit_softcapping embedding_multiplier residual_multiplier attention_multiplier logits_scaling',
 ].flatMap((line) => line.split(' '));
 

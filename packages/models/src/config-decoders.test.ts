@@ -227,3 +227,93 @@ describe('mpt', () => {
     expect(() => mpt(changes, attention)).toThrow(message);
   });
 });
+
+describe('deepseek_v3', () => {
+  const deepseek = (changes: object) => read('deepseek_v3.config', changes);
+  const yarn = json('deepseek_v3.config').rope_parameters as JsonObject;
+  const rope = (changes: object) => ({ rope_parameters: { ...yarn, ...changes } });
+  // DeepSeek-V3, and Moonlight-16B-A3B, which has no latent of queries and no groups.
+  const published = {
+    architectures: ['DeepseekV3ForCausalLM'],
+    ...{ model_type: 'deepseek_v3', auto_map: {}, aux_loss_alpha: 0.001, ep_size: 1, seq_aux: true, pretraining_tp: 1 },
+    ...{ attention_bias: false, attention_dropout: 0, bos_token_id: 0, eos_token_id: 1, vocab_size: 129280 },
+    ...{ hidden_act: 'silu', hidden_size: 7168, intermediate_size: 18432, num_hidden_layers: 61 },
+    ...{ num_attention_heads: 128, num_key_value_heads: 128, q_lora_rank: 1536, kv_lora_rank: 512 },
+    ...{ qk_nope_head_dim: 128, qk_rope_head_dim: 64, v_head_dim: 128, max_position_embeddings: 163840 },
+    ...{ n_routed_experts: 256, n_shared_experts: 1, moe_intermediate_size: 2048, first_k_dense_replace: 3 },
+    ...{ moe_layer_freq: 1, num_experts_per_tok: 8, n_group: 8, topk_group: 4, norm_topk_prob: true },
+    ...{ routed_scaling_factor: 2.5, scoring_func: 'sigmoid', topk_method: 'noaux_tc', num_nextn_predict_layers: 1 },
+    ...{ rms_norm_eps: 1e-6, rope_theta: 10000, tie_word_embeddings: false, torch_dtype: 'bfloat16', use_cache: true },
+    rope_scaling: {
+      ...{ beta_fast: 32, beta_slow: 1, factor: 40, mscale: 1, mscale_all_dim: 1 },
+      ...{ original_max_position_embeddings: 4096, type: 'yarn' },
+    },
+  };
+  const moonlight = {
+    ...published,
+    ...{ hidden_size: 2048, intermediate_size: 11264, moe_intermediate_size: 1408, num_hidden_layers: 27 },
+    ...{ num_attention_heads: 16, num_key_value_heads: 16, q_lora_rank: null, first_k_dense_replace: 1 },
+    ...{ n_routed_experts: 64, n_shared_experts: 2, num_experts_per_tok: 6, n_group: 1, topk_group: 1 },
+    ...{ routed_scaling_factor: 2.446, rope_theta: 50000, rope_scaling: null, max_position_embeddings: 8192 },
+    ...{ num_nextn_predict_layers: 0, rms_norm_eps: 1e-5, vocab_size: 163840 },
+  };
+
+  test('published files are read without a word', () => {
+    const large = parseModelConfig(published);
+    expect(large.warnings).toEqual([]);
+    expect(large).toMatchObject({ headDim: 192, valueDim: 128, qkNopeHeadDim: 128, qkRopeHeadDim: 64 });
+    expect(large).toMatchObject({ sharedExpertSize: 2048, ropeInterleave: true, numKvHeads: 128 });
+    const { scoreScale, sparseLayers } = large as unknown as { scoreScale: number; sparseLayers: boolean[] };
+    expect(scoreScale).toBeCloseTo(192 ** -0.5 * (0.1 * Math.log(40) + 1) ** 2, 12);
+    expect(sparseLayers.slice(0, 4)).toEqual([false, false, false, true]);
+    const small = parseModelConfig(moonlight);
+    expect(small.warnings).toEqual([]);
+    expect(small).toMatchObject({ qLoraRank: null, sharedExpertSize: 2816, scoreScale: 192 ** -0.5 });
+    expect(small).toMatchObject({ route: { choices: 6, groups: { count: 1, top: 1 }, scale: 2.446 } });
+  });
+
+  test('weights in fp8 are refused by name', () => {
+    const quantization_config = { activation_scheme: 'dynamic', fmt: 'e4m3', quant_method: 'fp8', weight_block_size: [128, 128] }; // prettier-ignore
+    expect(() => parseModelConfig({ ...published, quantization_config })).toThrow(/fine-grained fp8 cannot be loaded/);
+  });
+
+  test('null, spellings, and the factor of the scores', () => {
+    const nulls = { norm_topk_prob: null, rope_interleave: null, num_key_value_heads: null, q_lora_rank: null };
+    expect(deepseek(nulls)).toMatchObject({ route: { normalize: false }, ropeInterleave: false, qLoraRank: null });
+    expect(deepseek({ n_routed_experts: undefined, num_local_experts: 8 })).toMatchObject({ numExperts: 8 });
+    const magnitude = 0.1 * Math.log(4) + 1;
+    for (const [changes, factor] of [
+      [{}, magnitude ** 2],
+      [{ mscale_all_dim: undefined, mscale: 0.7 }, 1],
+      [{ mscale: undefined }, magnitude ** 2],
+      [{ attention_factor: 1.3 }, magnitude ** 2],
+      [{ rope_type: 'default' }, 1],
+      [{ rope_type: 'linear', mscale_all_dim: null }, 1],
+    ] as const)
+      expect(deepseek(rope(changes))).toMatchObject({ scoreScale: 20 ** -0.5 * factor });
+  });
+
+  test.each([
+    [{ num_key_value_heads: 2 }, /num_key_value_heads is 2; .*must be num_attention_heads \(4\)/],
+    [{ head_dim: 20 }, /qk_rope_head_dim is 8 and head_dim is 20/],
+    [{ qk_rope_head_dim: 7, head_dim: undefined }, /qk_rope_head_dim is 7; must be even/],
+    [{ q_lora_rank: 0 }, /q_lora_rank is 0/],
+    [{ n_shared_experts: 0 }, /n_shared_experts is 0/],
+    [{ n_group: 3 }, /n_group is 3; must part n_routed_experts \(8\) into groups of two or more/],
+    [{ n_group: 8, topk_group: 8 }, /n_group is 8; must part/],
+    [{ topk_group: 5 }, /topk_group is 5; must be at most n_group \(4\)/],
+    [{ topk_group: 1 }, /topk_group is 1; so many groups of 2 hold fewer than num_experts_per_tok \(3\)/],
+    [{ num_experts_per_tok: 9 }, /num_experts_per_tok is 9; there are 8 experts/],
+    [{ num_local_experts: 4 }, /n_routed_experts is 8 and num_local_experts is 4/],
+    [{ scoring_func: 'softmax' }, /scoring_func is "softmax"; must be "sigmoid"/],
+    [{ topk_method: 'greedy' }, /topk_method is "greedy"; must be "noaux_tc"/],
+    [{ moe_layer_freq: 2 }, /moe_layer_freq is 2; must be 1/],
+    [{ first_k_dense_replace: -1 }, /first_k_dense_replace is -1/],
+    [{ routed_scaling_factor: 0 }, /routed_scaling_factor is 0; must be above 0/],
+    [{ partial_rotary_factor: 0.5 }, /this architecture rotates whole heads/],
+    [rope({ rope_type: 'linear' }), /mscale_all_dim is set and the rope type is linear; it is read with yarn only/],
+    [{ kv_lora_rank: 2 ** 18, num_attention_heads: 2 ** 13, num_key_value_heads: null, v_head_dim: 2 ** 13 }, /parameters/],
+  ])('%j is refused', (changes, message) => {
+    expect(() => deepseek(changes)).toThrow(message);
+  });
+});

@@ -20,6 +20,7 @@ const names = [
   'cohere-qknorm',
   'cohere2',
   'deepseek_v3',
+  'deepseek_v3-lite',
   'falcon-7b',
   'falcon-new',
   'falcon-rw',

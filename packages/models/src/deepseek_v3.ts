@@ -25,7 +25,7 @@ import { SelfAttention } from './shared/self-attention.js';
 import { assertPlausible, oneOf, size } from './shared/sizes.js';
 import { assertExperts, numChoices, numExperts, sparseFamily, type SparseConfig } from './shared/sparse-decoder.js';
 
-const { integer, nullable, orElse } = schema;
+const { flag, integer, nullable, orElse } = schema;
 
 export interface DeepseekV3Config extends SparseConfig {
   /** Width of the latent of queries; null: they come of one product. */
@@ -48,103 +48,116 @@ const only = (value: string | number) =>
 /** A flag of which null means false, as in Python. */
 const flagOrNull = z.nullable(z.boolean({ error: 'must be true or false' })).default(true);
 
+const shape = {
+  ...decoderShape({ vocab_size: 129280, intermediate_size: 18432, max_position_embeddings: 4096 }),
+  hidden_size: orElse(size.hidden, 7168),
+  num_hidden_layers: orElse(size.layers, 61),
+  num_attention_heads: orElse(heads, 128),
+  num_key_value_heads: z.nullable(heads).default(128),
+  q_lora_rank: z.nullable(size.hidden).default(1536),
+  kv_lora_rank: orElse(size.hidden, 512),
+  qk_nope_head_dim: orElse(size.headDim, 128),
+  qk_rope_head_dim: orElse(size.headDim.multipleOf(2, { error: 'must be even for rotary positions' }), 64),
+  v_head_dim: orElse(size.headDim, 128),
+  rope_interleave: flagOrNull,
+  attention_bias: flag(false),
+  first_k_dense_replace: orElse(integer.min(0, { error: 'must be 0 or more' }), 3),
+  moe_intermediate_size: orElse(size.intermediate, 2048),
+  n_shared_experts: orElse(numExperts, 1),
+  // The second name is that of other classes.
+  n_routed_experts: nullable(numExperts),
+  num_local_experts: nullable(numExperts),
+  num_experts_per_tok: orElse(numChoices, 8),
+  n_group: orElse(numExperts, 8),
+  topk_group: orElse(numExperts, 4),
+  norm_topk_prob: flagOrNull,
+  routed_scaling_factor: orElse(positive, 2.5),
+  scoring_func: only('sigmoid'),
+  topk_method: only('noaux_tc'),
+  moe_layer_freq: only(1),
+};
+type Keys = z.output<z.ZodObject<typeof shape>>;
+
 const config = defineModel({
   modelType: 'deepseek_v3',
-  shape: {
-    ...decoderShape({ vocab_size: 129280, intermediate_size: 18432, max_position_embeddings: 4096 }),
-    hidden_size: orElse(size.hidden, 7168),
-    num_hidden_layers: orElse(size.layers, 61),
-    num_attention_heads: orElse(heads, 128),
-    num_key_value_heads: z.nullable(heads).default(128),
-    q_lora_rank: z.nullable(size.hidden).default(1536),
-    kv_lora_rank: orElse(size.hidden, 512),
-    qk_nope_head_dim: orElse(size.headDim, 128),
-    qk_rope_head_dim: orElse(size.headDim, 64),
-    v_head_dim: orElse(size.headDim, 128),
-    rope_interleave: flagOrNull,
-    attention_bias: schema.flag(false),
-    first_k_dense_replace: orElse(integer.min(0, { error: 'must be 0 or more' }), 3),
-    moe_intermediate_size: orElse(size.intermediate, 2048),
-    n_shared_experts: orElse(numExperts, 1),
-    // The second name is transformers'.
-    n_routed_experts: nullable(numExperts),
-    num_local_experts: nullable(numExperts),
-    num_experts_per_tok: orElse(numChoices, 8),
-    n_group: orElse(numExperts, 8),
-    topk_group: orElse(numExperts, 4),
-    norm_topk_prob: flagOrNull,
-    routed_scaling_factor: orElse(positive, 2.5),
-    scoring_func: only('sigmoid'),
-    topk_method: only('noaux_tc'),
-    moe_layer_freq: only(1),
-  },
+  shape,
+  // A sum of two others; layers that predict further tokens, which are no part of the model; settings of training.
   alsoReads: [
     ...decoderKeys,
-    // Their sum, and layers that predict further tokens, which are no part of the model.
-    ...['qk_head_dim', 'num_nextn_predict_layers', 'num_mtp_layers'],
-    // Of training, and of the machines of published files.
-    ...['aux_loss_alpha', 'seq_aux', 'ep_size'],
+    ...['qk_head_dim', 'num_nextn_predict_layers', 'num_mtp_layers', 'aux_loss_alpha', 'seq_aux', 'ep_size'],
   ],
   expected: [
     ...expectedKeys,
-    ...['q_lora_rank', 'kv_lora_rank', 'qk_nope_head_dim', 'qk_rope_head_dim', 'v_head_dim'],
-    ...['moe_intermediate_size', 'n_shared_experts', 'num_experts_per_tok', 'first_k_dense_replace'],
-    ...['n_group', 'topk_group', 'routed_scaling_factor'],
+    ...['kv_lora_rank', 'qk_nope_head_dim', 'qk_rope_head_dim', 'v_head_dim', 'moe_intermediate_size'],
+    ...['n_shared_experts', 'num_experts_per_tok', 'first_k_dense_replace', 'n_group', 'topk_group'],
+    'routed_scaling_factor',
   ],
   tokenIds: { bos: 0, eos: 1 },
   read: (keys, raw, context): DeepseekV3Config => {
     const { op } = context;
-    const { num_hidden_layers: layers, num_experts_per_tok: choices, n_group, topk_group } = keys;
-    const { n_routed_experts, num_local_experts, qk_rope_head_dim, head_dim } = keys;
-    const count = oneOf(op, { n_routed_experts, num_local_experts }, 256);
-    assertExperts(op, choices, count, layers);
-    assertGroups(op, count, choices, n_group, topk_group);
-    assertHeads(op, keys.num_attention_heads, keys.num_key_value_heads);
+    const { num_attention_heads: numHeads, qk_rope_head_dim, head_dim, attention_bias: attentionBias } = keys;
+    assertOwnKeys(op, numHeads, keys.num_key_value_heads);
     // Rotary settings are those of the part that is rotated, to which Python sets head_dim.
-    const rotated = oneOf(op, { qk_rope_head_dim, head_dim }, qk_rope_head_dim);
-    const decoder = readDecoder({ ...keys, head_dim: rotated }, raw, context, {
-      numKvHeads: keys.num_attention_heads,
-      attentionBias: keys.attention_bias,
-      attentionOutputBias: keys.attention_bias,
+    const qkRopeHeadDim = oneOf(op, { qk_rope_head_dim, head_dim }, qk_rope_head_dim);
+    const decoder = readDecoder({ ...keys, head_dim: qkRopeHeadDim }, raw, context, {
+      numKvHeads: numHeads,
+      attentionBias,
+      attentionOutputBias: attentionBias,
       mlpBias: false,
-      ...noWindow(layers),
+      ...noWindow(keys.num_hidden_layers),
     });
     assertWholeHead(op, decoder.rope);
-    const headDim = keys.qk_nope_head_dim + rotated;
+    const headDim = keys.qk_nope_head_dim + qkRopeHeadDim;
     const settings = {
       ...decoder,
+      ...readExperts(op, keys),
       headDim,
       qLoraRank: keys.q_lora_rank,
       kvLoraRank: keys.kv_lora_rank,
       qkNopeHeadDim: keys.qk_nope_head_dim,
-      qkRopeHeadDim: rotated,
+      qkRopeHeadDim,
       valueDim: keys.v_head_dim,
+      headNorms: false,
       ropeInterleave: keys.rope_interleave ?? false,
       scoreScale: scoreScale(op, raw, decoder.rope, headDim),
-      numExperts: count,
-      expertSize: keys.moe_intermediate_size,
-      sharedExpertSize: keys.moe_intermediate_size * keys.n_shared_experts,
-      headNorms: false,
-      sparseLayers: Array.from({ length: layers }, (_, layer) => layer >= keys.first_k_dense_replace),
-      route: {
-        choices,
-        kind: 'sigmoid' as const,
-        groups: { count: n_group, top: topk_group },
-        normalize: keys.norm_topk_prob ?? false,
-        scale: keys.routed_scaling_factor,
-        inModelDType: false,
-      },
     };
-    assertPlausible(op, parametersOf(settings), { num_hidden_layers: layers, n_routed_experts: count, headDim });
+    assertPlausible(op, parametersOf(settings), {
+      num_hidden_layers: settings.numLayers,
+      num_attention_heads: numHeads,
+    });
     return settings;
   },
 });
 
-function assertHeads(op: string, count: number, ofKeys: number | null): void {
-  if (ofKeys === null || ofKeys === count) return;
+function assertOwnKeys(op: string, numHeads: number, ofKeys: number | null): void {
+  if (ofKeys === null || ofKeys === numHeads) return;
   throw new ConfigError(op, `num_key_value_heads is ${ofKeys}`, {
-    why: `every query head has a key and a value of its own: it must be num_attention_heads (${count})`,
+    why: `every query head has a key and a value of its own: it must be num_attention_heads (${numHeads})`,
   });
+}
+
+type ExpertKeys = 'numExperts' | 'expertSize' | 'sharedExpertSize' | 'sparseLayers' | 'route';
+
+function readExperts(op: string, keys: Keys): Required<Pick<DeepseekV3Config, ExpertKeys>> {
+  const { n_routed_experts, num_local_experts, num_experts_per_tok: choices, num_hidden_layers: layers } = keys;
+  const { n_group, topk_group, moe_intermediate_size: expertSize } = keys;
+  const numExperts = oneOf(op, { n_routed_experts, num_local_experts }, 256);
+  assertExperts(op, choices, numExperts, layers);
+  assertGroups(op, numExperts, choices, n_group, topk_group);
+  return {
+    numExperts,
+    expertSize,
+    sharedExpertSize: expertSize * keys.n_shared_experts,
+    sparseLayers: Array.from({ length: layers }, (_, layer) => layer >= keys.first_k_dense_replace),
+    route: {
+      choices,
+      kind: 'sigmoid',
+      groups: { count: n_group, top: topk_group },
+      normalize: keys.norm_topk_prob ?? false,
+      scale: keys.routed_scaling_factor,
+      inModelDType: false,
+    },
+  };
 }
 
 function assertGroups(op: string, experts: number, choices: number, groups: number, top: number): void {
@@ -184,25 +197,15 @@ function parametersOf(settings: Omit<DeepseekV3Config, 'layerTypes'>): number {
 /** Python gives these norms no epsilon of the file. */
 const latentNorm = (width: number) => new RmsNorm('DeepseekV3RMSNorm', width, 1e-6);
 
-/** What makes queries: one product, or two with a norm between. */
-interface Queries {
-  readonly children: Readonly<Record<string, Module>>;
-  /** x [T, C] to [T, H D]. */
-  forward(x: Tensor): Tensor;
-}
-
-function queriesOf({ hiddenSize, qLoraRank, numHeads, headDim, attentionBias }: DeepseekV3Config): Queries {
-  if (qLoraRank === null) {
-    const whole = new Linear(hiddenSize, numHeads * headDim);
-    return { children: { q_proj: whole }, forward: (x) => whole.forward(x) };
-  }
-  const down = new Linear(hiddenSize, qLoraRank, { bias: attentionBias });
+/** What makes queries, under Python's names: one product, or two with a norm between; and x [T, C] to [T, H D]. */
+function queriesOf(settings: DeepseekV3Config): [children: Record<string, Module>, forward: (x: Tensor) => Tensor] {
+  const { hiddenSize, qLoraRank, numHeads, headDim, attentionBias: bias } = settings;
+  const up = new Linear(qLoraRank ?? hiddenSize, numHeads * headDim);
+  if (qLoraRank === null) return [{ q_proj: up }, (x) => up.forward(x)];
+  const down = new Linear(hiddenSize, qLoraRank, { bias });
   const norm = latentNorm(qLoraRank);
-  const up = new Linear(qLoraRank, numHeads * headDim);
-  return {
-    children: { q_a_proj: down, q_a_layernorm: norm, q_b_proj: up },
-    forward: (x) => up.forward(norm.forward(down.forward(x))),
-  };
+  const children = { q_a_proj: down, q_a_layernorm: norm, q_b_proj: up };
+  return [children, (x) => up.forward(norm.forward(down.forward(x)))];
 }
 
 /** Queries, and for each head a key of its own part and the shared one, and a value, in packed rows. */
@@ -228,7 +231,7 @@ function pack(
 function attention(settings: DeepseekV3Config, rope: Rope): SelfAttention {
   const { hiddenSize, numHeads, headDim, valueDim, kvLoraRank, attentionBias: bias } = settings;
   const { qkNopeHeadDim: own, qkRopeHeadDim: shared, scoreScale: scale } = settings;
-  const queries = queriesOf(settings);
+  const [children, queries] = queriesOf(settings);
   const down = new Linear(hiddenSize, kvLoraRank + shared, { bias });
   const norm = latentNorm(kvLoraRank);
   const up = new Linear(kvLoraRank, numHeads * (own + valueDim));
@@ -237,12 +240,11 @@ function attention(settings: DeepseekV3Config, rope: Rope): SelfAttention {
   const qkv = (x: Tensor) => {
     const latent = down.forward(x); // [T, kvLoraRank + shared]
     const compressed = concatColumns([{ x: latent, offset: 0, width: kvLoraRank }], kvLoraRank);
-    return pack(settings, layout, queries.forward(x), latent, up.forward(norm.forward(compressed)));
+    return pack(settings, layout, queries(x), latent, up.forward(norm.forward(compressed)));
   };
   const options = (pass: Pass) => ({ scale, rope: { ...rope.in(pass), offset: own } });
-  const ofKeys = { kv_a_proj_with_mqa: down, kv_a_layernorm: norm, kv_b_proj: up };
-  const children = { ...queries.children, ...ofKeys, o_proj: out };
-  return new SelfAttention('DeepseekV3Attention', children, { qkv, out, layout, options });
+  const rest = { kv_a_proj_with_mqa: down, kv_a_layernorm: norm, kv_b_proj: up, o_proj: out };
+  return new SelfAttention('DeepseekV3Attention', { ...children, ...rest }, { qkv, out, layout, options });
 }
 
 /** Router, experts, and an MLP for all rows. */

@@ -112,9 +112,9 @@ describe.each(cases)('$name, $format', ({ name, format, label, bound }) => {
     expect(again.summary()).toEqual(model.summary());
     expect(await logitsOf(again, inputIds)).toEqual(await logitsOf(model, inputIds));
     await using checkpoint = await openCheckpoint(folder);
-    const names = new Set(checkpoint.tensors.keys());
+    const names = [...checkpoint.tensors.keys()];
     const own = name === 'mixtral' ? 'block_sparse_moe.experts.1.w3.weight' : 'mlp.experts.1.up_proj.weight';
-    expect(names.has(`model.layers.0.${own}`)).toBe(true);
+    expect(names.filter((tensor) => tensor.endsWith(own))).not.toEqual([]);
     expect((await readFile(join(folder, 'config.json'), 'utf8')).includes('quantization_config')).toBe(true);
   });
 });

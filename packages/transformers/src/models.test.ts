@@ -13,6 +13,7 @@ const models = [
   'cohere-qknorm',
   'cohere2',
   'deepseek_v3',
+  'deepseek_v3-lite',
   'falcon-7b',
   'falcon-new',
   'falcon-rw',

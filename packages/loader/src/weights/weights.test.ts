@@ -63,6 +63,24 @@ describe('round trips', () => {
     expect(device.memory().usedBytes).toBe(0);
   });
 
+  it.each([undefined, 'f16', 'bf16', 'f32'] as const)(
+    'a parameter that is always float32 is so in a model of %s, from a file in bf16',
+    async (dtype) => {
+      const device = backend();
+      const [source, model] = [emptyModel(), emptyModel()];
+      await using original = await openCheckpoint(await write(denseContents()));
+      await loadParameters(original, source.slots, { backend: device, dtype: 'bf16' });
+      await using checkpoint = await openCheckpoint(await write(await saved(source.slots)));
+      const slots = model.slots.map((slot) => (slot.name === 'norm.weight' ? { ...slot, inFp32: true } : slot));
+      await loadParameters(checkpoint, slots, { backend: device, dtype });
+      for (const [name, { dtype: kept }] of Object.entries(await saved(slots)))
+        expect(kept, name).toBe(name === 'norm.weight' ? 'f32' : (dtype ?? 'bf16'));
+      source.dispose();
+      model.dispose();
+      expect(device.memory().usedBytes).toBe(0);
+    },
+  );
+
   it.each([
     [{ dtype: 'f16' }, 'f16', 'f32'],
     [{ dtype: 'bf16' }, 'bf16', 'bf16'],
