@@ -3,6 +3,7 @@ import { readFileSync } from 'node:fs';
 import { describe, expect, test } from 'vitest';
 import type { JsonObject } from '@q/config';
 import { parseModelConfig } from './registry.js';
+import { planTree } from './tree.js';
 
 const json = (name: string): JsonObject =>
   JSON.parse(readFileSync(new URL(`../fixtures/configs/${name}.json`, import.meta.url), 'utf8')) as JsonObject;
@@ -270,6 +271,8 @@ describe('deepseek_v3', () => {
     expect(small.warnings).toEqual([]);
     expect(small).toMatchObject({ qLoraRank: null, sharedExpertSize: 2816, scoreScale: 192 ** -0.5 });
     expect(small).toMatchObject({ route: { choices: 6, groups: { count: 1, top: 1 }, scale: 2.446 } });
+    const shapes = planTree(small).modules.flatMap(([, , parameters]) => parameters.map(([, shape]) => shape));
+    expect(shapes.reduce((sum, shape) => sum + shape.reduce((a, b) => a * b), 0)).toBe(15_960_108_544);
   });
 
   test('weights in fp8 are refused by name', () => {
@@ -311,8 +314,11 @@ describe('deepseek_v3', () => {
     [{ first_k_dense_replace: -1 }, /first_k_dense_replace is -1/],
     [{ routed_scaling_factor: 0 }, /routed_scaling_factor is 0; must be above 0/],
     [{ partial_rotary_factor: 0.5 }, /this architecture rotates whole heads/],
-    [rope({ rope_type: 'linear' }), /mscale_all_dim is set and the rope type is linear; it is read with yarn only/],
-    [{ kv_lora_rank: 2 ** 18, num_attention_heads: 2 ** 13, num_key_value_heads: null, v_head_dim: 2 ** 13 }, /parameters/],
+    [rope({ rope_type: 'linear' }), /mscale_all_dim is set beside rope type linear; only yarn reads it here/],
+    [
+      { kv_lora_rank: 2 ** 18, num_attention_heads: 2 ** 13, num_key_value_heads: null, v_head_dim: 2 ** 13 },
+      /parameters/,
+    ],
   ])('%j is refused', (changes, message) => {
     expect(() => deepseek(changes)).toThrow(message);
   });

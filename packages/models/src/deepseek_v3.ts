@@ -1,6 +1,7 @@
 // DeepSeek V3 and R1 (DeepSeek-AI 2024, arXiv 2412.19437; transformers models/deepseek_v3). Against Qwen's experts: keys
 // and values come of one small latent, a part of each key is rotated and shared by all heads (section 2.1.1); experts
-// are chosen by sigmoids, in groups, with a correction for the choice alone (2.1.2); one expert sees all rows.
+// are chosen by sigmoids, in groups, with a correction for the choice alone (2.1.2); one expert sees all rows. Kept are
+// the keys and values of heads, not the latent: H (D + valueDim) numbers a token and layer in place of its width.
 import { ConfigError, defineModel, isPlainObject, schema, type JsonObject, type RopeConfig } from '@q/config';
 import { concatColumns, packedQkv, type QkvLayout, type Tensor } from '@q/tensor';
 import { z } from 'zod';
@@ -178,20 +179,18 @@ function scoreScale(op: string, raw: JsonObject, rope: RopeConfig, headDim: numb
   if (rope.type === 'yarn') return plain * yarnMagnitude(rope.factor, rope.mscaleAllDim ?? 0) ** 2;
   const given = raw.rope_parameters ?? raw.rope_scaling;
   if (rope.type !== 'default' && isPlainObject(given) && (given as JsonObject).mscale_all_dim)
-    throw new ConfigError(op, `mscale_all_dim is set and the rope type is ${rope.type}`, {
-      why: 'it is read with yarn only',
+    throw new ConfigError(op, `mscale_all_dim is set beside rope type ${rope.type}`, {
+      why: 'only yarn reads it here',
     });
   return plain;
 }
 
 /** Parameters of attention and experts, about. */
 function parametersOf(settings: Omit<DeepseekV3Config, 'layerTypes'>): number {
-  const { numLayers, numHeads, hiddenSize, headDim, valueDim, qkNopeHeadDim, expertSize, numExperts } = settings;
-  const { qLoraRank, kvLoraRank } = settings;
-  const queries = (qLoraRank ?? hiddenSize) * numHeads * headDim;
-  const keysAndValues = kvLoraRank * numHeads * (qkNopeHeadDim + valueDim);
-  const attention = queries + keysAndValues + numHeads * valueDim * hiddenSize;
-  return numLayers * (attention + 3 * numExperts * expertSize * hiddenSize);
+  const { numLayers, numHeads, hiddenSize, headDim, valueDim, qLoraRank, kvLoraRank, expertSize, numExperts } =
+    settings;
+  const perHead = (qLoraRank ?? hiddenSize) * headDim + kvLoraRank * (headDim + valueDim) + valueDim * hiddenSize;
+  return numLayers * (numHeads * perHead + 3 * numExperts * expertSize * hiddenSize);
 }
 
 /** Python gives these norms no epsilon of the file. */
@@ -209,6 +208,7 @@ function queriesOf(settings: DeepseekV3Config): [children: Record<string, Module
 }
 
 /** Queries, and for each head a key of its own part and the shared one, and a value, in packed rows. */
+// queries [T, H D], latent [T, kvLoraRank + shared], keysAndValues [T, H (own + valueDim)] → [T, rowStride]
 function pack(
   { numHeads: count, qkNopeHeadDim: own, qkRopeHeadDim: shared, kvLoraRank, valueDim }: DeepseekV3Config,
   { kOffset, vOffset, kvStride: stride, rowStride }: QkvLayout,

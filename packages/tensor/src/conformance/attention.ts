@@ -282,15 +282,15 @@ export const settings: readonly Setting[] = [
   },
   {
     name: 'keys of 192 and values of 128, decode over several splits',
-    sequences: [[1300, 1], [1, 1], [65, 1]], // prettier-ignore
-    layout: packedQkv(8, 8, 192, 128),
+    sequences: [[520, 1], [1, 1]], // prettier-ignore
+    layout: packedQkv(1, 1, 192, 128),
     rope: { rotary: 64, interleaved: true, offset: 128 },
     blockSize: 32,
   },
   {
     name: 'keys of 192 and values of 128, prefill over several tiles, a chunk',
-    sequences: [[260, 260], [300, 70]], // prettier-ignore
-    layout: packedQkv(2, 2, 192, 128),
+    sequences: [[130, 130], [150, 70]], // prettier-ignore
+    layout: packedQkv(1, 1, 192, 128),
     rope: { rotary: 64, offset: 128 },
     options: { scale: 0.1352 },
     blockSize: 32,
