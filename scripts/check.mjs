@@ -25,6 +25,6 @@ const inAllPackages = (what, tasks, concurrency) =>
 // Each of these has one thread; the tests of a package take all processors.
 inAllPackages('Checking all packages', ['lint', 'typecheck', 'package'], 2);
 inAllPackages('Testing all packages', ['test'], 1);
-step('Testing the fuzzers', [process.execPath, '--test', 'tooling/fuzz/fuzz.test.mjs']);
+step('Testing the tools', [process.execPath, '--test', 'tooling/lint.test.mjs', 'tooling/fuzz/fuzz.test.mjs']);
 // A glance with inputs that are always the same; npm run fuzz looks longer and at others.
 step('Fuzzing', [process.execPath, 'scripts/fuzz.mjs', '--seed', '1', '--inputs', '150', '--seconds', '6']);
