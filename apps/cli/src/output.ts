@@ -40,16 +40,7 @@ const rendered = (parts: readonly Part[], escape: (text: string) => string, colo
     .join('');
 
 /** Bytes with three digits: 14.7 MB. */
-export function bytes(count: number): string {
-  const units = ['B', 'kB', 'MB', 'GB', 'TB'];
-  let unit = 0;
-  let value = count;
-  while (value >= 1000 && unit < units.length - 1) {
-    value /= 1000;
-    unit++;
-  }
-  return `${unit === 0 ? value : value.toPrecision(3)} ${units[unit]}`;
-}
+export { formatSize as bytes } from '@q/transformers';
 
 /** A whole number with thousands separated. */
 export const count = (value: number): string => Math.round(value).toLocaleString('en-US');

@@ -1,4 +1,5 @@
 // What a pickle of tensors is made of. Nothing here is ever called or constructed by a name that a file gives.
+import { storedDType } from '../safetensors/dtypes.js';
 
 /** A Python tuple. */
 export class Tuple {
@@ -62,40 +63,40 @@ export interface ElementType {
   readonly bytes: number;
 }
 
-const type = (name: string, bytes: number): ElementType => ({ name, bytes });
+const type = (name: string): ElementType => ({ name, bytes: storedDType(name)!.bits / 8 });
 
 /** Classes of storages by the name in module `torch`. */
 export const storageTypes: ReadonlyMap<string, ElementType> = new Map([
-  ['FloatStorage', type('F32', 4)],
-  ['HalfStorage', type('F16', 2)],
-  ['BFloat16Storage', type('BF16', 2)],
-  ['DoubleStorage', type('F64', 8)],
-  ['LongStorage', type('I64', 8)],
-  ['IntStorage', type('I32', 4)],
-  ['ShortStorage', type('I16', 2)],
-  ['CharStorage', type('I8', 1)],
-  ['ByteStorage', type('U8', 1)],
-  ['BoolStorage', type('BOOL', 1)],
-  ['ComplexFloatStorage', type('C64', 8)],
-  ['ComplexDoubleStorage', type('C128', 16)],
+  ['FloatStorage', type('F32')],
+  ['HalfStorage', type('F16')],
+  ['BFloat16Storage', type('BF16')],
+  ['DoubleStorage', type('F64')],
+  ['LongStorage', type('I64')],
+  ['IntStorage', type('I32')],
+  ['ShortStorage', type('I16')],
+  ['CharStorage', type('I8')],
+  ['ByteStorage', type('U8')],
+  ['BoolStorage', type('BOOL')],
+  ['ComplexFloatStorage', type('C64')],
+  ['ComplexDoubleStorage', { name: 'C128', bytes: 16 }],
 ]);
 
 /** Dtypes by the name in module `torch`, for tensors of untyped storages. */
 export const dtypeNames: ReadonlyMap<string, ElementType> = new Map([
-  ['float32', type('F32', 4)],
-  ['float16', type('F16', 2)],
-  ['bfloat16', type('BF16', 2)],
-  ['float64', type('F64', 8)],
-  ['int64', type('I64', 8)],
-  ['int32', type('I32', 4)],
-  ['int16', type('I16', 2)],
-  ['int8', type('I8', 1)],
-  ['uint8', type('U8', 1)],
-  ['uint16', type('U16', 2)],
-  ['uint32', type('U32', 4)],
-  ['uint64', type('U64', 8)],
-  ['bool', type('BOOL', 1)],
-  ['float8_e4m3fn', type('F8_E4M3', 1)],
-  ['float8_e5m2', type('F8_E5M2', 1)],
-  ['float8_e8m0fnu', type('F8_E8M0', 1)],
+  ['float32', type('F32')],
+  ['float16', type('F16')],
+  ['bfloat16', type('BF16')],
+  ['float64', type('F64')],
+  ['int64', type('I64')],
+  ['int32', type('I32')],
+  ['int16', type('I16')],
+  ['int8', type('I8')],
+  ['uint8', type('U8')],
+  ['uint16', type('U16')],
+  ['uint32', type('U32')],
+  ['uint64', type('U64')],
+  ['bool', type('BOOL')],
+  ['float8_e4m3fn', type('F8_E4M3')],
+  ['float8_e5m2', type('F8_E5M2')],
+  ['float8_e8m0fnu', type('F8_E8M0')],
 ]);
