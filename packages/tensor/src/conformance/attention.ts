@@ -280,28 +280,18 @@ export const settings: readonly Setting[] = [
     layout: packedQkv(2, 2, 192, 128),
     rope: { rotary: 64, interleaved: true, offset: 128 },
   },
-  {
-    name: 'keys of 192 and values of 128, decode over several splits',
-    sequences: [[520, 1], [1, 1]], // prettier-ignore
-    layout: packedQkv(1, 1, 192, 128),
-    rope: { rotary: 64, interleaved: true, offset: 128 },
+  ...([
+    ['of 192 and values of 128, decode over several splits', [[300, 1], [1, 1]], 192, 128, 64],
+    ['of 192 and values of 128, prefill over several tiles, a chunk', [[130, 130], [150, 70]], 192, 128, 64],
+    ['of 20 and values of 16, the last 8 of a head rotated', [[40, 40], [33, 5], [50, 1]], 20, 16, 8],
+  ] as const).map(([name, sequences, headDim, valueDim, rotary]) => ({
+    name: `keys ${name}`,
+    sequences,
+    layout: packedQkv(2, 2, headDim, valueDim),
+    rope: { rotary, interleaved: true, offset: headDim - rotary },
+    options: { scale: 0.135 },
     blockSize: 32,
-  },
-  {
-    name: 'keys of 192 and values of 128, prefill over several tiles, a chunk',
-    sequences: [[130, 130], [150, 70]], // prettier-ignore
-    layout: packedQkv(1, 1, 192, 128),
-    rope: { rotary: 64, offset: 128 },
-    options: { scale: 0.1352 },
-    blockSize: 32,
-  },
-  {
-    name: 'keys of 20 and values of 16, the last 8 of a head rotated',
-    sequences: [[40, 40], [33, 5], [50, 1]], // prettier-ignore
-    layout: packedQkv(4, 4, 20, 16),
-    rope: { rotary: 8, interleaved: true, offset: 12 },
-    blockSize: 32,
-  },
+  })), // prettier-ignore
   {
     name: 'keys of 24 and values of 16, the last 8 of a head rotated',
     sequences: [[40, 40], [33, 5], [50, 1]], // prettier-ignore
