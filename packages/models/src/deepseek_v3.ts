@@ -1,7 +1,7 @@
-// DeepSeek V3 and R1 (DeepSeek-AI 2024, arXiv 2412.19437; transformers models/deepseek_v3). Against Qwen's experts: keys
-// and values come of one small latent, a part of each key is rotated and shared by all heads (section 2.1.1); experts
-// are chosen by sigmoids, in groups, with a correction for the choice alone (2.1.2); one expert sees all rows. Kept are
-// the keys and values of heads, not the latent: H (D + valueDim) numbers a token and layer in place of its width.
+// DeepSeek V3 and R1 (DeepSeek-AI 2024, arXiv 2412.19437; transformers models/deepseek_v3). Against Qwen's experts:
+// keys and values come of one small latent, a part of each key is rotated and shared by all heads (section 2.1.1);
+// experts are chosen by sigmoids, in groups, with a correction for the choice alone (2.1.2); one expert sees all rows.
+// Kept are keys and values of heads, not the latent: H (D + valueDim) numbers a token and layer in place of its width.
 import { ConfigError, defineModel, isPlainObject, schema, type JsonObject, type RopeConfig } from '@q/config';
 import { concatColumns, packedQkv, type QkvLayout, type Tensor } from '@q/tensor';
 import { z } from 'zod';

@@ -1,4 +1,4 @@
-// What is particular to DeepSeek V3: a parameter that is always float32, and layers of files that predict further tokens.
+// What is particular to DeepSeek V3: a parameter that is always float32, and layers of files for further tokens.
 import { describe, expect, it } from 'vitest';
 import { openCheckpoint } from '@q/loader';
 import { AutoModelForCausalLM, planFor, type CausalModel, type LoadModelOptions } from './index.js';
