@@ -1,6 +1,6 @@
 // Which dense weights keep more precision than the others. Source: transformers' `_keep_in_fp32_modules`, which counts
-// where a model becomes float16, and not where it becomes bfloat16; `_keep_in_fp32_modules_strict`, which counts in both
-// cases, is a fact of single parameters here.
+// where a model becomes float16, and not where it becomes bfloat16. `_keep_in_fp32_modules_strict`, which counts in
+// both cases, is a fact of single parameters here.
 import { skipRule } from '@q/config';
 import type { FloatDType, ParameterSlot } from '@q/tensor';
 
